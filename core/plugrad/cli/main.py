@@ -1,0 +1,44 @@
+"""`plugrad`: the commands put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plugrad import __version__
+from plugrad.cli.plugins import plugins_app
+from plugrad.cli.quickstart import quickstart
+from plugrad.cli.train import train
+
+app = typer.Typer(
+    name="plugrad",
+    help="pip install a loss: train language models by reinforcement learning, with plugins for what you would change.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.add_typer(plugins_app, name="plugins")
+app.command()(quickstart)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"plugrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

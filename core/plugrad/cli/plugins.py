@@ -1,0 +1,126 @@
+"""`plugrad plugins`: what is installed, and what one component takes."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plugrad.cli.reporting import reporting
+from plugrad.errors import PluginError
+from plugrad.registry.scan import KINDS, Catalogue, Kind, scan
+
+PIPED_WIDTH = 200
+"""Where there is no terminal, lines are not cut to its width: whoever reads them greps them."""
+
+plugins_app = typer.Typer(help="Show what is installed.", invoke_without_command=True)
+
+
+@plugins_app.callback()
+def plugins(context: typer.Context) -> None:
+    """Show what is installed."""
+    if context.invoked_subcommand is None:
+        list_plugins()
+
+
+@plugins_app.command("list")
+def list_plugins() -> None:
+    """List the installed plugins. Nothing is imported."""
+    with reporting() as console:
+        catalogue = scan()
+        if not console.is_terminal:
+            console.width = PIPED_WIDTH
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("KIND", "NAME", "PACKAGE", "VERSION"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("SUMMARY", no_wrap=True, overflow="ellipsis", ratio=1)
+        for kind in KINDS:
+            for entry in catalogue.of_kind(kind):
+                table.add_row(kind, entry.name, entry.package, entry.version, entry.summary)
+        console.print(table)
+        for entry in catalogue.refused:
+            console.print(
+                f"refused: {entry.kind} {entry.name} of {entry.owner}: it lies in the working directory ({entry.location})",
+                style="yellow",
+            )
+
+
+@plugins_app.command("show")
+def show(
+    reference: Annotated[str, typer.Argument(help="A name, package/name, module:function or file.py:function.")],
+    kind: Annotated[str | None, typer.Option(help=f"One of {', '.join(KINDS)}; needed where two kinds share a name.")] = None,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+) -> None:
+    """Show one component: what it does, its options, what it needs. Imports that component alone."""
+    with reporting(show_traceback=show_traceback) as console:
+        catalogue = scan()
+        for each in _kinds_of(reference, kind, catalogue):
+            _show(each, reference, catalogue, console)
+
+
+def _kinds_of(reference: str, kind: str | None, catalogue: Catalogue) -> list[Kind]:
+    if kind is not None and kind not in KINDS:
+        raise PluginError(f"there is no kind {kind!r}. Kinds: {', '.join(KINDS)}.")
+    if kind is not None:
+        return [each for each in KINDS if each == kind]
+    name = reference.rpartition("/")[2]
+    found: list[Kind] = list(dict.fromkeys(entry.kind for entry in catalogue.entries if entry.name == name))
+    if not found and ":" in reference:
+        raise PluginError(f"{reference!r} could be of any kind: say which with --kind (one of {', '.join(KINDS)}).")
+    # A name of no kind: let the error suggest the nearest of all kinds' names.
+    return found or [_nearest_kind(name, catalogue)]
+
+
+def _nearest_kind(name: str, catalogue: Catalogue) -> Kind:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [entry.name for entry in catalogue.entries], n=1)
+    return next((entry.kind for entry in catalogue.entries if entry.name in near), "loss")
+
+
+def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) -> None:
+    from plugrad.registry.bind import FACTS, REQUIRED, form_of, options_of, type_name
+    from plugrad.registry.resolve import load, resolve, search_modules_in
+
+    source = resolve(kind, reference, catalogue, [Path.cwd()])
+    search_modules_in([Path.cwd()])
+    target = load(source)
+    console.print(f"[bold]{source.name}[/bold]  {kind}, {source.owner}", soft_wrap=True)
+    console.print(f"[dim]{source.target}[/dim]\n", soft_wrap=True)
+    console.print(inspect.getdoc(target) or "(no docstring)", markup=False, soft_wrap=True)
+    options = options_of(source, target)
+    if options:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("OPTION", "TYPE", "DEFAULT"):
+            table.add_column(column)
+        for option in options:
+            default = "(required)" if option.default is REQUIRED else repr(option.default)
+            table.add_row(option.name, type_name(option.annotation), default)
+        console.print()
+        console.print(table)
+    facts = _facts(target, kind, form_of(source, target), FACTS)
+    if facts:
+        console.print()
+        console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), soft_wrap=True)
+
+
+def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
+    from plugrad.contracts.markers import facts_of
+
+    if kind not in defaults:
+        return {}
+    stated = {name: value for name, value in vars(facts_of(target, defaults[kind])).items()}
+    if "needs" in stated:
+        needs = stated["needs"]
+        stated["needs"] = "depends on its options" if callable(needs) else ", ".join(sorted(needs)) or "nothing more"
+    if kind == "loss":
+        stated["form"] = "a micro-batch" if form == "batch" else "one sequence"
+    return {name.replace("_", " "): _word(value) for name, value in stated.items()}
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

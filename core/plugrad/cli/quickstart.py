@@ -1,0 +1,91 @@
+"""`plugrad quickstart`: a model from nothing, first supervised, then by reinforcement learning, in two minutes."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plugrad.cli.reporting import reporting
+
+if TYPE_CHECKING:
+    from plugrad.trainer.run import RunResult
+
+STAGES = {"supervised": "supervised fine-tuning", "reinforce": "reinforcement learning"}
+
+
+def quickstart(
+    output_dir: Annotated[Path, typer.Option(help="Where the two run folders and the picture go.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart there.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+) -> None:
+    """Train a small model on two-digit addition: supervised until about half is right, then by reinforcement learning.
+
+    Everything is made on the spot: no download, no GPU. The two run files are left in the output folder.
+    """
+    with reporting(show_traceback=show_traceback) as console:
+        from plugrad.cli.plots import write_curves
+
+        results = {}
+        for number, (stage, title) in enumerate(STAGES.items(), start=1):
+            console.rule(f"{number}. {title}", align="left")
+            results[stage] = _run_stage(stage, output_dir, seed, overwrite, console)
+        console.rule("held-out accuracy", align="left")
+        console.print(_table(results))
+        picture = write_curves(
+            accuracy=_joined(results, "eval/reward"),
+            reward=results["reinforce"].series("reward"),
+            starts_at=results["supervised"].num_steps,
+            path=output_dir / "curves.svg",
+            console=console,
+        )
+        _print_next_steps(output_dir, picture, console)
+
+
+def _run_stage(stage: str, output_dir: Path, seed: int, overwrite: bool, console: Console) -> RunResult:
+    from plugrad.config.run_file import RunFile
+    from plugrad.trainer.display import display_for
+    from plugrad.trainer.train import train
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / f"{stage}.toml"
+    path.write_text(files("plugrad.runs").joinpath(f"{stage}.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    overrides = [f"seed={seed}", f"output_dir='{output_dir / stage}'"]
+    return train(RunFile.load(path, overrides), overwrite=overwrite, display=display_for(console))
+
+
+def _table(results: dict[str, RunResult]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("STAGE", "STEPS", "SECONDS", "BEFORE", "AFTER", "GAIN"):
+        table.add_column(column, justify="left" if column == "STAGE" else "right")
+    for stage, result in results.items():
+        accuracy = [value for _, value in result.series("eval/reward")]
+        gain = accuracy[-1] - accuracy[0]
+        numbers = (f"{accuracy[0]:.1%}", f"{accuracy[-1]:.1%}", f"{100 * gain:+.1f} points")
+        table.add_row(STAGES[stage], str(result.num_steps), f"{result.seconds:.1f}", *numbers)
+    return table
+
+
+def _joined(results: dict[str, RunResult], name: str) -> dict[str, list[tuple[int, float]]]:
+    """Return each stage's series, the second one going on where the first one ended."""
+    offset, joined = 0, {}
+    for stage, result in results.items():
+        joined[STAGES[stage]] = [(offset + step, value) for step, value in result.series(name)]
+        offset += result.num_steps
+    return joined
+
+
+def _print_next_steps(output_dir: Path, picture: Path | None, console: Console) -> None:
+    if picture:
+        console.print(f"picture      {picture}", soft_wrap=True)
+    console.print(f"run files    {output_dir}/supervised.toml, {output_dir}/reinforce.toml", soft_wrap=True)
+    console.print(f"model        {output_dir}/reinforce/model", soft_wrap=True)
+    console.print(
+        f"try next     plugrad train {output_dir}/reinforce.toml --set loss.name=ppo_clip --set output_dir=runs/ppo_clip",
+        soft_wrap=True,
+    )

@@ -1,0 +1,58 @@
+"""How the command line speaks: notices, and errors without a traceback of ours."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+import plugrad
+from plugrad.errors import ContractError, PlugradError
+
+INTERRUPTED = 130
+BAD_INPUT = 2
+
+
+@contextmanager
+def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
+    """Yield the console to print on. A deliberate error ends the command with its message and exit code 2."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    _show_notices(errors)
+    try:
+        yield console
+    except PlugradError as error:
+        if show_traceback:
+            errors.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+        elif isinstance(error, ContractError) and error.__cause__ is not None:
+            errors.print(_their_traceback(error.__cause__), markup=False, soft_wrap=True)
+        errors.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        errors.print("Interrupted. What was recorded until now is in the run folder.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _their_traceback(error: BaseException) -> str:
+    """Format the traceback from the first frame that is not plugrad's: the plugin's own part."""
+    ours = str(Path(plugrad.__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    skipped = next((i for i, f in enumerate(frames) if not f.filename.startswith(ours)), 0)
+    lines = traceback.format_list(frames[skipped:]) + traceback.format_exception_only(error)
+    return "Traceback (of the plugin):\n" + "".join(lines).rstrip()
+
+
+def _show_notices(console: Console) -> None:
+    class ToConsole(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            style = "yellow" if record.levelno >= logging.WARNING else None
+            console.print(f"Note: {record.getMessage()}", style=style, markup=False, soft_wrap=True)
+
+    logger = logging.getLogger("plugrad")
+    logger.handlers[:] = [ToConsole()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,1 @@
+"""The run file: its tables, how it is read, overridden and written."""

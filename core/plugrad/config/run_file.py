@@ -1,0 +1,199 @@
+"""The run file's tables. Every key is here, with its type, default and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from plugrad.config.prime_rl import from_prime_rl
+from plugrad.contracts.markers import Reduction
+
+Options = dict[str, Any]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Table(BaseModel):
+    """A table of the run file: strict, and without unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+
+
+class FrozenModelTable(Table):
+    """`[model.reference]` and `[model.teacher]`: a frozen model that scores the sampled tokens."""
+
+    name: str = Field(description="A hub id or a local folder.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
+        None, description="Default: the policy's."
+    )
+
+
+class ModelTable(Table):
+    """`[model]`: the policy. Give `name` or `[model.from_scratch]`."""
+
+    name: str | None = Field(None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
+    from_scratch: Options | None = Field(
+        None,
+        description="Build a new model: `model_type`, and that Transformers configuration's own field names. "
+        "A character tokenizer is made from the environment's texts.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field("float32", description="Of the weights.")
+    attn_implementation: str | None = Field(None, description="Passed to Transformers; default: its own choice.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass to save memory.")
+    reference: FrozenModelTable | None = Field(
+        None, description="For losses that need `ref_logprobs`; default: the model as it was at the start."
+    )
+    teacher: FrozenModelTable | None = Field(None, description="For losses that use `teacher_logprobs`.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelTable:
+        if (self.name is None) == (self.from_scratch is None):
+            raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], and not both")
+        return self
+
+
+class ComponentTable(Table):
+    """A component and its options."""
+
+    name: str = Field(description="`name`, `package/name`, `module:function` or `file.py:function`.")
+    kwargs: Options = Field({}, description="Its options, checked against its signature.")
+
+
+class EnvironmentTable(ComponentTable):
+    """`[environment]`: where examples and rewards come from."""
+
+
+class ExtensionTable(ComponentTable):
+    """`[[extension]]`: wraps hooks; the first one changes the inputs first."""
+
+
+class MetricTable(ComponentTable):
+    """`[[metric]]`: a metric with options."""
+
+
+class AdvantageTable(ComponentTable):
+    """`[advantage]`: turns rewards into advantages."""
+
+
+class LossTable(ComponentTable):
+    """`[loss]`, or several `[[loss]]` tables whose weighted sum is the objective."""
+
+    weight: float = Field(1.0, description="Its factor in the objective.")
+    reduction: Reduction | None = Field(None, description="Default: what the loss declares.")
+
+
+class RolloutTable(Table):
+    """`[rollout]`: how completions are sampled. Counts are over all ranks."""
+
+    engine: Literal["transformers", "dataset"] = Field(
+        "transformers", description="`transformers` samples in-process; `dataset` replays each example's `reference`."
+    )
+    prompts_per_step: PositiveInt = Field(32, description="Examples in a batch of rollouts.")
+    rollouts_per_example: PositiveInt = Field(8, description="Completions of each prompt: the size of a group.")
+    max_new_tokens: PositiveInt = Field(64, description="In tokens, the end-of-sequence token included.")
+    temperature: PositiveFloat = Field(1.0, description="Samples come from softmax(logits / temperature).")
+    generation_batch_size: PositiveInt = Field(512, description="Sequences that are generated at once.")
+
+
+class OptimizerTable(Table):
+    """`[optimizer]`: AdamW, its schedule and clipping."""
+
+    lr: PositiveFloat = Field(1e-5, description="The peak learning rate.")
+    betas: list[Probability] = Field([0.9, 0.999], min_length=2, max_length=2, description="AdamW's.")
+    eps: PositiveFloat = Field(1e-8, description="AdamW's.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up; Transformers' own.")
+    warmup_updates: Annotated[int, Field(ge=0)] = Field(0, description="Updates over which lr rises from 0.")
+    max_grad_norm: PositiveFloat = Field(1.0, description="Gradients are clipped to this norm.")
+
+
+class EvaluationTable(Table):
+    """`[evaluation]`: greedy completions of held-out examples."""
+
+    every_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="Evaluate every so many steps, and before the first and after the last; 0: never."
+    )
+    num_examples: PositiveInt = Field(256, description="At most so many held-out examples, always the same.")
+    stop_at_reward: float | None = Field(None, description="End the run once the mean held-out reward is this or more.")
+
+    @model_validator(mode="after")
+    def _stops_only_if_it_looks(self) -> EvaluationTable:
+        if self.stop_at_reward is not None and not self.every_steps:
+            raise ValueError("stop_at_reward needs every_steps: set how often to evaluate")
+        return self
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class RunFile(Table):
+    """A whole run. `plugrad.RunFile.load(path)` reads one; `plugrad.train(run_file)` runs it.
+
+    References and paths are looked up in `search_paths`, in order.
+    """
+
+    output_dir: str = Field("runs/run", description="The run folder; relative to the working directory.")
+    max_steps: PositiveInt = Field(100, description="Batches of rollouts.")
+    seed: int = Field(0, description="Of everything random.")
+    updates_per_batch: PositiveInt = Field(
+        1, description="Optimizer updates per batch of rollouts; divides the prompts per step."
+    )
+    tokens_per_micro_batch: PositiveInt = Field(
+        16384, description="The most tokens, padding included, in one forward pass with gradient."
+    )
+    metrics: Literal["all"] | list[str] = Field("all", description="Which metrics run: all that are installed, or a list.")
+    search_paths: list[str] = Field(
+        [], description="Folders where files and modules are looked up; default: the run file's, then the working directory."
+    )
+    model: ModelTable
+    environment: EnvironmentTable
+    rollout: RolloutTable = RolloutTable()
+    loss: Annotated[list[LossTable], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        [LossTable(name="importance_sampling")], description="One table, or several."
+    )
+    advantage: AdvantageTable | None = Field(
+        None, description="Default: `group_mean`, or `constant` where the engine is `dataset`."
+    )
+    metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field([], description="Metrics with options.")
+    extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field([], description="In their order.")
+    optimizer: OptimizerTable = OptimizerTable()
+    evaluation: EvaluationTable = EvaluationTable()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_prime_rl(cls, tables: Any) -> Any:
+        return from_prime_rl(tables) if isinstance(tables, dict) else tables
+
+    @model_validator(mode="after")
+    def _updates_divide_the_prompts(self) -> RunFile:
+        if self.rollout.prompts_per_step % self.updates_per_batch:
+            raise ValueError(
+                f"updates_per_batch = {self.updates_per_batch} does not divide rollout.prompts_per_step = "
+                f"{self.rollout.prompts_per_step}: a group goes whole into one update"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
+        """Read a run file; `overrides` are `table.key=value`, as after `--set`.
+
+        Raises:
+            RunFileError: it is not there, not TOML, or says what cannot be.
+        """
+        from plugrad.config.reading import read_run_file
+
+        return read_run_file(Path(path), overrides)
+
+    @property
+    def folders(self) -> list[Path]:
+        """`search_paths`, or the working directory where there are none."""
+        return [Path(folder) for folder in self.search_paths] or [Path.cwd()]
+
+    @property
+    def selected_advantage(self) -> AdvantageTable:
+        """The advantage that runs."""
+        replays = self.rollout.engine == "dataset"
+        return self.advantage or AdvantageTable(name="constant" if replays else "group_mean")

@@ -1,0 +1,129 @@
+"""Markers: facts that an author states about a plugin. They register nothing, and importing them imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from plugrad.errors import PluginError, did_you_mean
+
+Plugin = TypeVar("Plugin", bound=Callable[..., Any])
+Options = Mapping[str, Any]
+Needs = Collection[str] | Callable[[Options], Collection[str]]
+Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
+
+LOSS_NEEDS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs", "entropy", "input_ids", "reward"})
+METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs"})
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+FACTS_ATTRIBUTE = "__plugrad_facts__"
+
+CallableReference = Annotated[str, "plugrad: a reference to a callable"]
+"""Annotate an option with it if its value is `module:function` or `file.py:function`: plugrad then looks the file up beside
+the run file and records its absolute path. `plugrad.resolve_callable` turns the value into the function."""
+
+
+@dataclass(frozen=True)
+class LossFacts:
+    """What `@loss` states; the defaults hold for a function without the marker."""
+
+    needs: Needs = frozenset()
+    reduction: Reduction = "token"
+    policy_gradient: bool = False
+    cut_dependent: bool = False
+
+
+@dataclass(frozen=True)
+class AdvantageFacts:
+    """What `@advantage` states."""
+
+    min_rollouts_per_example: int = 1
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """What `@metric` states."""
+
+    needs: Needs = frozenset()
+
+
+Facts = LossFacts | AdvantageFacts | MetricFacts
+
+
+def loss(
+    *,
+    needs: Needs = frozenset(),
+    reduction: Reduction = "token",
+    policy_gradient: bool = False,
+    cut_dependent: bool = False,
+) -> Callable[[Plugin], Plugin]:
+    """State facts about a loss.
+
+    Args:
+        needs: the optional fields of `LossInputs` that the loss reads, or a function from its bound options to them.
+        reduction: the reduction of its paper; a run file may choose another.
+        policy_gradient: the loss raises the log-prob of a token with a positive advantage and is still where the
+            advantage is zero.
+        cut_dependent: the loss mixes the rows of a micro-batch, so that its value depends on how the batch is cut.
+
+    Raises:
+        PluginError: an unknown need or reduction.
+    """
+    if reduction not in REDUCTIONS:
+        raise PluginError(
+            f"@loss(reduction={reduction!r}): there is no such reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
+            f"Write one of {', '.join(REDUCTIONS)}."
+        )
+    return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
+
+
+def advantage(*, min_rollouts_per_example: int = 1) -> Callable[[Plugin], Plugin]:
+    """State facts about an advantage: the fewest rollouts per example with which it is defined."""
+    return _mark(AdvantageFacts(min_rollouts_per_example))
+
+
+def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
+    """State facts about a metric: the optional fields of `MetricInputs` that it reads.
+
+    Raises:
+        PluginError: an unknown need.
+    """
+    return _mark(MetricFacts(_checked("metric", needs, METRIC_NEEDS)))
+
+
+def facts_of(target: object, default: Facts) -> Facts:
+    """Return what the marker on `target` states, or `default`."""
+    facts = getattr(target, FACTS_ATTRIBUTE, default)
+    if not isinstance(facts, type(default)):
+        raise PluginError(
+            f"{target!r} is marked with {type(facts).__name__} and is used where {type(default).__name__} belongs: "
+            "use the marker of its own kind (@loss, @advantage or @metric)."
+        )
+    return facts
+
+
+def needs_of(facts: LossFacts | MetricFacts, options: Options) -> frozenset[str]:
+    """Return the needs for these bound options."""
+    known = LOSS_NEEDS if isinstance(facts, LossFacts) else METRIC_NEEDS
+    needs = facts.needs(options) if callable(facts.needs) else facts.needs
+    return frozenset(_checked("loss" if known is LOSS_NEEDS else "metric", needs, known))  # type: ignore[arg-type]
+
+
+def _mark(facts: Facts) -> Callable[[Plugin], Plugin]:
+    def mark(target: Plugin) -> Plugin:
+        setattr(target, FACTS_ATTRIBUTE, facts)
+        return target
+
+    return mark
+
+
+def _checked(kind: str, needs: Needs, known: frozenset[str]) -> Needs:
+    if callable(needs):
+        return needs
+    asked = {needs} if isinstance(needs, str) else set(needs)
+    for need in sorted(asked - known):
+        raise PluginError(
+            f"@{kind}(needs={{{need!r}}}): nothing provides that.{did_you_mean(need, known)} "
+            f"A {kind} may need {', '.join(sorted(known))}."
+        )
+    return frozenset(asked)

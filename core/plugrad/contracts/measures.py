@@ -1,0 +1,166 @@
+"""Measures: numbers that know how they add up over micro-batches and ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Number = float | Tensor
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, kept as what adds: a total and a count."""
+
+    total: Number
+    count: Number
+
+    @classmethod
+    def over(cls, values: Tensor, mask: Tensor) -> Mean:
+        """The mean of `values` (any dtype, booleans too) where `mask` is True."""
+        return cls(torch.where(mask, values, torch.zeros_like(values)).sum(), mask.sum())
+
+    @classmethod
+    def of(cls, values: Tensor | Iterable[float]) -> Mean:
+        """The mean of all of `values`."""
+        if isinstance(values, Tensor):
+            return cls(values.sum(), float(values.numel()))
+        listed = list(values)
+        return cls(float(sum(listed)), float(len(listed)))
+
+    def __add__(self, other: Mean) -> Mean:
+        return Mean(self.total + other.total, self.count + other.count)
+
+    def value(self) -> float:
+        """The mean, or NaN where nothing was counted."""
+        count = float(self.count)
+        return float(self.total) / count if count else math.nan
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum."""
+
+    total: Number
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.total + other.total)
+
+    def value(self) -> float:
+        """The sum."""
+        return float(self.total)
+
+
+@dataclass(frozen=True)
+class Min:
+    """The least of the values seen."""
+
+    least: Number
+
+    def __add__(self, other: Min) -> Min:
+        return Min(_extreme(torch.minimum, min, self.least, other.least))
+
+    def value(self) -> float:
+        """The least value."""
+        return float(self.least)
+
+
+@dataclass(frozen=True)
+class Max:
+    """The greatest of the values seen."""
+
+    greatest: Number
+
+    def __add__(self, other: Max) -> Max:
+        return Max(_extreme(torch.maximum, max, self.greatest, other.greatest))
+
+    def value(self) -> float:
+        """The greatest value."""
+        return float(self.greatest)
+
+
+Measure = Mean | Sum | Min | Max
+AnyMeasure = TypeVar("AnyMeasure", Mean, Sum, Min, Max)
+
+
+def as_measure(value: object, num_sequences: int) -> Measure:
+    """Turn what a plugin returned into a measure, without its graph.
+
+    A scalar weighs as many sequences as it was computed from; a 1-D tensor counts once per element.
+
+    Raises:
+        TypeError: the value is none of these.
+    """
+    if isinstance(value, Mean | Sum | Min | Max):
+        return _detached(value)
+    if isinstance(value, bool | int | float):
+        return Mean(float(value) * num_sequences, float(num_sequences))
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return Mean(value.detach() * num_sequences, float(num_sequences))
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return Mean.of(value.detach())
+    found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is {found}")
+
+
+class Measures(Mapping[str, Measure]):
+    """Measures by name. Adding to a name that is there adds up."""
+
+    def __init__(self, measures: Mapping[str, Measure] | None = None) -> None:
+        self._by_name: dict[str, Measure] = dict(measures or {})
+
+    def __getitem__(self, name: str) -> Measure:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def add(self, name: str, measure: Measure) -> None:
+        """Add `measure` to what is there under `name`.
+
+        Raises:
+            TypeError: a measure of another type is there.
+        """
+        present = self._by_name.get(name)
+        if present is not None and type(present) is not type(measure):
+            raise TypeError(f"{name!r} was a {type(present).__name__} and is now a {type(measure).__name__}")
+        self._by_name[name] = measure if present is None else present + measure  # type: ignore[operator]
+
+    def update(self, measures: Mapping[str, Measure]) -> None:
+        """Add each of `measures` to what is there."""
+        for name, measure in measures.items():
+            self.add(name, measure)
+
+    def on_cpu(self) -> Measures:
+        """Return the same measures with plain floats: one device synchronisation for all of them."""
+        leaves = [leaf for measure in self._by_name.values() for leaf in vars(measure).values()]
+        tensors = [leaf.detach().double().reshape(()) for leaf in leaves if isinstance(leaf, Tensor)]
+        floats = iter(torch.stack(tensors).tolist() if tensors else [])
+        numbers = iter([next(floats) if isinstance(leaf, Tensor) else float(leaf) for leaf in leaves])
+        return Measures(
+            {name: type(m)(**{field: next(numbers) for field in vars(m)}) for name, m in self._by_name.items()}
+        )
+
+    def values_by_name(self) -> dict[str, float]:
+        """Return each measure's number."""
+        return {name: measure.value() for name, measure in self.on_cpu().items()}
+
+
+def _extreme(of_tensors: Any, of_floats: Any, left: Number, right: Number) -> Number:
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        like = left if isinstance(left, Tensor) else right
+        chosen: Tensor = of_tensors(torch.as_tensor(left).to(like), torch.as_tensor(right).to(like))  # type: ignore[arg-type]
+        return chosen
+    return float(of_floats(left, right))
+
+
+def _detached(measure: AnyMeasure) -> AnyMeasure:
+    return type(measure)(**{k: v.detach() if isinstance(v, Tensor) else v for k, v in vars(measure).items()})

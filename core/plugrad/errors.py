@@ -1,0 +1,62 @@
+"""Every error that plugrad raises on purpose.
+
+::
+
+    PlugradError(ValueError)
+    ├── RunFileError     a run file, or an override of it, says what cannot be
+    ├── PluginError      a plugin cannot be found, told apart, or imported
+    │   └── OptionError  a plugin does not take these options
+    ├── ContractError    a plugin returned or did what its contract forbids, or raised
+    ├── ModelError       a model or tokenizer cannot be loaded or used
+    ├── DataError        an example, a prompt, a completion or a reward is not what it must be
+    └── TrainingError    a run that had started cannot go on
+
+Each message says what was asked, what was found and whose it is, and what to do next. The command line prints it
+without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class PlugradError(ValueError):
+    """The base of every deliberate error; catch it to catch them all."""
+
+
+class RunFileError(PlugradError):
+    """A run file, or an override of it, says what cannot be."""
+
+
+class PluginError(PlugradError):
+    """A plugin cannot be found, told apart from another, or imported."""
+
+
+class OptionError(PluginError):
+    """A plugin does not take the options that it was given."""
+
+
+class ContractError(PlugradError):
+    """A plugin returned or did what its contract forbids, or raised. Its own exception is the `__cause__`."""
+
+
+class ModelError(PlugradError):
+    """A model or its tokenizer cannot be loaded or used."""
+
+
+class DataError(PlugradError):
+    """An example, a prompt, a completion or a reward is not what it must be."""
+
+
+class TrainingError(PlugradError):
+    """A run that had started cannot go on."""
+
+
+def did_you_mean(asked: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
+    nearest = get_close_matches(asked, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,91 @@
+"""Calling an advantage, and turning what it returns into one row of advantages per rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.rollout import Rollout
+from plugrad.errors import ContractError
+from plugrad.host.calling import call_plugin
+from plugrad.registry.bind import Component
+
+
+@dataclass(frozen=True)
+class BoundAdvantage:
+    """The selected advantage: what to call, and whose it is."""
+
+    component: Component
+    call: Callable[..., Any]
+
+    def fresh(self) -> BoundAdvantage:
+        """Return the same with a new instance."""
+        return BoundAdvantage(self.component, self.component.create())
+
+
+def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> AdvantageOutputs:
+    """Call the advantage on the groups of all ranks.
+
+    Raises:
+        ContractError: it raised, or returned anything but one finite advantage per rollout or per completion token.
+    """
+    owner = str(advantage.component)
+    outputs = call_plugin(owner, advantage.call, inputs)
+    if not isinstance(outputs, AdvantageOutputs):
+        raise ContractError(
+            f"{owner} returned {type(outputs).__name__}; an advantage returns plugrad.AdvantageOutputs(advantages=...)."
+        )
+    _check_shape(owner, outputs, inputs)
+    _check_finite(owner, outputs)
+    return outputs
+
+
+def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
+    """Copy the rollouts with the rewards of `inputs.rewards`, so that both forms of the input agree."""
+    rewards = inputs.rewards.tolist()
+    rollouts = [
+        [Rollout(**{**rollout, "reward": rewards[i][j]}) for j, rollout in enumerate(group)]  # type: ignore[typeddict-item]
+        for i, group in enumerate(inputs.rollouts)
+    ]
+    return replace(inputs, rollouts=rollouts)
+
+
+def per_token(outputs: AdvantageOutputs, completion_lengths: list[list[int]]) -> list[list[list[float]]]:
+    """Return each rollout's advantages, one per completion token."""
+    if isinstance(outputs.advantages, Tensor):
+        by_rollout = outputs.advantages.detach().cpu().tolist()
+        return [
+            [[value] * length for value, length in zip(row, lengths, strict=True)]
+            for row, lengths in zip(by_rollout, completion_lengths, strict=True)
+        ]
+    return [[tokens.detach().cpu().tolist() for tokens in group] for group in outputs.advantages]
+
+
+def _check_shape(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs) -> None:
+    if isinstance(outputs.advantages, Tensor):
+        found: Any = tuple(outputs.advantages.shape)
+        expected: Any = tuple(inputs.rewards.shape)
+    else:
+        found = [[len(tokens) for tokens in group] for group in outputs.advantages]
+        expected = inputs.completion_lengths.tolist()
+    if found != expected:
+        raise ContractError(
+            f"{owner} returned advantages of shape {found}, and the rewards and completions have {expected}: return one "
+            "advantage per rollout [num_examples, rollouts_per_example], or one per completion token for each."
+        )
+
+
+def _check_finite(owner: str, outputs: AdvantageOutputs) -> None:
+    groups = outputs.advantages
+    for index, group in enumerate(groups):
+        finite = all(bool(torch.isfinite(tokens).all()) for tokens in group)
+        if not finite:
+            raise ContractError(
+                f"{owner} returned an advantage that is not finite, for example {index} of the batch. It would turn the "
+                "whole policy into NaN; see to groups with equal rewards or too few rollouts."
+            )

@@ -1,0 +1,83 @@
+"""`plugrad.load`: one component by name, for anybody's own training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.markers import LossFacts
+from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.sequences import as_batch
+from plugrad.registry.bind import Component, bind
+from plugrad.registry.resolve import load as load_source
+from plugrad.registry.resolve import resolve, search_modules_in
+from plugrad.registry.scan import Catalogue, Kind, scan
+
+
+@dataclass(frozen=True)
+class LoadedLoss:
+    """A loss with its options bound. Call it with either form of the inputs; it says what it needs."""
+
+    bound: BoundLoss
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional input fields that it reads."""
+        return self.bound.needs
+
+    @property
+    def reduction(self) -> str:
+        """The reduction that it declares."""
+        return self.bound.reduction
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, defaults included."""
+        return dict(self.bound.component.options)
+
+    def __call__(self, inputs: LossInputs | BatchLossInputs) -> LossOutputs:
+        """Return the summed loss of one sequence (a scalar), or the losses `[batch]` or `[batch, seq]` of a micro-batch.
+
+        Raises:
+            ContractError: the loss raised, or returned what is no loss.
+        """
+        if isinstance(inputs, BatchLossInputs):
+            return compute_loss(self.bound, inputs)
+        batch = as_batch(inputs)
+        outputs = compute_loss(self.bound, batch)
+        return LossOutputs(sum_rows(outputs, batch.loss_mask)[0], outputs.metrics)
+
+
+def load(kind: Kind, reference: str, /, **options: Any) -> Any:
+    """Find a component by name, check its options, and return it ready to call.
+
+    Args:
+        kind: "loss", "advantage", "metric", "environment" or "extension".
+        reference: `name`, `package/name`, `module:function` or `file.py:function`.
+        options: its options; the others take their defaults.
+
+    Returns:
+        A `LoadedLoss`, or a callable from inputs to outputs, or the environment or extension itself.
+
+    Raises:
+        PluginError: it is not found, or does not import.
+        OptionError: it does not take these options.
+    """
+    folders = [Path.cwd()]
+    component = load_component(kind, reference, options, scan(), folders)
+    if kind != "loss":
+        return component.create()
+    assert isinstance(component.facts, LossFacts)
+    return LoadedLoss(BoundLoss(component, component.create(), component.name, 1.0, component.facts.reduction))
+
+
+def load_component(
+    kind: Kind, reference: str, options: dict[str, Any], catalogue: Catalogue, folders: Sequence[Path]
+) -> Component:
+    """Resolve, load and bind one component."""
+    source = resolve(kind, reference, catalogue, folders)
+    search_modules_in(folders)
+    return bind(source, load_source(source), options, folders)

@@ -1,0 +1,93 @@
+"""Calling a loss: its own view of the inputs in, a checked micro-batch of losses out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs, LossOutputs
+from plugrad.contracts.markers import LOSS_NEEDS, Reduction
+from plugrad.errors import ContractError
+from plugrad.host.calling import call_plugin
+from plugrad.host.sequences import call_by_sequence
+from plugrad.registry.bind import Component
+
+
+@dataclass(frozen=True)
+class BoundLoss:
+    """A selected loss as hooks see it: what to call, and its place in the objective."""
+
+    component: Component
+    call: Callable[..., Any]
+    label: str
+    """Its name in this run; two uses of one loss differ in it."""
+    weight: float
+    reduction: Reduction
+
+    @property
+    def name(self) -> str:
+        """The loss's name."""
+        return self.component.name
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional fields that it reads."""
+        return self.component.needs
+
+    def fresh(self) -> BoundLoss:
+        """Return the same with a new instance: a class starts without state."""
+        return replace(self, call=self.component.create())
+
+    def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
+        """Return the inputs with only what this loss asked for."""
+        hidden = {name: None for name in LOSS_NEEDS - self.needs - {"teacher_logprobs"}}
+        return replace(inputs, **hidden)  # type: ignore[arg-type]
+
+
+def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
+    """Call the loss once for a micro-batch, in the form that it takes.
+
+    Returns losses of shape `[batch]` or `[batch, seq]`.
+
+    Raises:
+        ContractError: it raised, or returned anything else.
+    """
+    owner = str(loss.component)
+    if loss.component.form == "sequence":
+        return call_by_sequence(lambda row: call_plugin(owner, loss.call, row), inputs, owner)
+    outputs = call_plugin(owner, loss.call, inputs)
+    if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
+        raise ContractError(f"{owner} returned {type(outputs).__name__}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    batch, seq = inputs.loss_mask.shape
+    if outputs.loss.ndim == 0:
+        raise ContractError(
+            f"{owner} takes BatchLossInputs and returned a scalar: it has already chosen a denominator, which would depend on "
+            f"how the batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run file's "
+            "`reduction` divides."
+        )
+    if outputs.loss.shape not in (torch.Size((batch, seq)), torch.Size((batch,))):
+        raise ContractError(
+            f"{owner} returned a loss of shape {tuple(outputs.loss.shape)}; for this micro-batch it must be "
+            f"[{batch}, {seq}] (per token) or [{batch}] (per sequence)."
+        )
+    return outputs
+
+
+def sum_rows(outputs: LossOutputs, loss_mask: Tensor) -> Tensor:
+    """Return each row's loss `[batch]`: the sum over its counted tokens where the loss is per token."""
+    if outputs.loss.ndim == 1:
+        return outputs.loss
+    return torch.where(loss_mask, outputs.loss, 0.0).sum(dim=1)
+
+
+def keep_rows(inputs: BatchLossInputs, kept: Tensor) -> BatchLossInputs:
+    """Return the rows where `kept` [batch] is True."""
+    chosen = kept.nonzero().squeeze(1)
+    tensors = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    selected = {name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)}
+    metadata = inputs.metadata and [inputs.metadata[row] for row in chosen.tolist()]
+    return replace(inputs, metadata=metadata, **selected)

@@ -1,0 +1,71 @@
+"""Calling metrics: each isolated from the others and from the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from plugrad.contracts.markers import METRIC_NEEDS
+from plugrad.contracts.measures import Measures, as_measure
+from plugrad.contracts.metric import MetricInputs
+from plugrad.errors import ContractError
+from plugrad.host.calling import call_plugin
+from plugrad.registry.bind import Component
+
+logger = logging.getLogger("plugrad")
+
+FAILURES_ALLOWED = 3
+
+
+@dataclass
+class BoundMetric:
+    """A metric of this run. It is switched off after its third failure: a metric never stops a run."""
+
+    component: Component
+    call: Callable[..., Any]
+    label: str
+    failures: int = field(default=0)
+
+    def fresh(self) -> BoundMetric:
+        """Return the same with a new instance."""
+        return BoundMetric(self.component, self.component.create(), self.label)
+
+
+def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
+    """Call one metric; its names are prefixed with its label.
+
+    Raises:
+        ContractError: it raised, or returned something that is no metric.
+    """
+    owner = str(metric.component)
+    hidden = {name: None for name in METRIC_NEEDS - metric.component.needs}
+    with torch.no_grad():
+        found = call_plugin(owner, metric.call, replace(inputs, **hidden))  # type: ignore[arg-type]
+    if not isinstance(found, Mapping):
+        raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
+    measures = Measures()
+    for name, value in found.items():
+        try:
+            measures.add(f"{metric.label}/{name}", as_measure(value, num_sequences=len(inputs.rewards)))
+        except TypeError as error:
+            raise ContractError(f"{owner} returned {name!r}: {error}.") from error
+    return measures
+
+
+def compute_metrics(metrics: list[BoundMetric], inputs: MetricInputs) -> Measures:
+    """Call every metric that still works; one that fails is reported and costs the others nothing."""
+    measures = Measures()
+    for metric in metrics:
+        if metric.failures >= FAILURES_ALLOWED:
+            continue
+        try:
+            measures.update(compute_metric(metric, inputs))
+        except Exception as error:
+            metric.failures += 1
+            off = "; it is switched off" if metric.failures >= FAILURES_ALLOWED else ""
+            logger.warning("%s%s", error, off)
+    return measures

@@ -1,0 +1,146 @@
+"""Pre-flight: call fresh instances of every selected component on a tiny batch, before a model is loaded.
+
+A wrong return shape or a typo then costs a second and not a rollout.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.environment import Example
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.measures import as_measure
+from plugrad.contracts.metric import MetricInputs
+from plugrad.contracts.rollout import Rollout
+from plugrad.errors import ContractError
+from plugrad.host.advantage import compute_advantages
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.hooks import Host
+from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.metric import compute_metric
+from plugrad.host.select import Selection
+from plugrad.registry.manager import build_manager
+
+NUM_EXAMPLES = 2
+PROMPT_LENGTH = 2
+
+
+def preflight(selection: Selection, environment: BoundEnvironment, rollouts_per_example: int) -> None:
+    """Try every component on two examples, and put the random state back.
+
+    Raises:
+        PlugradError: a component raised or returned what its contract forbids.
+    """
+    with _random_state_put_back():
+        examples = environment.train_examples()
+        groups = [
+            [_rollout(examples[i % len(examples)], i, j) for j in range(rollouts_per_example)] for i in range(NUM_EXAMPLES)
+        ]
+        environment.score([rollout for group in groups for rollout in group])
+        inputs = AdvantageInputs(rollouts=groups)
+        compute_advantages(selection.advantage.fresh(), inputs)
+        batch = _loss_inputs(groups)
+        for loss in selection.losses:
+            _try_loss(loss.fresh(), batch)
+        for metric in selection.metrics:
+            compute_metric(metric.fresh(), _metric_inputs(groups, batch))
+        host = Host(selection.advantage.fresh(), [metric.fresh() for metric in selection.metrics])
+        manager = build_manager(host, [(component, component.create()) for component in selection.extensions])
+        manager.hook.prepare_advantages(inputs=inputs)
+        for loss in selection.losses:
+            manager.hook.prepare_loss(component=loss, inputs=loss.view(batch))
+
+
+def _try_loss(loss: BoundLoss, batch: BatchLossInputs) -> None:
+    leaf = batch.trainer_logprobs.detach().requires_grad_()
+    entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
+    inputs = loss.view(replace(batch, trainer_logprobs=leaf, entropy=entropy))
+    outputs = compute_loss(loss, inputs)
+    total = sum_rows(outputs, batch.loss_mask).sum()
+    if not total.requires_grad:
+        raise ContractError(
+            f"{loss.component} returned a loss without gradient. Compute it from inputs.trainer_logprobs (or "
+            "inputs.entropy) without detach() and outside torch.no_grad()."
+        )
+    if not bool(torch.isfinite(total)):
+        raise ContractError(f"{loss.component} returned {total.item()} for ordinary log-probs between -2 and 0.")
+    for name, value in outputs.metrics.items():
+        try:
+            as_measure(value, num_sequences=1)
+        except TypeError as error:
+            raise ContractError(f"{loss.component} returned the metric {name!r}: {error}.") from error
+
+
+def _rollout(example: Example, i: int, j: int) -> Rollout:
+    length = 1 + (i + 2 * j) % 5
+    return Rollout(
+        prompt=str(example["prompt"]),
+        completion=str(example.get("reference", "")),
+        prompt_ids=[0] * PROMPT_LENGTH,
+        completion_ids=[0] * length,
+        inference_logprobs=(-2 * torch.rand(length)).tolist(),
+        reward=float("nan"),
+        reward_components={},
+        truncated=False,
+        example=example,
+        metrics={},
+        policy_versions=[0] * length,
+    )
+
+
+def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
+    rollouts = [rollout for group in groups for rollout in group]
+    lengths = torch.tensor([PROMPT_LENGTH + len(rollout["completion_ids"]) for rollout in rollouts])
+    positions = torch.arange(int(lengths.max()))
+    mask = (positions >= PROMPT_LENGTH) & (positions < lengths.unsqueeze(1))
+
+    def logprobs() -> torch.Tensor:
+        return torch.where(mask, -2 * torch.rand(mask.shape), 0.0)
+
+    return BatchLossInputs(
+        trainer_logprobs=logprobs(),
+        inference_logprobs=logprobs(),
+        teacher_logprobs=logprobs(),
+        advantages=torch.where(mask, torch.randn(len(rollouts), 1), 0.0),
+        loss_mask=mask,
+        old_logprobs=logprobs(),
+        ref_logprobs=logprobs(),
+        entropy=torch.where(mask, 2 * torch.rand(mask.shape), 0.0),
+        input_ids=torch.zeros(mask.shape, dtype=torch.long),
+        reward=torch.tensor([rollout["reward"] for rollout in rollouts]),
+        group_ids=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
+        metadata=[rollout["example"] for rollout in rollouts],
+    )
+
+
+def _metric_inputs(groups: list[list[Rollout]], batch: BatchLossInputs) -> MetricInputs:
+    assert batch.reward is not None and batch.group_ids is not None
+    return MetricInputs(
+        rollouts=groups,
+        rewards=batch.reward,
+        advantages=batch.advantages,
+        loss_mask=batch.loss_mask,
+        trainer_logprobs=batch.trainer_logprobs,
+        inference_logprobs=batch.inference_logprobs,
+        group_ids=batch.group_ids,
+        entropy=batch.entropy,
+        old_logprobs=batch.old_logprobs,
+        ref_logprobs=batch.ref_logprobs,
+    )
+
+
+@contextmanager
+def _random_state_put_back() -> Iterator[None]:
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,181 @@
+"""Select: every component that a run file names, resolved, loaded, bound and checked against the rest of the run file."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from plugrad.config.run_file import AdvantageTable, ComponentTable, RunFile
+from plugrad.contracts.markers import AdvantageFacts, LossFacts
+from plugrad.errors import PluginError, RunFileError
+from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.load import load_component
+from plugrad.host.loss import BoundLoss
+from plugrad.host.metric import BoundMetric
+from plugrad.registry.bind import Component
+from plugrad.registry.provenance import plain
+from plugrad.registry.scan import Catalogue, Kind, scan
+
+logger = logging.getLogger("plugrad")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The components of a run, each with the one instance that runs; whoever wants another asks it for a `fresh` one."""
+
+    environment: Component
+    advantage: BoundAdvantage
+    losses: list[BoundLoss]
+    metrics: list[BoundMetric]
+    extensions: list[Component]
+
+    @property
+    def loss_needs(self) -> frozenset[str]:
+        """What any of the losses needs."""
+        return frozenset().union(*(loss.needs for loss in self.losses))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any of the losses or metrics needs."""
+        return self.loss_needs.union(*(metric.component.needs for metric in self.metrics))
+
+    def components(self) -> Iterator[Component]:
+        """Every component, in the order of the run file."""
+        yield self.environment
+        yield self.advantage.component
+        yield from (loss.component for loss in self.losses)
+        yield from (metric.component for metric in self.metrics)
+        yield from self.extensions
+
+
+def select(run_file: RunFile) -> Selection:
+    """Resolve, load and bind everything that the run file names.
+
+    Raises:
+        PluginError: a component cannot be found or imported.
+        OptionError: a component does not take its options.
+        RunFileError: a component needs what the run file does not provide.
+    """
+    loader = _Loader(scan(refused_folders=run_file.folders), run_file)
+    losses = _losses(loader)
+    advantage = loader.load("advantage", run_file.selected_advantage)
+    _check_rollouts_per_example(advantage, run_file)
+    selection = Selection(
+        environment=loader.load("environment", run_file.environment),
+        advantage=BoundAdvantage(advantage, advantage.create()),
+        losses=losses,
+        metrics=_metrics(loader, losses),
+        extensions=[loader.load("extension", table) for table in run_file.extension],
+    )
+    _check_needs(selection, run_file)
+    return selection
+
+
+def resolved(run_file: RunFile, selection: Selection) -> RunFile:
+    """Return the run file with every reference absolute and every option and reduction written out."""
+    tables = run_file.model_dump()
+    advantage = AdvantageTable(name=run_file.selected_advantage.name).model_dump()
+    tables["advantage"] = _filled(advantage, selection.advantage.component)
+    tables["environment"] = _filled(tables["environment"], selection.environment)
+    tables["loss"] = [
+        _filled(table, loss.component) | {"reduction": loss.reduction}
+        for table, loss in zip(tables["loss"], selection.losses, strict=True)
+    ]
+    tables["extension"] = [
+        _filled(table, component) for table, component in zip(tables["extension"], selection.extensions, strict=True)
+    ]
+    return RunFile.model_validate(tables)
+
+
+@dataclass(frozen=True)
+class _Loader:
+    catalogue: Catalogue
+    run_file: RunFile
+
+    def load(self, kind: Kind, table: ComponentTable) -> Component:
+        return load_component(kind, table.name, table.kwargs, self.catalogue, self.run_file.folders)
+
+
+def _losses(loader: _Loader) -> list[BoundLoss]:
+    tables = loader.run_file.loss
+    components = [loader.load("loss", table) for table in tables]
+    bound = []
+    for table, component, label in zip(tables, components, _labels([c.name for c in components]), strict=True):
+        assert isinstance(component.facts, LossFacts)
+        reduction = table.reduction or component.facts.reduction
+        bound.append(BoundLoss(component, component.create(), label, table.weight, reduction))
+    return bound
+
+
+def _metrics(loader: _Loader, losses: list[BoundLoss]) -> list[BoundMetric]:
+    run_file = loader.run_file
+    listed = run_file.metrics
+    components = [loader.load("metric", table) for table in run_file.metric]
+    if listed == "all":
+        with_options = {component.source.target for component in components}
+        components += [c for c in _installed_metrics(loader) if c.source.target not in with_options]
+        components = [c for c in components if _is_free(c, losses, run_file)]
+    else:
+        components += [load_component("metric", name, {}, loader.catalogue, run_file.folders) for name in listed]
+    labels = _labels([component.name for component in components])
+    return [BoundMetric(c, c.create(), label) for c, label in zip(components, labels, strict=True)]
+
+
+def _installed_metrics(loader: _Loader) -> Iterator[Component]:
+    for entry in loader.catalogue.of_kind("metric"):
+        try:
+            reference = f"{entry.package}/{entry.name}"
+            yield load_component("metric", reference, {}, loader.catalogue, loader.run_file.folders)
+        except PluginError as error:
+            logger.warning("A metric is left out: %s", error)
+
+
+def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> bool:
+    """Whether the metric needs no forward pass that the losses do not need already."""
+    provided = {"entropy"}.union(*(loss.needs for loss in losses))
+    if run_file.updates_per_batch == 1:
+        provided.add("old_logprobs")
+    lacking = sorted(metric.needs - provided)
+    if lacking:
+        logger.info(
+            "%s is left out: it needs %s, which no loss asks for and which would cost a forward pass. "
+            "List it under `metrics` to have it all the same.",
+            metric,
+            ", ".join(lacking),
+        )
+    return not lacking
+
+
+def _labels(names: list[str]) -> list[str]:
+    """Return the names, those that recur with a number: kl, kl_2."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return labels
+
+
+def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None:
+    assert isinstance(advantage.facts, AdvantageFacts)
+    fewest = advantage.facts.min_rollouts_per_example
+    if run_file.rollout.rollouts_per_example < fewest:
+        raise RunFileError(
+            f"{advantage} compares at least {fewest} rollouts of an example, and rollout.rollouts_per_example is "
+            f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another advantage."
+        )
+
+
+def _check_needs(selection: Selection, run_file: RunFile) -> None:
+    for loss in selection.losses:
+        if "teacher_logprobs" in loss.needs and run_file.model.teacher is None:
+            raise RunFileError(
+                f"{loss.component} needs teacher_logprobs, and the run file has no teacher. "
+                'Add [model.teacher] with name = "a hub id or folder", or change the option that asks for it.'
+            )
+
+
+def _filled(table: dict[str, object], component: Component) -> dict[str, object]:
+    return table | {"name": component.source.reference, "kwargs": plain(dict(component.options))}

@@ -1,0 +1,86 @@
+"""The one adapter between losses that take a sequence and the core's form, the micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.measures import Measure, as_measure
+from plugrad.errors import ContractError
+
+SEQUENCE_FIELDS = tuple(field.name for field in fields(LossInputs))
+
+
+def call_by_sequence(call: Callable[[LossInputs], object], inputs: BatchLossInputs, owner: str) -> LossOutputs:
+    """Slice the rows of a micro-batch, call the loss on each, and stack: `[batch]`, or `[batch, seq]` from per-token losses.
+
+    A row ends at its last counted token. Metrics that are scalars weigh one sequence each.
+
+    Raises:
+        ContractError: the loss returned something else than one sequence's loss.
+    """
+    rows = [LossInputs.unchecked(row) for row in _rows(inputs)]
+    outputs = [_checked(call(row), row, owner) for row in rows]
+    losses = [output.loss for output in outputs]
+    if len({loss.ndim for loss in losses}) != 1:
+        raise ContractError(f"{owner} returned a scalar for some sequences and one value per token for others; choose one.")
+    stacked = torch.stack(losses) if losses[0].ndim == 0 else _padded(losses, inputs.loss_mask.shape[1])
+    return LossOutputs(stacked, _merged([output.metrics for output in outputs]))
+
+
+def as_batch(inputs: LossInputs) -> BatchLossInputs:
+    """Return one sequence as a micro-batch of one row."""
+    return BatchLossInputs(**{name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS})
+
+
+def _rows(inputs: BatchLossInputs) -> list[dict[str, Any]]:
+    positions = torch.arange(1, inputs.loss_mask.shape[1] + 1, device=inputs.loss_mask.device)
+    lengths = (inputs.loss_mask * positions).amax(dim=1).tolist()
+    values = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
+    columns = {name: value.unbind() for name, value in values.items() if isinstance(value, Tensor)}
+    constants = {name: value for name, value in values.items() if name not in columns}
+    return [
+        constants | {name: rows[i][:length] if rows[i].ndim else rows[i] for name, rows in columns.items()}
+        for i, length in enumerate(lengths)
+    ]
+
+
+def _checked(output: object, row: LossInputs, owner: str) -> LossOutputs:
+    if not isinstance(output, LossOutputs) or not isinstance(output.loss, Tensor):
+        found = f"LossOutputs(loss={type(output.loss).__name__})" if isinstance(output, LossOutputs) else type(output).__name__
+        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    if output.loss.shape not in (torch.Size(()), row.loss_mask.shape):
+        raise ContractError(
+            f"{owner} returned a loss of shape {tuple(output.loss.shape)} for a sequence of {len(row.loss_mask)} tokens; "
+            "return a scalar (the sum over its tokens) or one value per token."
+        )
+    return output
+
+
+def _padded(losses: list[Tensor], width: int) -> Tensor:
+    padded = pad_sequence(losses, batch_first=True)
+    return torch.nn.functional.pad(padded, (0, width - padded.shape[1]))
+
+
+def _merged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | Measure | float]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _merge([row[name] for row in rows if name in row]) for name in names}
+
+
+def _merge(values: list[Any]) -> Tensor | Measure:
+    if all(isinstance(value, Tensor) and value.ndim == 0 for value in values):
+        # One stack for the column, not an addition for each sequence; a 1-D tensor counts once per element.
+        return torch.stack([value.detach() for value in values])
+    return reduce(add, (as_measure(value, num_sequences=1) for value in values))
+
+
+def _unsqueezed(value: Any) -> Any:
+    return value.unsqueeze(0) if isinstance(value, Tensor) else value

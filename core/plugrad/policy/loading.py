@@ -1,0 +1,186 @@
+"""Loading models and tokenizers, or building them from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from plugrad.config.run_file import FrozenModelTable, ModelTable
+from plugrad.errors import ModelError, did_you_mean
+from plugrad.policy.tokenizer import character_tokenizer
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+"""What `[model.from_scratch]` sets where it is silent: about half a million parameters."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and the tokenizer that belongs to it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
+    """Load the policy, or build it from scratch with a character tokenizer made from `texts`.
+
+    Dropout is off: the policy that is trained must be the one that sampled.
+
+    Raises:
+        ModelError: there is no such model, or its configuration or tokenizer cannot be used.
+    """
+    if table.from_scratch is not None:
+        loaded = _build(table.from_scratch, texts, table)
+    else:
+        assert table.name is not None
+        loaded = LoadedModel(_pretrained(table.name, table.dtype, table.attn_implementation), _tokenizer(table.name))
+    if table.gradient_checkpointing:
+        _checkpoint_activations(loaded.model)
+    return loaded
+
+
+def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Load a reference or teacher model, without gradient.
+
+    Raises:
+        ModelError: there is no such model, or its vocabulary is not the policy's.
+    """
+    model = _pretrained(table.name, table.dtype or policy.dtype, policy.attn_implementation)
+    theirs = _tokenizer(table.name)
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens): it would "
+            "score other tokens than the ones that were sampled. Choose a model of the same family."
+        )
+    return frozen(model)
+
+
+def frozen(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model in evaluation mode, without gradient."""
+    return cast(PreTrainedModel, model.requires_grad_(False).eval())
+
+
+def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `[model.from_scratch]` with every default that its kind of model knows.
+
+    Raises:
+        ModelError: the model type or a field is unknown.
+    """
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
+        hint = did_you_mean(str(model_type), CONFIG_MAPPING_NAMES)
+        raise ModelError(
+            f"[model.from_scratch] model_type is {model_type!r}, and Transformers has no such model.{hint} "
+            'For example "qwen3", "llama" or "gpt2".'
+        )
+    plain = AutoConfig.for_model(model_type)
+    for name in fields.keys() - {"model_type"}:
+        if not hasattr(plain, name):
+            raise ModelError(
+                f"[model.from_scratch] {model_type} has no field {name!r}.{did_you_mean(name, plain.to_dict())} "
+                f"See the parameters of {type(plain).__name__} in Transformers."
+            )
+    return {name: value for name, value in SMALL.items() if hasattr(plain, name)} | dict(fields)
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return how many tokens the model can attend to, or None where its configuration does not say."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def _checkpoint_activations(model: PreTrainedModel) -> None:
+    # Transformers renames the method in version 5 and drops the old name in 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -> LoadedModel:
+    tokenizer = character_tokenizer(texts)
+    values = with_small_defaults(fields)
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = AutoConfig.for_model(values.pop("model_type"), **{"vocab_size": len(tokenizer), **special, **values})
+    if config.vocab_size < len(tokenizer):
+        raise ModelError(
+            f"[model.from_scratch] vocab_size is {config.vocab_size}, and the environment's texts have {len(tokenizer)} tokens: "
+            "raise it or leave it out."
+        )
+    _without_dropout(config)
+    try:
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=_dtype(table.dtype), attn_implementation=table.attn_implementation
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"[model.from_scratch] cannot be built: {error}") from error
+    return LoadedModel(model, tokenizer)
+
+
+def _pretrained(name: str, dtype: str, attn_implementation: str | None) -> PreTrainedModel:
+    _check_folder(name)
+    try:
+        config = AutoConfig.from_pretrained(name)
+        _without_dropout(config)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, config=config, dtype=_dtype(dtype), attn_implementation=attn_implementation
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"the model {name!r} cannot be loaded: {_first_lines(error)}") from error
+    return cast(PreTrainedModel, model)
+
+
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"the tokenizer of {name!r} cannot be loaded: {_first_lines(error)} Save one beside the model with "
+            "tokenizer.save_pretrained(folder)."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence token: no completion could end.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _check_folder(name: str) -> None:
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Name the folder that has one.")
+    if (folder.is_absolute() or name.startswith(".")) and not folder.is_dir():
+        raise ModelError(f"there is no model folder {name!r}.")
+
+
+def _without_dropout(config: Any) -> None:
+    for name, value in vars(config).items():
+        if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
+            setattr(config, name, 0.0)
+
+
+def _dtype(name: str) -> torch.dtype | str:
+    return name if name == "auto" else cast(torch.dtype, getattr(torch, name))
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[:2])
+
+
+def quiet_transformers() -> None:
+    """Silence Transformers' progress bars and advice; its warnings stay."""
+    transformers_logging.set_verbosity_warning()
+    transformers_logging.disable_progress_bar()

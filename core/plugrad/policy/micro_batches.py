@@ -1,0 +1,134 @@
+"""Cutting an optimizer batch into micro-batches of whole sequences under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from plugrad.errors import DataError
+from plugrad.policy.weights import Counts, RowCounts, count_rows
+
+
+@dataclass(frozen=True)
+class TrainingSequence:
+    """A rollout as it is trained on: prompt and completion in one row. Lists have one entry per token."""
+
+    input_ids: list[int]
+    loss_mask: list[bool]
+    advantages: list[float]
+    inference_logprobs: list[float] | None
+    """None where the completion was replayed: they are then the trainer's own, detached."""
+    reward: float
+    group_id: int
+    metadata: Mapping[str, Any]
+
+    @property
+    def counted_tokens(self) -> int:
+        """How many tokens count."""
+        return sum(self.loss_mask)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows padded at the right. Log-probs of frozen models are None until they have been computed."""
+
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Bool[Tensor, "batch seq"]
+    loss_mask: Bool[Tensor, "batch seq"]
+    advantages: Float[Tensor, "batch seq"]
+    inference_logprobs: Float[Tensor, "batch seq"] | None
+    reward: Float[Tensor, "batch"]
+    group_ids: Int[Tensor, "batch"]
+    metadata: list[Mapping[str, Any]]
+    rows: list[int]
+    """Where each row stands in the optimizer batch."""
+    row_counts: RowCounts
+    counts: Counts
+    old_logprobs: Float[Tensor, "batch seq"] | None = None
+    ref_logprobs: Float[Tensor, "batch seq"] | None = None
+    teacher_logprobs: Float[Tensor, "batch seq"] | None = None
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Move what the models need to `device`; the counts stay where they are."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+
+
+def cut(
+    sequences: Sequence[TrainingSequence], *, counts: Counts, token_budget: int, pad_token_id: int, dtype: torch.dtype
+) -> list[MicroBatch]:
+    """Cut one rank's share of an optimizer batch; at least one micro-batch comes back.
+
+    Sequences of similar length stay together, and rows * longest row never exceeds `token_budget`. Sequences without a counted
+    token are in the counts and in no micro-batch. `dtype` is that of advantages and log-probs.
+
+    Raises:
+        DataError: a sequence alone exceeds the budget.
+    """
+    row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
+    counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
+    by_length = sorted(counted, key=lambda row: -len(sequences[row].input_ids))
+    if by_length and len(sequences[by_length[0]].input_ids) > token_budget:
+        longest = sequences[by_length[0]]
+        raise DataError(
+            f"the sequence of example {longest.metadata.get('example_id')!r} has {len(longest.input_ids)} tokens, and "
+            f"tokens_per_micro_batch is {token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
+            "rollout.max_new_tokens."
+        )
+    cuts = _cuts([len(sequences[row].input_ids) for row in by_length], token_budget)
+    blocks = [by_length[start:stop] for start, stop in cuts]
+    if not blocks:
+        return [_nothing(counts, pad_token_id, dtype)]
+    return [_micro_batch(sequences, block, row_counts, counts, pad_token_id, dtype) for block in blocks]
+
+
+def _cuts(lengths: list[int], budget: int) -> list[tuple[int, int]]:
+    """Return the blocks of `lengths` (longest first) whose padded size fits the budget."""
+    cuts = []
+    start = 0
+    while start < len(lengths):
+        stop = min(start + budget // lengths[start], len(lengths))
+        cuts.append((start, stop))
+        start = stop
+    return cuts
+
+
+def _micro_batch(
+    sequences: Sequence[TrainingSequence],
+    rows: list[int],
+    row_counts: RowCounts,
+    counts: Counts,
+    pad_token_id: int,
+    dtype: torch.dtype,
+) -> MicroBatch:
+    chosen = [sequences[row] for row in rows]
+    width = max(len(sequence.input_ids) for sequence in chosen)
+    replayed = any(sequence.inference_logprobs is None for sequence in chosen)
+    return MicroBatch(
+        input_ids=_padded([s.input_ids for s in chosen], width, pad_token_id, torch.long),
+        attention_mask=_padded([[True] * len(s.input_ids) for s in chosen], width, False, torch.bool),
+        loss_mask=_padded([s.loss_mask for s in chosen], width, False, torch.bool),
+        advantages=_padded([s.advantages for s in chosen], width, 0.0, dtype),
+        inference_logprobs=None if replayed else _padded([s.inference_logprobs for s in chosen], width, 0.0, dtype),
+        reward=torch.tensor([s.reward for s in chosen], dtype=dtype),
+        group_ids=torch.tensor([s.group_id for s in chosen]),
+        metadata=[s.metadata for s in chosen],
+        rows=rows,
+        row_counts=RowCounts(row_counts.tokens[rows], row_counts.group_tokens[rows]),
+        counts=counts,
+    )
+
+
+def _nothing(counts: Counts, pad_token_id: int, dtype: torch.dtype) -> MicroBatch:
+    """A row in which nothing counts: a rank without sequences still runs its forward and backward pass."""
+    empty = TrainingSequence([pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
+    return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, pad_token_id, dtype), rows=[])
+
+
+def _padded(rows: Sequence[Any], width: int, filler: Any, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows], dtype=dtype)

@@ -1,0 +1,67 @@
+"""The weights w_s of the objective: what a reduction divides by, and the only place where anything is divided.
+
+  objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * loss_ks
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plugrad.contracts.markers import Reduction
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of the whole optimizer batch, over all ranks, before any extension drops a token."""
+
+    tokens: int
+    """Counted tokens."""
+    sequences: int
+    """Those without a counted token too."""
+    groups: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What the weights of some rows depend on."""
+
+    tokens: Int[Tensor, "batch"]
+    """Counted tokens of the row."""
+    group_tokens: Int[Tensor, "batch"]
+    """Counted tokens of the row's whole group."""
+
+
+def count_rows(counted_tokens: Sequence[int], group_ids: Sequence[int]) -> RowCounts:
+    """Count rows and their groups. All rollouts of a group must be here: a group never spans ranks."""
+    of_group: Counter[int] = Counter()
+    for group, tokens in zip(group_ids, counted_tokens, strict=True):
+        of_group[group] += tokens
+    return RowCounts(torch.tensor(counted_tokens), torch.tensor([of_group[group] for group in group_ids]))
+
+
+def row_weights(reduction: Reduction, rows: RowCounts, counts: Counts) -> Float[Tensor, "batch"]:
+    """Return w_s for each row, in float64; 0 for a row without a counted token.
+
+    token         1 / counted tokens of the batch                       DAPO, token mean
+    sequence      1 / (sequences * tokens of s)                         GRPO, sequence mean
+    sequence_sum  1 / sequences                                         sequence mean of token sums
+    constant      1 / (sequences * max_new_tokens)                      Dr. GRPO
+    group         1 / (groups * tokens of the group of s)               prompt mean
+    """
+    tokens = rows.tokens.double()
+    ones = torch.ones_like(tokens)
+    denominators = {
+        "token": counts.tokens * ones,
+        "sequence": counts.sequences * tokens,
+        "sequence_sum": counts.sequences * ones,
+        "constant": counts.sequences * counts.max_new_tokens * ones,
+        "group": counts.groups * rows.group_tokens.double(),
+    }
+    return torch.where(tokens > 0, 1 / denominators[reduction].clamp(min=1), 0.0)

@@ -1,0 +1,208 @@
+"""Resolve: turn a reference into the one component that it means, and load that one alone."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from plugrad.errors import PluginError, did_you_mean
+from plugrad.paths import find_file
+from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
+
+REFERENCE_FORMS = "`name`, `package/name`, `module:function` or `file.py:function`"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The one component that a reference means, not yet imported."""
+
+    kind: Kind
+    reference: str
+    """As it is recorded: a file has its absolute path."""
+    name: str
+    target: str
+    """`module:attribute`, or `/path/to/file.py:attribute`."""
+    entry: Entry | None = None
+
+    @property
+    def package(self) -> str | None:
+        """The package that offers the component; None for a file or module of the user's own."""
+        return self.entry.package if self.entry else None
+
+    @property
+    def owner(self) -> str:
+        """Whose it is, as error messages say it."""
+        return self.entry.owner if self.entry else self.target.rpartition(":")[0]
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name!r} ({self.owner})"
+
+
+def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[Path] = ()) -> Source:
+    """Find what `reference` means: `name`, `package/name`, `module:function` or `file.py:function`.
+
+    Files are looked up in `folders` in order. A bare name that core offers is always core's.
+
+    Raises:
+        PluginError: nothing, or more than one thing, is called that.
+    """
+    if ":" in reference:
+        return _resolve_callable(kind, reference, folders)
+    package, _, name = reference.rpartition("/")
+    if not name or name.endswith(".py"):
+        raise PluginError(f"{reference!r} is not a reference to a {kind}. Write {REFERENCE_FORMS}.")
+    named = [entry for entry in catalogue.of_kind(kind) if entry.name == name]
+    if package:
+        named = [entry for entry in named if entry.package == canonicalize_name(package)]
+    # Core's names cannot be shadowed, and `of_kind` lists core first.
+    if named and (len(named) == 1 or (named[0].package == CORE and not package)):
+        return Source(kind, reference, name, named[0].target, named[0])
+    if named:
+        raise PluginError(_ambiguous(kind, name, named))
+    raise PluginError(_not_found(kind, reference, name, catalogue))
+
+
+def load(source: Source) -> Any:
+    """Import the component, and nothing else.
+
+    Raises:
+        PluginError: it does not import, is not there, or is not callable; with file and line of the failure.
+    """
+    location, _, attribute = source.target.rpartition(":")
+    module = _import(location, str(source))
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise PluginError(
+                f"{source} points to {source.target!r}, and {location} has no {attribute!r}."
+                f"{did_you_mean(attribute, public)} {_remedy(source)}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise PluginError(
+            f"{source} points to {source.target!r}, which is not callable but of type {type(found).__name__}. "
+            f"Point to a function or a class. {_remedy(source)}"
+        )
+    return found
+
+
+def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> Callable[..., Any]:
+    """Return the function that `module:function` or `file.py:function` names.
+
+    Args:
+        reference: where the function is.
+        folders: where to look for a file; by default the working directory.
+
+    Raises:
+        PluginError: it is not there, does not import, or is not callable.
+    """
+    if ":" not in reference:
+        raise PluginError(f"{reference!r} does not name a function. Write `module:function` or `file.py:function`.")
+    source = _resolve_callable("environment", reference, [Path.cwd()] if folders is None else folders)
+    found: Callable[..., Any] = load(source)
+    return found
+
+
+def absolute_reference(reference: str, folders: Sequence[Path]) -> str:
+    """Return `file.py:function` with its absolute path if the file is in one of `folders`; else `reference` as it is."""
+    location, _, attribute = reference.rpartition(":")
+    if not location.endswith(".py"):
+        return reference
+    path = find_file(location, folders)
+    return f"{path}:{attribute}" if path else reference
+
+
+def search_modules_in(folders: Sequence[Path]) -> None:
+    """Let `module:function` find modules in `folders`. At the end of `sys.path`, so that they shadow no package."""
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _resolve_callable(kind: Kind, reference: str, folders: Sequence[Path]) -> Source:
+    location, _, attribute = reference.rpartition(":")
+    if not location or not all(part.isidentifier() for part in attribute.split(".")):
+        raise PluginError(f"{reference!r} is not a reference to a {kind}. Write {REFERENCE_FORMS}.")
+    absolute = absolute_reference(reference, folders)
+    if location.endswith(".py") and not Path(absolute.rpartition(":")[0]).is_file():
+        looked_in = ", ".join(dict.fromkeys(map(str, folders))) or "no folder"
+        raise PluginError(f"{reference!r} names a file that is not there: {location!r}. Looked in: {looked_in}.")
+    return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
+
+
+def _import(location: str, wanted_by: str) -> ModuleType:
+    try:
+        return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+    except Exception as error:
+        raise PluginError(
+            f"{wanted_by} does not import: {type(error).__name__}: {error} ({_where(error, location)}). "
+            "Mend or reinstall it, or select another; --traceback shows the whole of it."
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    # A name of its own per path: two files called loss.py do not collide, and what they define can be pickled.
+    name = f"plugrad_file_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _where(error: Exception, location: str) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    theirs = [frame for frame in frames if frame.filename != __file__]
+    return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else f"module {location!r}"
+
+
+def _remedy(source: Source) -> str:
+    if source.entry:
+        return f"Its package is at fault: install another version of {source.entry.package}."
+    return "Correct the reference or the file."
+
+
+def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
+    choices = [f'    name = "{entry.package}/{name}"' for entry in entries]
+    width = max(map(len, choices))
+    lines = [f"{choice:<{width}}    # {entry.owner}" for choice, entry in zip(choices, entries, strict=True)]
+    return "\n".join([f"two packages offer the {kind} {name!r}. Write which one in the run file:", *lines])
+
+
+def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> str:
+    entries = catalogue.of_kind(kind)
+    by_name = {entry.name: entry for entry in reversed(entries)}
+    hint = did_you_mean(name, by_name)
+    if hint:
+        near = next(entry for known, entry in by_name.items() if repr(known) in hint)
+        hint = hint.replace("?", f" ({near.owner})?")
+    other = next((entry for entry in catalogue.entries if entry.name == name and entry.kind != kind), None)
+    if other:
+        hint = f" There is {'an' if other.kind[0] in 'ae' else 'a'} {other.kind} of that name ({other.owner})."
+    refused = next((entry for entry in catalogue.refused if entry.name == name and entry.kind == kind), None)
+    if refused:
+        hint = (
+            f" {refused.owner} offers it, but lies in {refused.location}: packages in the working directory are "
+            "refused, since a run can write there. Install it with pip, or start from another folder."
+        )
+    known = f" Installed: {', '.join(sorted(by_name))}." if by_name and not hint else ""
+    return f"no {kind} is called {reference!r}.{hint}{known} `plugrad plugins list` shows what is installed."

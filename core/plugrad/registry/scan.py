@@ -1,0 +1,102 @@
+"""Scan: read the entry points of the installed packages, without importing any of them."""
+
+from __future__ import annotations
+
+import site
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from importlib_metadata import Distribution, distributions
+from packaging.utils import canonicalize_name
+
+Kind = Literal["loss", "advantage", "metric", "environment", "extension"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GROUPS: dict[str, Kind] = {
+    "plugrad.losses": "loss",
+    "plugrad.advantages": "advantage",
+    "plugrad.metrics": "metric",
+    "plugrad.environments": "environment",
+    "plugrad.extensions": "extension",
+}
+CORE = "plugrad"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry point of an installed package: a component that may be referred to by name."""
+
+    kind: Kind
+    name: str
+    package: str
+    version: str
+    target: str
+    """`module:attribute`."""
+    summary: str
+    """The package's one-line summary."""
+    location: str
+    """The folder on `sys.path` in which the package's metadata lies."""
+    distribution: Distribution = field(compare=False, repr=False)
+
+    @property
+    def owner(self) -> str:
+        """The package and its version, as error messages name it."""
+        return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a scan found."""
+
+    entries: tuple[Entry, ...]
+    refused: tuple[Entry, ...] = ()
+    """Entries of distributions that lie in the working directory. A rollout that can write files must not be able to
+    install a loss, so these are never used."""
+
+    def of_kind(self, kind: Kind) -> list[Entry]:
+        """Return the entries of one kind: core's first, then by package and name."""
+        found = [entry for entry in self.entries if entry.kind == kind]
+        return sorted(found, key=lambda entry: (entry.package != CORE, entry.package, entry.name))
+
+
+def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
+    """Read the entry points found on `sys.path`, but for those in the working directory and in `refused_folders`."""
+    untrusted = {folder.resolve() for folder in (Path.cwd(), *refused_folders)} - _site_folders()
+    trusted_path = [entry for entry in sys.path if Path(entry).resolve() not in untrusted]
+    untrusted_path = [entry for entry in sys.path if Path(entry).resolve() in untrusted]
+    return Catalogue(tuple(_entries(trusted_path)), tuple(_entries(untrusted_path)))
+
+
+def _entries(path: list[str]) -> list[Entry]:
+    entries: dict[str, list[Entry]] = {}
+    for distribution in distributions(path=path):
+        # Most distributions offer nothing to us: do not parse their metadata.
+        if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        # The first distribution of a name wins, as it does for `import`.
+        entries.setdefault(canonicalize_name(distribution.name), _entries_of(distribution))
+    return [entry for found in entries.values() for entry in found]
+
+
+def _entries_of(distribution: Distribution) -> list[Entry]:
+    return [
+        Entry(
+            kind=GROUPS[point.group],
+            name=point.name,
+            package=canonicalize_name(distribution.name),
+            version=distribution.version,
+            target=point.value,
+            summary=distribution.metadata["Summary"] or "",
+            location=str(distribution.locate_file("")),
+            distribution=distribution,
+        )
+        for point in distribution.entry_points
+        if point.group in GROUPS
+    ]
+
+
+def _site_folders() -> set[Path]:
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    return {Path(folder).resolve() for folder in folders}

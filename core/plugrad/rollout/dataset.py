@@ -1,0 +1,35 @@
+"""The `dataset` engine: replays each example's reference completion. With it, the same loop is supervised fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.prompts import tokenize_reference
+
+
+class DatasetEngine:
+    """Replays the column `reference`, cut at `max_new_tokens`. Nothing is sampled, so there are no log-probs."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._version = 0
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return each prompt's reference, `num_completions` times."""
+        return [[self._replay(prompt, sampling)] * sampling.num_completions for prompt in prompts]
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Note the version: there are no weights here."""
+        self._version = version
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _replay(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        ids = tokenize_reference(prompt.example, self._tokenizer)
+        truncated = len(ids) > sampling.max_new_tokens
+        return Completion(ids[: sampling.max_new_tokens], None, truncated, self._version)

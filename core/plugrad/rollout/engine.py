@@ -1,0 +1,62 @@
+"""The engine: token ids in; token ids and the log-probs with which they were sampled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from plugrad.contracts.environment import Example
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, tokenized."""
+
+    text: str
+    ids: list[int]
+    example: Example
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to complete prompts: from softmax(logits / temperature) and nothing else."""
+
+    num_completions: int
+    max_new_tokens: int
+    temperature: float
+    """0 is greedy."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The tokens that followed a prompt, the end-of-sequence token included."""
+
+    ids: list[int]
+    logprobs: list[float] | None
+    """Of each token under the distribution that sampled it, in nats; None where nothing was sampled."""
+    truncated: bool
+    policy_version: int
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """Three methods; an engine is told how to find its model when it is made."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return `sampling.num_completions` completions of each prompt, in order.
+
+        The same prompts, seed and weights give the same completions.
+        """
+        ...
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take the policy's weights, named as its Transformers model names them, tied ones too."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds. Calling it again does nothing."""
+        ...

@@ -1,0 +1,127 @@
+"""The `transformers` engine: `generate` of the model that is being trained, in the training process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from plugrad.rollout.engine import Completion, Prompt, Sampling
+
+
+class TransformersEngine:
+    """Shares the trainer's model, so an update of the policy needs no copy."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+        self._stops = _stop_ids(model, tokenizer)
+        self._version = 0
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Sample from softmax(logits / temperature), whatever the model's generation config asks for."""
+        n = sampling.num_completions
+        rows = [prompt.ids for prompt in prompts for _ in range(n)]
+        device = self._model.device
+        with _for_sampling(self._model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(sampling.seed)
+            starts = range(0, len(rows), self._batch_size)
+            flat = [c for start in starts for c in self._complete(rows[start : start + self._batch_size], sampling)]
+        return [flat[start : start + n] for start in range(0, len(flat), n)]
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Note the version: the weights are the trainer's own."""
+        self._version = version
+
+    def close(self) -> None:
+        """Nothing to free: the model is the trainer's."""
+
+    def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
+        input_ids, attention_mask = self._left_padded(rows)
+        recorder = _Recorder(input_ids.shape[1], sampling.temperature)
+        output = self._model.generate(  # type: ignore[operator]
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            generation_config=self._config(sampling),
+            logits_processor=LogitsProcessorList([recorder]),
+        )
+        logprobs = recorder.finish(output).tolist()
+        completions = output[:, input_ids.shape[1] :].tolist()
+        return [self._completion(ids, lp) for ids, lp in zip(completions, logprobs, strict=True)]
+
+    def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
+        end = next((i + 1 for i, token in enumerate(ids) if token in self._stops), None)
+        length = len(ids) if end is None else end
+        return Completion(ids[:length], logprobs[:length], end is None, self._version)
+
+    def _left_padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        width = max(map(len, rows))
+        ids = [[self._pad] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
+
+    def _config(self, sampling: Sampling) -> GenerationConfig:
+        # The temperature is applied by the recorder, which must see the very distribution that is sampled.
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=sampling.temperature > 0,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            eos_token_id=sorted(self._stops),
+            pad_token_id=self._pad,
+            use_cache=True,
+        )
+
+
+class _Recorder(LogitsProcessor):  # type: ignore[misc]
+    """Divides the logits by the temperature, and notes the log-prob of each token that was then drawn from them.
+
+    The token drawn at one call is seen at the next, so only one step's logits are held at a time.
+    """
+
+    def __init__(self, prompt_length: int, temperature: float) -> None:
+        self._prompt_length = prompt_length
+        self._temperature = temperature or 1.0
+        self._logprobs: list[Tensor] = []
+        self._scores: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._note(input_ids)
+        self._scores = scores / self._temperature
+        return self._scores
+
+    def finish(self, sequences: Tensor) -> Tensor:
+        """Return the log-probs of the completions `[batch, new tokens]`."""
+        self._note(sequences)
+        return torch.stack(self._logprobs, dim=1)
+
+    def _note(self, input_ids: Tensor) -> None:
+        position = self._prompt_length + len(self._logprobs)
+        if self._scores is not None and input_ids.shape[1] > position:
+            drawn = self._scores.gather(1, input_ids[:, position : position + 1])
+            self._logprobs.append((drawn.squeeze(1) - self._scores.logsumexp(dim=1)).float())
+
+
+@contextmanager
+def _for_sampling(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, no gradient, and none of the model's own generation settings: those fill whatever ours leaves open."""
+    was_training, its_own = model.training, model.generation_config
+    model.eval()
+    model.generation_config = GenerationConfig()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.generation_config = its_own
+        model.train(was_training)
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in [tokenizer.eos_token_id, *listed] if token is not None)

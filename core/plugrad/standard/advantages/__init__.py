@@ -1,0 +1,1 @@
+"""Advantages that come with plugrad."""

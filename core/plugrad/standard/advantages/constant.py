@@ -1,0 +1,14 @@
+"""The same advantage for every token: with it, a policy-gradient loss is maximum likelihood."""
+
+from __future__ import annotations
+
+import torch
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.markers import advantage
+
+
+@advantage()
+def constant(inputs: AdvantageInputs, value: float = 1.0) -> AdvantageOutputs:
+    """A_ij = value, whatever the reward."""
+    return AdvantageOutputs(torch.full_like(inputs.rewards, value))

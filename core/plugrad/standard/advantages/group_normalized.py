@@ -1,0 +1,17 @@
+"""Reward minus the mean of its group, over the group's standard deviation (GRPO, arXiv:2402.03300, section 4.1.2)."""
+
+from __future__ import annotations
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.markers import advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def group_normalized(inputs: AdvantageInputs, eps: float = 1e-6) -> AdvantageOutputs:
+    """A_ij = (r_ij - mean_j r_ij) / (std_j r_ij + eps), with the unbiased standard deviation (divisor n - 1).
+
+    The eps is slime's; TRL has 1e-4. A group with equal rewards has the advantage 0.
+    """
+    mean = inputs.rewards.mean(dim=1, keepdim=True)
+    std = inputs.rewards.std(dim=1, keepdim=True)
+    return AdvantageOutputs((inputs.rewards - mean) / (std + eps))

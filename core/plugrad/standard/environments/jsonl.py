@@ -1,0 +1,100 @@
+"""Examples from a JSON-lines file, and a reward function of the user's own."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from plugrad.contracts.environment import Score
+from plugrad.contracts.markers import CallableReference
+from plugrad.contracts.rollout import Rollout
+from plugrad.errors import ContractError, DataError
+from plugrad.registry.resolve import resolve_callable
+
+
+class Jsonl:
+    """One JSON object a line; `reward(completion: str, example: Mapping) -> float | Mapping[str, float]`.
+
+    Args:
+        path: the file to train on.
+        reward: the reward function. It gets the completion's text and the line's columns.
+        prompt_column: a string, or chat messages.
+        reference_column: the known answer, if the lines have one; the `dataset` engine replays it.
+        eval_path: a file of held-out examples.
+        num_eval: without `eval_path`, hold out so many lines of `path`, drawn with `seed`.
+        seed: decides which lines are held out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reward: CallableReference,
+        prompt_column: str = "prompt",
+        reference_column: str = "reference",
+        eval_path: Path | None = None,
+        num_eval: Annotated[int, Field(ge=0)] = 0,
+        seed: int = 0,
+    ) -> None:
+        self._reward_reference = reward
+        self._reward = resolve_callable(reward)
+        self._columns = {"prompt": prompt_column, "reference": reference_column}
+        examples = list(self._read(path))
+        if eval_path is None and num_eval >= len(examples):
+            raise DataError(f"{path} has {len(examples)} examples, and num_eval = {num_eval} would hold out all of them.")
+        held_out = set(random.Random(seed).sample(range(len(examples)), num_eval if eval_path is None else 0))
+        self._train = [example for index, example in enumerate(examples) if index not in held_out]
+        self._eval = [examples[index] for index in sorted(held_out)] if eval_path is None else list(self._read(eval_path))
+
+    def train_examples(self) -> Sequence[dict[str, Any]]:
+        """Return the examples to train on."""
+        return self._train
+
+    def eval_examples(self) -> Sequence[dict[str, Any]]:
+        """Return the held-out examples."""
+        return self._eval
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Call the reward function on each completion.
+
+        Raises:
+            ContractError: the reward function raised; its own exception is the cause.
+        """
+        return [self._score(rollout) for rollout in rollouts]
+
+    def _score(self, rollout: Rollout) -> Score:
+        try:
+            score: Score = self._reward(rollout["completion"], rollout["example"])
+        except Exception as error:
+            raise ContractError(
+                f"the reward function {self._reward_reference} raised {type(error).__name__}: {error} (completion "
+                f"{rollout['completion']!r} of example {rollout['example'].get('example_id')!r})."
+            ) from error
+        return score
+
+    def _read(self, path: Path) -> Iterator[dict[str, Any]]:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"the examples {str(path)!r} cannot be read: {error}.") from error
+        for number, line in enumerate(lines, start=1):
+            yield self._example(path, number, line)
+
+    def _example(self, path: Path, number: int, line: str) -> dict[str, Any]:
+        try:
+            columns = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number} is not JSON: {error}. Each line is one object.") from error
+        if not isinstance(columns, dict):
+            raise DataError(f"{path}, line {number} is {type(columns).__name__}; each line is one JSON object.")
+        if self._columns["prompt"] not in columns:
+            raise DataError(
+                f"{path}, line {number} has no column {self._columns['prompt']!r} (it has {', '.join(columns)}). Set "
+                "prompt_column under [environment.kwargs]."
+            )
+        named = {name: columns[column] for name, column in self._columns.items() if column in columns}
+        return {"example_id": f"{path.name}:{number}", **columns, **named}

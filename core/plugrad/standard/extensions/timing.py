@@ -1,0 +1,63 @@
+"""`timing`: seconds in each hook, so that one sees what a plugin costs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping
+from typing import TypeVar
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.loss import BatchLossInputs, LossOutputs
+from plugrad.contracts.measures import Measure, Sum
+from plugrad.contracts.metric import MetricInputs
+from plugrad.hookspecs import hookimpl
+from plugrad.host.loss import BoundLoss
+
+T = TypeVar("T")
+
+
+class Timing:
+    """Adds `timing/<hook>_s`, the seconds of wall-clock time in each computing hook since the last report.
+
+    It sees core and the extensions listed before it: list it last to see them all. `compute_metrics` is reported one update
+    late. On a GPU these are the seconds until the work is queued, not until it is done.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+
+    @hookimpl(wrapper=True)
+    def prepare_advantages(self, inputs: AdvantageInputs) -> Generator[None, AdvantageInputs, AdvantageInputs]:
+        """Time it."""
+        return (yield from self._timed("prepare_advantages"))
+
+    @hookimpl(wrapper=True)
+    def compute_advantages(self, inputs: AdvantageInputs) -> Generator[None, AdvantageOutputs, AdvantageOutputs]:
+        """Time it."""
+        return (yield from self._timed("compute_advantages"))
+
+    @hookimpl(wrapper=True)
+    def prepare_loss(
+        self, component: BoundLoss, inputs: BatchLossInputs
+    ) -> Generator[None, BatchLossInputs, BatchLossInputs]:
+        """Time it, for each loss."""
+        return (yield from self._timed(f"prepare_loss/{component.label}"))
+
+    @hookimpl(wrapper=True)
+    def compute_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> Generator[None, LossOutputs, LossOutputs]:
+        """Time it, for each loss."""
+        return (yield from self._timed(f"compute_loss/{component.label}"))
+
+    @hookimpl(wrapper=True)
+    def compute_metrics(self, inputs: MetricInputs) -> Generator[None, Mapping[str, Measure], Mapping[str, Measure]]:
+        """Time it, and report."""
+        seconds, self._seconds = self._seconds, Counter()
+        measures = yield from self._timed("compute_metrics")
+        return {**measures, **{f"timing/{hook}_s": Sum(value) for hook, value in seconds.items()}}
+
+    def _timed(self, hook: str) -> Generator[None, T, T]:
+        started = time.perf_counter()
+        result = yield
+        self._seconds[hook] += time.perf_counter() - started
+        return result

@@ -1,0 +1,86 @@
+"""Collecting a batch of rollouts: prompts -> engine -> scores -> advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pluggy
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+from plugrad.host.advantage import per_token, with_prepared_rewards
+from plugrad.host.environment import BoundEnvironment
+from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.rollout.prompts import tokenize_prompts
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """The groups of one step, and what the advantage made of them."""
+
+    groups: list[list[Rollout]]
+    """As the environment scored them."""
+    rewards: list[list[float]]
+    """As `prepare_advantages` left them."""
+    advantages: list[list[list[float]]]
+    """One per completion token."""
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """All of them, in order."""
+        return [rollout for group in self.groups for rollout in group]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Completes examples with an engine, and has the environment score the completions."""
+
+    engine: RolloutEngine
+    environment: BoundEnvironment
+    tokenizer: PreTrainedTokenizerBase
+    room_for_prompt: int | None
+
+    def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
+        """Return the scored rollouts of each example."""
+        prompts = tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
+        completions = self.engine.generate(prompts, sampling)
+        texts = iter(self._decode([c for group in completions for c in group]))
+        groups = [
+            [_rollout(prompt, completion, next(texts)) for completion in group]
+            for prompt, group in zip(prompts, completions, strict=True)
+        ]
+        self.environment.score([rollout for group in groups for rollout in group])
+        return groups
+
+    def _decode(self, completions: list[Completion]) -> list[str]:
+        return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
+
+
+def collect(
+    batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: pluggy.HookRelay
+) -> RolloutBatch:
+    """Sample and score the next batch of examples, and compute its advantages."""
+    groups = sampler.rollouts(next(batches), sampling)
+    inputs = with_prepared_rewards(hooks.prepare_advantages(inputs=AdvantageInputs(rollouts=groups)))
+    outputs = hooks.compute_advantages(inputs=inputs)
+    lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in groups]
+    return RolloutBatch(groups, inputs.rewards.tolist(), per_token(outputs, lengths))
+
+
+def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:
+    return Rollout(
+        prompt=prompt.text,
+        completion=text,
+        prompt_ids=prompt.ids,
+        completion_ids=completion.ids,
+        inference_logprobs=completion.logprobs,
+        reward=float("nan"),
+        reward_components={},
+        truncated=completion.truncated,
+        example=prompt.example,
+        metrics={},
+        policy_versions=[completion.policy_version] * len(completion.ids),
+    )

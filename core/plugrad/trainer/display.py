@@ -1,0 +1,140 @@
+"""What one sees of a run: a live line in a terminal, plain lines elsewhere, and a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from plugrad.trainer.run import Run, RunResult
+
+SHOWN = {"reward": "reward", "loss": "loss", "tokens_per_s": "tokens/s", "eval/reward": "held-out"}
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class Display(Protocol):
+    """Told of a run's start, steps and end; may show or ignore them."""
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """The models are loaded."""
+        ...
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """A step is done: its record, as in `metrics.jsonl`."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes; also after an error."""
+        ...
+
+
+class LiveDisplay:
+    """A progress bar that stays on one line, with a line above it for each evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        narrow = console.width < 80
+        columns: list[ProgressColumn] = [] if narrow else [SpinnerColumn(), BarColumn(bar_width=None)]
+        text = "{task.completed:.0f}/{task.total:.0f} {task.fields[numbers]}"
+        self._progress = Progress(
+            *columns, TextColumn(text), TimeRemainingColumn(compact=True), console=console, expand=not narrow
+        )
+        self._task: TaskID | None = None
+        self._max_steps = 0
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Print the first line and show the bar."""
+        self._console.print(_headline(run, num_parameters))
+        self._max_steps = run.run_file.max_steps
+        self._progress.start()
+        self._task = self._progress.add_task("", total=self._max_steps, numbers="")
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Move the bar; an evaluation gets a line that stays."""
+        assert self._task is not None
+        if "eval/reward" in record:
+            self._console.print(_line(record, self._max_steps))
+        numbers = _numbers(record, ("reward", "loss", "tokens_per_s"))
+        self._progress.update(self._task, completed=record["step"], numbers=numbers)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+class PlainDisplay:
+    """Plain lines for pipes and logs: each evaluation, and otherwise one every few seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed_at = 0.0
+        self._max_steps = 0
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Print the first line."""
+        self._max_steps = run.run_file.max_steps
+        self._console.print(_headline(run, num_parameters), soft_wrap=True)
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Print a line if the last one is old enough, or if this one holds an evaluation or is the last."""
+        now = time.monotonic()
+        due = now - self._printed_at >= SECONDS_BETWEEN_LINES or record["step"] == self._max_steps
+        if due or "eval/reward" in record:
+            self._printed_at = now
+            self._console.print(_line(record, self._max_steps), soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Ignore it."""
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def display_for(console: Console) -> Display:
+    """Return the live display in a terminal, plain lines elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def print_summary(result: RunResult, console: Console) -> None:
+    """Say what came of a run and where everything is."""
+    table = Table.grid(padding=(0, 2))
+    for label, series in (("reward", result.series("reward")), ("held-out reward", result.series("eval/reward"))):
+        if series:
+            table.add_row(label, f"{series[0][1]:.3f} -> {series[-1][1]:.3f}")
+    table.add_row("steps", f"{result.num_steps} in {result.seconds:.1f} s")
+    table.add_row("model", str(result.model))
+    table.add_row("run folder", f"{result.folder}  (run.toml, plugins.json, metrics.jsonl)")
+    console.print(table, soft_wrap=True)
+
+
+def _headline(run: Run, num_parameters: int) -> str:
+    file = run.run_file
+    losses = " + ".join(table.name for table in file.loss)
+    processes = f"{run.num_processes} process" + ("es" if run.num_processes > 1 else "")
+    return (
+        f"[bold]{run.folder.name}[/bold]: {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
+        f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}"
+    )
+
+
+def _line(record: Mapping[str, float | int], max_steps: int) -> str:
+    return f"step {record['step']}/{max_steps}  {_numbers(record, tuple(SHOWN))}"
+
+
+def _numbers(record: Mapping[str, float | int], names: tuple[str, ...]) -> str:
+    shown = [(SHOWN[name], record[name]) for name in names if name in record]
+    return "  ".join(f"{label} {value:,.0f}" if label == "tokens/s" else f"{label} {value:.3f}" for label, value in shown)

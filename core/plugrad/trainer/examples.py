@@ -1,0 +1,23 @@
+"""The order in which examples are used: every one once an epoch, in an order that the seed decides."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+from plugrad.contracts.environment import Example
+
+
+def batches_of(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
+    """Yield batches without end. A batch may run over from one epoch into the next."""
+    stream = _endless(examples, seed)
+    while True:
+        yield list(islice(stream, size))
+
+
+def _endless(examples: Sequence[Example], seed: int) -> Iterator[Example]:
+    for epoch in count():
+        order = list(range(len(examples)))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        yield from (examples[index] for index in order)

@@ -1,0 +1,112 @@
+"""The learner: the policy, the frozen models beside it, and what updates it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedTokenizerBase, get_scheduler
+
+from plugrad.config.run_file import OptimizerTable, RunFile
+from plugrad.policy.loading import LoadedModel, frozen, load_frozen
+from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.policy import Policy
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Everything that a step reads or changes."""
+
+    accelerator: Accelerator
+    policy: Policy
+    tokenizer: PreTrainedTokenizerBase
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    max_grad_norm: float
+    reference: Policy | None
+    teacher: Policy | None
+    keeps_old: bool
+    """Whether the policy's log-probs from before the first of several updates are computed on their own."""
+    wants_entropy: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of log-probs and advantages: the model's, and at least float32."""
+        return torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.scheduler.get_last_lr()[0])
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the policy's weights by their Transformers names, one at a time and tied ones too, for an engine."""
+        model = self.accelerator.unwrap_model(self.policy).model
+        yield from ((name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items())
+
+    @torch.no_grad()
+    def with_fixed_logprobs(self, micro_batch: MicroBatch) -> MicroBatch:
+        """Add the log-probs that do not change while the batch is trained on: old, reference and teacher."""
+        on_device = micro_batch.to(self.accelerator.device)
+        scorers = {
+            "old_logprobs": self.policy if self.keeps_old else None,
+            "ref_logprobs": self.reference,
+            "teacher_logprobs": self.teacher,
+        }
+        batch = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
+        logprobs = {name: scorer(*batch)[0].to(self.dtype) for name, scorer in scorers.items() if scorer is not None}
+        return replace(on_device, **logprobs)
+
+
+def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], accelerator: Accelerator) -> Learner:
+    """Load the frozen models that `needs` asks for, and prepare the policy and its optimizer.
+
+    Raises:
+        ModelError: a frozen model cannot be loaded, or has another vocabulary.
+    """
+    temperature = run_file.rollout.temperature
+    reference = _reference(run_file, loaded, accelerator) if "ref_logprobs" in needs else None
+    table = run_file.model.teacher
+    teacher = load_frozen(table, run_file.model, loaded.tokenizer).to(accelerator.device) if table else None
+    policy = accelerator.prepare(Policy(loaded.model, temperature)).train()
+    optimizer = _adamw(policy, run_file.optimizer)
+    num_updates = run_file.max_steps * run_file.updates_per_batch
+    return Learner(
+        accelerator=accelerator,
+        policy=policy,
+        tokenizer=loaded.tokenizer,
+        # The schedule is ours to step, once an update: one that Accelerate prepares steps once per process.
+        optimizer=accelerator.prepare(optimizer),
+        scheduler=_schedule(optimizer, run_file.optimizer, num_updates),
+        max_grad_norm=run_file.optimizer.max_grad_norm,
+        reference=Policy(reference, temperature) if reference else None,
+        teacher=Policy(teacher, temperature) if teacher else None,
+        keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
+        wants_entropy="entropy" in needs,
+    )
+
+
+def _reference(run_file: RunFile, loaded: LoadedModel, accelerator: Accelerator):  # type: ignore[no-untyped-def]
+    if run_file.model.reference is None:
+        return frozen(copy.deepcopy(loaded.model)).to(accelerator.device)
+    return load_frozen(run_file.model.reference, run_file.model, loaded.tokenizer).to(accelerator.device)
+
+
+def _adamw(policy: Policy, table: OptimizerTable) -> Optimizer:
+    beta1, beta2 = table.betas
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    return AdamW(trained, lr=table.lr, betas=(beta1, beta2), eps=table.eps, weight_decay=table.weight_decay)
+
+
+def _schedule(optimizer: Optimizer, table: OptimizerTable, num_updates: int) -> LRScheduler:
+    name = "constant_with_warmup" if table.schedule == "constant" else table.schedule
+    scheduler: LRScheduler = get_scheduler(
+        name, optimizer, num_warmup_steps=table.warmup_updates, num_training_steps=num_updates
+    )
+    return scheduler

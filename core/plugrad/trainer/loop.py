@@ -1,0 +1,117 @@
+"""The loop: rollouts, advantages, updates, metrics, new weights for the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pluggy
+
+from plugrad.contracts.environment import Example
+from plugrad.contracts.measures import Mean, Measures, Sum
+from plugrad.host.loss import BoundLoss
+from plugrad.rollout.engine import Sampling
+from plugrad.trainer.collect import RolloutBatch, Sampler, collect
+from plugrad.trainer.display import Display
+from plugrad.trainer.evaluation import Evaluation
+from plugrad.trainer.folder import MetricsFile
+from plugrad.trainer.learner import Learner
+from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
+from plugrad.trainer.report import measure
+from plugrad.trainer.run import Run
+from plugrad.trainer.step import Progress, train_step
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a run is made of. Two runs that differ have other objects here; the loop is the same."""
+
+    run: Run
+    learner: Learner
+    losses: list[BoundLoss]
+    hooks: pluggy.HookRelay
+    batches: Iterator[list[Example]]
+    sampler: Sampler
+    evaluation: Evaluation
+    metrics_file: MetricsFile
+    display: Display
+
+
+def train_loop(training: Training) -> int:
+    """Run to the last step, or to the held-out reward that ends the run; return how many steps were done."""
+    max_steps = training.run.run_file.max_steps
+    version = 0
+    if _evaluated(training, 0, {"step": 0}):
+        return 0
+    for step in range(max_steps):
+        started = time.perf_counter()
+        batch = collect(training.batches, training.sampler, _sampling(training, step), training.hooks)
+        measures = Measures()
+        for optimizer_batch in _cut(training, batch):
+            lr = training.learner.lr
+            outcome = train_step(
+                training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, Progress(step, max_steps)
+            )
+            version += outcome.updated
+            measures.update(measure(optimizer_batch, outcome, training.hooks, step))
+            measures.update({"grad_norm": Mean(outcome.grad_norm, 1.0), "lr": Mean(lr, 1.0)})
+            measures.update({"skipped_updates": Sum(float(not outcome.updated))})
+        training.sampler.engine.update_weights(training.learner.weights(), version)
+        if _evaluated(training, step + 1, _record(training, step, batch, measures, time.perf_counter() - started)):
+            return step + 1
+    return max_steps
+
+
+def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
+    """Cut the batch, and score it with the models that stay as they are while it is trained on."""
+    run_file, learner = training.run.run_file, training.learner
+    cuts = optimizer_batches(
+        batch,
+        updates_per_batch=run_file.updates_per_batch,
+        max_new_tokens=run_file.rollout.max_new_tokens,
+        token_budget=run_file.tokens_per_micro_batch,
+        pad_token_id=int(learner.tokenizer.pad_token_id),  # type: ignore[arg-type]
+        dtype=learner.dtype,
+    )
+    return [
+        OptimizerBatch(cut.groups, cut.sequences, [learner.with_fixed_logprobs(m) for m in cut.micro_batches])
+        for cut in cuts
+    ]
+
+
+def _sampling(training: Training, step: int) -> Sampling:
+    table = training.run.run_file.rollout
+    return Sampling(
+        num_completions=table.rollouts_per_example,
+        max_new_tokens=table.max_new_tokens,
+        temperature=table.temperature,
+        seed=training.run.run_file.seed * 1_000_003 + step,
+    )
+
+
+def _record(
+    training: Training, step: int, batch: RolloutBatch, measures: Measures, seconds: float
+) -> dict[str, float | int]:
+    num_tokens = sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)
+    return {
+        "step": step + 1,
+        "reward": Mean.of(rollout["reward"] for rollout in batch.rollouts).value(),
+        **measures.values_by_name(),
+        "num_tokens": num_tokens,
+        "seconds": seconds,
+        "tokens_per_s": num_tokens / seconds,
+    }
+
+
+def _evaluated(training: Training, step: int, record: dict[str, float | int]) -> bool:
+    """Evaluate if it is due, write the record, and say whether the run ends here."""
+    evaluation, max_steps = training.evaluation, training.run.run_file.max_steps
+    found = evaluation.run() if evaluation.is_due(step, max_steps) else {}
+    record = {**record, **found}
+    if len(record) > 1:
+        training.metrics_file.write(record)
+        training.display.step(record)
+    if step:
+        training.hooks.on_step_end(step=step, measures=record)
+    return bool(found) and evaluation.ends_the_run(found)

@@ -1,0 +1,159 @@
+"""One update of the policy: the formula, the gradient, and what it saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import pluggy
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
+from plugrad.errors import ContractError, TrainingError
+from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
+from plugrad.policy.logprobs import EntropyMode
+from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.weights import row_weights
+from plugrad.trainer.learner import Learner
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one update did and saw."""
+
+    measures: Measures
+    grad_norm: float
+    updated: bool
+    scored: list[tuple[MicroBatch, BatchLossInputs]]
+    """Each micro-batch and what the losses were given for it, detached: for the metrics."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run is, as losses see it."""
+
+    step: int
+    max_steps: int
+
+
+def train_step(
+    learner: Learner,
+    micro_batches: Sequence[MicroBatch],
+    losses: Sequence[BoundLoss],
+    hooks: pluggy.HookRelay,
+    progress: Progress,
+) -> StepOutcome:
+    """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence of the batch.
+
+    The weights w_ks were divided by the whole batch's counts when it was cut, so the cut cannot change the result.
+    """
+    accelerator, seen, sums, scored = learner.accelerator, Measures(), Measures(), []
+    entropy = _entropy_mode(learner, losses)
+    for micro_batch, is_last in _mark_last(micro_batches):
+        with nullcontext() if is_last else accelerator.no_sync(learner.policy):
+            inputs = evaluate(learner, micro_batch, entropy, progress)
+            # The first term is 0 and lets every parameter see a gradient where nothing counts.
+            objective = inputs.trainer_logprobs.sum() * 0
+            for loss in losses:
+                objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, seen, sums)
+            # DDP and FSDP average over ranks where the formula sums.
+            accelerator.backward(objective * accelerator.num_processes)
+        sums.add("loss", Sum(objective.detach()))
+        scored.append((micro_batch, _detached(inputs)))
+    grad_norm = float(accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm))
+    totals = sums.values_by_name()
+    # Sums over the micro-batches of this update; a step with several updates reports their mean.
+    seen.update({name: Mean(total, 1.0) for name, total in totals.items()})
+    updated = _may_update(hooks, grad_norm, totals["loss"])
+    if updated:
+        learner.optimizer.step()
+        learner.scheduler.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    return StepOutcome(seen, grad_norm, updated, scored)
+
+
+def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress) -> BatchLossInputs:
+    """Run the policy on a micro-batch: everything that any loss or metric asked for, in one forward pass."""
+    logprobs, entropies = learner.policy(
+        micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, entropy=entropy
+    )
+    own = logprobs.detach()
+    return BatchLossInputs(
+        trainer_logprobs=logprobs,
+        inference_logprobs=own if micro_batch.inference_logprobs is None else micro_batch.inference_logprobs,
+        teacher_logprobs=micro_batch.teacher_logprobs,
+        advantages=micro_batch.advantages,
+        loss_mask=micro_batch.loss_mask,
+        # With one update per batch the policy is still the one from before it.
+        old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
+        ref_logprobs=micro_batch.ref_logprobs,
+        entropy=entropies,
+        input_ids=micro_batch.input_ids,
+        reward=micro_batch.reward,
+        group_ids=micro_batch.group_ids,
+        metadata=micro_batch.metadata,
+        step=progress.step,
+        max_steps=progress.max_steps,
+    )
+
+
+def weighted_sum(
+    hooks: pluggy.HookRelay,
+    loss: BoundLoss,
+    inputs: BatchLossInputs,
+    micro_batch: MicroBatch,
+    seen: Measures,
+    sums: Measures,
+) -> Tensor:
+    """Return sum_s w_s loss_s over the micro-batch, and note it in `sums` and the loss's own metrics in `seen`.
+
+    Rows in which nothing counts contribute 0 and never reach the loss.
+    """
+    weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
+    prepared = hooks.prepare_loss(component=loss, inputs=loss.view(inputs))
+    if not isinstance(prepared, BatchLossInputs):
+        raise ContractError(f"an extension's prepare_loss returned {type(prepared).__name__}; return the inputs.")
+    kept = prepared.loss_mask.any(dim=1)
+    if not bool(kept.all()):
+        if not bool(kept.any()):
+            return inputs.trainer_logprobs.sum() * 0
+        prepared, weights = keep_rows(prepared, kept), weights[kept]
+    outputs = hooks.compute_loss(component=loss, inputs=prepared)
+    total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
+    sums.add(f"{loss.label}/loss", Sum(total.detach()))
+    for name, value in outputs.metrics.items():
+        seen.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
+    return total
+
+
+def _entropy_mode(learner: Learner, losses: Iterable[BoundLoss]) -> EntropyMode:
+    if any("entropy" in loss.needs for loss in losses):
+        return "gradient"
+    return "value" if learner.wants_entropy else "none"
+
+
+def _may_update(hooks: pluggy.HookRelay, grad_norm: float, loss: float) -> bool:
+    opinions = hooks.before_update(grad_norm=grad_norm, loss=loss)
+    if any(opinion is False for opinion in opinions):
+        return False
+    if not (math.isfinite(grad_norm) and math.isfinite(loss)):
+        raise TrainingError(
+            f"the loss is {loss} and the norm of its gradient {grad_norm}: this update would turn the policy into NaN. "
+            'Add [[extension]] name = "nan_guard" to skip such updates and count them; if there are many, lower '
+            "optimizer.lr or look at the largest ratio under inference_mismatch."
+        )
+    return True
+
+
+def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
+    return replace(inputs, **{name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)})
+
+
+def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+    for index, micro_batch in enumerate(micro_batches):
+        yield micro_batch, index == len(micro_batches) - 1
+
+
