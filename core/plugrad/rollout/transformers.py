@@ -65,13 +65,13 @@ class TransformersEngine:
         return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
 
     def _config(self, sampling: Sampling) -> GenerationConfig:
-        # The temperature is applied by the recorder, which must see the very distribution that is sampled.
+        # The temperature is applied by the recorder, which must see the very distribution that is sampled. Transformers' own
+        # default is the 50 likeliest tokens: said to be off here, and not said where it would complain, which is without sampling.
+        whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampling.temperature > 0 else {}
         return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
             do_sample=sampling.temperature > 0,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
+            **whole,
             eos_token_id=sorted(self._stops),
             pad_token_id=self._pad,
             use_cache=True,
