@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("plugrad")
 hookimpl = pluggy.HookimplMarker("plugrad")
 
-COMPUTING_HOOKS = frozenset(
-    {"prepare_advantages", "compute_advantages", "prepare_loss", "compute_loss", "compute_metrics"}
-)
+COMPUTING_HOOKS = frozenset({"prepare_advantages", "compute_advantages", "prepare_loss", "compute_loss", "compute_metrics"})
 
 
 @hookspec(firstresult=True)

@@ -52,7 +52,9 @@ def list_plugins() -> None:
 @plugins_app.command("show")
 def show(
     reference: Annotated[str, typer.Argument(help="A name, package/name, module:function or file.py:function.")],
-    kind: Annotated[str | None, typer.Option(help=f"One of {', '.join(KINDS)}; needed where two kinds share a name.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(KINDS)}; needed where two kinds share a name.")
+    ] = None,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
 ) -> None:
     """Show one component: what it does, its options, what it needs. Imports that component alone."""
@@ -113,7 +115,7 @@ def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
 
     if kind not in defaults:
         return {}
-    stated = {name: value for name, value in vars(facts_of(target, defaults[kind])).items()}
+    stated = dict(vars(facts_of(target, defaults[kind])))
     if "needs" in stated:
         needs = stated["needs"]
         stated["needs"] = "depends on its options" if callable(needs) else ", ".join(sorted(needs)) or "nothing more"

@@ -19,7 +19,9 @@ STAGES = {"supervised": "supervised fine-tuning", "reinforce": "reinforcement le
 
 
 def quickstart(
-    output_dir: Annotated[Path, typer.Option(help="Where the two run folders and the picture go.")] = Path("runs/quickstart"),
+    output_dir: Annotated[Path, typer.Option(help="Where the two run folders and the picture go.")] = Path(
+        "runs/quickstart"
+    ),
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart there.")] = False,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,

@@ -55,7 +55,7 @@ def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
 
 def with_absolute_paths(run_file: RunFile) -> RunFile:
     """Return the run file with its folders absolute, so that it means the same from anywhere."""
-    folders = [str(Path(folder).resolve()) for folder in run_file.search_paths or [Path.cwd()]]
+    folders = [str(folder.resolve()) for folder in run_file.folders]
     tables = run_file.model_dump()
     tables["search_paths"] = list(dict.fromkeys(folders))
     tables["output_dir"] = str(Path(run_file.output_dir).expanduser().resolve())
@@ -123,7 +123,9 @@ def _complaint(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         keys = _keys_of(RunFile, where[:-1])
         table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
-        hint = did_you_mean(where[-1], keys) or (f" There {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}." if keys else "")
+        hint = did_you_mean(where[-1], keys) or (
+            f" There {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}." if keys else ""
+        )
         return f"{table} has no key {where[-1]!r}.{hint}"
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(where)}"

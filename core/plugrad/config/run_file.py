@@ -26,26 +26,30 @@ class FrozenModelTable(Table):
 
     name: str = Field(description="A hub id or a local folder.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
-        None, description="Default: the policy's."
+        default=None, description="Default: the policy's."
     )
 
 
 class ModelTable(Table):
     """`[model]`: the policy. Give `name` or `[model.from_scratch]`."""
 
-    name: str | None = Field(None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
+    name: str | None = Field(default=None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
     from_scratch: Options | None = Field(
-        None,
+        default=None,
         description="Build a new model: `model_type`, and that Transformers configuration's own field names. "
         "A character tokenizer is made from the environment's texts.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field("float32", description="Of the weights.")
-    attn_implementation: str | None = Field(None, description="Passed to Transformers; default: its own choice.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass to save memory.")
-    reference: FrozenModelTable | None = Field(
-        None, description="For losses that need `ref_logprobs`; default: the model as it was at the start."
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="Of the weights."
     )
-    teacher: FrozenModelTable | None = Field(None, description="For losses that use `teacher_logprobs`.")
+    attn_implementation: str | None = Field(default=None, description="Passed to Transformers; default: its own choice.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    reference: FrozenModelTable | None = Field(
+        default=None, description="For losses that need `ref_logprobs`; default: the model as it was at the start."
+    )
+    teacher: FrozenModelTable | None = Field(default=None, description="For losses that use `teacher_logprobs`.")
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelTable:
@@ -58,7 +62,7 @@ class ComponentTable(Table):
     """A component and its options."""
 
     name: str = Field(description="`name`, `package/name`, `module:function` or `file.py:function`.")
-    kwargs: Options = Field({}, description="Its options, checked against its signature.")
+    kwargs: Options = Field(default={}, description="Its options, checked against its signature.")
 
 
 class EnvironmentTable(ComponentTable):
@@ -80,43 +84,48 @@ class AdvantageTable(ComponentTable):
 class LossTable(ComponentTable):
     """`[loss]`, or several `[[loss]]` tables whose weighted sum is the objective."""
 
-    weight: float = Field(1.0, description="Its factor in the objective.")
-    reduction: Reduction | None = Field(None, description="Default: what the loss declares.")
+    weight: float = Field(default=1.0, description="Its factor in the objective.")
+    reduction: Reduction | None = Field(default=None, description="Default: what the loss declares.")
 
 
 class RolloutTable(Table):
     """`[rollout]`: how completions are sampled. Counts are over all ranks."""
 
     engine: Literal["transformers", "dataset"] = Field(
-        "transformers", description="`transformers` samples in-process; `dataset` replays each example's `reference`."
+        default="transformers",
+        description="`transformers` samples in-process; `dataset` replays each example's `reference`.",
     )
-    prompts_per_step: PositiveInt = Field(32, description="Examples in a batch of rollouts.")
-    rollouts_per_example: PositiveInt = Field(8, description="Completions of each prompt: the size of a group.")
-    max_new_tokens: PositiveInt = Field(64, description="In tokens, the end-of-sequence token included.")
-    temperature: PositiveFloat = Field(1.0, description="Samples come from softmax(logits / temperature).")
-    generation_batch_size: PositiveInt = Field(512, description="Sequences that are generated at once.")
+    prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
+    rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
+    max_new_tokens: PositiveInt = Field(default=64, description="In tokens, the end-of-sequence token included.")
+    temperature: PositiveFloat = Field(default=1.0, description="Samples come from softmax(logits / temperature).")
+    generation_batch_size: PositiveInt = Field(default=512, description="Sequences that are generated at once.")
 
 
 class OptimizerTable(Table):
     """`[optimizer]`: AdamW, its schedule and clipping."""
 
-    lr: PositiveFloat = Field(1e-5, description="The peak learning rate.")
-    betas: list[Probability] = Field([0.9, 0.999], min_length=2, max_length=2, description="AdamW's.")
-    eps: PositiveFloat = Field(1e-8, description="AdamW's.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up; Transformers' own.")
-    warmup_updates: Annotated[int, Field(ge=0)] = Field(0, description="Updates over which lr rises from 0.")
-    max_grad_norm: PositiveFloat = Field(1.0, description="Gradients are clipped to this norm.")
+    lr: PositiveFloat = Field(default=1e-5, description="The peak learning rate.")
+    betas: list[Probability] = Field(default=[0.9, 0.999], min_length=2, max_length=2, description="AdamW's.")
+    eps: PositiveFloat = Field(default=1e-8, description="AdamW's.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.0, description="AdamW's.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="After the warm-up; Transformers' own."
+    )
+    warmup_updates: Annotated[int, Field(ge=0)] = Field(default=0, description="Updates over which lr rises from 0.")
+    max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are clipped to this norm.")
 
 
 class EvaluationTable(Table):
     """`[evaluation]`: greedy completions of held-out examples."""
 
     every_steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="Evaluate every so many steps, and before the first and after the last; 0: never."
+        default=0, description="Evaluate every so many steps, and before the first and after the last; 0: never."
     )
-    num_examples: PositiveInt = Field(256, description="At most so many held-out examples, always the same.")
-    stop_at_reward: float | None = Field(None, description="End the run once the mean held-out reward is this or more.")
+    num_examples: PositiveInt = Field(default=256, description="At most so many held-out examples, always the same.")
+    stop_at_reward: float | None = Field(
+        default=None, description="End the run once the mean held-out reward is this or more."
+    )
 
     @model_validator(mode="after")
     def _stops_only_if_it_looks(self) -> EvaluationTable:
@@ -135,30 +144,33 @@ class RunFile(Table):
     References and paths are looked up in `search_paths`, in order.
     """
 
-    output_dir: str = Field("runs/run", description="The run folder; relative to the working directory.")
-    max_steps: PositiveInt = Field(100, description="Batches of rollouts.")
-    seed: int = Field(0, description="Of everything random.")
+    output_dir: str = Field(default="runs/run", description="The run folder; relative to the working directory.")
+    max_steps: PositiveInt = Field(default=100, description="Batches of rollouts.")
+    seed: int = Field(default=0, description="Of everything random.")
     updates_per_batch: PositiveInt = Field(
-        1, description="Optimizer updates per batch of rollouts; divides the prompts per step."
+        default=1, description="Optimizer updates per batch of rollouts; divides the prompts per step."
     )
     tokens_per_micro_batch: PositiveInt = Field(
-        16384, description="The most tokens, padding included, in one forward pass with gradient."
+        default=16384, description="The most tokens, padding included, in one forward pass with gradient."
     )
-    metrics: Literal["all"] | list[str] = Field("all", description="Which metrics run: all that are installed, or a list.")
+    metrics: Literal["all"] | list[str] = Field(
+        default="all", description="Which metrics run: all that are installed, or a list."
+    )
     search_paths: list[str] = Field(
-        [], description="Folders where files and modules are looked up; default: the run file's, then the working directory."
+        default=[],
+        description="Folders where files and modules are looked up; default: the run file's, then the working directory.",
     )
     model: ModelTable
     environment: EnvironmentTable
     rollout: RolloutTable = RolloutTable()
     loss: Annotated[list[LossTable], BeforeValidator(_as_list), Field(min_length=1)] = Field(
-        [LossTable(name="importance_sampling")], description="One table, or several."
+        default=[LossTable(name="importance_sampling")], description="One table, or several."
     )
     advantage: AdvantageTable | None = Field(
-        None, description="Default: `group_mean`, or `constant` where the engine is `dataset`."
+        default=None, description="Default: `group_mean`, or `constant` where the engine is `dataset`."
     )
-    metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field([], description="Metrics with options.")
-    extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field([], description="In their order.")
+    metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field(default=[], description="Metrics with options.")
+    extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(default=[], description="In their order.")
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,7 +85,6 @@ class Max:
 
 
 Measure = Mean | Sum | Min | Max
-AnyMeasure = TypeVar("AnyMeasure", Mean, Sum, Min, Max)
 
 
 def as_measure(value: object, num_sequences: int) -> Measure:
@@ -145,9 +144,7 @@ class Measures(Mapping[str, Measure]):
         tensors = [leaf.detach().double().reshape(()) for leaf in leaves if isinstance(leaf, Tensor)]
         floats = iter(torch.stack(tensors).tolist() if tensors else [])
         numbers = iter([next(floats) if isinstance(leaf, Tensor) else float(leaf) for leaf in leaves])
-        return Measures(
-            {name: type(m)(**{field: next(numbers) for field in vars(m)}) for name, m in self._by_name.items()}
-        )
+        return Measures({name: type(m)(**{field: next(numbers) for field in vars(m)}) for name, m in self._by_name.items()})
 
     def values_by_name(self) -> dict[str, float]:
         """Return each measure's number."""
@@ -162,5 +159,5 @@ def _extreme(of_tensors: Any, of_floats: Any, left: Number, right: Number) -> Nu
     return float(of_floats(left, right))
 
 
-def _detached(measure: AnyMeasure) -> AnyMeasure:
+def _detached(measure: Measure) -> Measure:
     return type(measure)(**{k: v.detach() if isinstance(v, Tensor) else v for k, v in vars(measure).items()})

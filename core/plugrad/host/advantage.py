@@ -49,7 +49,7 @@ def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
     """Copy the rollouts with the rewards of `inputs.rewards`, so that both forms of the input agree."""
     rewards = inputs.rewards.tolist()
     rollouts = [
-        [Rollout(**{**rollout, "reward": rewards[i][j]}) for j, rollout in enumerate(group)]  # type: ignore[typeddict-item]
+        [Rollout(**{**rollout, "reward": rewards[i][j]}) for j, rollout in enumerate(group)]
         for i, group in enumerate(inputs.rollouts)
     ]
     return replace(inputs, rollouts=rollouts)

@@ -9,10 +9,10 @@ from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import Measure
 from plugrad.contracts.metric import MetricInputs
+from plugrad.hookspecs import hookimpl
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.loss import BoundLoss, compute_loss
 from plugrad.host.metric import BoundMetric, compute_metrics
-from plugrad.hookspecs import hookimpl
 
 
 @dataclass(frozen=True)

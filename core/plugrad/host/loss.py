@@ -44,8 +44,8 @@ class BoundLoss:
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs with only what this loss asked for."""
-        hidden = {name: None for name in LOSS_NEEDS - self.needs - {"teacher_logprobs"}}
-        return replace(inputs, **hidden)  # type: ignore[arg-type]
+        hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs - {"teacher_logprobs"})
+        return replace(inputs, **hidden)
 
 
 def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
@@ -61,7 +61,8 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
         return call_by_sequence(lambda row: call_plugin(owner, loss.call, row), inputs, owner)
     outputs = call_plugin(owner, loss.call, inputs)
     if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
-        raise ContractError(f"{owner} returned {type(outputs).__name__}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+        found = type(outputs).__name__
+        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
     batch, seq = inputs.loss_mask.shape
     if outputs.loss.ndim == 0:
         raise ContractError(
@@ -87,7 +88,7 @@ def sum_rows(outputs: LossOutputs, loss_mask: Tensor) -> Tensor:
 def keep_rows(inputs: BatchLossInputs, kept: Tensor) -> BatchLossInputs:
     """Return the rows where `kept` [batch] is True."""
     chosen = kept.nonzero().squeeze(1)
-    tensors = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    selected = {name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)}
+    values: dict[str, Any] = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    selected: dict[str, Any] = {name: value[chosen] for name, value in values.items() if isinstance(value, Tensor)}
     metadata = inputs.metadata and [inputs.metadata[row] for row in chosen.tolist()]
     return replace(inputs, metadata=metadata, **selected)

@@ -42,9 +42,9 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
         ContractError: it raised, or returned something that is no metric.
     """
     owner = str(metric.component)
-    hidden = {name: None for name in METRIC_NEEDS - metric.component.needs}
+    hidden: dict[str, Any] = dict.fromkeys(METRIC_NEEDS - metric.component.needs)
     with torch.no_grad():
-        found = call_plugin(owner, metric.call, replace(inputs, **hidden))  # type: ignore[arg-type]
+        found = call_plugin(owner, metric.call, replace(inputs, **hidden))
     if not isinstance(found, Mapping):
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()

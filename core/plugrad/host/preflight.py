@@ -120,7 +120,8 @@ def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
 
 
 def _metric_inputs(groups: list[list[Rollout]], batch: BatchLossInputs) -> MetricInputs:
-    assert batch.reward is not None and batch.group_ids is not None
+    assert batch.reward is not None
+    assert batch.group_ids is not None
     return MetricInputs(
         rollouts=groups,
         rewards=batch.reward,

@@ -55,7 +55,9 @@ def _rows(inputs: BatchLossInputs) -> list[dict[str, Any]]:
 
 def _checked(output: object, row: LossInputs, owner: str) -> LossOutputs:
     if not isinstance(output, LossOutputs) or not isinstance(output.loss, Tensor):
-        found = f"LossOutputs(loss={type(output.loss).__name__})" if isinstance(output, LossOutputs) else type(output).__name__
+        found = (
+            f"LossOutputs(loss={type(output.loss).__name__})" if isinstance(output, LossOutputs) else type(output).__name__
+        )
         raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
     if output.loss.shape not in (torch.Size(()), row.loss_mask.shape):
         raise ContractError(

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from plugrad.config.run_file import FrozenModelTable, ModelTable
@@ -65,8 +71,8 @@ def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrain
     theirs = _tokenizer(table.name)
     if theirs.get_vocab() != tokenizer.get_vocab():
         raise ModelError(
-            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens): it would "
-            "score other tokens than the ones that were sampled. Choose a model of the same family."
+            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens): it "
+            "would score other tokens than the ones that were sampled. Choose a model of the same family."
         )
     return frozen(model)
 
@@ -83,8 +89,8 @@ def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
         ModelError: the model type or a field is unknown.
     """
     model_type = fields.get("model_type")
-    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
-        hint = did_you_mean(str(model_type), CONFIG_MAPPING_NAMES)
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        hint = did_you_mean(str(model_type), CONFIG_MAPPING)
         raise ModelError(
             f"[model.from_scratch] model_type is {model_type!r}, and Transformers has no such model.{hint} "
             'For example "qwen3", "llama" or "gpt2".'
@@ -117,8 +123,8 @@ def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -
     config = AutoConfig.for_model(values.pop("model_type"), **{"vocab_size": len(tokenizer), **special, **values})
     if config.vocab_size < len(tokenizer):
         raise ModelError(
-            f"[model.from_scratch] vocab_size is {config.vocab_size}, and the environment's texts have {len(tokenizer)} tokens: "
-            "raise it or leave it out."
+            f"[model.from_scratch] vocab_size is {config.vocab_size}, and the environment's texts have {len(tokenizer)} "
+            "tokens: raise it or leave it out."
         )
     _without_dropout(config)
     try:

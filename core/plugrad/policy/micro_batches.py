@@ -34,6 +34,17 @@ class TrainingSequence:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How sequences become tensors."""
+
+    token_budget: int
+    """The most tokens in a micro-batch, padding included."""
+    pad_token_id: int
+    dtype: torch.dtype
+    """Of advantages and log-probs."""
+
+
+@dataclass(frozen=True)
 class MicroBatch:
     """Rows padded at the right. Log-probs of frozen models are None until they have been computed."""
 
@@ -55,17 +66,17 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """Move what the models need to `device`; the counts stay where they are."""
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
-def cut(
-    sequences: Sequence[TrainingSequence], *, counts: Counts, token_budget: int, pad_token_id: int, dtype: torch.dtype
-) -> list[MicroBatch]:
+def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -> list[MicroBatch]:
     """Cut one rank's share of an optimizer batch; at least one micro-batch comes back.
 
-    Sequences of similar length stay together, and rows * longest row never exceeds `token_budget`. Sequences without a counted
-    token are in the counts and in no micro-batch. `dtype` is that of advantages and log-probs.
+    Sequences of similar length stay together, and rows * longest row never exceeds the token budget. Sequences without
+    a counted token are in the counts and in no micro-batch.
 
     Raises:
         DataError: a sequence alone exceeds the budget.
@@ -73,18 +84,18 @@ def cut(
     row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
     counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
     by_length = sorted(counted, key=lambda row: -len(sequences[row].input_ids))
-    if by_length and len(sequences[by_length[0]].input_ids) > token_budget:
+    if by_length and len(sequences[by_length[0]].input_ids) > layout.token_budget:
         longest = sequences[by_length[0]]
         raise DataError(
             f"the sequence of example {longest.metadata.get('example_id')!r} has {len(longest.input_ids)} tokens, and "
-            f"tokens_per_micro_batch is {token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
+            f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
             "rollout.max_new_tokens."
         )
-    cuts = _cuts([len(sequences[row].input_ids) for row in by_length], token_budget)
+    cuts = _cuts([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
-        return [_nothing(counts, pad_token_id, dtype)]
-    return [_micro_batch(sequences, block, row_counts, counts, pad_token_id, dtype) for block in blocks]
+        return [_nothing(counts, layout)]
+    return [_micro_batch(sequences, block, row_counts, counts, layout) for block in blocks]
 
 
 def _cuts(lengths: list[int], budget: int) -> list[tuple[int, int]]:
@@ -103,19 +114,18 @@ def _micro_batch(
     rows: list[int],
     row_counts: RowCounts,
     counts: Counts,
-    pad_token_id: int,
-    dtype: torch.dtype,
+    layout: Layout,
 ) -> MicroBatch:
     chosen = [sequences[row] for row in rows]
     width = max(len(sequence.input_ids) for sequence in chosen)
     replayed = any(sequence.inference_logprobs is None for sequence in chosen)
     return MicroBatch(
-        input_ids=_padded([s.input_ids for s in chosen], width, pad_token_id, torch.long),
+        input_ids=_padded([s.input_ids for s in chosen], width, layout.pad_token_id, torch.long),
         attention_mask=_padded([[True] * len(s.input_ids) for s in chosen], width, False, torch.bool),
         loss_mask=_padded([s.loss_mask for s in chosen], width, False, torch.bool),
-        advantages=_padded([s.advantages for s in chosen], width, 0.0, dtype),
-        inference_logprobs=None if replayed else _padded([s.inference_logprobs for s in chosen], width, 0.0, dtype),
-        reward=torch.tensor([s.reward for s in chosen], dtype=dtype),
+        advantages=_padded([s.advantages for s in chosen], width, 0.0, layout.dtype),
+        inference_logprobs=None if replayed else _padded([s.inference_logprobs for s in chosen], width, 0.0, layout.dtype),
+        reward=torch.tensor([s.reward for s in chosen], dtype=layout.dtype),
         group_ids=torch.tensor([s.group_id for s in chosen]),
         metadata=[s.metadata for s in chosen],
         rows=rows,
@@ -124,10 +134,10 @@ def _micro_batch(
     )
 
 
-def _nothing(counts: Counts, pad_token_id: int, dtype: torch.dtype) -> MicroBatch:
+def _nothing(counts: Counts, layout: Layout) -> MicroBatch:
     """A row in which nothing counts: a rank without sequences still runs its forward and backward pass."""
-    empty = TrainingSequence([pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
-    return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, pad_token_id, dtype), rows=[])
+    empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
+    return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, layout), rows=[])
 
 
 def _padded(rows: Sequence[Any], width: int, filler: Any, dtype: torch.dtype) -> Tensor:

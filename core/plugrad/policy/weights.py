@@ -1,6 +1,6 @@
 """The weights w_s of the objective: what a reduction divides by, and the only place where anything is divided.
 
-  objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * loss_ks
+objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * loss_ks
 """
 
 from __future__ import annotations

@@ -170,7 +170,8 @@ def _parameters(source: Source, target: Any) -> list[inspect.Parameter]:
     )
     if not _is_constructed(source, target) and not takes_inputs:
         raise PluginError(_no_inputs(source))
-    if inspect.isclass(target) and source.kind in FACTS and not callable(getattr(target, "__call__", None)):
+    # Not hasattr: every class has the `__call__` of its metaclass.
+    if inspect.isclass(target) and source.kind in FACTS and not any("__call__" in vars(base) for base in target.__mro__):
         raise PluginError(f"{source} is a class without `__call__(self, inputs)`: that is what would be called.")
     return parameters
 

@@ -34,7 +34,9 @@ def _register(manager: pluggy.PluginManager, component: Component, extension: An
     hooks = {attribute: options for attribute, options in hooks.items() if options}
     known = [attribute for attribute in vars(manager.hook) if not attribute.startswith("_")]
     if not hooks:
-        raise PluginError(f"{component} implements no hook. Mark its methods with @plugrad.hookimpl; hooks: {', '.join(known)}.")
+        raise PluginError(
+            f"{component} implements no hook. Mark its methods with @plugrad.hookimpl; hooks: {', '.join(known)}."
+        )
     for attribute, options in hooks.items():
         assert options is not None
         hook = options.get("specname") or attribute

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ def _record_component(component: Component) -> dict[str, Any]:
 
 
 def _file_of(component: Component) -> str | None:
-    code = getattr(component.target, "__code__", None) or getattr(component.target.__call__, "__code__", None)
-    return code.co_filename if code else None
+    try:
+        return inspect.getsourcefile(component.target)
+    except TypeError:
+        return None
 
 
 def _versions() -> dict[str, str | None]:

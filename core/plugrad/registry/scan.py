@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from importlib_metadata import Distribution, distributions
 from packaging.utils import canonicalize_name
@@ -71,7 +71,7 @@ def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
 
 def _entries(path: list[str]) -> list[Entry]:
     entries: dict[str, list[Entry]] = {}
-    for distribution in distributions(path=path):
+    for distribution in cast(Iterable[Distribution], distributions(path=path)):
         # Most distributions offer nothing to us: do not parse their metadata.
         if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
             continue

@@ -12,9 +12,7 @@ from plugrad.errors import DataError, ModelError
 from plugrad.rollout.engine import Prompt
 
 
-def tokenize_prompts(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, room: int | None
-) -> list[Prompt]:
+def tokenize_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, room: int | None) -> list[Prompt]:
     """Tokenize each example's `prompt`: a string as it is, chat messages through the chat template.
 
     Args:
@@ -29,9 +27,7 @@ def tokenize_prompts(
     texts = [_text(example, tokenizer) for example in examples]
     # A chat template has written the special tokens itself.
     plain = [isinstance(example["prompt"], str) for example in examples]
-    ids = [
-        tokenizer(text, add_special_tokens=is_plain)["input_ids"] for text, is_plain in zip(texts, plain, strict=True)
-    ]
+    ids = [tokenizer(text, add_special_tokens=is_plain)["input_ids"] for text, is_plain in zip(texts, plain, strict=True)]
     for example, prompt_ids in zip(examples, ids, strict=True):
         _check_length(example, prompt_ids, room)
     return [Prompt(text, list(i), example) for text, i, example in zip(texts, ids, examples, strict=True)]
@@ -56,15 +52,15 @@ def _text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
     prompt: Any = example["prompt"]
     if isinstance(prompt, str):
         return prompt
-    if not isinstance(prompt, Sequence) or not all(isinstance(m, dict) and "role" in m and "content" in m for m in prompt):
+    if not isinstance(prompt, Sequence) or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in prompt):
         raise DataError(
             f"the prompt of example {example.get('example_id')!r} is {prompt!r}: it must be a string, or chat messages "
             "(a list of {role, content})."
         )
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"the prompt of example {example.get('example_id')!r} is a list of chat messages, and the model's tokenizer has no "
-            "chat template. Use an instruction-tuned model, or prompts that are strings."
+            f"the prompt of example {example.get('example_id')!r} is a list of chat messages, and the model's tokenizer has "
+            "no chat template. Use an instruction-tuned model, or prompts that are strings."
         )
     return str(tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True))
 
@@ -74,6 +70,6 @@ def _check_length(example: Example, prompt_ids: list[int], room: int | None) -> 
         raise DataError(f"the prompt of example {example.get('example_id')!r} is empty: nothing could follow it.")
     if room is not None and len(prompt_ids) > room:
         raise DataError(
-            f"the prompt of example {example.get('example_id')!r} has {len(prompt_ids)} tokens, and the model's context leaves "
-            f"{room} beside rollout.max_new_tokens. Shorten the prompt, or lower max_new_tokens."
+            f"the prompt of example {example.get('example_id')!r} has {len(prompt_ids)} tokens, and the model's context "
+            f"leaves {room} beside rollout.max_new_tokens. Shorten the prompt, or lower max_new_tokens."
         )

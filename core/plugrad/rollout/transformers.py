@@ -18,7 +18,7 @@ class TransformersEngine:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         self._model = model
         self._batch_size = batch_size
-        self._pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+        self._pad = int(tokenizer.pad_token_id)
         self._stops = _stop_ids(model, tokenizer)
         self._version = 0
 
@@ -43,7 +43,7 @@ class TransformersEngine:
     def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
         input_ids, attention_mask = self._left_padded(rows)
         recorder = _Recorder(input_ids.shape[1], sampling.temperature)
-        output = self._model.generate(  # type: ignore[operator]
+        output: Tensor = self._model.generate(  # type: ignore[operator]
             input_ids=input_ids,
             attention_mask=attention_mask,
             generation_config=self._config(sampling),
@@ -65,8 +65,8 @@ class TransformersEngine:
         return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
 
     def _config(self, sampling: Sampling) -> GenerationConfig:
-        # The temperature is applied by the recorder, which must see the very distribution that is sampled. Transformers' own
-        # default is the 50 likeliest tokens: said to be off here, and not said where it would complain, which is without sampling.
+        # The recorder applies the temperature: it must see the very distribution that is sampled. Transformers' own default,
+        # the 50 likeliest tokens, is switched off; without sampling there is none, and saying so would earn a warning.
         whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampling.temperature > 0 else {}
         return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
@@ -78,7 +78,7 @@ class TransformersEngine:
         )
 
 
-class _Recorder(LogitsProcessor):  # type: ignore[misc]
+class _Recorder(LogitsProcessor):
     """Divides the logits by the temperature, and notes the log-prob of each token that was then drawn from them.
 
     The token drawn at one call is seen at the next, so only one step's logits are held at a time.
@@ -109,7 +109,7 @@ class _Recorder(LogitsProcessor):  # type: ignore[misc]
 
 @contextmanager
 def _for_sampling(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, no gradient, and none of the model's own generation settings: those fill whatever ours leaves open."""
+    """Evaluation mode, no gradient, and none of the model's own generation settings, which fill what ours leave open."""
     was_training, its_own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()

@@ -59,9 +59,7 @@ class Sampler:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
-def collect(
-    batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: pluggy.HookRelay
-) -> RolloutBatch:
+def collect(batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: pluggy.HookRelay) -> RolloutBatch:
     """Sample and score the next batch of examples, and compute its advantages."""
     groups = sampler.rollouts(next(batches), sampling)
     inputs = with_prepared_rewards(hooks.prepare_advantages(inputs=AdvantageInputs(rollouts=groups)))

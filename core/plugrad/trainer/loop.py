@@ -11,6 +11,7 @@ import pluggy
 from plugrad.contracts.environment import Example
 from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.host.loss import BoundLoss
+from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.collect import RolloutBatch, Sampler, collect
 from plugrad.trainer.display import Display
@@ -66,13 +67,12 @@ def train_loop(training: Training) -> int:
 def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
     """Cut the batch, and score it with the models that stay as they are while it is trained on."""
     run_file, learner = training.run.run_file, training.learner
+    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype)
     cuts = optimizer_batches(
         batch,
         updates_per_batch=run_file.updates_per_batch,
         max_new_tokens=run_file.rollout.max_new_tokens,
-        token_budget=run_file.tokens_per_micro_batch,
-        pad_token_id=int(learner.tokenizer.pad_token_id),  # type: ignore[arg-type]
-        dtype=learner.dtype,
+        layout=layout,
     )
     return [
         OptimizerBatch(cut.groups, cut.sequences, [learner.with_fixed_logprobs(m) for m in cut.micro_batches])

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from plugrad.contracts.rollout import Rollout
-from plugrad.policy.micro_batches import MicroBatch, TrainingSequence, cut
+from plugrad.policy.micro_batches import Layout, MicroBatch, TrainingSequence, cut
 from plugrad.policy.weights import Counts
 from plugrad.trainer.collect import RolloutBatch
 
@@ -23,24 +21,15 @@ class OptimizerBatch:
 
 
 def optimizer_batches(
-    batch: RolloutBatch,
-    *,
-    updates_per_batch: int,
-    max_new_tokens: int,
-    token_budget: int,
-    pad_token_id: int,
-    dtype: torch.dtype,
+    batch: RolloutBatch, *, updates_per_batch: int, max_new_tokens: int, layout: Layout
 ) -> list[OptimizerBatch]:
     """Group g goes whole into optimizer batch g mod `updates_per_batch`."""
-    return [
-        _optimizer_batch(batch, range(first, len(batch.groups), updates_per_batch), max_new_tokens, token_budget, pad_token_id, dtype)
-        for first in range(updates_per_batch)
-    ]
+    num_groups = len(batch.groups)
+    shares = [range(first, num_groups, updates_per_batch) for first in range(updates_per_batch)]
+    return [_optimizer_batch(batch, share, max_new_tokens, layout) for share in shares]
 
 
-def _optimizer_batch(
-    batch: RolloutBatch, chosen: Sequence[int], max_new_tokens: int, token_budget: int, pad_token_id: int, dtype: torch.dtype
-) -> OptimizerBatch:
+def _optimizer_batch(batch: RolloutBatch, chosen: Sequence[int], max_new_tokens: int, layout: Layout) -> OptimizerBatch:
     sequences = [
         training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=g)
         for g in chosen
@@ -52,8 +41,7 @@ def _optimizer_batch(
         groups=len(chosen),
         max_new_tokens=max_new_tokens,
     )
-    micro_batches = cut(sequences, counts=counts, token_budget=token_budget, pad_token_id=pad_token_id, dtype=dtype)
-    return OptimizerBatch([batch.groups[g] for g in chosen], sequences, micro_batches)
+    return OptimizerBatch([batch.groups[g] for g in chosen], sequences, cut(sequences, counts, layout))
 
 
 def training_sequence(rollout: Rollout, advantages: list[float], reward: float, group_id: int) -> TrainingSequence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pluggy
 import torch
@@ -12,6 +13,16 @@ from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.trainer.optimizer_batches import OptimizerBatch
 from plugrad.trainer.step import StepOutcome
+
+COLUMNS = (
+    "trainer_logprobs",
+    "advantages",
+    "loss_mask",
+    "inference_logprobs",
+    "entropy",
+    "old_logprobs",
+    "ref_logprobs",
+)
 
 
 def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: pluggy.HookRelay, step: int) -> Measures:
@@ -24,36 +35,27 @@ def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: pluggy.HookRelay
 
 def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> MetricInputs:
     """Put the rows of the micro-batches back into the order of the rollouts, padded to one width."""
-    shape = (len(batch.sequences), max((len(s.input_ids) for s in batch.sequences), default=0))
+    shape = (len(batch.sequences), max(len(sequence.input_ids) for sequence in batch.sequences))
     replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
-
-    def gathered(name: str) -> Tensor | None:
-        parts = [(micro_batch.rows, getattr(inputs, name)) for micro_batch, inputs in outcome.scored if micro_batch.rows]
-        if any(values is None for _, values in parts) or (not parts and name != "loss_mask"):
-            return None if parts else torch.zeros(shape)
-        return _in_order(parts, shape)
-
-    trainer_logprobs, loss_mask, advantages = gathered("trainer_logprobs"), gathered("loss_mask"), gathered("advantages")
-    assert trainer_logprobs is not None and loss_mask is not None and advantages is not None
+    columns: dict[str, Any] = {name: _in_order(name, outcome, shape) for name in COLUMNS}
+    if replayed:
+        columns["inference_logprobs"] = None
     return MetricInputs(
         rollouts=batch.groups,
         rewards=torch.tensor([rollout["reward"] for group in batch.groups for rollout in group]),
-        advantages=advantages,
-        loss_mask=loss_mask.bool(),
-        trainer_logprobs=trainer_logprobs,
-        inference_logprobs=None if replayed else gathered("inference_logprobs"),
         group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences]),
-        entropy=gathered("entropy"),
-        old_logprobs=gathered("old_logprobs"),
-        ref_logprobs=gathered("ref_logprobs"),
         step=step,
+        **columns,
     )
 
 
-def _in_order(parts: list[tuple[list[int], Tensor]], shape: tuple[int, int]) -> Tensor:
-    if not parts:
-        return torch.zeros(shape)
-    whole = parts[0][1].new_zeros(shape)
-    for rows, values in parts:
-        whole[rows, : values.shape[1]] = values
+def _in_order(name: str, outcome: StepOutcome, shape: tuple[int, int]) -> Tensor | None:
+    """Gather one field of the losses' inputs; rows that were in no micro-batch are zero."""
+    whole: Tensor | None = None
+    for micro_batch, inputs in outcome.scored:
+        values: Tensor | None = getattr(inputs, name)
+        if values is None:
+            return None
+        whole = values.new_zeros(shape) if whole is None else whole
+        whole[micro_batch.rows, : values.shape[1]] = values[: len(micro_batch.rows), : shape[1]]
     return whole

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pluggy
 from torch import Tensor
@@ -32,6 +33,21 @@ class StepOutcome:
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """What is noted while an update runs, and added up over its micro-batches."""
+
+    sums: Measures = field(default_factory=Measures)
+    """The objective and each loss's share of it."""
+    metrics: Measures = field(default_factory=Measures)
+    """What the losses measured."""
+
+    def closed(self) -> Measures:
+        """Return both; a sum over this update becomes a mean over the updates of a step."""
+        totals = {name: Mean(measure.value(), 1.0) for name, measure in self.sums.on_cpu().items()}
+        return Measures({**totals, **self.metrics})
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where the run is, as losses see it."""
 
@@ -50,7 +66,7 @@ def train_step(
 
     The weights w_ks were divided by the whole batch's counts when it was cut, so the cut cannot change the result.
     """
-    accelerator, seen, sums, scored = learner.accelerator, Measures(), Measures(), []
+    accelerator, ledger, scored = learner.accelerator, Ledger(), []
     entropy = _entropy_mode(learner, losses)
     for micro_batch, is_last in _mark_last(micro_batches):
         with nullcontext() if is_last else accelerator.no_sync(learner.policy):
@@ -58,21 +74,19 @@ def train_step(
             # The first term is 0 and lets every parameter see a gradient where nothing counts.
             objective = inputs.trainer_logprobs.sum() * 0
             for loss in losses:
-                objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, seen, sums)
+                objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, ledger)
             # DDP and FSDP average over ranks where the formula sums.
             accelerator.backward(objective * accelerator.num_processes)
-        sums.add("loss", Sum(objective.detach()))
+        ledger.sums.add("loss", Sum(objective.detach()))
         scored.append((micro_batch, _detached(inputs)))
     grad_norm = float(accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm))
-    totals = sums.values_by_name()
-    # Sums over the micro-batches of this update; a step with several updates reports their mean.
-    seen.update({name: Mean(total, 1.0) for name, total in totals.items()})
-    updated = _may_update(hooks, grad_norm, totals["loss"])
+    measures = ledger.closed()
+    updated = _may_update(hooks, grad_norm, measures["loss"].value())
     if updated:
         learner.optimizer.step()
         learner.scheduler.step()
     learner.optimizer.zero_grad(set_to_none=True)
-    return StepOutcome(seen, grad_norm, updated, scored)
+    return StepOutcome(measures, grad_norm, updated, scored)
 
 
 def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress) -> BatchLossInputs:
@@ -105,10 +119,9 @@ def weighted_sum(
     loss: BoundLoss,
     inputs: BatchLossInputs,
     micro_batch: MicroBatch,
-    seen: Measures,
-    sums: Measures,
+    ledger: Ledger,
 ) -> Tensor:
-    """Return sum_s w_s loss_s over the micro-batch, and note it in `sums` and the loss's own metrics in `seen`.
+    """Return sum_s w_s loss_s over the micro-batch, and note it and the loss's own metrics.
 
     Rows in which nothing counts contribute 0 and never reach the loss.
     """
@@ -123,9 +136,9 @@ def weighted_sum(
         prepared, weights = keep_rows(prepared, kept), weights[kept]
     outputs = hooks.compute_loss(component=loss, inputs=prepared)
     total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
-    sums.add(f"{loss.label}/loss", Sum(total.detach()))
+    ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))
     for name, value in outputs.metrics.items():
-        seen.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
+        ledger.metrics.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
     return total
 
 
@@ -149,11 +162,10 @@ def _may_update(hooks: pluggy.HookRelay, grad_norm: float, loss: float) -> bool:
 
 
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
-    return replace(inputs, **{name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)})
+    detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
+    return replace(inputs, **detached)
 
 
 def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
     for index, micro_batch in enumerate(micro_batches):
         yield micro_batch, index == len(micro_batches) - 1
-
-

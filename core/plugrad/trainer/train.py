@@ -91,7 +91,9 @@ def _prepare(
 ) -> Training:
     train_examples, eval_examples = environment.train_examples(), environment.eval_examples()
     if run_file.evaluation.every_steps and not eval_examples:
-        raise DataError(f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some.")
+        raise DataError(
+            f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
+        )
     accelerator = Accelerator(gradient_accumulation_steps=1)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]))
@@ -147,8 +149,6 @@ def _refuse_what_is_not_supported() -> None:
     accumulation = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if accumulation != "1":
         raise RunFileError(
-            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {accumulation}: Accelerate would divide the objective by it. Unset it; "
-            "tokens_per_micro_batch decides how a batch is cut."
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {accumulation}: Accelerate would divide the objective by it. "
+            "Unset it; tokens_per_micro_batch decides how a batch is cut."
         )
-
-

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Generator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import Measure, Sum
 from plugrad.contracts.metric import MetricInputs
 from plugrad.hookspecs import hookimpl
-from plugrad.host.loss import BoundLoss
+
+if TYPE_CHECKING:
+    from plugrad.host.loss import BoundLoss
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ class Timing:
     """
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     @hookimpl(wrapper=True)
     def prepare_advantages(self, inputs: AdvantageInputs) -> Generator[None, AdvantageInputs, AdvantageInputs]:
@@ -52,8 +54,8 @@ class Timing:
     @hookimpl(wrapper=True)
     def compute_metrics(self, inputs: MetricInputs) -> Generator[None, Mapping[str, Measure], Mapping[str, Measure]]:
         """Time it, and report."""
-        seconds, self._seconds = self._seconds, Counter()
-        measures = yield from self._timed("compute_metrics")
+        seconds, self._seconds = self._seconds, defaultdict(float)
+        measures: Mapping[str, Measure] = yield from self._timed("compute_metrics")
         return {**measures, **{f"timing/{hook}_s": Sum(value) for hook, value in seconds.items()}}
 
     def _timed(self, hook: str) -> Generator[None, T, T]:

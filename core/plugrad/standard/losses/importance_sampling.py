@@ -1,4 +1,4 @@
-"""Importance sampling between engine and trainer, masked where they disagree: what prime-rl documents as `default_loss_fn`."""
+"""Importance sampling between engine and trainer, masked where they disagree (prime-rl's `default_loss_fn`)."""
 
 from __future__ import annotations
 
