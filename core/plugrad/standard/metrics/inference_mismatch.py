@@ -9,7 +9,7 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def inference_mismatch(inputs: MetricInputs) -> dict[str, Measure]:
-    """KL(mu || pi) by the k3 estimator, r - log r - 1 with r = pi / mu, and the largest r; nothing of replayed completions."""
+    """KL(mu || pi) by the k3 estimator, r - log r - 1 with r = pi / mu, and the largest r. Nothing of replayed ones."""
     if inputs.inference_logprobs is None:
         return {}
     log_ratio = torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0)
