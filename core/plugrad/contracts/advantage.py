@@ -32,10 +32,10 @@ class AdvantageInputs:
     def __post_init__(self) -> None:
         if self.rewards is None:
             rewards = [[rollout["reward"] for rollout in group] for group in self.rollouts]
-            object.__setattr__(self, "rewards", _rectangle(rewards).double())
+            object.__setattr__(self, "rewards", _rectangle(rewards, torch.double))
         if self.completion_lengths is None:
             lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in self.rollouts]
-            object.__setattr__(self, "completion_lengths", _rectangle(lengths))
+            object.__setattr__(self, "completion_lengths", _rectangle(lengths, torch.long))
 
 
 @jaxtyped(typechecker=beartype)
@@ -46,10 +46,10 @@ class AdvantageOutputs:
     advantages: Float[Tensor, "num_examples rollouts_per_example"] | list[list[Float[Tensor, "_completion"]]]
 
 
-def _rectangle(rows: list[list[float]] | list[list[int]]) -> Tensor:
+def _rectangle(rows: list[list[float]] | list[list[int]], dtype: torch.dtype) -> Tensor:
     if not rows or len({len(row) for row in rows}) != 1:
         raise ContractError(
             "AdvantageInputs is built from rewards and completion_lengths, or from rollouts with the same number in "
             f"every group; the groups hold {[len(row) for row in rows]}."
         )
-    return torch.tensor(rows)
+    return torch.tensor(rows, dtype=dtype)

@@ -23,13 +23,14 @@ class Mean:
     @classmethod
     def over(cls, values: Tensor, mask: Tensor) -> Mean:
         """The mean of `values` (any dtype, booleans too) where `mask` is True."""
+        values = values.detach()
         return cls(torch.where(mask, values, torch.zeros_like(values)).sum(), mask.sum())
 
     @classmethod
     def of(cls, values: Tensor | Iterable[float]) -> Mean:
         """The mean of all of `values`."""
         if isinstance(values, Tensor):
-            return cls(values.sum(), float(values.numel()))
+            return cls(values.detach().sum(), float(values.numel()))
         listed = list(values)
         return cls(float(sum(listed)), float(len(listed)))
 

@@ -67,8 +67,8 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
     if outputs.loss.ndim == 0:
         raise ContractError(
             f"{owner} takes BatchLossInputs and returned a scalar: it has already chosen a denominator, which would depend "
-            f"on how the batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run file's "
-            "`reduction` divides."
+            f"on how the batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run "
+            "file's `reduction` divides."
         )
     if outputs.loss.shape not in (torch.Size((batch, seq)), torch.Size((batch,))):
         raise ContractError(

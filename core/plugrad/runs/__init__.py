@@ -1,0 +1,1 @@
+"""The run files of `plugrad quickstart`, to be read and copied."""

@@ -1,0 +1,67 @@
+"""Every check and job of the project, by name: `python -m nox --list`."""
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+# pip, and not uv: pip finds a CPU build of PyTorch where one lies ready.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint", "types", "layers", "plugins"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXAMPLE = "plugins/plugrad-example"
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def install(session: nox.Session, *arguments: str) -> None:
+    session.install("-c", "constraints.txt", *arguments)
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Train a small model from nothing and show how it learns: two minutes on two cores."""
+    install(session, "-e", ".[plots]")
+    session.run("plugrad", "quickstart", "--overwrite", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests. `nox -s tests -- -m 'not slow'` leaves out what takes more than ten seconds each."""
+    install(session, "-e", ".", "-e", EXAMPLE, *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style with ruff; `nox -s lint -- --fix` mends what it can."""
+    session.install(*group("lint"))
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly, in core and in the example."""
+    install(session, "-e", ".", "-e", EXAMPLE, *group("types"))
+    session.run("mypy")
+    session.run("mypy", "-p", "plugrad_example")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check who imports whom."""
+    session.install(*group("layers"))
+    session.run("lint-imports", env={"PYTHONPATH": "core"})
+
+
+@nox.session
+def plugins(session: nox.Session) -> None:
+    """Run each plugin package's own tests, installed as a user would install it."""
+    install(session, ".", f"./{EXAMPLE}", "pytest")
+    session.run("pytest", f"{EXAMPLE}/tests", "-c", f"{EXAMPLE}/pyproject.toml", *session.posargs)

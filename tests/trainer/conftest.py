@@ -1,0 +1,44 @@
+"""A run that takes a second: a tiny model, and a reward that even a random model gets some of."""
+
+import json
+
+import pytest
+
+from plugrad import RunFile
+from plugrad.trainer.display import Silent
+from plugrad.trainer.train import train
+
+TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    """Make a run file; keyword arguments replace whole tables or keys."""
+
+    lines = [json.dumps({"prompt": f"{i}+{j}=", "reference": str(i + j)}) for i in range(6) for j in range(6)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "rewards.py").write_text("def ones(completion, example):\n    return completion.count('1')\n")
+
+    def make(**tables):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "search_paths": [str(tmp_path)],
+            "max_steps": 3,
+            "model": {"from_scratch": TINY},
+            "environment": {"name": "jsonl", "kwargs": {"path": "sums.jsonl", "reward": "rewards.py:ones", "num_eval": 8}},
+            "rollout": {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4},
+            "optimizer": {"lr": 1e-3},
+        }
+        return RunFile.model_validate({**defaults, **tables})
+
+    return make
+
+
+@pytest.fixture
+def run(run_file):
+    """Train such a run file, silently, and return the result."""
+
+    def train_it(**tables):
+        return train(run_file(**tables), overwrite=True, display=Silent())
+
+    return train_it

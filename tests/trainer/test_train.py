@@ -1,0 +1,182 @@
+"""Whole runs, from a run file to a trained model."""
+
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import plugrad
+from plugrad import RunFile, RunFileError
+from plugrad.policy.policy import Policy
+from plugrad.trainer.display import Silent
+
+SUMS = {"name": "arithmetic", "kwargs": {"digits": 1, "num_eval": 8}}
+TIMES = ("seconds", "tokens_per_s")
+
+
+def without_times(records):
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
+
+
+def weights(result):
+    return AutoModelForCausalLM.from_pretrained(result.model).state_dict()
+
+
+def test_a_run_leaves_a_folder_that_says_everything(run):
+    result = run(loss={"name": "ppo_clip"})
+    assert {path.name for path in result.folder.iterdir()} == {"run.toml", "plugins.json", "metrics.jsonl", "model"}
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3] and lines == result.records
+    assert {"reward", "loss", "ppo_clip/clip_fraction", "entropy/mean", "inference_mismatch/kl", "tokens_per_s"} <= lines[0].keys()
+    resolved = RunFile.load(result.folder / "run.toml")
+    assert resolved.loss[0].kwargs == {"clip_eps": 0.2} and resolved.loss[0].reduction == "token"
+    assert resolved.model.from_scratch["num_attention_heads"] == 4
+    assert resolved.advantage.name == "group_mean"
+    found = json.loads((result.folder / "plugins.json").read_text())["components"]
+    assert ("loss", "plugrad", plugrad.__version__) in {(c["kind"], c["package"], c["version"]) for c in found}
+
+
+def test_the_resolved_run_file_repeats_the_run(run, tmp_path):
+    first = run(evaluation={"every_steps": 2})
+    again = RunFile.load(first.folder / "run.toml", [f"output_dir='{tmp_path / 'again'}'"])
+    second = plugrad.train(again, display=Silent())
+    assert without_times(second.records) == without_times(first.records)
+    for name, tensor in weights(first).items():
+        assert torch.equal(tensor, weights(second)[name])
+
+
+def test_another_seed_is_another_run(run):
+    assert run(seed=1).records[-1]["entropy/mean"] != run(seed=2).records[-1]["entropy/mean"]
+
+
+def test_supervised_fine_tuning_lowers_the_loss_and_reports_no_mismatch(run):
+    result = run(
+        max_steps=30,
+        rollout={"engine": "dataset", "prompts_per_step": 16, "rollouts_per_example": 1, "max_new_tokens": 4},
+        environment=SUMS,
+        loss={"name": "cross_entropy"},
+        optimizer={"lr": 5e-3},
+    )
+    losses = [loss for _, loss in result.series("loss")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert losses[0] == pytest.approx(result.records[0]["cross_entropy/nll"], rel=1e-6)
+    assert not any(name.startswith("inference_mismatch") for name in result.records[0])
+    assert result.records[0]["reward"] == 1.0
+
+
+def test_reinforcement_learning_raises_the_reward(run):
+    result = run(
+        max_steps=25,
+        rollout={"prompts_per_step": 4, "rollouts_per_example": 16, "max_new_tokens": 8},
+        optimizer={"lr": 1e-2},
+    )
+    rewards = [reward for _, reward in result.series("reward")]
+    # Of 8 tokens from a vocabulary of 13 less than one is a "1" at first.
+    assert rewards[0] < 1
+    assert sum(rewards[-5:]) / 5 > 4
+
+
+def test_evaluation_is_greedy_on_the_same_examples_and_can_end_the_run(run):
+    result = run(
+        max_steps=200,
+        rollout={"engine": "dataset", "prompts_per_step": 16, "rollouts_per_example": 1, "max_new_tokens": 4},
+        environment=SUMS,
+        loss={"name": "cross_entropy"},
+        optimizer={"lr": 5e-3},
+        evaluation={"every_steps": 10, "num_examples": 8, "stop_at_reward": 0.1},
+    )
+    accuracy = result.series("eval/reward")
+    assert accuracy[0] == (0, 0.0)
+    assert accuracy[-1][1] >= 0.1 > accuracy[-2][1]
+    assert result.num_steps == accuracy[-1][0] < 200
+
+
+@pytest.mark.parametrize("updates", [1, 2, 4])
+def test_a_batch_is_trained_on_in_as_many_updates_as_asked(run, updates):
+    result = run(updates_per_batch=updates, loss={"name": "ppo_clip"}, optimizer={"lr": 1e-2})
+    moved = [abs(record["ppo_clip/ratio"] - 1) > 1e-6 for record in result.records]
+    # In the first of several updates the policy is the one that sampled; in the others it has moved.
+    assert any(moved) == (updates > 1)
+
+
+def test_several_losses_are_a_weighted_sum(run):
+    result = run(
+        loss=[
+            {"name": "ppo_clip"},
+            {"name": "kl_to_reference", "weight": 0.05, "reduction": "sequence"},
+            {"name": "entropy_bonus", "weight": 0.01},
+        ]
+    )
+    for record in result.records:
+        total = record["ppo_clip/loss"] + 0.05 * record["kl_to_reference/loss"] + 0.01 * record["entropy_bonus/loss"]
+        assert record["loss"] == pytest.approx(total, rel=1e-5, abs=1e-7)
+    # The reference is the model as it was at the start, so the divergence starts at 0 and grows.
+    assert result.records[0]["kl_to_reference/kl"] == pytest.approx(0, abs=1e-6)
+    assert result.records[-1]["kl_to_reference/kl"] > 1e-5
+    assert result.records[0]["entropy_bonus/entropy"] == pytest.approx(result.records[0]["entropy/mean"], rel=1e-5)
+
+
+def test_a_reference_and_a_teacher_are_the_models_that_the_run_file_names(run, tmp_path):
+    other = run(seed=5, output_dir=str(tmp_path / "other"), max_steps=1).model
+    result = run(
+        model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "reference": {"name": str(other)}, "teacher": {"name": str(other)}},
+        loss=[{"name": "importance_sampling", "kwargs": {"teacher_tau": 1.0}}, {"name": "kl_to_reference", "weight": 0.1}],
+        max_steps=2,
+    )
+    assert result.records[0]["kl_to_reference/kl"] > 1e-4
+
+
+def test_a_local_folder_is_a_model(run):
+    first = run()
+    second = run(output_dir=str(first.folder.parent / "second"), model={"name": str(first.model)}, max_steps=1)
+    tokenizer = AutoTokenizer.from_pretrained(second.model)
+    assert tokenizer.decode(tokenizer("1+2=")["input_ids"]) == "1+2="
+
+
+def test_an_output_folder_that_holds_a_run_is_refused(run_file):
+    plugrad.train(run_file(max_steps=1), display=Silent())
+    with pytest.raises(RunFileError, match="already holds a run.*--overwrite"):
+        plugrad.train(run_file(max_steps=1), display=Silent())
+
+
+def test_accumulation_from_the_environment_is_refused(run, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(RunFileError, match="divide the objective"):
+        run()
+
+
+def test_several_processes_are_refused(run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunFileError, match="one process"):
+        run()
+
+
+def test_the_engine_samples_what_the_trainer_scores(run):
+    mismatch = [record["inference_mismatch/max_ratio"] for record in run(rollout={"prompts_per_step": 4, "temperature": 0.7}).records]
+    assert all(ratio == pytest.approx(1, abs=1e-4) for ratio in mismatch)
+
+
+def test_gradient_checkpointing_changes_nothing(run):
+    model = {"from_scratch": {"model_type": "qwen3", "hidden_size": 32}}
+    plain = run(model=model)
+    checkpointed = run(model={**model, "gradient_checkpointing": True})
+    assert [r["loss"] for r in checkpointed.records] == pytest.approx([r["loss"] for r in plain.records], rel=1e-5)
+
+
+def test_policies_need_no_dropout_to_be_switched_off_by_hand(run, tmp_path):
+    result = run(model={"from_scratch": {"model_type": "gpt2", "resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}})
+    assert all(record["inference_mismatch/max_ratio"] == pytest.approx(1, abs=1e-4) for record in result.records)
+    assert math.isfinite(result.records[-1]["loss"])
+
+
+def test_the_policy_that_is_saved_is_the_one_that_was_trained(run, run_file):
+    result = run(max_steps=2)
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    tokenizer = AutoTokenizer.from_pretrained(result.model)
+    ids = torch.tensor([tokenizer("1+1=2")["input_ids"]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    logprobs, _ = Policy(model, 1.0)(ids, mask, mask)
+    expected = model(ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).squeeze(-1)
+    torch.testing.assert_close(logprobs[:, 1:], expected)
