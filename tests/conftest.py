@@ -1,5 +1,48 @@
-"""For every test: one thread, which is faster for tiny models and lets tests run beside other work."""
+"""For every test: one thread, and runs that take a second."""
 
+import json
+
+import pytest
 import torch
 
+from plugrad import RunFile
+from plugrad.trainer.display import Silent
+from plugrad.trainer.train import train
+
+# Faster than two for tiny models, and tests can run beside other work.
 torch.set_num_threads(1)
+
+TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    """Make a run file; keyword arguments replace whole tables or keys."""
+
+    lines = [json.dumps({"prompt": f"{i}+{j}=", "reference": str(i + j)}) for i in range(6) for j in range(6)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "rewards.py").write_text("def ones(completion, example):\n    return completion.count('1')\n")
+
+    def make(**tables):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "search_paths": [str(tmp_path)],
+            "max_steps": 3,
+            "model": {"from_scratch": TINY},
+            "environment": {"name": "jsonl", "kwargs": {"path": "sums.jsonl", "reward": "rewards.py:ones", "num_eval": 8}},
+            "rollout": {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4},
+            "optimizer": {"lr": 1e-3},
+        }
+        return RunFile.model_validate({**defaults, **tables})
+
+    return make
+
+
+@pytest.fixture
+def run(run_file):
+    """Train such a run file, silently, and return the result."""
+
+    def train_it(**tables):
+        return train(run_file(**tables), overwrite=True, display=Silent())
+
+    return train_it

@@ -29,7 +29,9 @@ def test_a_run_leaves_a_folder_that_says_everything(run):
     assert {path.name for path in result.folder.iterdir()} == {"run.toml", "plugins.json", "metrics.jsonl", "model"}
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3] and lines == result.records
-    assert {"reward", "loss", "ppo_clip/clip_fraction", "entropy/mean", "inference_mismatch/kl", "tokens_per_s"} <= lines[0].keys()
+    assert {"reward", "loss", "ppo_clip/clip_fraction", "entropy/mean", "inference_mismatch/kl", "tokens_per_s"} <= lines[
+        0
+    ].keys()
     resolved = RunFile.load(result.folder / "run.toml")
     assert resolved.loss[0].kwargs == {"clip_eps": 0.2} and resolved.loss[0].reduction == "token"
     assert resolved.model.from_scratch["num_attention_heads"] == 4
@@ -121,7 +123,11 @@ def test_several_losses_are_a_weighted_sum(run):
 def test_a_reference_and_a_teacher_are_the_models_that_the_run_file_names(run, tmp_path):
     other = run(seed=5, output_dir=str(tmp_path / "other"), max_steps=1).model
     result = run(
-        model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "reference": {"name": str(other)}, "teacher": {"name": str(other)}},
+        model={
+            "from_scratch": {"model_type": "qwen3", "hidden_size": 32},
+            "reference": {"name": str(other)},
+            "teacher": {"name": str(other)},
+        },
         loss=[{"name": "importance_sampling", "kwargs": {"teacher_tau": 1.0}}, {"name": "kl_to_reference", "weight": 0.1}],
         max_steps=2,
     )
@@ -154,7 +160,9 @@ def test_several_processes_are_refused(run, monkeypatch):
 
 
 def test_the_engine_samples_what_the_trainer_scores(run):
-    mismatch = [record["inference_mismatch/max_ratio"] for record in run(rollout={"prompts_per_step": 4, "temperature": 0.7}).records]
+    mismatch = [
+        record["inference_mismatch/max_ratio"] for record in run(rollout={"prompts_per_step": 4, "temperature": 0.7}).records
+    ]
     assert all(ratio == pytest.approx(1, abs=1e-4) for ratio in mismatch)
 
 

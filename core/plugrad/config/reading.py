@@ -95,12 +95,13 @@ def _step_into(table: Any, part: str, sofar: list[str], override: str) -> Any:
 
 
 def _only_table(table: Any, sofar: list[str], override: str) -> dict[str, Any]:
-    if isinstance(table, list) and len(table) == 1:
-        table = table[0]
-    if isinstance(table, dict):
-        return table
-    names = [item.get("name") for item in table if isinstance(item, dict)]
+    only = table[0] if isinstance(table, list) and len(table) == 1 else table
+    if isinstance(only, dict):
+        return only
     where = ".".join(sofar)
+    names = [item.get("name") for item in table if isinstance(item, dict)] if isinstance(table, list) else []
+    if not names:
+        raise RunFileError(f"--set {override!r}: {where} is {table!r} and not a table.")
     raise RunFileError(
         f"--set {override!r}: there are {len(table)} [[{where}]] tables. Say which by number or name: "
         f"{', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names))}."

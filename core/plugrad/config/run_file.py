@@ -18,7 +18,8 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 class Table(BaseModel):
     """A table of the run file: strict, and without unknown keys."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+    # TOML can say inf and nan, and what is written must say the same.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")
 
 
 class FrozenModelTable(Table):

@@ -35,6 +35,9 @@ SMALL: dict[str, Any] = {
 """What `[model.from_scratch]` sets where it is silent: about half a million parameters."""
 
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model and the tokenizer that belongs to it."""
@@ -120,7 +123,10 @@ def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -
     tokenizer = character_tokenizer(texts)
     values = with_small_defaults(fields)
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = AutoConfig.for_model(values.pop("model_type"), **{"vocab_size": len(tokenizer), **special, **values})
+    try:
+        config = AutoConfig.for_model(values.pop("model_type"), **{"vocab_size": len(tokenizer), **special, **values})
+    except Exception as error:
+        raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
     if config.vocab_size < len(tokenizer):
         raise ModelError(
             f"[model.from_scratch] vocab_size is {config.vocab_size}, and the environment's texts have {len(tokenizer)} "
@@ -131,8 +137,9 @@ def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -
         model = AutoModelForCausalLM.from_config(
             config, dtype=_dtype(table.dtype), attn_implementation=table.attn_implementation
         )
-    except (ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(f"[model.from_scratch] cannot be built: {error}") from error
+    except Exception as error:
+        # Fields that do not go together show as whatever the model's code happens to raise.
+        raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
     return LoadedModel(model, tokenizer)
 
 
@@ -150,6 +157,12 @@ def _pretrained(name: str, dtype: str, attn_implementation: str | None) -> PreTr
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    # Transformers makes up an empty tokenizer for a folder without one.
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelError(
+            f"the folder {name!r} holds a model without a tokenizer. Save one beside it with "
+            "tokenizer.save_pretrained(folder)."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:

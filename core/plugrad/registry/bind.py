@@ -22,7 +22,7 @@ from plugrad.contracts.markers import (
     facts_of,
     needs_of,
 )
-from plugrad.errors import OptionError, PluginError, did_you_mean
+from plugrad.errors import OptionError, PluginError, PlugradError, did_you_mean
 from plugrad.paths import find_file
 from plugrad.registry.resolve import Source, absolute_reference
 
@@ -88,7 +88,7 @@ class Component:
             return partial(self.target, **self.options)
         try:
             return self.target(**self.options)
-        except PluginError:
+        except PlugradError:
             raise
         except Exception as error:
             options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -146,7 +146,8 @@ def form_of(source: Source, target: Any) -> Literal["sequence", "batch"]:
     if not parameters:
         raise PluginError(_no_inputs(source))
     hint = _hints(called).get(parameters[0].name, parameters[0].annotation)
-    annotation = hint if isinstance(hint, str) else getattr(hint, "__name__", "")
+    # A quoted annotation below `from __future__ import annotations` is a string with the quotes in it.
+    annotation = hint.strip("'\"") if isinstance(hint, str) else getattr(hint, "__name__", "")
     return "batch" if annotation.rpartition(".")[2] == BATCH_FORM else "sequence"
 
 

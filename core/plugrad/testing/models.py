@@ -6,13 +6,16 @@ import string
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plugrad.config.run_file import ModelTable
 from plugrad.policy.loading import load_model
 from plugrad.policy.tokenizer import character_tokenizer
 
-TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16}
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -22,8 +25,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_model(seed: int = 0, *, model_type: str = "qwen3", dtype: str = "float32", **fields: Any) -> PreTrainedModel:
     """Return a causal LM with random weights that fits `tiny_tokenizer`; `fields` are its configuration's own."""
-    known = {**TINY, "num_key_value_heads": 2, **fields} if model_type != "gpt2" else {"n_embd": 32, "n_layer": 2, **fields}
-    table = ModelTable.model_validate({"from_scratch": {"model_type": model_type, **known}, "dtype": dtype})
+    plain = AutoConfig.for_model(model_type)
+    known = {name: value for name, value in TINY.items() if hasattr(plain, name)}
+    table = ModelTable.model_validate({"from_scratch": {"model_type": model_type, **known, **fields}, "dtype": dtype})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return load_model(table, [string.printable]).model

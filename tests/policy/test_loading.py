@@ -1,0 +1,103 @@
+"""Models from folders and from scratch, and what cannot be one."""
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from plugrad import ModelError
+from plugrad.config.run_file import FrozenModelTable, ModelTable
+from plugrad.policy.loading import load_frozen, load_model, with_small_defaults
+from plugrad.policy.tokenizer import character_tokenizer
+from plugrad.testing import tiny_model, tiny_tokenizer
+
+
+def from_scratch(**fields):
+    return ModelTable.model_validate({"from_scratch": fields})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_small_defaults_make_half_a_million_parameters():
+    model = load_model(from_scratch(model_type="qwen3"), ["0123456789+="]).model
+    assert 400_000 < sum(parameter.numel() for parameter in model.parameters()) < 600_000
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "qwen2", "mistral", "gemma2"])
+def test_other_models_can_be_built_too(model_type):
+    model = load_model(from_scratch(model_type=model_type), ["abc"]).model
+    assert model.config.model_type == model_type
+    assert model.config.vocab_size == 6
+
+
+def test_a_model_type_that_is_misspelt():
+    with pytest.raises(ModelError, match="no such model. Did you mean 'qwen3'"):
+        with_small_defaults({"model_type": "qwen33"})
+
+
+def test_a_field_that_is_misspelt():
+    with pytest.raises(ModelError, match="qwen3 has no field 'hiden_size'. Did you mean 'hidden_size'"):
+        with_small_defaults({"model_type": "qwen3", "hiden_size": 3})
+
+
+def test_fields_that_do_not_go_together():
+    with pytest.raises(ModelError, match="cannot be built"):
+        load_model(from_scratch(model_type="qwen3", num_attention_heads=0), ["a"])
+
+
+def test_a_folder_loads_as_it_was_saved(folder):
+    loaded = load_model(ModelTable(name=str(folder)), [])
+    assert loaded.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
+    assert loaded.model.config.hidden_size == 32
+
+
+def test_dropout_is_switched_off():
+    fields = {"model_type": "gpt2", "resid_pdrop": 0.5, "attn_pdrop": 0.3, "embd_pdrop": 0.2}
+    config = load_model(from_scratch(**fields), ["a"]).model.config
+    assert (config.resid_pdrop, config.attn_pdrop, config.embd_pdrop) == (0.0, 0.0, 0.0)
+
+
+def test_a_folder_that_is_not_there():
+    with pytest.raises(ModelError, match="there is no model folder '/nowhere/at/all'"):
+        load_model(ModelTable(name="/nowhere/at/all"), [])
+
+
+def test_a_folder_that_holds_no_model(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no model: it has no config.json"):
+        load_model(ModelTable(name=str(tmp_path)), [])
+
+
+def test_a_model_without_a_tokenizer(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="holds a model without a tokenizer"):
+        load_model(ModelTable(name=str(tmp_path)), [])
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(folder):
+    with pytest.raises(ModelError, match="is not the policy's"):
+        load_frozen(FrozenModelTable(name=str(folder)), ModelTable(name=str(folder)), character_tokenizer(["abc"]))
+
+
+def test_a_frozen_model_has_no_gradient(folder):
+    model = load_frozen(FrozenModelTable(name=str(folder)), ModelTable(name=str(folder)), tiny_tokenizer())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_character_tokenizer_survives_a_round_trip(tmp_path):
+    tokenizer = character_tokenizer(["12+3=\n é"])
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = "1+2=3\n é"
+    assert again.decode(again(text)["input_ids"]) == text
+    assert len(again(text)["input_ids"]) == len(text)
+    assert again("x")["input_ids"] == [again.unk_token_id]
+
+
+def test_a_model_from_scratch_is_an_ordinary_folder(tmp_path):
+    loaded = load_model(from_scratch(model_type="qwen3"), ["abc"])
+    loaded.model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert again.generation_config.eos_token_id == loaded.tokenizer.eos_token_id

@@ -1,0 +1,56 @@
+"""Prompts and references as token ids, and what cannot be one."""
+
+import pytest
+
+from plugrad import DataError, ModelError
+from plugrad.rollout.prompts import tokenize_prompts, tokenize_reference
+from plugrad.testing import tiny_tokenizer
+
+CHAT = [{"role": "user", "content": "2+2?"}]
+
+
+def test_a_string_is_tokenized_as_it_is():
+    tokenizer = tiny_tokenizer()
+    (prompt,) = tokenize_prompts([{"prompt": "1+1="}], tokenizer, room=4)
+    assert tokenizer.decode(prompt.ids) == prompt.text == "1+1="
+
+
+def test_chat_messages_go_through_the_template():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[me]{% endif %}"
+    )
+    (prompt,) = tokenize_prompts([{"prompt": CHAT}], tokenizer, room=None)
+    assert prompt.text == "[user]2+2?[me]"
+
+
+def test_chat_messages_without_a_template_are_an_error():
+    with pytest.raises(ModelError, match="example 7 is a list of chat messages.*no chat template"):
+        tokenize_prompts([{"prompt": CHAT, "example_id": 7}], tiny_tokenizer(), room=None)
+
+
+@pytest.mark.parametrize("prompt", [3, ["not a message"], [{"role": "user"}]])
+def test_a_prompt_that_is_neither(prompt):
+    with pytest.raises(DataError, match="must be a string, or chat messages"):
+        tokenize_prompts([{"prompt": prompt, "example_id": 7}], tiny_tokenizer(), room=None)
+
+
+def test_an_empty_prompt():
+    with pytest.raises(DataError, match="example 7 is empty"):
+        tokenize_prompts([{"prompt": "", "example_id": 7}], tiny_tokenizer(), room=None)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_with_both_numbers():
+    with pytest.raises(DataError, match="example 7 has 4 tokens, and the model's context leaves 3"):
+        tokenize_prompts([{"prompt": "1+1=", "example_id": 7}], tiny_tokenizer(), room=3)
+
+
+def test_a_reference_ends_with_the_end_of_sequence_token():
+    tokenizer = tiny_tokenizer()
+    ids = tokenize_reference({"prompt": "", "reference": "42"}, tokenizer)
+    assert ids == [*tokenizer("42")["input_ids"], tokenizer.eos_token_id]
+
+
+def test_a_missing_reference_names_the_columns():
+    with pytest.raises(DataError, match=r"example 7 has none \(columns: prompt, answer, example_id\)"):
+        tokenize_reference({"prompt": "", "answer": "42", "example_id": 7}, tiny_tokenizer())
