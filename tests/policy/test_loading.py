@@ -39,7 +39,7 @@ def test_a_model_type_that_is_misspelt():
 
 
 def test_a_field_that_is_misspelt():
-    with pytest.raises(ModelError, match="qwen3 has no field 'hiden_size'. Did you mean 'hidden_size'"):
+    with pytest.raises(ModelError, match=r"qwen3 has no field 'hiden_size'. Did you mean 'hidden_size'"):
         with_small_defaults({"model_type": "qwen3", "hiden_size": 3})
 
 
@@ -61,7 +61,7 @@ def test_dropout_is_switched_off():
 
 
 def test_a_folder_that_is_not_there():
-    with pytest.raises(ModelError, match="there is no model folder '/nowhere/at/all'"):
+    with pytest.raises(ModelError, match=r"there is no model folder '/nowhere/at/all'"):
         load_model(ModelTable(name="/nowhere/at/all"), [])
 
 

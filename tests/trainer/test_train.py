@@ -28,12 +28,14 @@ def test_a_run_leaves_a_folder_that_says_everything(run):
     result = run(loss={"name": "ppo_clip"})
     assert {path.name for path in result.folder.iterdir()} == {"run.toml", "plugins.json", "metrics.jsonl", "model"}
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3] and lines == result.records
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines == result.records
     assert {"reward", "loss", "ppo_clip/clip_fraction", "entropy/mean", "inference_mismatch/kl", "tokens_per_s"} <= lines[
         0
     ].keys()
     resolved = RunFile.load(result.folder / "run.toml")
-    assert resolved.loss[0].kwargs == {"clip_eps": 0.2} and resolved.loss[0].reduction == "token"
+    assert resolved.loss[0].kwargs == {"clip_eps": 0.2}
+    assert resolved.loss[0].reduction == "token"
     assert resolved.model.from_scratch["num_attention_heads"] == 4
     assert resolved.advantage.name == "group_mean"
     found = json.loads((result.folder / "plugins.json").read_text())["components"]

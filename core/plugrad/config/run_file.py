@@ -85,6 +85,9 @@ class AdvantageTable(ComponentTable):
 class LossTable(ComponentTable):
     """`[loss]`, or several `[[loss]]` tables whose weighted sum is the objective."""
 
+    name: str = Field(
+        default="importance_sampling", description="`name`, `package/name`, `module:function` or `file.py:function`."
+    )
     weight: float = Field(default=1.0, description="Its factor in the objective.")
     reduction: Reduction | None = Field(default=None, description="Default: what the loss declares.")
 
@@ -165,7 +168,7 @@ class RunFile(Table):
     environment: EnvironmentTable
     rollout: RolloutTable = RolloutTable()
     loss: Annotated[list[LossTable], BeforeValidator(_as_list), Field(min_length=1)] = Field(
-        default=[LossTable(name="importance_sampling")], description="One table, or several."
+        default=[LossTable()], description="One table, or several."
     )
     advantage: AdvantageTable | None = Field(
         default=None, description="Default: `group_mean`, or `constant` where the engine is `dataset`."

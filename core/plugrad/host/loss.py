@@ -13,7 +13,7 @@ from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LOSS_NEEDS, Reduction
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_plugin
-from plugrad.host.sequences import call_by_sequence
+from plugrad.host.sequences import call_by_sequence, check_metrics
 from plugrad.registry.bind import Component
 
 
@@ -75,6 +75,7 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
             f"{owner} returned a loss of shape {tuple(outputs.loss.shape)}; for this micro-batch it must be "
             f"[{batch}, {seq}] (per token) or [{batch}] (per sequence)."
         )
+    check_metrics(outputs, owner)
     return outputs
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from plugrad.config.run_file import AdvantageTable, ComponentTable, RunFile
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
@@ -86,6 +86,10 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
     tables["extension"] = [
         _filled(table, component) for table, component in zip(tables["extension"], selection.extensions, strict=True)
     ]
+    # The metrics of the run file's tables are the first ones; the others have no options set.
+    tables["metric"] = [
+        _filled(table, metric.component) for table, metric in zip(tables["metric"], selection.metrics, strict=False)
+    ]
     return RunFile.model_validate(tables)
 
 
@@ -111,23 +115,27 @@ def _losses(loader: _Loader) -> list[BoundLoss]:
 
 def _metrics(loader: _Loader, losses: list[BoundLoss]) -> list[BoundMetric]:
     run_file = loader.run_file
-    listed = run_file.metrics
-    components = [loader.load("metric", table) for table in run_file.metric]
-    if listed == "all":
-        with_options = {component.source.target for component in components}
-        components += [c for c in _installed_metrics(loader) if c.source.target not in with_options]
-        components = [c for c in components if _is_free(c, losses, run_file)]
-    else:
-        components += [load_component("metric", name, {}, loader.catalogue, run_file.folders) for name in listed]
-    labels = _labels([component.name for component in components])
-    return [BoundMetric(c, c.create(), label) for c, label in zip(components, labels, strict=True)]
+    asked_for = [loader.load("metric", table) for table in run_file.metric]
+    if run_file.metrics != "all":
+        listed = run_file.metrics
+        asked_for += [load_component("metric", name, {}, loader.catalogue, run_file.folders) for name in listed]
+    made = [(component, component.create()) for component in asked_for]
+    if run_file.metrics == "all":
+        made += _installed_metrics(loader, losses, but={component.source.target for component in asked_for})
+    labels = _labels([component.name for component, _ in made])
+    return [BoundMetric(component, call, label) for (component, call), label in zip(made, labels, strict=True)]
 
 
-def _installed_metrics(loader: _Loader) -> Iterator[Component]:
+def _installed_metrics(loader: _Loader, losses: list[BoundLoss], but: Collection[str]) -> Iterator[tuple[Component, Any]]:
+    """Make every installed metric whose target is not among `but`, as far as it works and costs nothing."""
     for entry in loader.catalogue.of_kind("metric"):
+        if entry.target in but:
+            continue
         try:
             reference = f"{entry.package}/{entry.name}"
-            yield load_component("metric", reference, {}, loader.catalogue, loader.run_file.folders)
+            component = load_component("metric", reference, {}, loader.catalogue, loader.run_file.folders)
+            if _is_free(component, losses, loader.run_file):
+                yield component, component.create()
         except PluginError as error:
             logger.warning("A metric is left out: %s", error)
 
@@ -150,11 +158,13 @@ def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> b
 
 def _labels(names: list[str]) -> list[str]:
     """Return the names, those that recur with a number: kl, kl_2."""
-    seen: Counter[str] = Counter()
-    labels = []
+    labels: list[str] = []
     for name in names:
-        seen[name] += 1
-        labels.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        label, number = name, 1
+        while label in labels:
+            number += 1
+            label = f"{name}_{number}"
+        labels.append(label)
     return labels
 
 

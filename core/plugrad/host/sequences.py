@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import reduce
-from operator import add
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
-from plugrad.contracts.measures import Measure, as_measure
+from plugrad.contracts.measures import Measure, Measures, as_measure
 from plugrad.errors import ContractError
 
 SEQUENCE_FIELDS = tuple(field.name for field in fields(LossInputs))
@@ -33,12 +31,20 @@ def call_by_sequence(call: Callable[[LossInputs], object], inputs: BatchLossInpu
     if len({loss.ndim for loss in losses}) != 1:
         raise ContractError(f"{owner} returned a scalar for some sequences and one value per token for others; choose one.")
     stacked = torch.stack(losses) if losses[0].ndim == 0 else _padded(losses, inputs.loss_mask.shape[1])
-    return LossOutputs(stacked, _merged([output.metrics for output in outputs]))
+    return LossOutputs(stacked, _merged([output.metrics for output in outputs], owner))
 
 
 def as_batch(inputs: LossInputs) -> BatchLossInputs:
     """Return one sequence as a micro-batch of one row."""
     return BatchLossInputs(**{name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS})
+
+
+def check_metrics(output: LossOutputs, owner: str) -> None:
+    """Raise ContractError unless the metrics are a mapping."""
+    if not isinstance(output.metrics, Mapping):
+        raise ContractError(
+            f"{owner} returned metrics of type {type(output.metrics).__name__}; write a dict from names to numbers."
+        )
 
 
 def _rows(inputs: BatchLossInputs) -> list[dict[str, Any]]:
@@ -64,6 +70,7 @@ def _checked(output: object, row: LossInputs, owner: str) -> LossOutputs:
             f"{owner} returned a loss of shape {tuple(output.loss.shape)} for a sequence of {len(row.loss_mask)} tokens; "
             "return a scalar (the sum over its tokens) or one value per token."
         )
+    check_metrics(output, owner)
     return output
 
 
@@ -72,16 +79,22 @@ def _padded(losses: list[Tensor], width: int) -> Tensor:
     return torch.nn.functional.pad(padded, (0, width - padded.shape[1]))
 
 
-def _merged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | Measure | float]:
+def _merged(rows: Sequence[Mapping[str, Any]], owner: str) -> dict[str, Tensor | Measure | float]:
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: _merge([row[name] for row in rows if name in row]) for name in names}
+    return {name: _merge(owner, name, [row[name] for row in rows if name in row]) for name in names}
 
 
-def _merge(values: list[Any]) -> Tensor | Measure:
+def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
     if all(isinstance(value, Tensor) and value.ndim == 0 for value in values):
         # One stack for the column, not an addition for each sequence; a 1-D tensor counts once per element.
         return torch.stack([value.detach() for value in values])
-    return reduce(add, (as_measure(value, num_sequences=1) for value in values))
+    measures = Measures()
+    try:
+        for value in values:
+            measures.add(name, as_measure(value, num_sequences=1))
+    except TypeError as error:
+        raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+    return measures[name]
 
 
 def _unsqueezed(value: Any) -> Any:

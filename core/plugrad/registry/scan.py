@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import site
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from typing import Literal, cast, get_args
 
 from importlib_metadata import Distribution, distributions
 from packaging.utils import canonicalize_name
+
+logger = logging.getLogger("plugrad")
 
 Kind = Literal["loss", "advantage", "metric", "environment", "extension"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -75,8 +78,13 @@ def _entries(path: list[str]) -> list[Entry]:
         # Most distributions offer nothing to us: do not parse their metadata.
         if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
             continue
-        # The first distribution of a name wins, as it does for `import`.
-        entries.setdefault(canonicalize_name(distribution.name), _entries_of(distribution))
+        try:
+            # The first distribution of a name wins, as it does for `import`.
+            entries.setdefault(canonicalize_name(distribution.name), _entries_of(distribution))
+        except Exception as error:
+            # An interrupted install leaves such a thing behind, and it must not stop those who do not use it.
+            where = getattr(distribution, "_path", distribution.locate_file(""))
+            logger.warning("A package is left out, since its metadata cannot be read: %s (%s)", where, error)
     return [entry for found in entries.values() for entry in found]
 
 
@@ -88,7 +96,7 @@ def _entries_of(distribution: Distribution) -> list[Entry]:
             package=canonicalize_name(distribution.name),
             version=distribution.version,
             target=point.value,
-            summary=distribution.metadata["Summary"] or "",
+            summary=distribution.metadata.get("Summary") or "",
             location=str(distribution.locate_file("")),
             distribution=distribution,
         )

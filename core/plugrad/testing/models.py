@@ -12,7 +12,11 @@ from plugrad.config.run_file import ModelTable
 from plugrad.policy.loading import load_model
 from plugrad.policy.tokenizer import character_tokenizer
 
-TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "head_dim": 16,
 }

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from plugrad.trainer.run import Run, RunResult
 
@@ -111,14 +110,21 @@ def display_for(console: Console) -> Display:
 
 def print_summary(result: RunResult, console: Console) -> None:
     """Say what came of a run and where everything is."""
-    table = Table.grid(padding=(0, 2))
-    for label, series in (("reward", result.series("reward")), ("held-out reward", result.series("eval/reward"))):
-        if series:
-            table.add_row(label, f"{series[0][1]:.3f} -> {series[-1][1]:.3f}")
-    table.add_row("steps", f"{result.num_steps} in {result.seconds:.1f} s")
-    table.add_row("model", str(result.model))
-    table.add_row("run folder", f"{result.folder}  (run.toml, plugins.json, metrics.jsonl)")
-    console.print(table, soft_wrap=True)
+    rows = {
+        label: f"{series[0][1]:.3f} -> {series[-1][1]:.3f}"
+        for label, series in {
+            "reward": result.series("reward"),
+            "held-out reward": result.series("eval/reward"),
+        }.items()
+        if series
+    }
+    rows |= {
+        "steps": f"{result.num_steps} in {result.seconds:.1f} s",
+        "model": str(result.model),
+        "run folder": f"{result.folder}  (run.toml, plugins.json, metrics.jsonl)",
+    }
+    for label, value in rows.items():
+        console.print(f"{label:<16} {value}", soft_wrap=True)
 
 
 def _headline(run: Run, num_parameters: int) -> str:
