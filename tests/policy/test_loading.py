@@ -34,7 +34,7 @@ def test_other_models_can_be_built_too(model_type):
 
 
 def test_a_model_type_that_is_misspelt():
-    with pytest.raises(ModelError, match="no such model. Did you mean 'qwen3'"):
+    with pytest.raises(ModelError, match=r"no such model. Did you mean 'qwen3'"):
         with_small_defaults({"model_type": "qwen33"})
 
 

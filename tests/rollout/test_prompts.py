@@ -25,7 +25,7 @@ def test_chat_messages_go_through_the_template():
 
 
 def test_chat_messages_without_a_template_are_an_error():
-    with pytest.raises(ModelError, match="example 7 is a list of chat messages.*no chat template"):
+    with pytest.raises(ModelError, match=r"example 7 is a list of chat messages.*no chat template"):
         tokenize_prompts([{"prompt": CHAT, "example_id": 7}], tiny_tokenizer(), room=None)
 
 

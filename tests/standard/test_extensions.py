@@ -30,7 +30,7 @@ def explosive(run, tmp_path):
 
 
 def test_without_a_guard_a_loss_that_is_nan_stops_the_run(explosive):
-    with pytest.raises(TrainingError, match='the loss is nan.*name = "nan_guard"'):
+    with pytest.raises(TrainingError, match=r'the loss is nan.*name = "nan_guard"'):
         explosive()
 
 

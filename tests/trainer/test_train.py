@@ -145,7 +145,7 @@ def test_a_local_folder_is_a_model(run):
 
 def test_an_output_folder_that_holds_a_run_is_refused(run_file):
     plugrad.train(run_file(max_steps=1), display=Silent())
-    with pytest.raises(RunFileError, match="already holds a run.*--overwrite"):
+    with pytest.raises(RunFileError, match=r"already holds a run.*--overwrite"):
         plugrad.train(run_file(max_steps=1), display=Silent())
 
 

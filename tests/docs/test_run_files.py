@@ -1,0 +1,45 @@
+"""The run files that the documentation shows can be used: everything but the model is resolved, bound and tried."""
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from plugrad import RunFile
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.preflight import preflight
+from plugrad.host.select import select
+
+ROOT = Path(__file__).parents[2]
+SHOWN = sorted((ROOT / "docs" / "runs").glob("*.toml"))
+QUICKSTART = [Path(str(files("plugrad.runs").joinpath(f"{stage}.toml"))) for stage in ("supervised", "reinforce")]
+
+
+@pytest.mark.parametrize("path", [*SHOWN, *QUICKSTART], ids=lambda path: path.stem)
+def test_a_run_file_passes_the_pre_flight(path):
+    run_file = RunFile.load(path)
+    selection = select(run_file)
+    preflight(selection, BoundEnvironment.create(selection.environment), run_file.rollout.rollouts_per_example)
+
+
+def readme_blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_run_file_is_one():
+    (block,) = [block for block in readme_blocks("toml") if "[model]" in block]
+    assert RunFile.model_validate(tomllib.loads(block)).loss[0].name == "soft_clip"
+
+
+def test_the_readmes_loss_is_the_one_beside_the_run_files():
+    (block,) = [block for block in readme_blocks("python") if "def my_loss" in block]
+    function = block[block.index("def my_loss") :]
+    assert function.strip() in (ROOT / "docs" / "runs" / "my_loss.py").read_text()
+
+
+def test_every_table_and_key_of_the_run_file_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for name, field in RunFile.model_fields.items():
+        assert f"`{name}`" in text or f"[{name}]" in text, f"{name}: {field.description}"
