@@ -42,7 +42,7 @@ def test_show_takes_files_with_a_kind(plugrad, folder):
 def test_a_misspelt_name_gets_a_suggestion(plugrad):
     done = plugrad("plugins", "show", "group_norm")
     assert done.returncode == 2
-    assert "no advantage is called 'group_norm'. Did you mean 'group_normalized'" in done.stderr
+    assert "no plugin of any kind is called 'group_norm'. Did you mean 'group_normalized'" in done.stderr
 
 
 def test_version_and_help(plugrad):

@@ -190,3 +190,21 @@ def test_the_policy_that_is_saved_is_the_one_that_was_trained(run, run_file):
     logprobs, _ = Policy(model, 1.0)(ids, mask, mask)
     expected = model(ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).squeeze(-1)
     torch.testing.assert_close(logprobs[:, 1:], expected)
+
+
+def test_what_an_environment_measures_is_reported(run, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n"
+        "    def train_examples(self):\n        return [{'prompt': 'ab'}]\n"
+        "    def eval_examples(self):\n        return []\n"
+        "    def score(self, rollouts):\n"
+        "        for index, rollout in enumerate(rollouts):\n            rollout['metrics']['index'] = index\n"
+        "        return [0.0] * len(rollouts)\n"
+    )
+    result = run(environment={"name": "mine.py:Mine"}, max_steps=1)
+    assert result.records[0]["environment/index"] == 7.5
+
+
+def test_sixteen_bit_weights_get_a_warning(run, caplog):
+    run(model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "dtype": "bfloat16"}, max_steps=1)
+    assert "The weights are bfloat16: an update of less than 3.9e-03" in caplog.text

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plugrad.cli.reporting import reporting
-from plugrad.errors import PluginError
+from plugrad.errors import PluginError, did_you_mean
 from plugrad.registry.scan import KINDS, Catalogue, Kind, scan
 
 PIPED_WIDTH = 200
@@ -73,15 +73,13 @@ def _kinds_of(reference: str, kind: str | None, catalogue: Catalogue) -> list[Ki
     found: list[Kind] = list(dict.fromkeys(entry.kind for entry in catalogue.entries if entry.name == name))
     if not found and ":" in reference:
         raise PluginError(f"{reference!r} could be of any kind: say which with --kind (one of {', '.join(KINDS)}).")
-    # A name of no kind: let the error suggest the nearest of all kinds' names.
-    return found or [_nearest_kind(name, catalogue)]
-
-
-def _nearest_kind(name: str, catalogue: Catalogue) -> Kind:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [entry.name for entry in catalogue.entries], n=1)
-    return next((entry.kind for entry in catalogue.entries if entry.name in near), "loss")
+    if not found:
+        names = {entry.name: entry for entry in catalogue.entries}
+        raise PluginError(
+            f"no plugin of any kind is called {name!r}.{did_you_mean(name, names)} "
+            "`plugrad plugins list` shows what is installed."
+        )
+    return found
 
 
 def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) -> None:

@@ -41,7 +41,7 @@ class ModelTable(Table):
         "A character tokenizer is made from the environment's texts.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
-        default="float32", description="Of the weights."
+        default="float32", description="Of the weights. Small updates of 16-bit weights round to nothing."
     )
     attn_implementation: str | None = Field(default=None, description="Passed to Transformers; default: its own choice.")
     gradient_checkpointing: bool = Field(

@@ -52,9 +52,15 @@ def preflight(selection: Selection, environment: BoundEnvironment, rollouts_per_
             compute_metric(metric.fresh(), _metric_inputs(groups, batch))
         host = Host(selection.advantage.fresh(), [metric.fresh() for metric in selection.metrics])
         manager = build_manager(host, [(component, component.create()) for component in selection.extensions])
-        manager.hook.prepare_advantages(inputs=inputs)
+        _check_prepared("prepare_advantages", manager.hook.prepare_advantages(inputs=inputs), AdvantageInputs)
         for loss in selection.losses:
-            manager.hook.prepare_loss(component=loss, inputs=loss.view(batch))
+            prepared = manager.hook.prepare_loss(component=loss, inputs=loss.view(batch))
+            _check_prepared("prepare_loss", prepared, BatchLossInputs)
+
+
+def _check_prepared(hook: str, prepared: object, wanted: type) -> None:
+    if not isinstance(prepared, wanted):
+        raise ContractError(f"an extension's {hook} returned {type(prepared).__name__}; return the inputs.")
 
 
 def _try_loss(loss: BoundLoss, batch: BatchLossInputs) -> None:
@@ -70,6 +76,13 @@ def _try_loss(loss: BoundLoss, batch: BatchLossInputs) -> None:
         )
     if not bool(torch.isfinite(total)):
         raise ContractError(f"{loss.component} returned {total.item()} for ordinary log-probs between -2 and 0.")
+    total.backward()
+    gradients = [wanted.grad for wanted in (leaf, entropy) if wanted is not None and wanted.grad is not None]
+    if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+        raise ContractError(
+            f"{loss.component} has a gradient that is not finite for ordinary log-probs between -2 and 0. Look for a "
+            "division by zero or torch.where over a branch that is not finite, also where the ratio is exactly 1."
+        )
     for name, value in outputs.metrics.items():
         try:
             as_measure(value, num_sequences=1)
@@ -103,13 +116,17 @@ def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
     def logprobs() -> torch.Tensor:
         return torch.where(mask, -2 * torch.rand(mask.shape), 0.0)
 
+    trainer_logprobs = logprobs()
+    # The first row is on-policy, as every row is in a run's first update.
+    old_logprobs, inference_logprobs = logprobs(), logprobs()
+    old_logprobs[0] = inference_logprobs[0] = trainer_logprobs[0]
     return BatchLossInputs(
-        trainer_logprobs=logprobs(),
-        inference_logprobs=logprobs(),
+        trainer_logprobs=trainer_logprobs,
+        inference_logprobs=inference_logprobs,
         teacher_logprobs=logprobs(),
         advantages=torch.where(mask, torch.randn(len(rollouts), 1), 0.0),
         loss_mask=mask,
-        old_logprobs=logprobs(),
+        old_logprobs=old_logprobs,
         ref_logprobs=logprobs(),
         entropy=torch.where(mask, 2 * torch.rand(mask.shape), 0.0),
         input_ids=torch.zeros(mask.shape, dtype=torch.long),

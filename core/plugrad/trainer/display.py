@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,8 +12,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 
 from plugrad.trainer.run import Run, RunResult
 
-SHOWN = {"reward": "reward", "loss": "loss", "tokens_per_s": "tokens/s", "eval/reward": "held-out"}
+SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0
+NARROW = 80
 
 
 class Display(Protocol):
@@ -32,62 +34,66 @@ class Display(Protocol):
 
 
 class LiveDisplay:
-    """A progress bar that stays on one line, with a line above it for each evaluation."""
+    """A progress bar that stays on one line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        narrow = console.width < 80
+        narrow = console.width < NARROW
         columns: list[ProgressColumn] = [] if narrow else [SpinnerColumn(), BarColumn(bar_width=None)]
-        text = "{task.completed:.0f}/{task.total:.0f} {task.fields[numbers]}"
-        self._progress = Progress(
-            *columns, TextColumn(text), TimeRemainingColumn(compact=True), console=console, expand=not narrow
-        )
+        text = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[numbers]}")
+        self._progress = Progress(*columns, text, TimeRemainingColumn(compact=True), console=console, expand=not narrow)
         self._task: TaskID | None = None
-        self._max_steps = 0
+        self._latest: dict[str, float | int] = {}
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line and show the bar."""
         self._console.print(_headline(run, num_parameters))
-        self._max_steps = run.run_file.max_steps
         self._progress.start()
-        self._task = self._progress.add_task("", total=self._max_steps, numbers="")
+        self._task = self._progress.add_task("", total=run.run_file.max_steps, numbers="")
 
     def step(self, record: Mapping[str, float | int]) -> None:
-        """Move the bar; an evaluation gets a line that stays."""
+        """Move the bar. The held-out reward stays until there is a newer one."""
         assert self._task is not None
-        if "eval/reward" in record:
-            self._console.print(_line(record, self._max_steps))
-        numbers = _numbers(record, ("reward", "loss", "tokens_per_s"))
-        self._progress.update(self._task, completed=record["step"], numbers=numbers)
+        self._latest.update(record)
+        self._progress.update(self._task, completed=record["step"], numbers=_numbers(self._latest))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Leave the bar as it is."""
         self._progress.stop()
 
 
 class PlainDisplay:
-    """Plain lines for pipes and logs: each evaluation, and otherwise one every few seconds."""
+    """Plain lines for pipes and logs: the first step, the last, and one every few seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._printed_at = 0.0
+        self._started_at = self._printed_at = 0.0
         self._max_steps = 0
+        self._latest: dict[str, float | int] = {}
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line."""
+        self._started_at = time.monotonic()
         self._max_steps = run.run_file.max_steps
         self._console.print(_headline(run, num_parameters), soft_wrap=True)
 
     def step(self, record: Mapping[str, float | int]) -> None:
-        """Print a line if the last one is old enough, or if this one holds an evaluation or is the last."""
+        """Print a line if the last one is old enough or this step is the first or the last."""
         now = time.monotonic()
-        due = now - self._printed_at >= SECONDS_BETWEEN_LINES or record["step"] == self._max_steps
-        if due or "eval/reward" in record:
-            self._printed_at = now
-            self._console.print(_line(record, self._max_steps), soft_wrap=True)
+        self._latest.update(record)
+        if now - self._printed_at < SECONDS_BETWEEN_LINES and record["step"] not in (1, self._max_steps):
+            return
+        self._printed_at = now
+        steps = int(record["step"])
+        left = (now - self._started_at) / steps * (self._max_steps - steps) if steps else math.nan
+        self._print(_numbers(self._latest), left)
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _print(self, numbers: str, seconds_left: float) -> None:
+        left = f"  {seconds_left // 60:.0f}:{seconds_left % 60:02.0f} left" if seconds_left > 0 else ""
+        self._console.print(f"step {self._latest['step']}/{self._max_steps}  {numbers}{left}", soft_wrap=True)
 
 
 class Silent:
@@ -137,10 +143,6 @@ def _headline(run: Run, num_parameters: int) -> str:
     )
 
 
-def _line(record: Mapping[str, float | int], max_steps: int) -> str:
-    return f"step {record['step']}/{max_steps}  {_numbers(record, tuple(SHOWN))}"
-
-
-def _numbers(record: Mapping[str, float | int], names: tuple[str, ...]) -> str:
-    shown = [(SHOWN[name], record[name]) for name in names if name in record]
+def _numbers(record: Mapping[str, float | int]) -> str:
+    shown = [(label, record[name]) for name, label in SHOWN.items() if name in record]
     return "  ".join(f"{label} {value:,.0f}" if label == "tokens/s" else f"{label} {value:.3f}" for label, value in shown)

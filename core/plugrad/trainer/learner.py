@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from plugrad.config.run_file import OptimizerTable, RunFile
 from plugrad.policy.loading import LoadedModel, frozen, load_frozen
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.policy import Policy
+
+logger = logging.getLogger("plugrad")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], 
     reference = _reference(run_file, loaded, accelerator) if "ref_logprobs" in needs else None
     table = run_file.model.teacher
     teacher = load_frozen(table, run_file.model, loaded.tokenizer).to(accelerator.device) if table else None
+    _warn_of_small_updates(loaded.model.dtype)
     policy = accelerator.prepare(Policy(loaded.model, temperature)).train()
     optimizer = _adamw(policy, run_file.optimizer)
     num_updates = run_file.max_steps * run_file.updates_per_batch
@@ -92,10 +97,20 @@ def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], 
     )
 
 
-def _reference(run_file: RunFile, loaded: LoadedModel, accelerator: Accelerator):  # type: ignore[no-untyped-def]
-    if run_file.model.reference is None:
-        return frozen(copy.deepcopy(loaded.model)).to(accelerator.device)
-    return load_frozen(run_file.model.reference, run_file.model, loaded.tokenizer).to(accelerator.device)
+def _warn_of_small_updates(dtype: torch.dtype) -> None:
+    if torch.finfo(dtype).bits <= 16:
+        logger.warning(
+            "The weights are %s: an update of less than %.1e of a weight rounds to nothing. With a small learning rate the "
+            'policy may not learn; model.dtype = "float32" keeps every update.',
+            str(dtype).removeprefix("torch."),
+            torch.finfo(dtype).eps / 2,
+        )
+
+
+def _reference(run_file: RunFile, loaded: LoadedModel, accelerator: Accelerator) -> PreTrainedModel:
+    table = run_file.model.reference
+    model = load_frozen(table, run_file.model, loaded.tokenizer) if table else frozen(copy.deepcopy(loaded.model))
+    return cast(PreTrainedModel, model.to(accelerator.device))
 
 
 def _adamw(policy: Policy, table: OptimizerTable) -> Optimizer:

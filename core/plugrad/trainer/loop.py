@@ -97,11 +97,20 @@ def _record(
     return {
         "step": step + 1,
         "reward": Mean.of(rollout["reward"] for rollout in batch.rollouts).value(),
+        **_environments_own(batch),
         **measures.values_by_name(),
         "num_tokens": num_tokens,
         "seconds": seconds,
         "tokens_per_s": num_tokens / seconds,
     }
+
+
+def _environments_own(batch: RolloutBatch) -> dict[str, float]:
+    """Return the means of what the environment wrote into the rollouts' `metrics`."""
+    measures = Measures()
+    for rollout in batch.rollouts:
+        measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
+    return measures.values_by_name()
 
 
 def _evaluated(training: Training, step: int, record: dict[str, float | int]) -> bool:

@@ -1,0 +1,15 @@
+"""How many of the examples are within reach of the policy, and how many it has mastered."""
+
+from __future__ import annotations
+
+from plugrad import Mean, Measure, MetricInputs, metric
+
+
+@metric()
+def solved(inputs: MetricInputs, threshold: float = 1.0) -> dict[str, Measure]:
+    """The share of examples with `any`, and with `all`, of their rollouts rewarded with at least `threshold`.
+
+    This package's own.
+    """
+    reached = [[rollout["reward"] >= threshold for rollout in group] for group in inputs.rollouts]
+    return {"any": Mean.of(map(any, reached)), "all": Mean.of(map(all, reached))}

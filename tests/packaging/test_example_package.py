@@ -1,0 +1,146 @@
+"""The promise itself: two wheels in a clean environment, and in an empty folder a run file that names the plugins."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "plugins" / "plugrad-example"
+COMPONENTS = {"loss": "soft_clip", "advantage": "group_quantile", "metric": "solved"}
+
+RUN_FILE = """
+output_dir = "run"
+max_steps = 3
+updates_per_batch = 2
+
+[model.from_scratch]
+model_type = "qwen3"
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 2
+
+[environment]
+name = "arithmetic"
+kwargs = { digits = 1 }
+
+[rollout]
+prompts_per_step = 4
+rollouts_per_example = 4
+max_new_tokens = 3
+
+[loss]
+name = "soft_clip"
+kwargs = { width = 0.1 }
+
+[advantage]
+name = "plugrad-example/group_quantile"
+
+[[metric]]
+name = "solved"
+kwargs = { threshold = 0.5 }
+"""
+
+pytestmark = pytest.mark.slow
+
+
+def call(*command, cwd):
+    """Run a command that knows nothing of this checkout, and return what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**environment, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """Build both packages; return their wheels by the package's name."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for source in (ROOT, EXAMPLE):
+        call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source, cwd=folder)
+    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
+
+
+@pytest.fixture(scope="module")
+def programs(wheels, tmp_path_factory):
+    """Install both wheels into a new environment; return its folder of programs. It is removed in the end: it is large."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    constraints = ROOT / "constraints.txt"
+    call(folder / "bin" / "python", "-m", "pip", "install", "--constraint", constraints, *wheels.values(), cwd=folder)
+    yield folder / "bin"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def run_folder(programs, tmp_path_factory):
+    """Train in an empty folder."""
+    folder = tmp_path_factory.mktemp("empty")
+    (folder / "run.toml").write_text(RUN_FILE, encoding="utf-8")
+    call(programs / "plugrad", "train", "run.toml", cwd=folder)
+    return folder / "run"
+
+
+def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
+    assert wheels.keys() == {"plugrad", "plugrad_example"}
+    core, example = set(ZipFile(wheels["plugrad"]).namelist()), set(ZipFile(wheels["plugrad_example"]).namelist())
+    run_files = {f"plugrad/runs/{path.name}" for path in (ROOT / "core" / "plugrad" / "runs").glob("*.toml")}
+    assert {"plugrad/runs/supervised.toml", "plugrad/runs/reinforce.toml"} <= run_files <= core
+    assert "plugrad/py.typed" in core
+    assert "plugrad_example/py.typed" in example
+    assert not [name for name in core | example if "tests/" in name]
+
+
+def test_the_wheel_of_core_holds_every_module(wheels):
+    built = {name for name in ZipFile(wheels["plugrad"]).namelist() if name.endswith(".py")}
+    assert built == {str(path.relative_to(ROOT / "core")) for path in (ROOT / "core").rglob("*.py")}
+
+
+def test_the_installed_packages_fit_together(programs, tmp_path):
+    call(programs / "python", "-m", "pip", "check", cwd=tmp_path)
+
+
+def test_the_plugins_are_listed(programs, tmp_path):
+    listed = [line.split()[:4] for line in call(programs / "plugrad", "plugins", "list", cwd=tmp_path).splitlines()]
+    for kind, name in COMPONENTS.items():
+        assert [kind, name, "plugrad-example", "0.1.0"] in listed
+
+
+def test_the_run_uses_them(run_folder):
+    records = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3]
+    for record in records:
+        assert math.isfinite(record["loss"])
+        assert record["loss"] == record["soft_clip/loss"]
+        assert 0 < record["soft_clip/gate"] < 2
+        assert 0 <= record["solved/all"] <= record["solved/any"] <= 1
+
+
+def test_the_run_records_whose_they_were(run_folder):
+    recorded = json.loads((run_folder / "plugins.json").read_text())["components"]
+    theirs = {part["kind"]: part for part in recorded if part["package"] == "plugrad-example"}
+    assert {kind: part["target"].rpartition(":")[2] for kind, part in theirs.items()} == COMPONENTS
+    assert {part["version"] for part in theirs.values()} == {"0.1.0"}
+    options = {kind: part["options"] for kind, part in theirs.items()}
+    assert options == {"loss": {"width": 0.1}, "advantage": {"quantile": 0.5}, "metric": {"threshold": 0.5}}
+
+
+def test_the_run_folder_holds_the_resolved_run_file_and_the_model(run_folder):
+    assert (run_folder / "model" / "config.json").is_file()
+    assert tomllib.loads((run_folder / "run.toml").read_text())["loss"][0]["kwargs"] == {"width": 0.1}
