@@ -95,7 +95,7 @@ def three_updates(batch, bound, *, budget, updates_per_batch=1, checkpointing=Fa
         for cut in [[learner.with_fixed_logprobs(m) for m in c.micro_batches] for c in cuts]:
             outcome = train_step(learner, cut, bound, hooks, Progress(step, 3))
             num_micro_batches = max(num_micro_batches, len(cut))
-            seen.append({**outcome.measures.values_by_name(), "grad_norm": outcome.grad_norm})
+            seen.append(outcome.measures.values_by_name())
     return seen, [parameter.detach() for parameter in model.parameters()], num_micro_batches
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pluggy
 
 from plugrad.contracts.environment import Example
-from plugrad.contracts.measures import Mean, Measures, Sum
+from plugrad.contracts.measures import Mean, Measures
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.engine import Sampling
@@ -50,14 +50,11 @@ def train_loop(training: Training) -> int:
         batch = collect(training.batches, training.sampler, _sampling(training, step), training.hooks)
         measures = Measures()
         for optimizer_batch in _cut(training, batch):
-            lr = training.learner.lr
             outcome = train_step(
                 training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, Progress(step, max_steps)
             )
-            version += outcome.updated
             measures.update(measure(optimizer_batch, outcome, training.hooks, step))
-            measures.update({"grad_norm": Mean(outcome.grad_norm, 1.0), "lr": Mean(lr, 1.0)})
-            measures.update({"skipped_updates": Sum(float(not outcome.updated))})
+            version += outcome.updated
         training.sampler.engine.update_weights(training.learner.weights(), version)
         if _evaluated(training, step + 1, _record(training, step, batch, measures, time.perf_counter() - started)):
             return step + 1

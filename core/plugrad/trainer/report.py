@@ -40,10 +40,11 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> Met
     columns: dict[str, Any] = {name: _in_order(name, outcome, shape) for name in COLUMNS}
     if replayed:
         columns["inference_logprobs"] = None
+    device = columns["loss_mask"].device
     return MetricInputs(
         rollouts=batch.groups,
-        rewards=torch.tensor([rollout["reward"] for group in batch.groups for rollout in group]),
-        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences]),
+        rewards=torch.tensor([rollout["reward"] for group in batch.groups for rollout in group], device=device),
+        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=device),
         step=step,
         **columns,
     )

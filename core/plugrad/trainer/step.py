@@ -26,7 +26,6 @@ class StepOutcome:
     """What one update did and saw."""
 
     measures: Measures
-    grad_norm: float
     updated: bool
     scored: list[tuple[MicroBatch, BatchLossInputs]]
     """Each micro-batch and what the losses were given for it, detached: for the metrics."""
@@ -80,13 +79,14 @@ def train_step(
         ledger.sums.add("loss", Sum(objective.detach()))
         scored.append((micro_batch, _detached(inputs)))
     grad_norm = float(accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm))
-    measures = ledger.closed()
+    lr, measures = learner.lr, ledger.closed()
     updated = _may_update(hooks, grad_norm, measures["loss"].value())
     if updated:
         learner.optimizer.step()
         learner.scheduler.step()
     learner.optimizer.zero_grad(set_to_none=True)
-    return StepOutcome(measures, grad_norm, updated, scored)
+    measures.update({"grad_norm": Mean(grad_norm, 1.0), "lr": Mean(lr, 1.0), "skipped_updates": Sum(float(not updated))})
+    return StepOutcome(measures, updated, scored)
 
 
 def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress) -> BatchLossInputs:
