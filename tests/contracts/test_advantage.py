@@ -1,0 +1,76 @@
+"""AdvantageInputs in both of its forms, and AdvantageOutputs in both of its."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError
+
+REWARDS = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+LENGTHS = torch.tensor([[4, 2, 3], [1, 1, 5]])
+
+
+def test_rewards_and_lengths_are_enough():
+    inputs = AdvantageInputs(REWARDS, LENGTHS)
+    assert inputs.rewards is REWARDS
+    assert inputs.completion_lengths is LENGTHS
+    assert inputs.rollouts == []
+    assert inputs.greedy_rewards is None
+
+
+def test_rollouts_are_enough(rollout):
+    inputs = AdvantageInputs(rollouts=[[rollout(1.0, 4), rollout(0.1, 2)], [rollout(0.0, 1), rollout(3.0, 6)]])
+    assert inputs.rewards.tolist() == [[1.0, 0.1], [0.0, 3.0]]  # doubles: 0.1 stays 0.1
+    assert inputs.completion_lengths.tolist() == [[4, 2], [1, 6]]
+
+
+def test_whole_number_rewards_become_floats(rollout):
+    inputs = AdvantageInputs(rollouts=[[rollout(1, 4), rollout(0, 2)]])
+    assert inputs.rewards.dtype == torch.double
+
+
+def test_given_rewards_win_over_the_rollouts(rollout):
+    inputs = AdvantageInputs(torch.tensor([[0.5, 0.25]]), rollouts=[[rollout(1.0, 4), rollout(0.0, 2)]])
+    assert inputs.rewards.tolist() == [[0.5, 0.25]]
+    assert inputs.completion_lengths.tolist() == [[4, 2]]
+
+
+def test_ragged_groups_are_refused_with_their_sizes(rollout):
+    with pytest.raises(ContractError, match=r"same number in every group; the groups hold \[2, 1\]"):
+        AdvantageInputs(rollouts=[[rollout(1.0, 4), rollout(0.0, 2)], [rollout(0.0, 1)]])
+
+
+@pytest.mark.parametrize("given", [{}, {"rewards": REWARDS}], ids=["nothing", "no lengths"])
+def test_too_little_is_refused(given):
+    with pytest.raises(ContractError, match="from rewards and completion_lengths, or from rollouts"):
+        AdvantageInputs(**given)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("rewards", torch.zeros(6)),
+        ("rewards", torch.zeros(2, 3, dtype=torch.long)),
+        ("completion_lengths", torch.zeros(2, 3)),
+        ("completion_lengths", torch.zeros(3, 2, dtype=torch.long)),
+        ("greedy_rewards", torch.zeros(3)),
+        ("rollouts", ["a rollout"]),
+    ],
+)
+def test_wrong_shapes_and_types_are_refused(field, wrong):
+    with pytest.raises(TypeCheckError, match=f"parameter '{field}'"):
+        AdvantageInputs(**{"rewards": REWARDS, "completion_lengths": LENGTHS, field: wrong})
+
+
+def test_advantages_may_be_one_tensor_per_completion():
+    ragged = [[torch.zeros(4), torch.ones(2)], [torch.ones(1), torch.zeros(3)]]
+    assert AdvantageOutputs(ragged).advantages is ragged
+
+
+# Every element is wrong: of a list, beartype looks at one element, drawn at random.
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(3), torch.zeros(2, 3, dtype=torch.long), [torch.zeros(3)], [[torch.zeros(2, 2)]], [[[0.0, 1.0]]]]
+)
+def test_other_advantages_are_refused(wrong):
+    with pytest.raises(TypeCheckError, match="advantages"):
+        AdvantageOutputs(wrong)

@@ -1,0 +1,116 @@
+"""LossInputs and BatchLossInputs: built by hand in five arguments, and strict about shapes."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from plugrad import BatchLossInputs, LossInputs, LossOutputs
+
+FIRST_FIVE = ["trainer_logprobs", "inference_logprobs", "teacher_logprobs", "advantages", "loss_mask"]
+
+
+def sequence(**changes):
+    given = dict.fromkeys(FIRST_FIVE, torch.zeros(3)) | {"loss_mask": torch.ones(3, dtype=torch.bool)}
+    return LossInputs(**{**given, **changes})
+
+
+def batch(**changes):
+    given = dict.fromkeys(FIRST_FIVE, torch.zeros(2, 3)) | {"loss_mask": torch.ones(2, 3, dtype=torch.bool)}
+    return BatchLossInputs(**{**given, **changes})
+
+
+@pytest.mark.parametrize("inputs", [LossInputs, BatchLossInputs])
+def test_the_first_five_fields_are_positional(inputs):
+    assert [field.name for field in fields(inputs) if not field.kw_only] == FIRST_FIVE
+
+
+def test_five_arguments_are_enough():
+    logprobs, mask = torch.tensor([-1.0, -2.0]), torch.tensor([True, False])
+    inputs = LossInputs(logprobs, logprobs - 1, None, torch.ones(2), mask)
+    assert inputs.inference_logprobs.tolist() == [-2, -3]
+    later = {field.name: getattr(inputs, field.name) for field in fields(inputs)[5:]}
+    assert later.pop("step") == 0
+    assert later.pop("max_steps") == 1
+    assert set(later) == {"old_logprobs", "ref_logprobs", "entropy", "input_ids", "reward", "loss_weights"}
+    assert set(later.values()) == {None}
+
+
+@pytest.mark.parametrize(("inputs", "shape"), [(LossInputs, [3]), (BatchLossInputs, [2, 3])])
+def test_a_sixth_position_is_refused(inputs, shape):
+    values = [torch.zeros(shape)] * 4 + [torch.ones(shape, dtype=torch.bool)]
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        inputs(*values, torch.zeros(shape))
+
+
+WRONG_IN_A_SEQUENCE = {
+    "trainer_logprobs": torch.zeros(1, 3),
+    "inference_logprobs": torch.zeros(2),
+    "teacher_logprobs": torch.zeros(4),
+    "advantages": torch.zeros(2),
+    "loss_mask": torch.ones(3),
+    "old_logprobs": torch.zeros(3, dtype=torch.long),
+    "ref_logprobs": torch.zeros(3, 1),
+    "entropy": torch.tensor(0.0),
+    "input_ids": torch.zeros(3),
+    "reward": torch.zeros(3),
+    "loss_weights": torch.zeros(1),
+    "step": 1.5,
+}
+
+
+@pytest.mark.parametrize("field", WRONG_IN_A_SEQUENCE)
+def test_a_sequence_refuses_wrong_shapes_and_types(field):
+    # A wrong first field sets the length that the others are then held against.
+    culprit = "parameter" if field in FIRST_FIVE[:2] else f"parameter '{field}'"
+    with pytest.raises(TypeCheckError, match=culprit):
+        sequence(**{field: WRONG_IN_A_SEQUENCE[field]})
+
+
+WRONG_IN_A_BATCH = {
+    "teacher_logprobs": torch.zeros(2, 4),
+    "advantages": torch.zeros(2),
+    "loss_mask": torch.ones(2, 3),
+    "entropy": torch.zeros(3, 3),
+    "input_ids": torch.zeros(2, 3),
+    "reward": torch.zeros(3),
+    "group_ids": torch.zeros(2),
+    "metadata": [1, 2],
+}
+
+
+@pytest.mark.parametrize("field", WRONG_IN_A_BATCH)
+def test_a_batch_refuses_wrong_shapes_and_types(field):
+    with pytest.raises(TypeCheckError, match=f"parameter '{field}'"):
+        batch(**{field: WRONG_IN_A_BATCH[field]})
+
+
+def test_doubles_and_halves_are_floats_too():
+    double, half = torch.full((3,), -0.5, dtype=torch.double), torch.full((3,), -0.5, dtype=torch.bfloat16)
+    inputs = sequence(trainer_logprobs=double, entropy=half, reward=torch.tensor(1.0))
+    assert (inputs.trainer_logprobs.dtype, inputs.entropy.dtype) == (torch.double, torch.bfloat16)
+
+
+def test_what_identifies_rows_belongs_to_the_batch_alone():
+    only_in_batch = {field.name for field in fields(BatchLossInputs)} - {field.name for field in fields(LossInputs)}
+    assert only_in_batch == {"group_ids", "metadata"}
+
+
+def test_inputs_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        sequence().advantages = torch.ones(3)
+
+
+def test_unchecked_skips_the_shape_check_and_nothing_else():
+    values = {field.name: getattr(sequence(), field.name) for field in fields(LossInputs)}
+    inputs = LossInputs.unchecked({**values, "advantages": torch.zeros(2)})
+    assert isinstance(inputs, LossInputs)
+    assert len(inputs.advantages) == 2
+    assert vars(inputs).keys() == values.keys()
+
+
+def test_outputs_have_no_metrics_of_each_other():
+    first, second = LossOutputs(torch.tensor(1.0)), LossOutputs(torch.tensor(2.0))
+    first.metrics["kl"] = 1.0
+    assert second.metrics == {}

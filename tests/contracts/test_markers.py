@@ -1,0 +1,87 @@
+"""Markers: facts about a plugin, checked where they are stated."""
+
+import pytest
+
+from plugrad import PluginError, advantage, loss, metric
+from plugrad.contracts.markers import AdvantageFacts, LossFacts, MetricFacts, facts_of, needs_of
+
+
+def plain(inputs):
+    return inputs
+
+
+def test_a_marker_states_facts_and_returns_the_function_itself():
+    def far(inputs):
+        return inputs
+
+    marked = loss(needs={"ref_logprobs"}, reduction="sequence", policy_gradient=True, cut_dependent=True)(far)
+    assert marked is far
+    assert facts_of(far, LossFacts()) == LossFacts(frozenset({"ref_logprobs"}), "sequence", True, True)
+
+
+def test_without_a_marker_the_defaults_hold():
+    assert facts_of(plain, LossFacts()) == LossFacts(frozenset(), "token", False, False)
+    assert facts_of(plain, AdvantageFacts()).min_rollouts_per_example == 1
+    assert facts_of(plain, MetricFacts()).needs == frozenset()
+
+
+def test_the_other_markers_state_their_own_facts():
+    @advantage(min_rollouts_per_example=4)
+    def compare(inputs): ...
+
+    @metric(needs=["entropy"])
+    def watch(inputs): ...
+
+    assert facts_of(compare, AdvantageFacts()) == AdvantageFacts(4)
+    assert facts_of(watch, MetricFacts()) == MetricFacts(frozenset({"entropy"}))
+
+
+def test_a_class_can_be_marked():
+    @loss(reduction="group")
+    class Stateful:
+        def __call__(self, inputs): ...
+
+    assert facts_of(Stateful, LossFacts()).reduction == "group"
+
+
+def test_one_need_may_be_a_string():
+    assert facts_of(loss(needs="entropy")(lambda inputs: None), LossFacts()).needs == {"entropy"}
+
+
+def test_an_unknown_need_is_refused_with_a_suggestion():
+    with pytest.raises(PluginError, match=r"@loss\(needs=\{'ref_logprob'\}\): .* Did you mean 'ref_logprobs'\?") as caught:
+        loss(needs={"entropy", "ref_logprob"})
+    assert "A loss may need entropy, input_ids, old_logprobs, ref_logprobs, reward, teacher_logprobs." in str(caught.value)
+
+
+def test_a_metric_has_its_own_needs():
+    with pytest.raises(PluginError, match=r"@metric\(needs=\{'teacher_logprobs'\}\).*A metric may need entropy, old"):
+        metric(needs={"teacher_logprobs"})
+
+
+def test_an_unknown_reduction_is_refused_with_a_suggestion():
+    with pytest.raises(PluginError, match=r"@loss\(reduction='sequences'\).* Did you mean 'sequence'\? Write one of token,"):
+        loss(reduction="sequences")
+
+
+def test_needs_may_depend_on_the_options():
+    facts = facts_of(
+        loss(needs=lambda options: {"teacher_logprobs"} if options["tau"] else set())(lambda inputs: None), LossFacts()
+    )
+    assert needs_of(facts, {"tau": 0.0}) == frozenset()
+    assert needs_of(facts, {"tau": 0.1}) == {"teacher_logprobs"}
+
+
+def test_what_a_function_of_the_options_returns_is_checked_too():
+    facts = facts_of(loss(needs=lambda options: {"teacher"})(lambda inputs: None), LossFacts())
+    with pytest.raises(PluginError, match=r"@loss\(needs=\{'teacher'\}\).* Did you mean 'teacher_logprobs'"):
+        needs_of(facts, {})
+
+
+@pytest.mark.parametrize(
+    ("marker", "used_as", "found", "wanted"),
+    [(advantage(), LossFacts(), "AdvantageFacts", "LossFacts"), (loss(), MetricFacts(), "LossFacts", "MetricFacts")],
+)
+def test_the_marker_of_another_kind_is_refused(marker, used_as, found, wanted):
+    with pytest.raises(PluginError, match=f"marked with {found} and is used where {wanted} belongs"):
+        facts_of(marker(lambda inputs: None), used_as)

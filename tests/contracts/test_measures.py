@@ -1,0 +1,132 @@
+"""Measures: numbers that add over micro-batches and ranks without changing what they mean."""
+
+import math
+
+import pytest
+import torch
+
+from plugrad import Max, Mean, Min, Sum
+from plugrad.contracts.measures import Measures, as_measure
+
+NAN = math.nan
+
+
+def test_a_mean_adds_totals_and_counts():
+    both = Mean(6.0, 3.0) + Mean(2.0, 1.0)
+    assert both == Mean(8.0, 4.0)
+    assert both.value() == 2.0
+
+
+def test_a_mean_over_a_mask_ignores_what_is_masked():
+    values, mask = torch.tensor([[1.0, NAN], [4.0, math.inf]]), torch.tensor([[True, False], [True, False]])
+    assert Mean.over(values, mask).value() == 2.5
+
+
+def test_a_mean_over_booleans_is_a_share():
+    mask = torch.tensor([True, True, True, False])
+    assert Mean.over(torch.tensor([True, False, False, True]), mask).value() == pytest.approx(1 / 3)
+
+
+def test_a_mean_does_not_depend_on_how_it_was_cut():
+    values, mask = torch.arange(12.0).reshape(4, 3), torch.arange(12).reshape(4, 3) % 5 > 0
+    cut = Mean.over(values[:1], mask[:1]) + Mean.over(values[1:], mask[1:])
+    assert cut.value() == Mean.over(values, mask).value() == 51 / 9  # without 0, 5 and 10
+
+
+@pytest.mark.parametrize("values", [torch.tensor([1.0, 2.0, 6.0]), [1.0, 2.0, 6.0], iter([1, 2, 6])])
+def test_mean_of_counts_every_value(values):
+    mean = Mean.of(values)
+    assert (float(mean.total), mean.count) == (9.0, 3.0)
+
+
+def test_a_mean_of_nothing_is_nan():
+    assert math.isnan(Mean.of([]).value())
+    assert math.isnan(Mean.over(torch.ones(2), torch.zeros(2, dtype=torch.bool)).value())
+
+
+@pytest.mark.parametrize("left", [3.0, torch.tensor(3.0)])
+@pytest.mark.parametrize("right", [-1.0, torch.tensor(-1.0), torch.tensor(-1.0, dtype=torch.double)])
+def test_floats_and_tensors_add_alike(left, right):
+    assert (Sum(left) + Sum(right)).value() == 2.0
+    assert (Min(left) + Min(right)).value() == (Min(right) + Min(left)).value() == -1.0
+    assert (Max(left) + Max(right)).value() == (Max(right) + Max(left)).value() == 3.0
+    assert (Mean(left, 1.0) + Mean(right, torch.tensor(3))).value() == 0.5
+
+
+def test_a_bare_number_weighs_as_many_sequences_as_it_was_computed_from():
+    for wrap in (float, torch.tensor):
+        both = as_measure(wrap(2.0), num_sequences=3) + as_measure(wrap(6.0), num_sequences=1)
+        assert both.value() == 3.0
+    assert as_measure(True, num_sequences=4) == Mean(4.0, 4.0)
+
+
+def test_a_1d_tensor_counts_once_per_element():
+    both = as_measure(torch.tensor([1.0, 2.0, 6.0]), num_sequences=100) + as_measure(torch.tensor([11.0]), num_sequences=100)
+    assert both.value() == 5.0
+
+
+def test_a_measure_keeps_its_type_and_numbers():
+    assert as_measure(Sum(5.0), num_sequences=3) == Sum(5.0)
+    assert as_measure(Max(2), num_sequences=3) == Max(2)
+
+
+@pytest.mark.parametrize("make", [lambda x: x.sum(), lambda x: x, lambda x: Sum(x.sum()), lambda x: Mean(x.sum(), x.max())])
+def test_no_measure_keeps_a_graph(make):
+    logprobs = torch.tensor([-1.0, -2.0], requires_grad=True)
+    measure = as_measure(make(logprobs * 2), num_sequences=2)
+    assert not any(leaf.requires_grad for leaf in vars(measure).values() if isinstance(leaf, torch.Tensor))
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (torch.zeros(2, 2), r"a tensor of shape \(2, 2\)"),
+        ("0.5", "this is str"),
+        (None, "NoneType"),
+        ([1.0], "this is list"),
+    ],
+)
+def test_anything_else_is_no_measure(value, found):
+    with pytest.raises(TypeError, match=found):
+        as_measure(value, num_sequences=1)
+
+
+def test_adding_to_a_name_adds_up():
+    measures = Measures()
+    measures.add("kl", Mean(1.0, 2.0))
+    measures.update({"kl": Mean(5.0, 1.0), "skipped": Sum(1.0)})
+    assert dict(measures) == {"kl": Mean(6.0, 3.0), "skipped": Sum(1.0)}
+    assert measures.values_by_name() == {"kl": 2.0, "skipped": 1.0}
+
+
+def test_one_name_has_one_type():
+    measures = Measures({"kl": Mean(1.0, 1.0)})
+    with pytest.raises(TypeError, match="'kl' was a Mean and is now a Max"):
+        measures.add("kl", Max(1.0))
+    assert measures["kl"] == Mean(1.0, 1.0)
+
+
+def test_measures_leave_the_mapping_they_were_made_from_alone():
+    given = {"kl": Sum(1.0)}
+    Measures(given).add("kl", Sum(1.0))
+    assert given == {"kl": Sum(1.0)}
+
+
+def test_on_cpu_has_plain_floats_in_their_own_places():
+    leaves = {
+        "mean": Mean(torch.tensor(1.5), torch.tensor(3)),
+        "half": Mean(torch.tensor(0.5, dtype=torch.bfloat16), 2.0),
+        "exact": Sum(torch.tensor(0.1, dtype=torch.double)),
+        "least": Min(-4),
+        "greatest": Max(torch.tensor(7.0, requires_grad=True)),
+    }
+    found = Measures(leaves).on_cpu()
+    assert found["mean"] == Mean(1.5, 3.0)
+    assert found["half"] == Mean(0.5, 2.0)
+    assert found["exact"] == Sum(0.1)
+    assert (found["least"], found["greatest"]) == (Min(-4.0), Max(7.0))
+    assert {type(leaf) for measure in found.values() for leaf in vars(measure).values()} == {float}
+
+
+def test_no_measures_are_no_numbers():
+    assert Measures().values_by_name() == {}

@@ -1,0 +1,99 @@
+"""`plugrad.load`: a component for anybody's own training loop."""
+
+import pytest
+import torch
+
+import plugrad
+from plugrad import AdvantageInputs, BatchLossInputs, ContractError, LossInputs, OptionError, PluginError
+
+# pi / pi_old is 1, 2 and 1/4.
+PI, OLD = torch.tensor([0.5, 0.5, 0.1]).log(), torch.tensor([0.5, 0.25, 0.4]).log()
+EVERY = torch.ones(3, dtype=torch.bool)
+
+
+def test_a_loss_takes_one_sequence():
+    ppo_clip = plugrad.load("loss", "ppo_clip", clip_eps=0.5)
+    outputs = ppo_clip(LossInputs(PI, PI, None, torch.ones(3), EVERY, old_logprobs=OLD))
+    assert outputs.loss.shape == ()
+    assert outputs.loss.item() == pytest.approx(-(1 + 1.5 + 0.25))
+    assert outputs.metrics["clip_fraction"].value() == pytest.approx(1 / 3)
+
+
+def test_a_loss_takes_a_batch():
+    ppo_clip = plugrad.load("loss", "ppo_clip", clip_eps=0.5)
+    logprobs, old = PI.repeat(2, 1), OLD.repeat(2, 1)
+    mask = torch.stack([EVERY, EVERY])
+    outputs = ppo_clip(BatchLossInputs(logprobs, logprobs, None, torch.ones(2, 3), mask, old_logprobs=old))
+    torch.testing.assert_close(outputs.loss, torch.tensor([[-1.0, -1.5, -0.25]] * 2))
+
+
+def test_only_counted_tokens_of_a_sequence_are_summed():
+    nll = plugrad.load("loss", "cross_entropy")
+    mask = torch.tensor([False, True, False])
+    leaf = PI.clone().requires_grad_()
+    outputs = nll(LossInputs(leaf, PI, None, torch.ones(3), mask))
+    assert outputs.loss.item() == pytest.approx(-PI[1].item())
+    outputs.loss.backward()
+    assert leaf.grad.tolist() == [0.0, -1.0, 0.0]
+
+
+@pytest.mark.parametrize("form", ["LossInputs", "BatchLossInputs"])
+def test_a_loss_of_either_form_takes_either_form(write, tmp_path, monkeypatch, form):
+    write(
+        "mine.py",
+        f"""
+        from plugrad import {form}, LossOutputs
+
+        def reinforce(inputs: {form}, scale: float = 1.0):
+            return LossOutputs(-scale * inputs.advantages * inputs.trainer_logprobs)
+        """,
+    )
+    monkeypatch.chdir(tmp_path)
+    reinforce = plugrad.load("loss", "mine.py:reinforce", scale=2.0)
+    mask, advantages = torch.tensor([False, True, True]), torch.tensor([9.0, 1.0, -1.0])
+    one = reinforce(LossInputs(PI, PI, None, advantages, mask))
+    assert one.loss.item() == pytest.approx(-2 * (PI[1] - PI[2]).item())
+    rows = reinforce(BatchLossInputs(PI[None], PI[None], None, advantages[None], mask[None]))
+    torch.testing.assert_close(rows.loss, -2 * (advantages * PI)[None])
+
+
+def test_a_loaded_loss_says_what_it_needs_and_takes():
+    loaded = plugrad.load("loss", "ppo_clip", clip_eps=0.5)
+    assert (loaded.needs, loaded.reduction) == ({"old_logprobs"}, "token")
+    assert loaded.options == {"clip_eps": 0.5, "clip_eps_high": None}
+
+
+def test_options_are_checked():
+    with pytest.raises(OptionError, match=r"\[loss\] 'ppo_clip' has no option 'clip_esp'\. Did you mean 'clip_eps'\?"):
+        plugrad.load("loss", "ppo_clip", clip_esp=0.1)
+
+
+def test_an_option_may_be_called_as_an_argument_of_load(write, tmp_path, monkeypatch):
+    write("mine.py", "def f(inputs, kind: str, reference: str):\n    return kind + reference\n")
+    monkeypatch.chdir(tmp_path)
+    assert plugrad.load("metric", "mine.py:f", kind="a", reference="b")(None) == "ab"
+
+
+def test_the_other_kinds_are_ready_to_call():
+    advantages = plugrad.load("advantage", "group_mean")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[1, 1]])))
+    assert advantages.advantages.tolist() == [[0.5, -0.5]]
+    assert len(plugrad.load("environment", "arithmetic", digits=1, num_train=3).train_examples()) == 3
+    assert plugrad.load("extension", "nan_guard").before_update(float("nan"), 0.0) is False
+
+
+def test_a_module_in_the_working_directory_is_found(write, tmp_path, monkeypatch):
+    write("module_of_mine.py", "def f(inputs): return 7")
+    monkeypatch.chdir(tmp_path)
+    assert plugrad.load("metric", "module_of_mine:f")(None) == 7
+
+
+def test_what_is_not_there_is_an_error():
+    with pytest.raises(PluginError, match="no loss is called 'ppo_cilp'"):
+        plugrad.load("loss", "ppo_cilp")
+
+
+def test_a_loaded_loss_is_checked_when_called(write, tmp_path, monkeypatch):
+    write("mine.py", "def f(inputs): return inputs.trainer_logprobs")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContractError, match=r"the loss 'f' \(.*mine\.py\) returned Tensor; a loss returns"):
+        plugrad.load("loss", "mine.py:f")(LossInputs(PI, PI, None, torch.ones(3), EVERY))

@@ -1,0 +1,52 @@
+"""Fake installed distributions: real metadata in a folder on `sys.path`, found by a real scan."""
+
+import importlib
+import sys
+from textwrap import dedent
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_imports(tmp_path):
+    """Take back what a test puts on `sys.path` or imports from its own folder."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file of Python beside the test; return its path."""
+
+    def write_file(name, code):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(code).lstrip())
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def install(tmp_path, write):
+    """Install a distribution that offers `{group: {name: target}}`; return the folder that holds it."""
+
+    def install_one(name, offers, code="def zigzag(inputs): ...", *, version="1.0", summary="", folder="site", on_path=True):
+        info = tmp_path / folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (info / "METADATA").write_text(metadata + (f"Summary: {summary}\n" if summary else ""))
+        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in offers.items()]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        for module in {target.partition(":")[0] for points in offers.values() for target in points.values()}:
+            write(f"{folder}/{module}.py", code)
+        if on_path and str(info.parent) not in sys.path:
+            sys.path.insert(0, str(info.parent))
+        importlib.invalidate_caches()
+        return info.parent
+
+    return install_one
