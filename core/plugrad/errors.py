@@ -56,6 +56,11 @@ class TrainingError(PlugradError):
     """A run that had started cannot go on."""
 
 
+def with_article(noun: str) -> str:
+    """Return "a loss", "an advantage"."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
     nearest = get_close_matches(asked, list(known), n=1, cutoff=0.6)

@@ -50,7 +50,7 @@ def test_an_environment_may_hold_nothing_out_but_must_train_on_something(sums):
 
 def test_an_example_without_a_prompt_is_named_with_its_columns(sums):
     with pytest.raises(
-        DataError, match=r"'Sums' \(mine\): example 1 is with the columns question, answer; .*column 'prompt'"
+        DataError, match=r"'Sums' \(mine\): example 1 is a mapping with the columns question, answer; .*column 'prompt'"
     ):
         sums(train=[{"prompt": "a"}, {"question": "b", "answer": "c"}]).train_examples()
 

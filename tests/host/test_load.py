@@ -97,3 +97,9 @@ def test_a_loaded_loss_is_checked_when_called(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ContractError, match=r"the loss 'f' \(.*mine\.py\) returned Tensor; a loss returns"):
         plugrad.load("loss", "mine.py:f")(LossInputs(PI, PI, None, torch.ones(3), EVERY))
+
+
+def test_a_need_that_the_inputs_do_not_hold_is_named():
+    inputs = LossInputs(*[torch.zeros(2)] * 2, None, torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    with pytest.raises(ContractError, match=r"needs old_logprobs: give LossInputs\(old_logprobs=...\)"):
+        plugrad.load("loss", "ppo_clip")(inputs)

@@ -8,6 +8,7 @@ import torch
 
 from plugrad import ContractError, DataError, PlugradError, RunFile
 from plugrad.host.environment import BoundEnvironment
+from plugrad.host.metric import compute_metrics
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select
 
@@ -180,8 +181,33 @@ class Forgetful:
     def {hook}(self, {argument}):
         result = yield
 """
-    with pytest.raises(PlugradError, match=f"an extension's {hook} returned NoneType; return the inputs"):
+    with pytest.raises(PlugradError, match=rf"the extension 'Forgetful' .*: its {hook} returned NoneType, which must be"):
         fly(selected(code, extension={"name": "mine.py:Forgetful"}))
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments"), [("compute_loss", "component"), ("compute_metrics", "inputs"), ("before_update", "loss")]
+)
+def test_an_extension_that_raises_is_named(selected, hook, arguments):
+    wrapper = "wrapper=True" if hook != "before_update" else ""
+    code = f"""
+class Faulty:
+    @hookimpl({wrapper})
+    def {hook}(self, {arguments}):
+        raise KeyError("oh")
+        {"yield" if wrapper else ""}
+"""
+    with pytest.raises(PlugradError, match=r"the extension 'Faulty' \(.*mine\.py\) raised KeyError: 'oh'"):
+        fly(selected(code, extension={"name": "mine.py:Faulty"}))
+
+
+def test_a_metric_that_merely_is_installed_is_switched_off_and_stops_nothing(selected, caplog):
+    selection = selected("def fails(inputs):\n    return 1 / 0\n", metrics=["mine.py:fails"])
+    (metric,) = selection.metrics
+    metric.is_listed = False
+    fly(selection)
+    assert "raised ZeroDivisionError: division by zero; it is switched off" in caplog.text
+    assert not compute_metrics([metric], None)
 
 
 def test_an_extension_without_hooks_is_found(selected):

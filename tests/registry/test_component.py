@@ -7,7 +7,8 @@ import pytest
 import plugrad
 from plugrad import BatchLossInputs, DataError, LossInputs, OptionError, PluginError, advantage, loss
 from plugrad.registry.bind import bind
-from plugrad.registry.resolve import Source
+from plugrad.registry.resolve import Source, load, resolve
+from plugrad.registry.scan import scan
 
 
 class Counting:
@@ -157,3 +158,12 @@ def test_the_marker_of_another_kind_is_refused():
     marked = advantage(min_rollouts_per_example=2)(lambda inputs: None)
     with pytest.raises(PluginError, match="marked with AdvantageFacts and is used where LossFacts belongs"):
         bound(marked)
+
+
+def test_needs_that_raise_are_reported_with_their_owner(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from plugrad import loss\n@loss(needs=lambda options: options['nothing'])\ndef mine(inputs):\n    ...\n"
+    )
+    source = resolve("loss", "mine.py:mine", scan(), [tmp_path])
+    with pytest.raises(PluginError, match=r"the loss 'mine' \(.*mine.py\) cannot say what it needs: .*KeyError: 'nothing'"):
+        _ = bind(source, load(source), {}).needs

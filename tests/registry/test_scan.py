@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from plugrad.registry.resolve import search_modules_in
 from plugrad.registry.scan import KINDS, scan
 
 ZIGZAG = {"plugrad.losses": {"zigzag": "zigzag_loss:zigzag"}}
@@ -141,3 +142,15 @@ def test_site_packages_are_trusted_even_as_the_working_directory(install, monkey
     monkeypatch.setattr(site, "getsitepackages", lambda: [str(folder)])
     monkeypatch.chdir(folder)
     assert len(entries_of("plugrad-alice", scan())) == 1
+
+
+def test_a_folder_that_was_searched_for_modules_stays_untrusted(tmp_path, monkeypatch):
+    info = tmp_path / "left-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: left\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[plugrad.losses]\nleft = left:left\n")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    search_modules_in([tmp_path])
+    found = scan()
+    assert "left" not in {entry.name for entry in found.entries}
+    assert "left" in {entry.name for entry in found.refused}

@@ -89,7 +89,9 @@ def _checked(bound: BoundEnvironment, method: str, call: Any) -> list[Example]:
 
 def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
     if not isinstance(example, Mapping) or "prompt" not in example:
-        columns = f"with the columns {', '.join(example)}" if isinstance(example, Mapping) else type(example).__name__
+        columns = (
+            f"a mapping with the columns {', '.join(example)}" if isinstance(example, Mapping) else type(example).__name__
+        )
         raise DataError(
             f"{bound.component}: example {index} is {columns}; an example is a mapping with a column 'prompt' (a string, or "
             "chat messages)."

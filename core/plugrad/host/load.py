@@ -9,6 +9,7 @@ from typing import Any
 
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
+from plugrad.errors import ContractError
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.sequences import as_batch
 from plugrad.registry.bind import Component, bind
@@ -42,8 +43,13 @@ class LoadedLoss:
         """Return the summed loss of one sequence (a scalar), or the losses `[batch]` or `[batch, seq]` of a micro-batch.
 
         Raises:
-            ContractError: the loss raised, or returned what is no loss.
+            ContractError: an input that it needs is None, it raised, or it returned what is no loss.
         """
+        missing = sorted(need for need in self.needs if getattr(inputs, need) is None)
+        if missing:
+            raise ContractError(
+                f"{self.bound.component} needs {', '.join(missing)}: give {type(inputs).__name__}({missing[0]}=...)."
+            )
         if isinstance(inputs, BatchLossInputs):
             return compute_loss(self.bound, inputs)
         batch = as_batch(inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,11 +28,17 @@ class BoundMetric:
     component: Component
     call: Callable[..., Any]
     label: str
-    failures: int = field(default=0)
+    is_listed: bool = True
+    """Whether the run file names it. One that merely is installed may fail without ending anything."""
+    failures: int = 0
+
+    def switch_off(self) -> None:
+        """Never call it again."""
+        self.failures = FAILURES_ALLOWED
 
     def fresh(self) -> BoundMetric:
         """Return the same with a new instance."""
-        return BoundMetric(self.component, self.component.create(), self.label)
+        return BoundMetric(self.component, self.component.create(), self.label, self.is_listed)
 
 
 def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:

@@ -5,27 +5,32 @@ A wrong return shape or a typo then costs a second and not a rollout.
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.environment import Example
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import as_measure
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
-from plugrad.errors import ContractError
+from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages
+from plugrad.host.calling import call_plugin
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Host
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
-from plugrad.host.metric import compute_metric
+from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.select import Selection
+from plugrad.registry.bind import Component
 from plugrad.registry.manager import build_manager
+
+logger = logging.getLogger("plugrad")
 
 NUM_EXAMPLES = 2
 PROMPT_LENGTH = 2
@@ -48,19 +53,54 @@ def preflight(selection: Selection, environment: BoundEnvironment, rollouts_per_
         batch = _loss_inputs(groups)
         for loss in selection.losses:
             _try_loss(loss.fresh(), batch)
+        metric_inputs = _metric_inputs(groups, batch)
         for metric in selection.metrics:
-            compute_metric(metric.fresh(), _metric_inputs(groups, batch))
-        host = Host(selection.advantage.fresh(), [metric.fresh() for metric in selection.metrics])
-        manager = build_manager(host, [(component, component.create()) for component in selection.extensions])
-        _check_prepared("prepare_advantages", manager.hook.prepare_advantages(inputs=inputs), AdvantageInputs)
-        for loss in selection.losses:
-            prepared = manager.hook.prepare_loss(component=loss, inputs=loss.view(batch))
-            _check_prepared("prepare_loss", prepared, BatchLossInputs)
+            _try_metric(metric, metric_inputs)
+        for component in selection.extensions:
+            _try_extension(component, selection, inputs, batch, metric_inputs)
 
 
-def _check_prepared(hook: str, prepared: object, wanted: type) -> None:
-    if not isinstance(prepared, wanted):
-        raise ContractError(f"an extension's {hook} returned {type(prepared).__name__}; return the inputs.")
+def _try_metric(metric: BoundMetric, inputs: MetricInputs) -> None:
+    try:
+        compute_metric(metric.fresh(), inputs)
+    except PlugradError as error:
+        if metric.is_listed:
+            raise
+        logger.warning("%s; it is switched off", error)
+        metric.switch_off()
+
+
+def _try_extension(
+    component: Component,
+    selection: Selection,
+    advantage_inputs: AdvantageInputs,
+    batch: BatchLossInputs,
+    metric_inputs: MetricInputs,
+) -> None:
+    """Call every hook that an update calls, with this extension alone around core: what fails is then its own."""
+    host = Host(selection.advantage.fresh(), [])
+    hook = build_manager(host, [(component, component.create())]).hook
+
+    def call_hooks() -> None:
+        prepared = hook.prepare_advantages(inputs=advantage_inputs)
+        _check_returned(component, "prepare_advantages", prepared, AdvantageInputs)
+        _check_returned(component, "compute_advantages", hook.compute_advantages(inputs=prepared), AdvantageOutputs)
+        for loss in (loss.fresh() for loss in selection.losses):
+            inputs = hook.prepare_loss(component=loss, inputs=loss.view(batch))
+            _check_returned(component, "prepare_loss", inputs, BatchLossInputs)
+            _check_returned(component, "compute_loss", hook.compute_loss(component=loss, inputs=inputs), LossOutputs)
+        _check_returned(component, "compute_metrics", hook.compute_metrics(inputs=metric_inputs), Mapping)
+        hook.before_update(grad_norm=1.0, loss=1.0)
+
+    call_plugin(str(component), call_hooks)
+
+
+def _check_returned(component: Component, hook: str, returned: object, wanted: type) -> None:
+    if not isinstance(returned, wanted):
+        raise ContractError(
+            f"{component}: its {hook} returned {type(returned).__name__}, which must be {wanted.__name__}. A wrapper "
+            "returns what it was given by `yield`, changed or not."
+        )
 
 
 def _try_loss(loss: BoundLoss, batch: BatchLossInputs) -> None:

@@ -123,7 +123,10 @@ def _metrics(loader: _Loader, losses: list[BoundLoss]) -> list[BoundMetric]:
     if run_file.metrics == "all":
         made += _installed_metrics(loader, losses, but={component.source.target for component in asked_for})
     labels = _labels([component.name for component, _ in made])
-    return [BoundMetric(component, call, label) for (component, call), label in zip(made, labels, strict=True)]
+    return [
+        BoundMetric(component, call, label, is_listed=component in asked_for)
+        for (component, call), label in zip(made, labels, strict=True)
+    ]
 
 
 def _installed_metrics(loader: _Loader, losses: list[BoundLoss], but: Collection[str]) -> Iterator[tuple[Component, Any]]:

@@ -22,7 +22,7 @@ from plugrad.contracts.markers import (
     facts_of,
     needs_of,
 )
-from plugrad.errors import OptionError, PluginError, PlugradError, did_you_mean
+from plugrad.errors import OptionError, PluginError, PlugradError, did_you_mean, with_article
 from plugrad.paths import find_file
 from plugrad.registry.resolve import Source, absolute_reference
 
@@ -73,7 +73,16 @@ class Component:
     @property
     def needs(self) -> frozenset[str]:
         """The optional inputs that it asks for with these options."""
-        return needs_of(self.facts, self.options) if isinstance(self.facts, LossFacts | MetricFacts) else frozenset()
+        if not isinstance(self.facts, LossFacts | MetricFacts):
+            return frozenset()
+        try:
+            return needs_of(self.facts, self.options)
+        except PlugradError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{self} cannot say what it needs: its `needs` raised {type(error).__name__}: {error}"
+            ) from error
 
     def __str__(self) -> str:
         return str(self.source)
@@ -179,8 +188,8 @@ def _parameters(source: Source, target: Any) -> list[inspect.Parameter]:
 
 def _no_inputs(source: Source) -> str:
     return (
-        f"{source} takes no inputs: the first parameter of {'an' if source.kind[0] in 'ae' else 'a'} {source.kind} is its "
-        "inputs, and those after it are its options."
+        f"{source} takes no inputs: the first parameter of {with_article(source.kind)} is its inputs, "
+        " and those after it are its options."
     )
 
 

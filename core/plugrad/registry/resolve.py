@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
-from plugrad.errors import PluginError, did_you_mean
-from plugrad.paths import find_file
+from plugrad.errors import PluginError, did_you_mean, with_article
+from plugrad.paths import SearchFolder, find_file
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 
+NUMBERS = {2: "two", 3: "three", 4: "four"}
 REFERENCE_FORMS = "`name`, `package/name`, `module:function` or `file.py:function`"
 
 
@@ -26,7 +27,7 @@ REFERENCE_FORMS = "`name`, `package/name`, `module:function` or `file.py:functio
 class Source:
     """The one component that a reference means, not yet imported."""
 
-    kind: Kind
+    kind: Kind | Literal["function"]
     reference: str
     """As it is recorded: a file has its absolute path."""
     name: str
@@ -60,7 +61,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
         return _resolve_callable(kind, reference, folders)
     package, _, name = reference.rpartition("/")
     if not name or name.endswith(".py"):
-        raise PluginError(f"{reference!r} is not a reference to a {kind}. Write {REFERENCE_FORMS}.")
+        raise PluginError(f"{reference!r} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
     named = [entry for entry in catalogue.of_kind(kind) if entry.name == name]
     if package:
         named = [entry for entry in named if entry.package == canonicalize_name(package)]
@@ -109,7 +110,7 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
     """
     if ":" not in reference:
         raise PluginError(f"{reference!r} does not name a function. Write `module:function` or `file.py:function`.")
-    source = _resolve_callable("environment", reference, [Path.cwd()] if folders is None else folders)
+    source = _resolve_callable("function", reference, [Path.cwd()] if folders is None else folders)
     found: Callable[..., Any] = load(source)
     return found
 
@@ -127,13 +128,13 @@ def search_modules_in(folders: Sequence[Path]) -> None:
     """Let `module:function` find modules in `folders`. At the end of `sys.path`, so that they shadow no package."""
     for folder in map(str, folders):
         if folder not in sys.path:
-            sys.path.append(folder)
+            sys.path.append(SearchFolder(folder))
 
 
-def _resolve_callable(kind: Kind, reference: str, folders: Sequence[Path]) -> Source:
+def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders: Sequence[Path]) -> Source:
     location, _, attribute = reference.rpartition(":")
     if not location or not all(part.isidentifier() for part in attribute.split(".")):
-        raise PluginError(f"{reference!r} is not a reference to a {kind}. Write {REFERENCE_FORMS}.")
+        raise PluginError(f"{reference!r} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
     absolute = absolute_reference(reference, folders)
     if location.endswith(".py") and not Path(absolute.rpartition(":")[0]).is_file():
         looked_in = ", ".join(dict.fromkeys(map(str, folders))) or "no folder"
@@ -186,7 +187,8 @@ def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
     choices = [f'    name = "{entry.package}/{name}"' for entry in entries]
     width = max(map(len, choices))
     lines = [f"{choice:<{width}}    # {entry.owner}" for choice, entry in zip(choices, entries, strict=True)]
-    return "\n".join([f"two packages offer the {kind} {name!r}. Write which one in the run file:", *lines])
+    number = NUMBERS.get(len(entries), str(len(entries)))
+    return "\n".join([f"{number} packages offer the {kind} {name!r}. Write which one in the run file:", *lines])
 
 
 def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> str:
@@ -198,7 +200,7 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
         hint = hint.replace("?", f" ({near.owner})?")
     other = next((entry for entry in catalogue.entries if entry.name == name and entry.kind != kind), None)
     if other:
-        hint = f" There is {'an' if other.kind[0] in 'ae' else 'a'} {other.kind} of that name ({other.owner})."
+        hint = f" There is {with_article(other.kind)} of that name ({other.owner})."
     refused = next((entry for entry in catalogue.refused if entry.name == name and entry.kind == kind), None)
     if refused:
         hint = (

@@ -13,6 +13,8 @@ from typing import Literal, cast, get_args
 from importlib_metadata import Distribution, distributions
 from packaging.utils import canonicalize_name
 
+from plugrad.paths import SearchFolder
+
 logger = logging.getLogger("plugrad")
 
 Kind = Literal["loss", "advantage", "metric", "environment", "extension"]
@@ -67,8 +69,12 @@ class Catalogue:
 def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
     """Read the entry points found on `sys.path`, but for those in the working directory and in `refused_folders`."""
     untrusted = {folder.resolve() for folder in (Path.cwd(), *refused_folders)} - _site_folders()
-    trusted_path = [entry for entry in sys.path if Path(entry).resolve() not in untrusted]
-    untrusted_path = [entry for entry in sys.path if Path(entry).resolve() in untrusted]
+
+    def is_trusted(entry: str) -> bool:
+        return Path(entry).resolve() not in untrusted and not isinstance(entry, SearchFolder)
+
+    trusted_path = [entry for entry in sys.path if is_trusted(entry)]
+    untrusted_path = [entry for entry in sys.path if not is_trusted(entry)]
     return Catalogue(tuple(_entries(trusted_path)), tuple(_entries(untrusted_path)))
 
 
