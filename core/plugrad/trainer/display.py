@@ -69,12 +69,14 @@ class PlainDisplay:
         self._console = console
         self._started_at = self._printed_at = 0.0
         self._max_steps = 0
+        self._may_stop_early = False
         self._latest: dict[str, float | int] = {}
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line."""
         self._started_at = time.monotonic()
         self._max_steps = run.run_file.max_steps
+        self._may_stop_early = run.run_file.evaluation.stop_at_reward is not None
         self._console.print(_headline(run, num_parameters), soft_wrap=True)
 
     def step(self, record: Mapping[str, float | int]) -> None:
@@ -92,7 +94,9 @@ class PlainDisplay:
         """Nothing is open."""
 
     def _print(self, numbers: str, seconds_left: float) -> None:
-        left = f"  {seconds_left // 60:.0f}:{seconds_left % 60:02.0f} left" if seconds_left > 0 else ""
+        most = "at most " if self._may_stop_early else ""
+        minutes, seconds = divmod(round(seconds_left), 60) if seconds_left > 0 else (0, 0)
+        left = f"  {most}{minutes}:{seconds:02d} left" if seconds_left > 0 else ""
         self._console.print(f"step {self._latest['step']}/{self._max_steps}  {numbers}{left}", soft_wrap=True)
 
 
