@@ -51,6 +51,6 @@ def _draw_svg(accuracy: dict[str, Series], reward: Series, path: Path) -> None:
     axes.axvline(reward[0][0] - 1, color="0.85", linewidth=1, zorder=0)
     axes.set(xlabel="step", ylabel="share of sums that are right", ylim=(0, 1))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
