@@ -2,33 +2,8 @@
 
 import importlib
 import sys
-from textwrap import dedent
 
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def own_imports(tmp_path):
-    """Take back what a test puts on `sys.path` or imports from its own folder."""
-    path = list(sys.path)
-    yield
-    sys.path[:] = path
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file of Python beside the test; return its path."""
-
-    def write_file(name, code):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(code).lstrip())
-        return path
-
-    return write_file
 
 
 @pytest.fixture
