@@ -138,3 +138,9 @@ def test_resolve_callable_wants_a_function():
         resolve_callable("score")
     with pytest.raises(PluginError, match="'math:pi', which is not callable but of type float"):
         resolve_callable("math:pi")
+
+
+def test_a_module_that_exits_is_an_error_like_any_other(tmp_path):
+    (tmp_path / "leaves.py").write_text("raise SystemExit('bye')\n")
+    with pytest.raises(PluginError, match=r"does not import: SystemExit: bye \(.*leaves.py, line 1\)"):
+        load(resolve("loss", "leaves.py:leaves", scan(), [tmp_path]))

@@ -145,7 +145,7 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
 def _import(location: str, wanted_by: str) -> ModuleType:
     try:
         return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{wanted_by} does not import: {type(error).__name__}: {error} ({_where(error, location)}). "
             "Mend or reinstall it, or select another; --traceback shows the whole of it."
@@ -169,7 +169,7 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _where(error: Exception, location: str) -> str:
+def _where(error: BaseException, location: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
