@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ from plugrad.trainer.collect import Sampler
 from plugrad.trainer.display import Display, display_for
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.examples import batches_of
-from plugrad.trainer.folder import METRICS, MODEL, MetricsFile, open_run_folder
+from plugrad.trainer.folder import MODEL, MetricsFile, open_run_folder
 from plugrad.trainer.learner import Learner, make_learner
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.run import Run, RunResult
@@ -71,11 +70,6 @@ def train(run_file: RunFile, *, overwrite: bool = False, display: Display | None
         display.close()
         training.sampler.engine.close()
     return RunResult(folder, model, num_steps, time.perf_counter() - started, training.metrics_file.records)
-
-
-def load_result(folder: Path) -> list[dict[str, float]]:
-    """Return the records of a run folder's `metrics.jsonl`."""
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
 def save_model(learner: Learner, folder: Path) -> Path:
