@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from plugrad.errors import PluginError as PluginError
     from plugrad.errors import PlugradError as PlugradError
     from plugrad.errors import RunFileError as RunFileError
+    from plugrad.errors import RunInterrupted as RunInterrupted
     from plugrad.errors import TrainingError as TrainingError
     from plugrad.hookspecs import hookimpl as hookimpl
     from plugrad.host.load import LoadedLoss as LoadedLoss
@@ -62,6 +63,7 @@ _HOMES = {
         "PluginError",
         "PlugradError",
         "RunFileError",
+        "RunInterrupted",
         "TrainingError",
     ],
     "plugrad.hookspecs": ["hookimpl"],

@@ -11,8 +11,10 @@
     ├── DataError        an example, a prompt, a completion or a reward is not what it must be
     └── TrainingError    a run that had started cannot go on
 
+    RunInterrupted(KeyboardInterrupt)    a signal ended a run after a whole step
+
 Each message says what was asked, what was found and whose it is, and what to do next. The command line prints it
-without a traceback and exits with code 2.
+without a traceback and exits with code 2; after a signal with 128 and the signal's number.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterable
+
+    from plugrad.trainer.run import RunResult
 
 
 class PlugradError(ValueError):
@@ -54,6 +59,17 @@ class DataError(PlugradError):
 
 class TrainingError(PlugradError):
     """A run that had started cannot go on."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a run after a whole step. The model of then is saved."""
+
+    def __init__(self, signal: signal.Signals, result: RunResult) -> None:
+        super().__init__(
+            f"Stopped by {signal.name} after step {result.num_steps}. The model as it was then is in {result.model}."
+        )
+        self.signal = signal
+        self.result = result
 
 
 def with_article(noun: str) -> str:

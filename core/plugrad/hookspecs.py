@@ -25,6 +25,11 @@ hookimpl = pluggy.HookimplMarker("plugrad")
 COMPUTING_HOOKS = frozenset({"prepare_advantages", "compute_advantages", "prepare_loss", "compute_loss", "compute_metrics"})
 
 
+def hook_names() -> list[str]:
+    """Return the name of every hook."""
+    return [name for name, value in globals().items() if hasattr(value, "plugrad_spec")]
+
+
 @hookspec(firstresult=True)
 def prepare_advantages(inputs: AdvantageInputs) -> AdvantageInputs:
     """Once per batch of rollouts, before the advantage. Core returns `inputs`; change the rewards here."""

@@ -64,7 +64,9 @@ def test_a_loaded_loss_says_what_it_needs_and_takes():
 
 
 def test_options_are_checked():
-    with pytest.raises(OptionError, match=r"\[loss\] 'ppo_clip' has no option 'clip_esp'\. Did you mean 'clip_eps'\?"):
+    with pytest.raises(
+        OptionError, match=r"\[loss\] 'ppo_clip' \(plugrad .*\) has no option 'clip_esp'\. Did you mean 'clip_eps'\?"
+    ):
         plugrad.load("loss", "ppo_clip", clip_esp=0.1)
 
 

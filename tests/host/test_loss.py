@@ -48,7 +48,12 @@ def test_another_shape_is_refused(bound_loss, batch, shape):
 
 @pytest.mark.parametrize(
     ("returned", "found"),
-    [(None, "NoneType"), (torch.zeros(3), "Tensor"), (LossOutputs(None), "LossOutputs"), ({"loss": 1}, "dict")],
+    [
+        (None, "NoneType"),
+        (torch.zeros(3), "Tensor"),
+        (LossOutputs(None), r"LossOutputs\(loss=NoneType\)"),
+        ({"loss": 1}, "dict"),
+    ],
 )
 def test_what_is_no_loss_is_refused(bound_loss, batch, returned, found):
     def wrong(inputs: BatchLossInputs):

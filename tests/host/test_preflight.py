@@ -48,7 +48,8 @@ def test_core_passes(selected):
     losses = ["importance_sampling", "ppo_clip", "cross_entropy", "kl_to_reference", "entropy_bonus"]
     tables = {"loss": [{"name": name} for name in losses], "extension": [{"name": "timing"}, {"name": "nan_guard"}]}
     fly(selected(**tables, advantage={"name": "group_normalized"}, metrics="all"))
-    fly(selected(**tables, rollout={"rollouts_per_example": 1}), rollouts_per_example=1)
+    single = {"advantage": {"name": "constant"}, "rollout": {"rollouts_per_example": 1}}
+    fly(selected(**tables, **single), rollouts_per_example=1)
 
 
 def test_a_loss_sees_ordinary_numbers_of_what_it_asked_for(selected):
@@ -181,7 +182,7 @@ class Forgetful:
     def {hook}(self, {argument}):
         result = yield
 """
-    with pytest.raises(PlugradError, match=rf"the extension 'Forgetful' .*: its {hook} returned NoneType, which must be"):
+    with pytest.raises(PlugradError, match=rf"the extension 'Forgetful' .*: {hook} returned NoneType, which must be"):
         fly(selected(code, extension={"name": "mine.py:Forgetful"}))
 
 
@@ -197,7 +198,7 @@ class Faulty:
         raise KeyError("oh")
         {"yield" if wrapper else ""}
 """
-    with pytest.raises(PlugradError, match=r"the extension 'Faulty' \(.*mine\.py\) raised KeyError: 'oh'"):
+    with pytest.raises(PlugradError, match=rf"the extension 'Faulty' \(.*mine\.py\) in its {hook} raised KeyError: 'oh'"):
         fly(selected(code, extension={"name": "mine.py:Faulty"}))
 
 

@@ -8,12 +8,11 @@ from accelerate import Accelerator
 
 from plugrad import RunFile
 from plugrad.host.advantage import BoundAdvantage
-from plugrad.host.hooks import Host
+from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
-from plugrad.registry.manager import build_manager
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
 from plugrad.trainer.collect import RolloutBatch
@@ -87,7 +86,7 @@ def three_updates(batch, bound, *, budget, updates_per_batch=1, checkpointing=Fa
         RunFile.model_validate(tables), LoadedModel(model, tiny_tokenizer()), needs, Accelerator(cpu=True)
     )
     advantage = load_component("advantage", "constant", {}, scan(), [])
-    hooks = build_manager(Host(BoundAdvantage(advantage, advantage.create()), []), []).hook
+    hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), []), [])
     seen, num_micro_batches = [], 0
     for step in range(3):
         layout = Layout(budget, 0, torch.float64)

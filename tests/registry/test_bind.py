@@ -37,19 +37,19 @@ def test_an_unknown_option_is_refused_with_a_suggestion():
     with pytest.raises(OptionError) as caught:
         bind(source(), gspo, {"clip_hgih": 5e-4})
     assert str(caught.value) == (
-        "[loss] 'gspo' has no option 'clip_hgih'. Did you mean 'clip_high'? It takes clip_low=0.0003, clip_high=0.0004."
+        "[loss] 'gspo' (mine) has no option 'clip_hgih'. Did you mean 'clip_high'? It takes clip_low=0.0003, clip_high=0.0004."
     )
 
 
 def test_a_component_without_options_takes_none():
     def bare(inputs): ...
 
-    with pytest.raises(OptionError, match=r"^\[loss\] 'bare' has no option 'x'\. It takes no options\.$"):
+    with pytest.raises(OptionError, match=r"^\[loss\] 'bare' \(mine\) has no option 'x'\. It takes no options\.$"):
         options_of(bare, {"x": 1})
 
 
 def test_the_inputs_are_no_option():
-    with pytest.raises(OptionError, match="'gspo' has no option 'inputs'"):
+    with pytest.raises(OptionError, match=r"'gspo' \(mine\) has no option 'inputs'"):
         bind(source(), gspo, {"inputs": 1})
 
 
@@ -59,7 +59,7 @@ def test_a_missing_option_is_named_with_its_type():
     with pytest.raises(OptionError) as caught:
         bind(source("clipped", "advantage"), clipped, {})
     assert str(caught.value) == (
-        "[advantage] 'clipped' needs the option clip (required, float), low (required, Literal['a', 'b']). "
+        "[advantage] 'clipped' (mine) needs the option clip (required, float), low (required, Literal['a', 'b']). "
         "Set it under [advantage.kwargs]."
     )
 
@@ -87,7 +87,7 @@ def test_a_mistyped_option_is_refused(annotation, value):
 
     with pytest.raises(OptionError) as caught:
         options_of(mistyped, {"option": value})
-    assert str(caught.value).startswith(f"[loss] 'mistyped': the option 'option' is {value!r}, which is not ")
+    assert str(caught.value).startswith(f"[loss] 'mistyped' (mine): the option 'option' is {value!r}, which is not ")
 
 
 def test_the_reason_is_given():

@@ -35,7 +35,7 @@ def test_a_class_is_made_anew_each_time():
 
 def test_the_options_of_a_class_are_its_constructors():
     assert bound(Counting, step=3).options == {"start": 0, "step": 3}
-    with pytest.raises(OptionError, match=r"'Counting' has no option 'strat'\. Did you mean 'start'\?"):
+    with pytest.raises(OptionError, match=r"'Counting' \(mine\) has no option 'strat'\. Did you mean 'start'\?"):
         bound(Counting, strat=1)
 
 
@@ -156,7 +156,7 @@ def test_only_losses_and_metrics_have_needs():
 
 def test_the_marker_of_another_kind_is_refused():
     marked = advantage(min_rollouts_per_example=2)(lambda inputs: None)
-    with pytest.raises(PluginError, match="marked with AdvantageFacts and is used where LossFacts belongs"):
+    with pytest.raises(PluginError, match="marked with @advantage, and is used where @loss belongs"):
         bound(marked)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,25 @@ import typer
 from rich.console import Console
 
 import plugrad
-from plugrad.errors import ContractError, PlugradError
+from plugrad.errors import ContractError, PlugradError, RunInterrupted
 
 INTERRUPTED = 130
 BAD_INPUT = 2
 
 
+class _Console(Console):
+    """A console that falls silent when whoever reads it has gone: a run goes on without its reader."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing more, at exit neither."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 @contextmanager
 def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     """Yield the console to print on. A deliberate error ends the command with its message and exit code 2."""
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = _Console(highlight=False), _Console(stderr=True, highlight=False)
     _show_notices(errors)
     try:
         yield console
@@ -32,8 +42,13 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
             errors.print(_their_traceback(error.__cause__), markup=False, soft_wrap=True)
         errors.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
+    except RunInterrupted as stopped:
+        errors.print(str(stopped), markup=False, soft_wrap=True)
+        raise typer.Exit(128 + stopped.signal) from None
     except KeyboardInterrupt:
-        errors.print("Interrupted. What was recorded until now is in the run folder.")
+        errors.print(
+            "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
+        )
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -157,6 +157,9 @@ class RunFile(Table):
     tokens_per_micro_batch: PositiveInt = Field(
         default=16384, description="The most tokens, padding included, in one forward pass with gradient."
     )
+    preflight_timeout_s: PositiveFloat = Field(
+        default=60.0, description="Seconds that one component may take when it is tried before the model loads."
+    )
     metrics: Literal["all"] | list[str] = Field(
         default="all", description="Which metrics run: all that are installed, or a list."
     )

@@ -50,6 +50,9 @@ class MetricFacts:
 Facts = LossFacts | AdvantageFacts | MetricFacts
 
 
+MARKERS: dict[type, str] = {LossFacts: "@loss", AdvantageFacts: "@advantage", MetricFacts: "@metric"}
+
+
 def loss(
     *,
     needs: Needs = frozenset(),
@@ -96,8 +99,8 @@ def facts_of(target: object, default: Facts) -> Facts:
     facts = getattr(target, FACTS_ATTRIBUTE, default)
     if not isinstance(facts, type(default)):
         raise PluginError(
-            f"{target!r} is marked with {type(facts).__name__} and is used where {type(default).__name__} belongs: "
-            "use the marker of its own kind (@loss, @advantage or @metric)."
+            f"{getattr(target, '__name__', target)!r} is marked with {MARKERS[type(facts)]}, and is used where "
+            f"{MARKERS[type(default)]} belongs: name it under the table of its own kind, or correct its marker."
         )
     return facts
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_plugin
+from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component
 
 
@@ -32,17 +32,22 @@ def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> Ad
     """Call the advantage on the groups of all ranks.
 
     Raises:
-        ContractError: it raised, or returned anything but one finite advantage per rollout or per completion token.
+        ContractError: it raised, changed its inputs, or returned anything but one finite advantage per rollout or per completion token.
     """
     owner = str(advantage.component)
-    outputs = call_plugin(owner, advantage.call, inputs)
+    outputs = call_with_inputs(owner, advantage.call, inputs)
     if not isinstance(outputs, AdvantageOutputs):
         raise ContractError(
             f"{owner} returned {type(outputs).__name__}; an advantage returns plugrad.AdvantageOutputs(advantages=...)."
         )
+    check_advantages(owner, outputs, inputs)
+    return outputs
+
+
+def check_advantages(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs) -> None:
+    """Raise ContractError unless there is one finite advantage per rollout, or per completion token."""
     _check_shape(owner, outputs, inputs)
     _check_finite(owner, outputs)
-    return outputs
 
 
 def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:

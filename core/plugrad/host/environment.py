@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import call_plugin
+from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
 
 
@@ -28,21 +30,29 @@ class BoundEnvironment:
         Raises:
             ContractError: it has not the three methods of an environment.
         """
-        environment = component.create()
+        with waiting_notice(f"{component} to be made"):
+            environment = component.create()
         missing = [m for m in ("train_examples", "eval_examples", "score") if not callable(getattr(environment, m, None))]
         if missing:
             raise ContractError(f"{component} has no method {missing[0]}(): see plugrad.Environment.")
         return cls(component, environment)
 
     def train_examples(self) -> list[Example]:
-        """Return the checked training examples, each with an `example_id`."""
-        examples = _checked(self, "train_examples", self.environment.train_examples)
-        if not examples:
+        """Return the checked training examples, each with an `example_id`; they are read once."""
+        if not self._train:
             raise DataError(f"{self.component} has no training examples.")
-        return examples
+        return self._train
 
     def eval_examples(self) -> list[Example]:
-        """Return the checked held-out examples, each with an `example_id`; may be empty."""
+        """Return the checked held-out examples, each with an `example_id`; may be empty; they are read once."""
+        return self._held_out
+
+    @cached_property
+    def _train(self) -> list[Example]:
+        return _checked(self, "train_examples", self.environment.train_examples)
+
+    @cached_property
+    def _held_out(self) -> list[Example]:
         return _checked(self, "eval_examples", self.environment.eval_examples)
 
     def score(self, rollouts: Sequence[Rollout]) -> None:
@@ -69,8 +79,9 @@ class BoundEnvironment:
 
     def _number(self, value: Any, rollout: Rollout) -> float:
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            # A string is refused even where it reads like a number: "1.5" is more often a bug than a reward.
+            number = math.nan if isinstance(value, str | bytes) else float(value)
+        except (TypeError, ValueError, RuntimeError):
             number = math.nan
         if not math.isfinite(number):
             raise DataError(
@@ -81,7 +92,8 @@ class BoundEnvironment:
 
 
 def _checked(bound: BoundEnvironment, method: str, call: Any) -> list[Example]:
-    found = call_plugin(f"{bound.component}.{method}", call)
+    with waiting_notice(f"{bound.component}: {method}()"):
+        found = call_plugin(f"{bound.component}.{method}", call)
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise ContractError(f"{bound.component}.{method}() returned {type(found).__name__}; return a list of examples.")
     return [_with_id(bound, example, index) for index, example in enumerate(found)]

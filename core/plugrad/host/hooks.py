@@ -1,18 +1,32 @@
-"""Core's own implementation of the computing hooks."""
+"""The hooks: core's own implementation, and the trainer's way to call them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+import torch
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.measures import Measure
+from plugrad.contracts.measures import Measure, Measures, as_measure
 from plugrad.contracts.metric import MetricInputs
-from plugrad.hookspecs import hookimpl
-from plugrad.host.advantage import BoundAdvantage, compute_advantages
-from plugrad.host.loss import BoundLoss, compute_loss
+from plugrad.errors import ContractError, PlugradError
+from plugrad.hookspecs import hook_names, hookimpl
+from plugrad.host.advantage import BoundAdvantage, check_advantages, compute_advantages
+from plugrad.host.calling import raised_by
+from plugrad.host.loss import BoundLoss, check_batch_outputs, compute_loss
 from plugrad.host.metric import BoundMetric, compute_metrics
+from plugrad.registry.bind import Component
+from plugrad.registry.manager import build_manager
+
+if TYPE_CHECKING:
+    from plugrad.trainer.run import Run
 
 
 @dataclass(frozen=True)
@@ -51,3 +65,119 @@ class Host:
     def before_update(self) -> bool:
         """Go on."""
         return True
+
+
+class Hooks:
+    """The hooks as the trainer calls them: core, and the extensions around it.
+
+    What an extension raises or returns wrongly is reported with its name.
+    """
+
+    def __init__(self, host: Host, extensions: Sequence[tuple[Component, Any]]) -> None:
+        manager = build_manager(host, extensions)
+        self._relay = manager.hook
+        names: dict[int, str] = {id(extension): str(component) for component, extension in extensions}
+        # Whose a piece of code is; core's own is nobody's.
+        self._owners = {_code(impl): names.get(id(impl.plugin)) for _, impl in _implementations(manager)}
+        around: dict[str, list[str]] = {hook: [] for hook in hook_names()}
+        for hook, impl in _implementations(manager):
+            around[hook] += [names[id(impl.plugin)]] if id(impl.plugin) in names else []
+        self._around = {hook: " or ".join(owners) or "plugrad" for hook, owners in around.items()}
+
+    def prepare_advantages(self, inputs: AdvantageInputs) -> AdvantageInputs:
+        """Return the inputs as the extensions change them."""
+        prepared: AdvantageInputs = self._call("prepare_advantages", AdvantageInputs, inputs=inputs)
+        if prepared is not inputs:
+            owner = self._around["prepare_advantages"]
+            _check_same_shape(owner, "rewards", prepared.rewards, inputs.rewards)
+            if not bool(torch.isfinite(prepared.rewards).all()):
+                raise ContractError(f"{owner}: prepare_advantages returned rewards that are not finite.")
+        return prepared
+
+    def compute_advantages(self, inputs: AdvantageInputs) -> AdvantageOutputs:
+        """Return the advantages of the whole batch of rollouts."""
+        outputs: AdvantageOutputs = self._call("compute_advantages", AdvantageOutputs, inputs=inputs)
+        check_advantages(self._around["compute_advantages"], outputs, inputs)
+        return outputs
+
+    def prepare_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
+        """Return one loss's inputs as the extensions change them."""
+        prepared: BatchLossInputs = self._call("prepare_loss", BatchLossInputs, component=component, inputs=inputs)
+        if prepared is not inputs:
+            _check_same_shape(self._around["prepare_loss"], "loss_mask", prepared.loss_mask, inputs.loss_mask)
+        return prepared
+
+    def compute_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
+        """Return one loss's values, `[batch]` or `[batch, seq]`."""
+        outputs: LossOutputs = self._call("compute_loss", LossOutputs, component=component, inputs=inputs)
+        check_batch_outputs(self._around["compute_loss"], outputs, inputs)
+        return outputs
+
+    def compute_metrics(self, inputs: MetricInputs) -> Measures:
+        """Return what the metrics and the extensions measured."""
+        found = self._call("compute_metrics", Mapping, inputs=inputs)
+        measures = Measures()
+        for name, value in found.items():
+            try:
+                measures.add(name, as_measure(value, num_sequences=len(inputs.rewards)))
+            except TypeError as error:
+                raise ContractError(f"{self._around['compute_metrics']} added {name!r}: {error}.") from error
+        return measures
+
+    def before_update(self, grad_norm: float, loss: float) -> bool:
+        """Return False if an extension vetoes the update."""
+        opinions = self._call("before_update", list, grad_norm=grad_norm, loss=loss)
+        return not any(opinion is False for opinion in opinions)
+
+    def on_run_start(self, run: Run) -> None:
+        """Tell the extensions."""
+        self._call("on_run_start", list, run=run)
+
+    def on_step_end(self, step: int, measures: Mapping[str, float]) -> None:
+        """Tell the extensions."""
+        self._call("on_step_end", list, step=step, measures=measures)
+
+    def on_run_end(self, run: Run) -> None:
+        """Tell the extensions."""
+        self._call("on_run_end", list, run=run)
+
+    def _call(self, hook: str, wanted: type, /, **arguments: Any) -> Any:
+        try:
+            returned = getattr(self._relay, hook)(**arguments)
+        except PlugradError:
+            raise
+        except Exception as error:
+            owner = self._owner_of(error, hook)
+            if owner is None:
+                raise
+            raise raised_by(f"{owner} in its {hook}", error) from error
+        if not isinstance(returned, wanted):
+            raise ContractError(
+                f"{self._around[hook]}: {hook} returned {type(returned).__name__}, which must be {wanted.__name__}. A "
+                "wrapper returns what it was given by `yield`, changed or not."
+            )
+        return returned
+
+    def _owner_of(self, error: Exception, hook: str) -> str | None:
+        """Return the extension whose hook raised, or None where it was core's."""
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        known = [code for code in frames if code in self._owners]
+        # Without a frame of anybody's, pluggy itself complains of a wrapper that does not yield once.
+        return self._owners[known[-1]] if known else self._around[hook]
+
+
+def _check_same_shape(owner: str, field: str, found: torch.Tensor, given: torch.Tensor) -> None:
+    if found.shape != given.shape:
+        raise ContractError(
+            f"{owner} changed the shape of inputs.{field} from {tuple(given.shape)} to {tuple(found.shape)}. Rows stay; "
+            "what must not count is set to False in loss_mask."
+        )
+
+
+def _implementations(manager: pluggy.PluginManager) -> Iterator[tuple[str, pluggy.HookImpl]]:
+    for hook in hook_names():
+        yield from ((hook, implementation) for implementation in getattr(manager.hook, hook).get_hookimpls())
+
+
+def _code(implementation: pluggy.HookImpl) -> CodeType | None:
+    return getattr(inspect.unwrap(implementation.function), "__code__", None)

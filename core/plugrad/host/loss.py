@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LOSS_NEEDS, Reduction
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_plugin
-from plugrad.host.sequences import call_by_sequence, check_metrics
+from plugrad.host.calling import call_with_inputs
+from plugrad.host.sequences import call_by_sequence, check_outputs
 from plugrad.registry.bind import Component
 
 
@@ -54,15 +55,19 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
     Returns losses of shape `[batch]` or `[batch, seq]`.
 
     Raises:
-        ContractError: it raised, or returned anything else.
+        ContractError: it raised, changed its inputs, or returned anything else.
     """
     owner = str(loss.component)
-    if loss.component.form == "sequence":
-        return call_by_sequence(lambda row: call_plugin(owner, loss.call, row), inputs, owner)
-    outputs = call_plugin(owner, loss.call, inputs)
-    if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
-        found = type(outputs).__name__
-        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    call = partial(call_by_sequence, loss.call, owner=owner) if loss.component.form == "sequence" else loss.call
+    outputs = call_with_inputs(owner, call, inputs)
+    check_batch_outputs(owner, outputs, inputs)
+    return cast(LossOutputs, outputs)
+
+
+def check_batch_outputs(owner: str, outputs: object, inputs: BatchLossInputs) -> None:
+    """Raise ContractError unless these are a micro-batch's losses `[batch]` or `[batch, seq]`, on the inputs' device."""
+    check_outputs(owner, outputs, inputs)
+    assert isinstance(outputs, LossOutputs)
     batch, seq = inputs.loss_mask.shape
     if outputs.loss.ndim == 0:
         raise ContractError(
@@ -75,8 +80,6 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
             f"{owner} returned a loss of shape {tuple(outputs.loss.shape)}; for this micro-batch it must be "
             f"[{batch}, {seq}] (per token) or [{batch}] (per sequence)."
         )
-    check_metrics(outputs, owner)
-    return outputs
 
 
 def sum_rows(outputs: LossOutputs, loss_mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from plugrad.contracts.markers import METRIC_NEEDS
 from plugrad.contracts.measures import Measures, as_measure
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_plugin
+from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -45,12 +45,12 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
     """Call one metric; its names are prefixed with its label.
 
     Raises:
-        ContractError: it raised, or returned something that is no metric.
+        ContractError: it raised, changed its inputs, or returned something that is no metric.
     """
     owner = str(metric.component)
     hidden: dict[str, Any] = dict.fromkeys(METRIC_NEEDS - metric.component.needs)
     with torch.no_grad():
-        found = call_plugin(owner, metric.call, replace(inputs, **hidden))
+        found = call_with_inputs(owner, metric.call, replace(inputs, **hidden))
     if not isinstance(found, Mapping):
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()

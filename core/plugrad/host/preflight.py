@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import as_measure
@@ -21,48 +21,61 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages
-from plugrad.host.calling import call_plugin
 from plugrad.host.environment import BoundEnvironment
-from plugrad.host.hooks import Host
+from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.select import Selection
+from plugrad.host.trial import on_trial
 from plugrad.registry.bind import Component
-from plugrad.registry.manager import build_manager
 
 logger = logging.getLogger("plugrad")
 
 NUM_EXAMPLES = 2
 PROMPT_LENGTH = 2
+LIMIT_S = 60.0
+SCORED = frozenset({"reward", "reward_components", "metrics", "info", "trajectory"})
+"""What an environment's `score` may write into a rollout."""
 
 
-def preflight(selection: Selection, environment: BoundEnvironment, rollouts_per_example: int) -> None:
-    """Try every component on two examples, and put the random state back.
+@dataclass(frozen=True)
+class _TinyBatch:
+    """What the components are tried on."""
+
+    groups: list[list[Rollout]]
+    advantage: AdvantageInputs
+    loss: BatchLossInputs
+    metric: MetricInputs
+
+
+def preflight(
+    selection: Selection, environment: BoundEnvironment, rollouts_per_example: int, limit_s: float = LIMIT_S
+) -> None:
+    """Try every component on two examples, each for at most `limit_s` seconds, and put the random state back.
 
     Raises:
-        PlugradError: a component raised or returned what its contract forbids.
+        PlugradError: a component raised, hung, changed its inputs, or returned what its contract forbids.
     """
     with _random_state_put_back():
-        examples = environment.train_examples()
-        groups = [
-            [_rollout(examples[i % len(examples)], i, j) for j in range(rollouts_per_example)] for i in range(NUM_EXAMPLES)
-        ]
-        environment.score([rollout for group in groups for rollout in group])
-        inputs = AdvantageInputs(rollouts=groups)
-        compute_advantages(selection.advantage.fresh(), inputs)
-        batch = _loss_inputs(groups)
+        groups = _groups(environment.train_examples(), rollouts_per_example)
+        rollouts = [rollout for group in groups for rollout in group]
+        with on_trial(str(environment.component), rollouts, limit_s, may_write=SCORED):
+            environment.score(rollouts)
+        batch = _tiny_batch(groups)
+        with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
+            compute_advantages(selection.advantage.fresh(), batch.advantage)
         for loss in selection.losses:
-            _try_loss(loss.fresh(), batch)
-        metric_inputs = _metric_inputs(groups, batch)
+            _try_loss(loss, batch.loss, limit_s)
         for metric in selection.metrics:
-            _try_metric(metric, metric_inputs)
+            _try_metric(metric, batch.metric, limit_s)
         for component in selection.extensions:
-            _try_extension(component, selection, inputs, batch, metric_inputs)
+            _try_extension(component, selection, batch, limit_s)
 
 
-def _try_metric(metric: BoundMetric, inputs: MetricInputs) -> None:
+def _try_metric(metric: BoundMetric, inputs: MetricInputs, limit_s: float) -> None:
     try:
-        compute_metric(metric.fresh(), inputs)
+        with on_trial(str(metric.component), inputs, limit_s):
+            compute_metric(metric.fresh(), inputs)
     except PlugradError as error:
         if metric.is_listed:
             raise
@@ -70,64 +83,81 @@ def _try_metric(metric: BoundMetric, inputs: MetricInputs) -> None:
         metric.switch_off()
 
 
-def _try_extension(
-    component: Component,
-    selection: Selection,
-    advantage_inputs: AdvantageInputs,
-    batch: BatchLossInputs,
-    metric_inputs: MetricInputs,
-) -> None:
+def _try_extension(component: Component, selection: Selection, batch: _TinyBatch, limit_s: float) -> None:
     """Call every hook that an update calls, with this extension alone around core: what fails is then its own."""
-    host = Host(selection.advantage.fresh(), [])
-    hook = build_manager(host, [(component, component.create())]).hook
-
-    def call_hooks() -> None:
-        prepared = hook.prepare_advantages(inputs=advantage_inputs)
-        _check_returned(component, "prepare_advantages", prepared, AdvantageInputs)
-        _check_returned(component, "compute_advantages", hook.compute_advantages(inputs=prepared), AdvantageOutputs)
+    owner = str(component)
+    with on_trial(owner, [batch.advantage, batch.loss, batch.metric], limit_s):
+        hooks = Hooks(Host(selection.advantage.fresh(), []), [(component, component.create())])
+        prepared = hooks.prepare_advantages(batch.advantage)
+        hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
-            inputs = hook.prepare_loss(component=loss, inputs=loss.view(batch))
-            _check_returned(component, "prepare_loss", inputs, BatchLossInputs)
-            _check_returned(component, "compute_loss", hook.compute_loss(component=loss, inputs=inputs), LossOutputs)
-        _check_returned(component, "compute_metrics", hook.compute_metrics(inputs=metric_inputs), Mapping)
-        hook.before_update(grad_norm=1.0, loss=1.0)
-
-    call_plugin(str(component), call_hooks)
-
-
-def _check_returned(component: Component, hook: str, returned: object, wanted: type) -> None:
-    if not isinstance(returned, wanted):
-        raise ContractError(
-            f"{component}: its {hook} returned {type(returned).__name__}, which must be {wanted.__name__}. A wrapper "
-            "returns what it was given by `yield`, changed or not."
-        )
+            inputs = loss.view(_with_leaves(batch.loss))
+            prepared_inputs = hooks.prepare_loss(loss, inputs)
+            _check_nothing_added(owner, prepared_inputs, inputs)
+            _check_gradient(owner, prepared_inputs, hooks.compute_loss(loss, prepared_inputs))
+        hooks.compute_metrics(batch.metric)
+        hooks.before_update(grad_norm=1.0, loss=1.0)
 
 
-def _try_loss(loss: BoundLoss, batch: BatchLossInputs) -> None:
-    leaf = batch.trainer_logprobs.detach().requires_grad_()
-    entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
-    inputs = loss.view(replace(batch, trainer_logprobs=leaf, entropy=entropy))
-    outputs = compute_loss(loss, inputs)
-    total = sum_rows(outputs, batch.loss_mask).sum()
-    if not total.requires_grad:
-        raise ContractError(
-            f"{loss.component} returned a loss without gradient. Compute it from inputs.trainer_logprobs (or "
-            "inputs.entropy) without detach() and outside torch.no_grad()."
-        )
-    if not bool(torch.isfinite(total)):
-        raise ContractError(f"{loss.component} returned {total.item()} for ordinary log-probs between -2 and 0.")
-    total.backward()
-    gradients = [wanted.grad for wanted in (leaf, entropy) if wanted is not None and wanted.grad is not None]
-    if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
-        raise ContractError(
-            f"{loss.component} has a gradient that is not finite for ordinary log-probs between -2 and 0. Look for a "
-            "division by zero or torch.where over a branch that is not finite, also where the ratio is exactly 1."
-        )
+def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
+    owner = str(loss.component)
+    with on_trial(owner, batch, limit_s):
+        inputs = loss.view(_with_leaves(batch))
+        outputs = compute_loss(loss.fresh(), inputs)
+        _check_gradient(owner, inputs, outputs)
     for name, value in outputs.metrics.items():
         try:
             as_measure(value, num_sequences=1)
         except TypeError as error:
-            raise ContractError(f"{loss.component} returned the metric {name!r}: {error}.") from error
+            raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+
+
+def _with_leaves(batch: BatchLossInputs) -> BatchLossInputs:
+    """Let the policy's own numbers be where gradients end, so that one sees which arrive."""
+    entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
+    return replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
+
+
+def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -> None:
+    leaves = [leaf for leaf in (inputs.trainer_logprobs, inputs.entropy) if leaf is not None and leaf.is_leaf]
+    if any(leaf.grad is not None for leaf in leaves):
+        raise ContractError(
+            f"{owner} calls backward() itself. Return the loss: the trainer adds up all losses and calls backward() once."
+        )
+    total = sum_rows(outputs, inputs.loss_mask).sum()
+    if not total.requires_grad:
+        raise ContractError(
+            f"{owner} returned a loss without gradient. Compute it from inputs.trainer_logprobs (or "
+            "inputs.entropy) without detach() and outside torch.no_grad()."
+        )
+    if not bool(torch.isfinite(total)):
+        raise ContractError(f"{owner} returned {total.item()} for ordinary log-probs between -2 and 0.")
+    try:
+        total.backward()
+    except RuntimeError as error:
+        raise ContractError(f"{owner} returned a loss whose gradient cannot be computed: {error}") from error
+    if not all(bool(torch.isfinite(leaf.grad).all()) for leaf in leaves if leaf.grad is not None):
+        raise ContractError(
+            f"{owner} has a gradient that is not finite for ordinary log-probs between -2 and 0. Look for a "
+            "division by zero or torch.where over a branch that is not finite, also where the ratio is exactly 1."
+        )
+
+
+def _check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
+    if bool((prepared.loss_mask & ~inputs.loss_mask).any()):
+        raise ContractError(
+            f"{owner}: its prepare_loss set loss_mask to True where nothing counted. It may drop tokens; the prompt's and "
+            "padding have no log-probs."
+        )
+
+
+def _groups(examples: Sequence[Example], rollouts_per_example: int) -> list[list[Rollout]]:
+    return [[_rollout(examples[i % len(examples)], i, j) for j in range(rollouts_per_example)] for i in range(NUM_EXAMPLES)]
+
+
+def _tiny_batch(groups: list[list[Rollout]]) -> _TinyBatch:
+    loss_inputs = _loss_inputs(groups)
+    return _TinyBatch(groups, AdvantageInputs(rollouts=groups), loss_inputs, _metric_inputs(groups, loss_inputs))
 
 
 def _rollout(example: Example, i: int, j: int) -> Rollout:

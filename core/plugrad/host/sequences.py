@@ -13,11 +13,12 @@ from torch.nn.utils.rnn import pad_sequence
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.measures import Measure, Measures, as_measure
 from plugrad.errors import ContractError
+from plugrad.host.calling import call_plugin
 
 SEQUENCE_FIELDS = tuple(field.name for field in fields(LossInputs))
 
 
-def call_by_sequence(call: Callable[[LossInputs], object], inputs: BatchLossInputs, owner: str) -> LossOutputs:
+def call_by_sequence(call: Callable[[LossInputs], object], inputs: BatchLossInputs, *, owner: str) -> LossOutputs:
     """Slice the rows of a micro-batch, call the loss on each, and stack: `[batch]`, or `[batch, seq]` from per-token losses.
 
     A row ends at its last counted token. Metrics that are scalars weigh one sequence each.
@@ -26,7 +27,7 @@ def call_by_sequence(call: Callable[[LossInputs], object], inputs: BatchLossInpu
         ContractError: the loss returned something else than one sequence's loss.
     """
     rows = [LossInputs.unchecked(row) for row in _rows(inputs)]
-    outputs = [_checked(call(row), row, owner) for row in rows]
+    outputs = [_checked(call_plugin(owner, call, row), row, owner) for row in rows]
     losses = [output.loss for output in outputs]
     if len({loss.ndim for loss in losses}) != 1:
         raise ContractError(f"{owner} returned a scalar for some sequences and one value per token for others; choose one.")
@@ -39,11 +40,22 @@ def as_batch(inputs: LossInputs) -> BatchLossInputs:
     return BatchLossInputs(**{name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS})
 
 
-def check_metrics(output: LossOutputs, owner: str) -> None:
-    """Raise ContractError unless the metrics are a mapping."""
-    if not isinstance(output.metrics, Mapping):
+def check_outputs(owner: str, outputs: object, inputs: LossInputs | BatchLossInputs) -> None:
+    """Raise ContractError unless these are LossOutputs with a floating-point tensor on the device of the inputs."""
+    if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
+        found = type(outputs).__name__
+        found = f"LossOutputs(loss={type(outputs.loss).__name__})" if isinstance(outputs, LossOutputs) else found
+        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    if not outputs.loss.dtype.is_floating_point:
+        raise ContractError(f"{owner} returned a loss of {outputs.loss.dtype}, which has no gradient; return real numbers.")
+    if outputs.loss.device != inputs.loss_mask.device:
         raise ContractError(
-            f"{owner} returned metrics of type {type(output.metrics).__name__}; write a dict from names to numbers."
+            f"{owner} returned a loss on {outputs.loss.device}, and its inputs are on {inputs.loss_mask.device}. Make new "
+            "tensors there: torch.zeros_like(x), x.new_tensor(...), or device=x.device."
+        )
+    if not isinstance(outputs.metrics, Mapping):
+        raise ContractError(
+            f"{owner} returned metrics of type {type(outputs.metrics).__name__}; write a dict from names to numbers."
         )
 
 
@@ -60,17 +72,13 @@ def _rows(inputs: BatchLossInputs) -> list[dict[str, Any]]:
 
 
 def _checked(output: object, row: LossInputs, owner: str) -> LossOutputs:
-    if not isinstance(output, LossOutputs) or not isinstance(output.loss, Tensor):
-        found = (
-            f"LossOutputs(loss={type(output.loss).__name__})" if isinstance(output, LossOutputs) else type(output).__name__
-        )
-        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    check_outputs(owner, output, row)
+    assert isinstance(output, LossOutputs)
     if output.loss.shape not in (torch.Size(()), row.loss_mask.shape):
         raise ContractError(
             f"{owner} returned a loss of shape {tuple(output.loss.shape)} for a sequence of {len(row.loss_mask)} tokens; "
             "return a scalar (the sum over its tokens) or one value per token."
         )
-    check_metrics(output, owner)
     return output
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
@@ -116,7 +116,7 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
         PluginError: the signature is not one that a plugin can have.
     """
     known = {option.name: option for option in options_of(source, target)}
-    table = f"[{source.kind}] {source.name!r}"
+    table = f"[{source.kind}] {source.name!r} ({source.owner})"
     if not _takes_any_option(source, target):
         for name in options.keys() - known.keys():
             raise OptionError(f"{table} has no option {name!r}.{did_you_mean(name, known)} {_takes(known)}")
@@ -189,7 +189,7 @@ def _parameters(source: Source, target: Any) -> list[inspect.Parameter]:
 def _no_inputs(source: Source) -> str:
     return (
         f"{source} takes no inputs: the first parameter of {with_article(source.kind)} is its inputs, "
-        " and those after it are its options."
+        "and those after it are its options."
     )
 
 
@@ -214,7 +214,7 @@ def _takes_any_option(source: Source, target: Any) -> bool:
 def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) -> Any:
     if option.annotation in (REQUIRED, Any) or isinstance(option.annotation, str):
         return value
-    if option.annotation == CallableReference and isinstance(value, str):
+    if CallableReference in (option.annotation, *get_args(option.annotation)) and isinstance(value, str):
         return absolute_reference(value, folders)
     try:
         checked = _validate(option.annotation, value)
@@ -223,7 +223,13 @@ def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) ->
         raise OptionError(
             f"{table}: the option {option.name!r} is {value!r}, which is not {type_name(option.annotation)} ({reasons})."
         ) from error
-    return (find_file(str(checked), folders) or checked) if isinstance(checked, Path) else checked
+    return _absolute(checked, folders)
+
+
+def _absolute(value: Any, folders: Sequence[Path]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_absolute(item, folders) for item in value)
+    return (find_file(str(value), folders) or value) if isinstance(value, Path) else value
 
 
 def _validate(annotation: Any, value: Any) -> Any:

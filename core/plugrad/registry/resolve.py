@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,7 +18,10 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import SearchFolder, find_file
+from plugrad.registry.package import check_package
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
+
+logger = logging.getLogger("plugrad")
 
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 REFERENCE_FORMS = "`name`, `package/name`, `module:function` or `file.py:function`"
@@ -55,7 +59,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
     Files are looked up in `folders` in order. A bare name that core offers is always core's.
 
     Raises:
-        PluginError: nothing, or more than one thing, is called that.
+        PluginError: nothing, or more than one thing, is called that, or its package cannot be used with this plugrad.
     """
     if ":" in reference:
         return _resolve_callable(kind, reference, folders)
@@ -67,6 +71,9 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
         named = [entry for entry in named if entry.package == canonicalize_name(package)]
     # Core's names cannot be shadowed, and `of_kind` lists core first.
     if named and (len(named) == 1 or (named[0].package == CORE and not package)):
+        check_package(named[0], catalogue)
+        for other in named[1:]:
+            logger.info("%r is core's %s; the one of %s is %r.", name, kind, other.owner, f"{other.package}/{name}")
         return Source(kind, reference, name, named[0].target, named[0])
     if named:
         raise PluginError(_ambiguous(kind, name, named))

@@ -59,6 +59,8 @@ class Catalogue:
     refused: tuple[Entry, ...] = ()
     """Entries of distributions that lie in the working directory. A rollout that can write files must not be able to
     install a loss, so these are never used."""
+    copies: tuple[Entry, ...] = ()
+    """Entries of further copies of packages that are in `entries`; never used."""
 
     def of_kind(self, kind: Kind) -> list[Entry]:
         """Return the entries of one kind: core's first, then by package and name."""
@@ -75,23 +77,29 @@ def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
 
     trusted_path = [entry for entry in sys.path if is_trusted(entry)]
     untrusted_path = [entry for entry in sys.path if not is_trusted(entry)]
-    return Catalogue(tuple(_entries(trusted_path)), tuple(_entries(untrusted_path)))
+    entries, copies = _entries(trusted_path)
+    refused, _ = _entries(untrusted_path)
+    return Catalogue(tuple(entries), tuple(refused), tuple(copies))
 
 
-def _entries(path: list[str]) -> list[Entry]:
+def _entries(path: list[str]) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of each package, and those of its further copies on the path."""
     entries: dict[str, list[Entry]] = {}
+    copies: list[Entry] = []
     for distribution in cast(Iterable[Distribution], distributions(path=path)):
         # Most distributions offer nothing to us: do not parse their metadata.
         if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
             continue
         try:
+            found = _entries_of(distribution)
             # The first distribution of a name wins, as it does for `import`.
-            entries.setdefault(canonicalize_name(distribution.name), _entries_of(distribution))
+            if entries.setdefault(canonicalize_name(distribution.name), found) is not found:
+                copies += found
         except Exception as error:
             # An interrupted install leaves such a thing behind, and it must not stop those who do not use it.
             where = getattr(distribution, "_path", distribution.locate_file(""))
             logger.warning("A package is left out, since its metadata cannot be read: %s (%s)", where, error)
-    return [entry for found in entries.values() for entry in found]
+    return [entry for found in entries.values() for entry in found], copies
 
 
 def _entries_of(distribution: Distribution) -> list[Entry]:

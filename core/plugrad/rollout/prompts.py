@@ -24,7 +24,7 @@ def tokenize_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizer
         DataError: a prompt is empty, too long, or neither a string nor messages.
         ModelError: messages, and a tokenizer without a chat template.
     """
-    texts = [_text(example, tokenizer) for example in examples]
+    texts = [prompt_text(example, tokenizer) for example in examples]
     # A chat template has written the special tokens itself.
     plain = [isinstance(example["prompt"], str) for example in examples]
     ids = [tokenizer(text, add_special_tokens=is_plain)["input_ids"] for text, is_plain in zip(texts, plain, strict=True)]
@@ -39,16 +39,31 @@ def tokenize_reference(example: Example, tokenizer: PreTrainedTokenizerBase) -> 
     Raises:
         DataError: the example has no reference that is a string.
     """
+    return [*tokenizer(reference_text(example), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def reference_text(example: Example) -> str:
+    """Return the example's `reference`.
+
+    Raises:
+        DataError: the example has none that is a string.
+    """
     reference = example.get("reference")
     if not isinstance(reference, str):
         raise DataError(
             f"the dataset engine replays the column 'reference', and example {example.get('example_id')!r} has "
             f"{'none' if reference is None else type(reference).__name__ + ' there'} (columns: {', '.join(example)})."
         )
-    return [*tokenizer(reference, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return reference
 
 
-def _text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+def prompt_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the prompt's text: a string as it is, chat messages through the chat template.
+
+    Raises:
+        DataError: it is neither.
+        ModelError: messages, and a tokenizer without a chat template.
+    """
     prompt: Any = example["prompt"]
     if isinstance(prompt, str):
         return prompt
@@ -62,7 +77,12 @@ def _text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
             f"the prompt of example {example.get('example_id')!r} is a list of chat messages, and the model's tokenizer has "
             "no chat template. Use an instruction-tuned model, or prompts that are strings."
         )
-    return str(tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True))
+    except Exception as error:
+        raise DataError(
+            f"the chat template refuses the messages of example {example.get('example_id')!r}: {error} ({prompt!r})"
+        ) from error
 
 
 def _check_length(example: Example, prompt_ids: list[int], room: int | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pluggy
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.advantage import AdvantageInputs
@@ -13,6 +12,7 @@ from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.host.advantage import per_token, with_prepared_rewards
 from plugrad.host.environment import BoundEnvironment
+from plugrad.host.hooks import Hooks
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.prompts import tokenize_prompts
 
@@ -59,11 +59,11 @@ class Sampler:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
-def collect(batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: pluggy.HookRelay) -> RolloutBatch:
+def collect(batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: Hooks) -> RolloutBatch:
     """Sample and score the next batch of examples, and compute its advantages."""
     groups = sampler.rollouts(next(batches), sampling)
-    inputs = with_prepared_rewards(hooks.prepare_advantages(inputs=AdvantageInputs(rollouts=groups)))
-    outputs = hooks.compute_advantages(inputs=inputs)
+    inputs = with_prepared_rewards(hooks.prepare_advantages(AdvantageInputs(rollouts=groups)))
+    outputs = hooks.compute_advantages(inputs)
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in groups]
     return RolloutBatch(groups, inputs.rewards.tolist(), per_token(outputs, lengths))
 

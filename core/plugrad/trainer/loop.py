@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pluggy
-
 from plugrad.contracts.environment import Example
 from plugrad.contracts.measures import Mean, Measures
+from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.engine import Sampling
@@ -17,6 +16,7 @@ from plugrad.trainer.collect import RolloutBatch, Sampler, collect
 from plugrad.trainer.display import Display
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.folder import MetricsFile
+from plugrad.trainer.interrupts import StopRequest
 from plugrad.trainer.learner import Learner
 from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
 from plugrad.trainer.report import measure
@@ -31,16 +31,17 @@ class Training:
     run: Run
     learner: Learner
     losses: list[BoundLoss]
-    hooks: pluggy.HookRelay
+    hooks: Hooks
     batches: Iterator[list[Example]]
     sampler: Sampler
     evaluation: Evaluation
     metrics_file: MetricsFile
     display: Display
+    stop: StopRequest
 
 
 def train_loop(training: Training) -> int:
-    """Run to the last step, or to the held-out reward that ends the run; return how many steps were done."""
+    """Run to the last step, the held-out reward that ends the run, or a signal; return how many steps were done."""
     max_steps = training.run.run_file.max_steps
     version = 0
     if _evaluated(training, 0, {"step": 0}):
@@ -56,7 +57,8 @@ def train_loop(training: Training) -> int:
             measures.update(measure(optimizer_batch, outcome, training.hooks, step))
             version += outcome.updated
         training.sampler.engine.update_weights(training.learner.weights(), version)
-        if _evaluated(training, step + 1, _record(training, step, batch, measures, time.perf_counter() - started)):
+        record = _record(training, step, batch, measures, time.perf_counter() - started)
+        if _evaluated(training, step + 1, record) or training.stop.signal:
             return step + 1
     return max_steps
 
@@ -119,5 +121,5 @@ def _evaluated(training: Training, step: int, record: dict[str, float | int]) ->
         training.metrics_file.write(record)
         training.display.step(record)
     if step:
-        training.hooks.on_step_end(step=step, measures=record)
+        training.hooks.on_step_end(step, record)
     return bool(found) and evaluation.ends_the_run(found)

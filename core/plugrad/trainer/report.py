@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import pluggy
 import torch
 from torch import Tensor
 
 from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
+from plugrad.host.hooks import Hooks
 from plugrad.trainer.optimizer_batches import OptimizerBatch
 from plugrad.trainer.step import StepOutcome
 
@@ -25,11 +24,10 @@ COLUMNS = (
 )
 
 
-def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: pluggy.HookRelay, step: int) -> Measures:
+def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, step: int) -> Measures:
     """Call the metrics on one optimizer batch, and add what the losses measured."""
     measures = Measures(outcome.measures)
-    found: Mapping[str, object] = hooks.compute_metrics(inputs=metric_inputs(batch, outcome, step))
-    measures.update(found)  # type: ignore[arg-type]
+    measures.update(hooks.compute_metrics(metric_inputs(batch, outcome, step)))
     return measures
 
 

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pluggy
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
-from plugrad.errors import ContractError, TrainingError
+from plugrad.errors import TrainingError
+from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
 from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
@@ -58,7 +58,7 @@ def train_step(
     learner: Learner,
     micro_batches: Sequence[MicroBatch],
     losses: Sequence[BoundLoss],
-    hooks: pluggy.HookRelay,
+    hooks: Hooks,
     progress: Progress,
 ) -> StepOutcome:
     """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence of the batch.
@@ -115,7 +115,7 @@ def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, pr
 
 
 def weighted_sum(
-    hooks: pluggy.HookRelay,
+    hooks: Hooks,
     loss: BoundLoss,
     inputs: BatchLossInputs,
     micro_batch: MicroBatch,
@@ -126,15 +126,14 @@ def weighted_sum(
     Rows in which nothing counts contribute 0 and never reach the loss.
     """
     weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
-    prepared = hooks.prepare_loss(component=loss, inputs=loss.view(inputs))
-    if not isinstance(prepared, BatchLossInputs):
-        raise ContractError(f"an extension's prepare_loss returned {type(prepared).__name__}; return the inputs.")
-    kept = prepared.loss_mask.any(dim=1)
-    if not bool(kept.all()):
+    prepared = hooks.prepare_loss(loss, loss.view(inputs))
+    # Without an extension that changed the mask every row counts: asking the device would cost a synchronisation.
+    if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
+        kept = prepared.loss_mask.any(dim=1)
         if not bool(kept.any()):
             return inputs.trainer_logprobs.sum() * 0
         prepared, weights = keep_rows(prepared, kept), weights[kept]
-    outputs = hooks.compute_loss(component=loss, inputs=prepared)
+    outputs = hooks.compute_loss(loss, prepared)
     total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
     ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))
     for name, value in outputs.metrics.items():
@@ -148,9 +147,8 @@ def _entropy_mode(learner: Learner, losses: Iterable[BoundLoss]) -> EntropyMode:
     return "value" if learner.wants_entropy else "none"
 
 
-def _may_update(hooks: pluggy.HookRelay, grad_norm: float, loss: float) -> bool:
-    opinions = hooks.before_update(grad_norm=grad_norm, loss=loss)
-    if any(opinion is False for opinion in opinions):
+def _may_update(hooks: Hooks, grad_norm: float, loss: float) -> bool:
+    if not hooks.before_update(grad_norm, loss):
         return False
     if not (math.isfinite(grad_norm) and math.isfinite(loss)):
         raise TrainingError(

@@ -1,0 +1,70 @@
+"""The conditions of the pre-flight: a time limit, inputs that stay as they are, and nothing printed unnoticed."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from plugrad.host.calling import changed_in_place
+from plugrad.host.time_limit import time_limit
+
+logger = logging.getLogger("plugrad")
+
+SHOWN_CHARACTERS = 200
+REMEDY = "If it is merely slow the first time, raise preflight_timeout_s."
+
+
+@contextmanager
+def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] = ()) -> Iterator[None]:
+    """Call a component inside, for the first time in this run.
+
+    Args:
+        owner: whose it is, for messages.
+        given: what it is given: inputs, or rollouts, or a list of these.
+        limit_s: seconds that it may take.
+        may_write: keys of a rollout that it may write.
+
+    Raises:
+        ContractError: it hung, or changed what it was given.
+    """
+    before = _snapshot(given, may_write)
+    with _prints_reported(owner), time_limit(limit_s, owner, REMEDY):
+        yield
+    after = _snapshot(given, may_write)
+    changed = next((name for name, value in before.items() if after.get(name) != value), None)
+    if changed:
+        raise changed_in_place(owner, changed[1])
+
+
+@contextmanager
+def _prints_reported(owner: str) -> Iterator[None]:
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        text = " ".join(printed.getvalue().split())
+        if text:
+            shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+            logger.warning("%s prints: %r. It will do so throughout the run; return numbers as metrics.", owner, shown)
+
+
+def _snapshot(given: Any, leave_out: Collection[str]) -> dict[tuple[int, str], str]:
+    """Return a text for each field of inputs and each key of rollouts; texts compare whatever the values are."""
+    parts = given if isinstance(given, list) else [given]
+    return {
+        (index, name): _text(value)
+        for index, part in enumerate(parts)
+        for name, value in (vars(part) if is_dataclass(part) else part).items()
+        if name not in leave_out
+    }
+
+
+def _text(value: Any) -> str:
+    return repr(value.tolist() if isinstance(value, Tensor) else value)

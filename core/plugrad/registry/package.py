@@ -1,0 +1,62 @@
+"""Whether the package behind an entry point may be used: it admits this plugrad, and there is one copy of it."""
+
+from __future__ import annotations
+
+import logging
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from plugrad import __version__
+from plugrad.errors import PluginError
+from plugrad.registry.scan import CORE, Catalogue, Entry
+
+logger = logging.getLogger("plugrad")
+
+
+def check_package(entry: Entry, catalogue: Catalogue) -> None:
+    """Check the package of a selected entry.
+
+    Raises:
+        PluginError: it requires another plugrad, or two copies of it lie in one folder.
+    """
+    wanted = _requirement_of_core(entry)
+    if wanted and not wanted.specifier.contains(__version__, prereleases=True):
+        raise PluginError(
+            f"the {entry.kind} {entry.name!r} ({entry.owner}) requires {wanted}, and this is plugrad {__version__}. Install a "
+            f"version of {entry.package} that admits it (pip install --upgrade {entry.package}), or that plugrad "
+            f"(pip install '{wanted}')."
+        )
+    _check_copies(entry, [copy for copy in catalogue.copies if copy.package == entry.package])
+
+
+def _requirement_of_core(entry: Entry) -> Requirement | None:
+    for text in entry.distribution.requires or []:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if canonicalize_name(requirement.name) == CORE and applies and entry.package != CORE:
+            return requirement
+    return None
+
+
+def _check_copies(entry: Entry, copies: list[Entry]) -> None:
+    beside = next((copy for copy in copies if copy.location == entry.location), None)
+    if beside:
+        raise PluginError(
+            f"{entry.package} is installed twice in {entry.location}, as {entry.version} and {beside.version}, and which of "
+            f"them the code belongs to cannot be said. Run `pip uninstall {entry.package}` until nothing is left, then "
+            "install it again."
+        )
+    other = next((copy for copy in copies if copy.version != entry.version), None)
+    if other:
+        logger.info(
+            "%s is installed twice: using %s from %s, and not %s from %s, which comes later on sys.path.",
+            entry.package,
+            entry.version,
+            entry.location,
+            other.version,
+            other.location,
+        )

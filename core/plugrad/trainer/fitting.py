@@ -1,0 +1,65 @@
+"""Whether every example fits the model and the run file: asked before the first rollout, not in the middle of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.config.run_file import RunFile
+from plugrad.contracts.environment import Example
+from plugrad.errors import DataError
+from plugrad.rollout.prompts import prompt_text, reference_text, tokenize_prompts, tokenize_reference
+
+SPARE_TOKENS = 16
+"""For special tokens, in the test whether a text is so short that it need not be tokenized."""
+
+
+def check_examples_fit(
+    train_examples: Sequence[Example],
+    eval_examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    run_file: RunFile,
+    room: int | None,
+) -> None:
+    """Check that every prompt fits the context, and that no sequence can exceed the token budget.
+
+    Raises:
+        DataError: a prompt is too long or no text; a reference that is to be replayed is missing.
+        ModelError: chat messages, and no chat template.
+    """
+    budget, max_new_tokens = run_file.tokens_per_micro_batch, run_file.rollout.max_new_tokens
+    replays = run_file.rollout.engine == "dataset"
+    if replays:
+        for example in train_examples:
+            reference_text(example)
+    _tokenize_long_ones(eval_examples, tokenizer, room, longer_than=room)
+    allowed = budget - max_new_tokens
+    limit = allowed if room is None else min(allowed, room)
+    longest, length = None, 0
+    for example, prompt_length in _tokenize_long_ones(train_examples, tokenizer, room, longer_than=limit):
+        completion = min(len(tokenize_reference(example, tokenizer)), max_new_tokens) if replays else max_new_tokens
+        if prompt_length + completion > max(length, budget):
+            longest, length = example, prompt_length + completion
+    if longest is not None:
+        raise DataError(
+            f"prompt and completion of example {longest.get('example_id')!r} can have {length} tokens together, and "
+            f"tokens_per_micro_batch is {budget}: raise it to at least {length}, or lower rollout.max_new_tokens "
+            f"({max_new_tokens})."
+        )
+
+
+def _tokenize_long_ones(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, room: int | None, *, longer_than: int | None
+) -> list[tuple[Example, int]]:
+    """Return the examples whose prompts may have more tokens than that, and how many they have.
+
+    A token is at least a byte of text, or half of one where a normalizer writes more than it reads.
+    """
+    texts = [prompt_text(example, tokenizer) for example in examples]
+    long = [
+        example
+        for example, text in zip(examples, texts, strict=True)
+        if not text or (longer_than is not None and 2 * len(text.encode()) + SPARE_TOKENS > longer_than)
+    ]
+    return [(prompt.example, len(prompt.ids)) for prompt in tokenize_prompts(long, tokenizer, room=room)]

@@ -1,0 +1,127 @@
+"""Ctrl-C, SIGTERM, full disks and closed pipes: what was recorded stays readable."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+LONG = ("train", "run.toml", "--set", "max_steps=100000")
+SLOW_STEPS = """
+import time
+
+def slow(inputs):
+    time.sleep(2.0)
+    return {"slept": 2.0}
+"""
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "plugrad", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
+
+
+def wait_for(process, is_so, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "runs" / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def has_steps(folder, number):
+    path = folder / "runs" / "run" / "metrics.jsonl"
+    return lambda: path.exists() and path.read_text().count("\n") >= number
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_lets_the_step_finish_and_the_model_be_saved(folder, number, code):
+    process = start(*LONG)
+    wait_for(process, has_steps(folder, 2))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    done = records(folder)
+    assert [record["step"] for record in done] == list(range(1, len(done) + 1))
+    assert f"Stopped by {number.name} after step {len(done)}." in errors
+    assert "Traceback" not in errors
+    assert AutoModelForCausalLM.from_pretrained(folder / "runs" / "run" / "model").config.model_type == "qwen3"
+
+
+def test_a_second_ctrl_c_stops_at_once_and_keeps_whole_lines(folder):
+    (folder / "slow.py").write_text(SLOW_STEPS)
+    process = start(*LONG, "--set", "metrics=['slow.py:slow']")
+    wait_for(process, has_steps(folder, 1))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Ctrl-C again stops at once" in errors
+    assert "Interrupted at once" in errors
+    assert "Traceback" not in errors
+    assert records(folder)[0]["step"] == 1
+    assert not (folder / "runs" / "run" / "model").exists()
+
+
+def test_a_full_disk_ends_the_run_and_leaves_whole_lines(folder):
+    # A limit on the size of files does what a full disk does: a write takes a part of the line, the next one fails.
+    limit = 20_000
+    process = start(*LONG, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "metrics.jsonl cannot be written" in errors
+    assert "Make room" in errors
+    assert "Traceback" not in errors
+    done = records(folder)
+    assert f"holds {len(done)} whole lines" in errors
+    assert len(done) > 5
+    assert (folder / "runs" / "run" / "metrics.jsonl").read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("output_dir", ["/proc/run", "run.toml/inside"])
+def test_a_run_folder_that_cannot_be_written_is_found_before_any_work(plugrad, folder, output_dir):
+    done = plugrad("train", "run.toml", "--set", f"output_dir={output_dir}")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Choose another output_dir" in done.stderr
+
+
+def test_a_pipe_that_closes_does_not_end_the_run(folder):
+    process = start("train", "run.toml", "--set", "max_steps=5")
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.wait(timeout=120)
+    assert len(records(folder)) == 5, errors
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+    assert "Traceback" not in errors
+
+
+def test_a_failing_plugin_does_not_cost_what_was_learnt(plugrad, folder):
+    (folder / "fails.py").write_text(
+        """
+import plugrad
+
+class Fails:
+    @plugrad.hookimpl
+    def on_step_end(self, step):
+        if step == 2:
+            raise OSError("the tracker is gone")
+"""
+    )
+    done = plugrad("train", "run.toml", "--set", 'extension=[{name = "fails.py:Fails"}]')
+    assert done.returncode == 2
+    assert "in its on_step_end raised OSError: the tracker is gone" in done.stderr
+    assert 'fails.py", line 8, in on_step_end' in done.stderr
+    assert "The model as it was after the last step is saved in" in done.stderr
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
