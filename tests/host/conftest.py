@@ -46,7 +46,7 @@ def bound_loss(component):
 
     def make(target, **options):
         bound = component(target, **options)
-        return BoundLoss(bound, bound.create(), target.__name__, weight=1.0, reduction="token")
+        return BoundLoss.create(bound, label=target.__name__, weight=1.0, reduction="token")
 
     return make
 

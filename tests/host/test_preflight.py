@@ -256,7 +256,7 @@ def keeping(inputs):
     fly(selection)
     torch.rand(5)
     fly(selection)
-    seen = selection.losses[0].call.func.__globals__["seen"]
+    seen = selection.losses[0].call.call.func.__globals__["seen"]
     assert len(seen) == 12
     assert seen[:6] == seen[6:]
 
@@ -287,5 +287,6 @@ class Metric(Counting):
         code, loss={"name": "mine.py:Loss"}, advantage={"name": "mine.py:Advantage"}, metrics=["mine.py:Metric"]
     )
     fly(selection)
-    assert [bound.call.calls for bound in (selection.losses[0], selection.advantage, selection.metrics[0])] == [0, 0, 0]
+    instances = (selection.losses[0].call.call, selection.advantage.call, selection.metrics[0].call)
+    assert [instance.calls for instance in instances] == [0, 0, 0]
     assert selection.metrics[0].failures == 0

@@ -63,7 +63,7 @@ def losses(*terms, folder=None):
     bound = []
     for name, weight, reduction in terms:
         component = load_component("loss", name, {}, scan(), [folder] if folder else [])
-        bound.append(BoundLoss(component, component.create(), f"{component.name}/{reduction}", weight, reduction))
+        bound.append(BoundLoss.create(component, label=f"{component.name}/{reduction}", weight=weight, reduction=reduction))
     return bound
 
 

@@ -37,7 +37,8 @@ def test_an_unknown_option_is_refused_with_a_suggestion():
     with pytest.raises(OptionError) as caught:
         bind(source(), gspo, {"clip_hgih": 5e-4})
     assert str(caught.value) == (
-        "[loss] 'gspo' (mine) has no option 'clip_hgih'. Did you mean 'clip_high'? It takes clip_low=0.0003, clip_high=0.0004."
+        "[loss] 'gspo' (mine) has no option 'clip_hgih'. Did you mean 'clip_high'? "
+        "It takes clip_low=0.0003, clip_high=0.0004."
     )
 
 

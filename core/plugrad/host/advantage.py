@@ -32,7 +32,8 @@ def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> Ad
     """Call the advantage on the groups of all ranks.
 
     Raises:
-        ContractError: it raised, changed its inputs, or returned anything but one finite advantage per rollout or per completion token.
+        ContractError: it raised, changed its inputs, or returned anything but one finite advantage per rollout or per
+            completion token.
     """
     owner = str(advantage.component)
     outputs = call_with_inputs(owner, advantage.call, inputs)

@@ -77,7 +77,7 @@ def load(kind: Kind, reference: str, /, **options: Any) -> Any:
     if kind != "loss":
         return component.create()
     assert isinstance(component.facts, LossFacts)
-    return LoadedLoss(BoundLoss(component, component.create(), component.name, 1.0, component.facts.reduction))
+    return LoadedLoss(BoundLoss.create(component, label=component.name, weight=1.0, reduction=component.facts.reduction))
 
 
 def load_component(

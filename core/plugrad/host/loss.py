@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,8 @@ from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LOSS_NEEDS, Reduction
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
-from plugrad.host.sequences import call_by_sequence, check_outputs
+from plugrad.host.outputs import check_outputs
+from plugrad.host.sequences import PerSequence
 from plugrad.registry.bind import Component
 
 
@@ -23,7 +24,8 @@ class BoundLoss:
     """A selected loss as hooks see it: what to call, and its place in the objective."""
 
     component: Component
-    call: Callable[..., Any]
+    call: Callable[[BatchLossInputs], Any]
+    """Takes a micro-batch, whatever the loss itself takes."""
     label: str
     """Its name in this run; two uses of one loss differ in it."""
     weight: float
@@ -39,14 +41,26 @@ class BoundLoss:
         """The optional fields that it reads."""
         return self.component.needs
 
+    @classmethod
+    def create(cls, component: Component, *, label: str, weight: float, reduction: Reduction) -> BoundLoss:
+        """Make what is called, and give it its place."""
+        return cls(component, _callable(component), label, weight, reduction)
+
     def fresh(self) -> BoundLoss:
         """Return the same with a new instance: a class starts without state."""
-        return replace(self, call=self.component.create())
+        return replace(self, call=_callable(self.component))
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs with only what this loss asked for."""
         hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs - {"teacher_logprobs"})
         return replace(inputs, **hidden)
+
+
+def _callable(component: Component) -> Callable[[BatchLossInputs], Any]:
+    call = component.create()
+    if component.form == "batch":
+        return cast(Callable[[BatchLossInputs], Any], call)
+    return PerSequence(call, str(component), has_state=inspect.isclass(component.target))
 
 
 def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
@@ -58,8 +72,7 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
         ContractError: it raised, changed its inputs, or returned anything else.
     """
     owner = str(loss.component)
-    call = partial(call_by_sequence, loss.call, owner=owner) if loss.component.form == "sequence" else loss.call
-    outputs = call_with_inputs(owner, call, inputs)
+    outputs = call_with_inputs(owner, loss.call, inputs)
     check_batch_outputs(owner, outputs, inputs)
     return cast(LossOutputs, outputs)
 

@@ -109,7 +109,7 @@ def _losses(loader: _Loader) -> list[BoundLoss]:
     for table, component, label in zip(tables, components, _labels([c.name for c in components]), strict=True):
         assert isinstance(component.facts, LossFacts)
         reduction = table.reduction or component.facts.reduction
-        bound.append(BoundLoss(component, component.create(), label, table.weight, reduction))
+        bound.append(BoundLoss.create(component, label=label, weight=table.weight, reduction=reduction))
     return bound
 
 

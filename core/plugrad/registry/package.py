@@ -23,8 +23,8 @@ def check_package(entry: Entry, catalogue: Catalogue) -> None:
     wanted = _requirement_of_core(entry)
     if wanted and not wanted.specifier.contains(__version__, prereleases=True):
         raise PluginError(
-            f"the {entry.kind} {entry.name!r} ({entry.owner}) requires {wanted}, and this is plugrad {__version__}. Install a "
-            f"version of {entry.package} that admits it (pip install --upgrade {entry.package}), or that plugrad "
+            f"the {entry.kind} {entry.name!r} ({entry.owner}) requires {wanted}, and this is plugrad {__version__}. Install "
+            f"a version of {entry.package} that admits it (pip install --upgrade {entry.package}), or that plugrad "
             f"(pip install '{wanted}')."
         )
     _check_copies(entry, [copy for copy in catalogue.copies if copy.package == entry.package])

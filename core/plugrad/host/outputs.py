@@ -1,0 +1,65 @@
+"""What a loss returned: whether it is one, and its metrics put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.measures import Measure, Measures, as_measure
+from plugrad.errors import ContractError
+
+
+def check_outputs(owner: str, outputs: object, inputs: LossInputs | BatchLossInputs) -> None:
+    """Raise ContractError unless these are LossOutputs with a floating-point tensor on the device of the inputs."""
+    if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
+        found = type(outputs).__name__
+        found = f"LossOutputs(loss={type(outputs.loss).__name__})" if isinstance(outputs, LossOutputs) else found
+        raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
+    if not outputs.loss.dtype.is_floating_point:
+        raise ContractError(f"{owner} returned a loss of {outputs.loss.dtype}, which has no gradient; return real numbers.")
+    if outputs.loss.device != inputs.loss_mask.device:
+        raise ContractError(
+            f"{owner} returned a loss on {outputs.loss.device}, and its inputs are on {inputs.loss_mask.device}. Make new "
+            "tensors there: torch.zeros_like(x), x.new_tensor(...), or device=x.device."
+        )
+    if not isinstance(outputs.metrics, Mapping):
+        raise ContractError(
+            f"{owner} returned metrics of type {type(outputs.metrics).__name__}; write a dict from names to numbers."
+        )
+
+
+def check_sequence_outputs(owner: str, outputs: object, row: LossInputs) -> LossOutputs:
+    """Raise ContractError unless these are one sequence's losses: a scalar, or one value per token."""
+    check_outputs(owner, outputs, row)
+    assert isinstance(outputs, LossOutputs)
+    if outputs.loss.shape not in (torch.Size(()), row.loss_mask.shape):
+        raise ContractError(
+            f"{owner} returned a loss of shape {tuple(outputs.loss.shape)} for a sequence of {len(row.loss_mask)} tokens; "
+            "return a scalar (the sum over its tokens) or one value per token."
+        )
+    return outputs
+
+
+def merged(owner: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | Measure | float]:
+    """Put the metrics of several sequences together: a scalar weighs one sequence, a 1-D tensor one per element."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _merge(owner, name, [row[name] for row in rows if name in row]) for name in names}
+
+
+def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
+    if all(isinstance(value, Tensor) and value.ndim == 0 for value in values):
+        # One stack for the column, not an addition for each sequence.
+        return torch.stack([value.detach() for value in values])
+    if all(isinstance(value, Tensor) and value.ndim == 1 for value in values):
+        return torch.cat([value.detach() for value in values])
+    measures = Measures()
+    try:
+        for value in values:
+            measures.add(name, as_measure(value, num_sequences=1))
+    except TypeError as error:
+        raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+    return measures[name]

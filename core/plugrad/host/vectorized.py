@@ -1,0 +1,86 @@
+"""Calling a loss of one sequence for several sequences at once, by `torch.func.vmap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import LossInputs, LossOutputs
+from plugrad.contracts.measures import Max, Mean, Measure, Min, Sum, as_measure
+from plugrad.errors import ContractError
+from plugrad.host.outputs import check_sequence_outputs
+
+RELATIVE_TOLERANCE = 1e-4
+
+
+def call_vectorized(
+    call: Callable[[LossInputs], object], columns: Mapping[str, Tensor], shared: Mapping[str, Any], owner: str
+) -> LossOutputs:
+    """Call a loss once for sequences of one length, whose fields are the rows of `columns`; `shared` is the same for all.
+
+    Returns losses `[rows]` or `[rows, length]`, and metrics as one value a row, or added up.
+
+    Raises:
+        Exception: whatever `vmap` raises where the loss cannot be mapped, or the loss itself.
+    """
+    names = list(columns)
+    layout: dict[str, Any] = {}
+
+    def one_sequence(*values: Tensor) -> tuple[Tensor, ...]:
+        row = LossInputs.unchecked({**shared, **dict(zip(names, values, strict=True))})
+        outputs = check_sequence_outputs(owner, call(row), row)
+        layout.update(outputs.metrics)
+        numbers = [number for metric in outputs.metrics.values() for number in _numbers(metric)]
+        return (outputs.loss, *(number.detach() for number in numbers if isinstance(number, Tensor)))
+
+    loss, *found = torch.func.vmap(one_sequence)(*columns.values())
+    tensors = iter(found)
+    return LossOutputs(loss, {name: _over_rows(metric, tensors, len(loss)) for name, metric in layout.items()})
+
+
+def same_outputs(left: LossOutputs, right: LossOutputs) -> bool:
+    """Whether two results are the same up to the order in which sums were taken."""
+    if left.loss.shape != right.loss.shape or left.metrics.keys() != right.metrics.keys():
+        return False
+    numbers = [(left.loss, right.loss)]
+    for name in left.metrics:
+        values = [as_measure(outputs.metrics[name], len(outputs.loss)).value() for outputs in (left, right)]
+        numbers.append((torch.tensor(values[0]), torch.tensor(values[1])))
+    return all(_close(a.detach(), b.detach()) for a, b in numbers)
+
+
+def _close(left: Tensor, right: Tensor) -> bool:
+    smallest = RELATIVE_TOLERANCE * float(right.abs().max()) if right.numel() else 0.0
+    return torch.allclose(left, right, rtol=RELATIVE_TOLERANCE, atol=smallest, equal_nan=True)
+
+
+def _numbers(metric: object) -> list[object]:
+    return list(vars(metric).values()) if isinstance(metric, Mean | Sum | Min | Max) else [metric]
+
+
+def _over_rows(metric: object, tensors: Any, num_rows: int) -> Tensor | Measure:
+    """Put together what one metric was over the rows; `tensors` has one row each of every tensor in it, in order."""
+    if isinstance(metric, Mean | Sum | Min | Max):
+        rows = {name: _rows_of(number, tensors, num_rows) for name, number in vars(metric).items()}
+        if isinstance(metric, Min):
+            return Min(rows["least"].amin())
+        if isinstance(metric, Max):
+            return Max(rows["greatest"].amax())
+        return type(metric)(**{name: column.sum() for name, column in rows.items()})
+    if not isinstance(metric, Tensor | float | int | bool):
+        raise ContractError(f"a metric of type {type(metric).__name__}")
+    column = _rows_of(metric, tensors, num_rows)
+    if column.ndim > 2:
+        raise ContractError("a metric with more than one axis")
+    return column.flatten()
+
+
+def _rows_of(number: object, tensors: Any, num_rows: int) -> Tensor:
+    if isinstance(number, Tensor):
+        column: Tensor = next(tensors)
+        return column
+    assert isinstance(number, float | int)
+    return torch.full((num_rows,), float(number))
