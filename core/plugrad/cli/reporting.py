@@ -7,8 +7,10 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 
+import pluggy
 import typer
 from rich.console import Console
 
@@ -39,7 +41,7 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
         if show_traceback:
             errors.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
         elif isinstance(error, ContractError) and error.__cause__ is not None:
-            errors.print(_their_traceback(error.__cause__), markup=False, soft_wrap=True)
+            errors.print(_their_traceback(error.__cause__), markup=False, soft_wrap=True, end="")
         errors.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
     except RunInterrupted as stopped:
@@ -53,12 +55,14 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
 
 
 def _their_traceback(error: BaseException) -> str:
-    """Format the traceback from the first frame that is not plugrad's: the plugin's own part."""
-    ours = str(Path(plugrad.__file__).parent)
+    """Format the traceback from the first frame that is neither plugrad's nor pluggy's: the plugin's own part."""
+    ours = tuple(str(Path(module.__file__ or "").parent) for module in (plugrad, pluggy))
     frames = traceback.extract_tb(error.__traceback__)
-    skipped = next((i for i, f in enumerate(frames) if not f.filename.startswith(ours)), 0)
-    lines = traceback.format_list(frames[skipped:]) + traceback.format_exception_only(error)
-    return "Traceback (of the plugin):\n" + "".join(lines).rstrip()
+    theirs = list(dropwhile(lambda frame: frame.filename.startswith(ours), frames))
+    if not theirs:
+        return ""
+    lines = traceback.format_list(theirs) + traceback.format_exception_only(error)
+    return "Traceback (of the plugin):\n" + "".join(lines).rstrip() + "\n"
 
 
 def _show_notices(console: Console) -> None:

@@ -47,6 +47,7 @@ def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> Ad
 
 def check_advantages(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs) -> None:
     """Raise ContractError unless there is one finite advantage per rollout, or per completion token."""
+    _check_device(owner, outputs, inputs)
     _check_shape(owner, outputs, inputs)
     _check_finite(owner, outputs)
 
@@ -70,6 +71,17 @@ def per_token(outputs: AdvantageOutputs, completion_lengths: list[list[int]]) ->
             for row, lengths in zip(by_rollout, completion_lengths, strict=True)
         ]
     return [[tokens.detach().cpu().tolist() for tokens in group] for group in outputs.advantages]
+
+
+def _check_device(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs) -> None:
+    groups = outputs.advantages
+    tensors = [groups] if isinstance(groups, Tensor) else [tokens for group in groups for tokens in group]
+    elsewhere = next((tokens.device for tokens in tensors if tokens.device != inputs.rewards.device), None)
+    if elsewhere is not None:
+        raise ContractError(
+            f"{owner} returned advantages on {elsewhere}, and its inputs are on {inputs.rewards.device}: return them there "
+            "(.cpu()). Advantages see the groups of all ranks, which are on the CPU."
+        )
 
 
 def _check_shape(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs) -> None:

@@ -92,19 +92,21 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
             inputs = loss.view(_with_leaves(batch.loss))
-            prepared_inputs = hooks.prepare_loss(loss, inputs)
-            _check_nothing_added(owner, prepared_inputs, inputs)
-            _check_gradient(owner, prepared_inputs, hooks.compute_loss(loss, prepared_inputs))
+            with _backward_forbidden(owner, inputs):
+                prepared_inputs = hooks.prepare_loss(loss, inputs)
+                _check_nothing_added(owner, prepared_inputs, inputs)
+                outputs = hooks.compute_loss(loss, prepared_inputs)
+            _check_gradient(owner, prepared_inputs, outputs)
         hooks.compute_metrics(batch.metric)
         hooks.before_update(grad_norm=1.0, loss=1.0)
 
 
 def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
     owner = str(loss.component)
-    with on_trial(owner, batch, limit_s):
-        inputs = loss.view(_with_leaves(batch))
+    inputs = loss.view(_with_leaves(batch))
+    with on_trial(owner, batch, limit_s), _backward_forbidden(owner, inputs):
         outputs = compute_loss(loss.fresh(), inputs)
-        _check_gradient(owner, inputs, outputs)
+    _check_gradient(owner, inputs, outputs)
     for name, value in outputs.metrics.items():
         try:
             as_measure(value, num_sequences=1)
@@ -118,12 +120,23 @@ def _with_leaves(batch: BatchLossInputs) -> BatchLossInputs:
     return replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
 
 
-def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -> None:
-    leaves = [leaf for leaf in (inputs.trainer_logprobs, inputs.entropy) if leaf is not None and leaf.is_leaf]
-    if any(leaf.grad is not None for leaf in leaves):
+@contextmanager
+def _backward_forbidden(owner: str, inputs: BatchLossInputs) -> Iterator[None]:
+    failed: Exception | None = None
+    try:
+        yield
+    except ContractError as error:
+        failed = error
+    if any(leaf is not None and leaf.grad is not None for leaf in (inputs.trainer_logprobs, inputs.entropy)):
         raise ContractError(
             f"{owner} calls backward() itself. Return the loss: the trainer adds up all losses and calls backward() once."
-        )
+        ) from (failed and failed.__cause__)
+    if failed:
+        raise failed
+
+
+def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -> None:
+    leaves = [leaf for leaf in (inputs.trainer_logprobs, inputs.entropy) if leaf is not None and leaf.is_leaf]
     total = sum_rows(outputs, inputs.loss_mask).sum()
     if not total.requires_grad:
         raise ContractError(

@@ -14,6 +14,8 @@ from plugrad.errors import ContractError
 logger = logging.getLogger("plugrad")
 
 NOTICE_AFTER_S = 10.0
+PATIENCE_S = 5.0
+"""How long an interrupt may take to work: code that does not return to Python never sees it."""
 
 
 @contextmanager
@@ -29,12 +31,15 @@ def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    expired = threading.Event()
+    expired, ended = threading.Event(), threading.Event()
 
     def expire() -> None:
         expired.set()
-        logger.warning("%s did not come back within %g s.", owner, seconds)
         _interrupt_main_thread()
+        if not ended.wait(PATIENCE_S):
+            logger.warning(
+                "%s did not come back within %g s and cannot be interrupted. End this process to stop it.", owner, seconds
+            )
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
@@ -44,6 +49,7 @@ def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
             yield
         finally:
             # Once the timer's thread has ended, no interrupt can come any more.
+            ended.set()
             timer.cancel()
             timer.join()
     except KeyboardInterrupt as interrupt:
