@@ -20,8 +20,8 @@ def check_package(entry: Entry, catalogue: Catalogue) -> None:
     Raises:
         PluginError: it requires another plugrad, or two copies of it lie in one folder.
     """
-    wanted = _requirement_of_core(entry)
-    if wanted and not wanted.specifier.contains(__version__, prereleases=True):
+    wanted = core_required_instead(entry)
+    if wanted:
         raise PluginError(
             f"the {entry.kind} {entry.name!r} ({entry.owner}) requires {wanted}, and this is plugrad {__version__}. Install "
             f"a version of {entry.package} that admits it (pip install --upgrade {entry.package}), or that plugrad "
@@ -30,15 +30,17 @@ def check_package(entry: Entry, catalogue: Catalogue) -> None:
     _check_copies(entry, [copy for copy in catalogue.copies if copy.package == entry.package])
 
 
-def _requirement_of_core(entry: Entry) -> Requirement | None:
+def core_required_instead(entry: Entry) -> str | None:
+    """Return what the entry's package requires of plugrad, as `plugrad>=1`, where this one is not it."""
     for text in entry.distribution.requires or []:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if canonicalize_name(requirement.name) == CORE and applies and entry.package != CORE:
-            return requirement
+        is_core = canonicalize_name(requirement.name) == CORE and entry.package != CORE
+        if is_core and applies and not requirement.specifier.contains(__version__, prereleases=True):
+            return f"{CORE}{requirement.specifier}"
     return None
 
 

@@ -87,7 +87,7 @@ def load(source: Source) -> Any:
         PluginError: it does not import, is not there, or is not callable; with file and line of the failure.
     """
     location, _, attribute = source.target.rpartition(":")
-    module = _import(location, str(source))
+    module = _import(location, source)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -149,14 +149,11 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
 
 
-def _import(location: str, wanted_by: str) -> ModuleType:
+def _import(location: str, source: Source) -> ModuleType:
     try:
         return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{wanted_by} does not import: {type(error).__name__}: {error} ({_where(error, location)}). "
-            "Mend or reinstall it, or select another; --traceback shows the whole of it."
-        ) from error
+        raise PluginError(f"{source} does not import: {_reason(error, location)}. {_remedy(source)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -176,9 +173,18 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _where(error: BaseException, location: str) -> str:
+def _reason(error: BaseException, location: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and location.split(".")[0] == error.name:
+        looked_in = [str(folder) for folder in sys.path if isinstance(folder, SearchFolder)]
+        return (
+            f"there is no module {error.name!r}, neither installed nor in {', '.join(looked_in) or 'the working directory'}"
+        )
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    return f"{type(error).__name__}: {error} ({_where(error, location)})"
+
+
+def _where(error: BaseException, location: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
     theirs = [frame for frame in frames if frame.filename != __file__]
     return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else f"module {location!r}"
@@ -186,8 +192,11 @@ def _where(error: BaseException, location: str) -> str:
 
 def _remedy(source: Source) -> str:
     if source.entry:
-        return f"Its package is at fault: install another version of {source.entry.package}."
-    return "Correct the reference or the file."
+        return (
+            f"{source.entry.package} is at fault: install it again, or another version of it, or select another "
+            f"{source.kind}. --traceback shows more."
+        )
+    return "Correct the reference or the file. --traceback shows more."
 
 
 def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
@@ -200,11 +209,15 @@ def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
 
 def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> str:
     entries = catalogue.of_kind(kind)
-    by_name = {entry.name: entry for entry in reversed(entries)}
+    package = canonicalize_name(reference.rpartition("/")[0])
+    by_name = {entry.name: entry for entry in reversed(entries) if package in ("", entry.package)}
     hint = did_you_mean(name, by_name)
     if hint:
         near = next(entry for known, entry in by_name.items() if repr(known) in hint)
         hint = hint.replace("?", f" ({near.owner})?")
+    offering = [repr(f"{entry.package}/{name}") for entry in entries if entry.name == name]
+    if offering:
+        hint = f" There is {' and '.join(offering)}."
     other = next((entry for entry in catalogue.entries if entry.name == name and entry.kind != kind), None)
     if other:
         hint = f" There is {with_article(other.kind)} of that name ({other.owner})."
