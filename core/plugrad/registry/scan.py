@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from importlib_metadata import Distribution, distributions
+from importlib_metadata import Distribution, PackageMetadata, distributions
 from packaging.utils import canonicalize_name
 
 from plugrad.paths import SearchFolder
@@ -91,9 +91,12 @@ def _entries(path: list[str]) -> tuple[list[Entry], list[Entry]]:
         if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
             continue
         try:
-            found = _entries_of(distribution)
+            # Once: every access to a distribution's name, version or metadata reads and parses the file anew.
+            metadata = distribution.metadata
+            package = canonicalize_name(metadata["Name"])
+            found = _entries_of(distribution, package, metadata)
             # The first distribution of a name wins, as it does for `import`.
-            if entries.setdefault(canonicalize_name(distribution.name), found) is not found:
+            if entries.setdefault(package, found) is not found:
                 copies += found
         except Exception as error:
             # An interrupted install leaves such a thing behind, and it must not stop those who do not use it.
@@ -102,15 +105,15 @@ def _entries(path: list[str]) -> tuple[list[Entry], list[Entry]]:
     return [entry for found in entries.values() for entry in found], copies
 
 
-def _entries_of(distribution: Distribution) -> list[Entry]:
+def _entries_of(distribution: Distribution, package: str, metadata: PackageMetadata) -> list[Entry]:
     return [
         Entry(
             kind=GROUPS[point.group],
             name=point.name,
-            package=canonicalize_name(distribution.name),
-            version=distribution.version,
+            package=package,
+            version=metadata["Version"],
             target=point.value,
-            summary=distribution.metadata.get("Summary") or "",
+            summary=metadata.get("Summary") or "",
             location=str(distribution.locate_file("")),
             distribution=distribution,
         )
