@@ -25,6 +25,19 @@ def test_show_says_what_a_component_takes(plugrad):
         assert part in done.stdout
 
 
+def test_brackets_are_shown_as_they_are(plugrad, folder, monkeypatch):
+    (folder / "mine.py").write_text("def mine(inputs, layers: list[int], how: dict[str, float] | None = None): ...\n")
+    shown = plugrad("plugins", "show", "./mine.py:mine", "--kind", "loss").stdout
+    assert "list[int]" in shown
+    assert "dict[str, float]" in shown
+    info = folder / "site" / "plugrad_brackets-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugrad-brackets\nVersion: 1.0\nSummary: a [bold] :smile:\n")
+    (info / "entry_points.txt").write_text("[plugrad.losses]\nbrackets = nowhere:brackets\n")
+    monkeypatch.syspath_prepend(folder / "site")
+    assert "a [bold] :smile:" in plugrad("plugins", "list").stdout
+
+
 def test_show_shows_every_kind_that_has_the_name(plugrad):
     done = plugrad("plugins", "show", "arithmetic")
     assert "environment, plugrad" in done.stdout

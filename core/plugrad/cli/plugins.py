@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from plugrad.cli.reporting import reporting
 from plugrad.errors import PluginError, did_you_mean
@@ -40,12 +41,13 @@ def list_plugins() -> None:
         table.add_column("SUMMARY", no_wrap=True, overflow="ellipsis", ratio=1)
         for kind in KINDS:
             for entry in catalogue.of_kind(kind):
-                table.add_row(kind, entry.name, entry.package, entry.version, entry.summary)
+                _add_row(table, kind, entry.name, entry.package, entry.version, entry.summary)
         console.print(table)
         for entry in catalogue.refused:
             console.print(
                 f"refused: {entry.kind} {entry.name} of {entry.owner}: it lies in the working directory ({entry.location})",
                 style="yellow",
+                markup=False,
             )
 
 
@@ -89,8 +91,8 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
     source = resolve(kind, reference, catalogue, [Path.cwd()])
     search_modules_in([Path.cwd()])
     target = load(source)
-    console.print(f"[bold]{source.name}[/bold]  {kind}, {source.owner}", soft_wrap=True)
-    console.print(f"[dim]{source.target}[/dim]\n", soft_wrap=True)
+    console.print(Text(source.name, style="bold"), Text(f" {kind}, {source.owner}"), soft_wrap=True)
+    console.print(Text(f"{source.target}\n", style="dim"), soft_wrap=True)
     console.print(inspect.getdoc(target) or "(no docstring)", markup=False, soft_wrap=True)
     options = options_of(source, target)
     if options:
@@ -99,13 +101,18 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
             table.add_column(column)
         for option in options:
             default = "(required)" if option.default is REQUIRED else repr(option.default)
-            table.add_row(option.name, type_name(option.annotation), default)
+            _add_row(table, option.name, type_name(option.annotation), default)
         console.print()
         console.print(table)
     facts = _facts(target, kind, form_of(source, target), FACTS)
     if facts:
         console.print()
-        console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), soft_wrap=True)
+        console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), markup=False, soft_wrap=True)
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    # As text: of a string, rich would take the brackets in `list[int]` for its markup.
+    table.add_row(*map(Text, cells))
 
 
 def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
