@@ -10,6 +10,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXAMPLE = "plugins/plugrad-example"
+BENCHMARKS = ["command_line", "hook_call", "sequence_adapter", "sequence_adapter_in_training"]
 
 
 def group(name: str) -> list[str]:
@@ -47,10 +48,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy, strictly, in core and in the example."""
+    """Check types with mypy, strictly, in core, the example and the benchmarks."""
     install(session, "-e", ".", "-e", EXAMPLE, *group("types"))
     session.run("mypy")
     session.run("mypy", "-p", "plugrad_example")
+    session.run("mypy", "tests/benchmarks")
 
 
 @nox.session
@@ -65,3 +67,11 @@ def plugins(session: nox.Session) -> None:
     """Run each plugin package's own tests, installed as a user would install it."""
     install(session, ".", f"./{EXAMPLE}", "pytest")
     session.run("pytest", f"{EXAMPLE}/tests", "-c", f"{EXAMPLE}/pyproject.toml", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print figures of speed, and assert none: `nox -s bench -- hook_call` takes one of tests/benchmarks."""
+    install(session, "-e", ".")
+    for name in session.posargs or BENCHMARKS:
+        session.run("python", f"tests/benchmarks/{name}.py")
