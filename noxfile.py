@@ -1,5 +1,8 @@
 """Every check and job of the project, by name: `python -m nox --list`."""
 
+import os
+import sys
+
 import nox
 
 nox.needs_version = ">=2024.4.15"
@@ -19,6 +22,16 @@ def group(name: str) -> list[str]:
 
 def install(session: nox.Session, *arguments: str) -> None:
     session.install("-c", "constraints.txt", *arguments)
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Set up `.venv` for work on the project: everything editable, all tools, and the pre-commit hook."""
+    session.run(sys.executable, "-m", "venv", ".venv")
+    python = os.path.abspath(".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python")
+    packages = ["-e", ".[plots]", "-e", EXAMPLE, *group("dev")]
+    session.run(python, "-m", "pip", "install", "-c", "constraints.txt", *packages, external=True)
+    session.run(python, "-m", "pre_commit", "install", external=True)
 
 
 @nox.session
