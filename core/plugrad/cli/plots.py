@@ -19,7 +19,7 @@ def write_curves(
         import matplotlib
         import plotext
     except ImportError:
-        console.print(MISSING, style="yellow")
+        console.print(MISSING, style="yellow", soft_wrap=True)
         return None
     matplotlib.use("Agg")
     shifted = [(starts_at + step, value) for step, value in reward]

@@ -41,13 +41,12 @@ def list_plugins() -> None:
         table.add_column("SUMMARY", no_wrap=True, overflow="ellipsis", ratio=1)
         for kind in KINDS:
             for entry in catalogue.of_kind(kind):
-                _add_row(table, kind, entry.name, entry.package, entry.version, entry.summary)
+                table.add_row(kind, entry.name, entry.package, entry.version, entry.summary)
         console.print(table)
         for entry in catalogue.refused:
             console.print(
                 f"refused: {entry.kind} {entry.name} of {entry.owner}: it lies in the working directory ({entry.location})",
                 style="yellow",
-                markup=False,
             )
 
 
@@ -93,7 +92,7 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
     target = load(source)
     console.print(Text(source.name, style="bold"), Text(f" {kind}, {source.owner}"), soft_wrap=True)
     console.print(Text(f"{source.target}\n", style="dim"), soft_wrap=True)
-    console.print(inspect.getdoc(target) or "(no docstring)", markup=False, soft_wrap=True)
+    console.print(inspect.getdoc(target) or "(no docstring)", soft_wrap=True)
     options = options_of(source, target)
     if options:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -101,18 +100,13 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
             table.add_column(column)
         for option in options:
             default = "(required)" if option.default is REQUIRED else repr(option.default)
-            _add_row(table, option.name, type_name(option.annotation), default)
+            table.add_row(option.name, type_name(option.annotation), default)
         console.print()
         console.print(table)
     facts = _facts(target, kind, form_of(source, target), FACTS)
     if facts:
         console.print()
-        console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), markup=False, soft_wrap=True)
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    # As text: of a string, rich would take the brackets in `list[int]` for its markup.
-    table.add_row(*map(Text, cells))
+        console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), soft_wrap=True)
 
 
 def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:

@@ -33,19 +33,21 @@ class _Console(Console):
 @contextmanager
 def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     """Yield the console to print on. A deliberate error ends the command with its message and exit code 2."""
-    console, errors = _Console(highlight=False), _Console(stderr=True, highlight=False)
+    # Without rich's markup: it would take the brackets in `list[int]`, in a path or in a summary for its own.
+    console = _Console(highlight=False, emoji=False)
+    errors = _Console(stderr=True, highlight=False, emoji=False)
     _show_notices(errors)
     try:
         yield console
     except PlugradError as error:
         if show_traceback:
-            errors.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+            errors.print("".join(traceback.format_exception(error)), soft_wrap=True)
         elif isinstance(error, ContractError) and error.__cause__ is not None:
-            errors.print(_their_traceback(error.__cause__), markup=False, soft_wrap=True, end="")
-        errors.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
+            errors.print(_their_traceback(error.__cause__), soft_wrap=True, end="")
+        errors.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
     except RunInterrupted as stopped:
-        errors.print(str(stopped), markup=False, soft_wrap=True)
+        errors.print(str(stopped), soft_wrap=True)
         raise typer.Exit(128 + stopped.signal) from None
     except KeyboardInterrupt:
         errors.print(
@@ -69,7 +71,7 @@ def _show_notices(console: Console) -> None:
     class ToConsole(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            console.print(f"Note: {record.getMessage()}", style=style, markup=False, soft_wrap=True)
+            console.print(f"Note: {record.getMessage()}", style=style, soft_wrap=True)
 
     logger = logging.getLogger("plugrad")
     logger.handlers[:] = [ToConsole()]

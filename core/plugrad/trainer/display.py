@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from plugrad.trainer.run import Run, RunResult
 
@@ -137,13 +138,14 @@ def print_summary(result: RunResult, console: Console) -> None:
         console.print(f"{label:<16} {value}", soft_wrap=True)
 
 
-def _headline(run: Run, num_parameters: int) -> str:
+def _headline(run: Run, num_parameters: int) -> Text:
     file = run.run_file
     losses = " + ".join(table.name for table in file.loss)
     processes = f"{run.num_processes} process" + ("es" if run.num_processes > 1 else "")
-    return (
-        f"[bold]{run.folder.name}[/bold]: {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
-        f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}"
+    return Text.assemble(
+        (run.folder.name, "bold"),
+        f": {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
+        f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}",
     )
 
 
