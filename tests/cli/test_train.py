@@ -101,7 +101,7 @@ def test_a_loss_in_a_file_beside_the_run_file_is_found_from_elsewhere(plugrad, f
         ("model.name=nowhere/at-all", "give either `name`"),
         ("loss.kwargs.teacher_tau=1.0", "needs teacher_logprobs, and the run file has no teacher"),
         ("advantage.name=group_normalized", None),
-        ("rollout.max_new_tokens=2000", "the model's context leaves"),
+        ("rollout.max_new_tokens=2000", "the model's context has 1024 tokens: nothing is left for a prompt"),
         ("tokens_per_micro_batch=3", "tokens_per_micro_batch is 3: raise it to at least"),
         ("updates_per_batch=3", "updates_per_batch = 3 does not divide"),
         ("max_steps", "write --set table.key=value"),

@@ -53,7 +53,7 @@ def test_a_path_without_a_module_shows_what_to_write(read):
 
 
 def test_a_name_and_a_type_are_two_answers(read):
-    with pytest.raises(RunFileError, match=r"\[loss\.0\] has no key 'type'"):
+    with pytest.raises(RunFileError, match=r"\[loss\] has no key 'type'"):
         read("[loss]\nname = 'ppo_clip'\ntype = 'custom'")
 
 

@@ -55,7 +55,7 @@ name = "another/model"
     [
         ("max_stesp = 3", "a run file has no key 'max_stesp'. Did you mean 'max_steps'?"),
         ("[rollout]\nprompt_per_step = 3", "[rollout] has no key 'prompt_per_step'. Did you mean 'prompts_per_step'?"),
-        ("[loss]\nname = 'a'\nwieght = 2.0", "[loss.0] has no key 'wieght'. Did you mean 'weight'?"),
+        ("[loss]\nname = 'a'\nwieght = 2.0", "[loss] has no key 'wieght'. Did you mean 'weight'?"),
         ("[[loss]]\nname = 'a'\n[[loss]]\nname = 'b'\nwieght = 2.0", "[loss.1] has no key 'wieght'. Did you mean 'weight'?"),
         ("[model.teacher]\nnaem = 'b'", "[model.teacher] has no key 'naem'. Did you mean 'name'?"),
         ("[advantage]\nname = 'a'\nzzz = 1", "[advantage] has no key 'zzz'. There are name, kwargs."),
@@ -81,8 +81,8 @@ def test_an_unknown_key_is_refused_with_a_suggestion(read, text, complaint):
         ("[optimizer]\nlr = '1e-5'", "optimizer.lr"),
         ("[optimizer]\nbetas = [0.9]", "optimizer.betas"),
         ("[optimizer]\nbetas = [0.9, 1.0]", "optimizer.betas.1"),
-        ("[loss]\nname = 'a'\nreduction = 'mean'", "loss.0.reduction"),
-        ("[loss]\nname = 'a'\nkwargs = 3", "loss.0.kwargs"),
+        ("[loss]\nname = 'a'\nreduction = 'mean'", "loss.reduction"),
+        ("[loss]\nname = 'a'\nkwargs = 3", "loss.kwargs"),
         ("loss = 'gspo'", "loss"),
         ("loss = []", "loss"),
         ("[evaluation]\nstop_at_reward = 0.5", "evaluation"),
@@ -117,7 +117,7 @@ def test_missing_tables_say_what_they_are(read):
 
 
 def test_a_missing_key_says_what_it_is(read):
-    with pytest.raises(RunFileError, match=r"extension\.0\.name is missing: `name`, `package/name`, `module:function` or"):
+    with pytest.raises(RunFileError, match=r"extension\.name is missing: `name`, `package/name`, `module:function` or"):
         read("[[extension]]\nkwargs = {}")
 
 

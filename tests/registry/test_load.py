@@ -30,7 +30,7 @@ def test_an_attribute_of_a_class_can_be_named(write, tmp_path):
 
 def test_a_module_is_found_in_a_folder_that_was_added(write, tmp_path):
     write("modules_of_mine/added_module.py", "def f(inputs): return 7")
-    with pytest.raises(PluginError, match="does not import: ModuleNotFoundError: No module named 'added_module'"):
+    with pytest.raises(PluginError, match="does not import: there is no module 'added_module', neither installed nor in "):
         load_reference("added_module:f")
     search_modules_in([tmp_path / "modules_of_mine"])
     assert load_reference("added_module:f")(None) == 7
@@ -85,7 +85,8 @@ def test_a_file_that_failed_is_tried_anew(write, tmp_path):
 def test_a_missing_attribute_is_corrected(install):
     install("plugrad-alice", {"plugrad.losses": {"zigzag": "zigzag_loss:zigzg"}})
     with pytest.raises(
-        PluginError, match=r"zigzag_loss has no 'zigzg'\. Did you mean 'zigzag'\?.* another version of plugrad-"
+        PluginError,
+        match=r"zigzag_loss has no 'zigzg'\. Did you mean 'zigzag'\?.* plugrad-alice is at fault: install it again",
     ):
         load_reference("zigzag")
 

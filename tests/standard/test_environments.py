@@ -112,8 +112,8 @@ def test_components_of_a_reward_are_summed(files):
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("", "line 2 is not JSON"),
-        ('{"question": ', "line 2 is not JSON"),
+        ("", "line 2 is empty: each line is one JSON object"),
+        ('{"question": ', "line 2 is not JSON: Expecting value at column"),
         ("[1]", "line 2 is list"),
         ('{"prompt": "x"}', r"line 2 has no column 'question' \(it has prompt\). Set prompt_column"),
     ],

@@ -34,8 +34,8 @@ class _Console(Console):
 def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     """Yield the console to print on. A deliberate error ends the command with its message and exit code 2."""
     # Without rich's markup: it would take the brackets in `list[int]`, in a path or in a summary for its own.
-    console = _Console(highlight=False, emoji=False)
-    errors = _Console(stderr=True, highlight=False, emoji=False)
+    console = _Console(highlight=False, markup=False, emoji=False)
+    errors = _Console(stderr=True, highlight=False, markup=False, emoji=False)
     _show_notices(errors)
     try:
         yield console

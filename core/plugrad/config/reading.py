@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
     try:
         run_file = RunFile.model_validate(tables)
     except ValidationError as error:
-        complaints = dict.fromkeys(_complaint(detail) for detail in error.errors())
+        complaints = dict.fromkeys(_complaint(detail, tables) for detail in error.errors())
         raise RunFileError("\n    ".join([f"{origin} cannot be used:", *complaints])) from error
     return with_absolute_paths(run_file)
 
@@ -119,8 +120,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _complaint(detail: Any) -> str:
-    where = [str(part) for part in detail["loc"]]
+def _complaint(detail: Any, tables: Mapping[str, Any]) -> str:
+    where = _place(detail["loc"], tables)
     if detail["type"] == "extra_forbidden":
         keys = _keys_of(RunFile, where[:-1])
         table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
@@ -132,7 +133,15 @@ def _complaint(detail: Any) -> str:
         return f"{'.'.join(where)} is missing: {_meaning(where)}"
     message = detail["msg"].removeprefix("Value error, ")
     found = "" if isinstance(detail["input"], dict) else f" It is {detail['input']!r}."
-    return f"{'.'.join(where) or 'the run file'}: {message}.{found}"
+    hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
+    return f"{'.'.join(where) or 'the run file'}: {message}.{found}{hint}"
+
+
+def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
+    """Return the key that an error is about, as one would write it: a lone [[loss]] needs no number."""
+    asked = tables.get(str(loc[0])) if loc else None
+    is_alone = not isinstance(asked, list) or len(asked) == 1
+    return [str(part) for position, part in enumerate(loc) if not (position == 1 and part == 0 and is_alone)]
 
 
 def _keys_of(model: type[BaseModel], where: Sequence[str]) -> list[str]:

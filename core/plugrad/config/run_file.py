@@ -142,13 +142,21 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _all_or_list(value: Any) -> Any:
+    if value != "all" and not isinstance(value, list):
+        raise ValueError('write "all", or a list such as ["reward", "entropy"]')
+    return value
+
+
 class RunFile(Table):
     """A whole run. `plugrad.RunFile.load(path)` reads one; `plugrad.train(run_file)` runs it.
 
     References and paths are looked up in `search_paths`, in order.
     """
 
-    output_dir: str = Field(default="runs/run", description="The run folder; relative to the working directory.")
+    output_dir: str = Field(
+        default="runs/run", min_length=1, description="The run folder; relative to the working directory."
+    )
     max_steps: PositiveInt = Field(default=100, description="Batches of rollouts.")
     seed: int = Field(default=0, description="Of everything random.")
     updates_per_batch: PositiveInt = Field(
@@ -160,7 +168,7 @@ class RunFile(Table):
     preflight_timeout_s: PositiveFloat = Field(
         default=60.0, description="Seconds that one component may take when it is tried before the model loads."
     )
-    metrics: Literal["all"] | list[str] = Field(
+    metrics: Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)] = Field(
         default="all", description="Which metrics run: all that are installed, or a list."
     )
     search_paths: list[str] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +10,18 @@ from plugrad.contracts.rollout import Rollout
 
 Example = Mapping[str, Any]
 Score = float | Mapping[str, float]
+
+
+def finite_number(value: object) -> float | None:
+    """Return what a score says as a float, or None where it is no finite number.
+
+    A string is none even where it reads like one: "1.5" is more often a bug than a reward.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 @runtime_checkable

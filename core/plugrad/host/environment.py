@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example
+from plugrad.contracts.environment import Environment, Example, finite_number
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import call_plugin
@@ -78,12 +77,8 @@ class BoundEnvironment:
         return components["reward"] if "reward" in components else sum(components.values())
 
     def _number(self, value: Any, rollout: Rollout) -> float:
-        try:
-            # A string is refused even where it reads like a number: "1.5" is more often a bug than a reward.
-            number = math.nan if isinstance(value, str | bytes) else float(value)
-        except (TypeError, ValueError, RuntimeError):
-            number = math.nan
-        if not math.isfinite(number):
+        number = finite_number(value)
+        if number is None:
             raise DataError(
                 f"{self.component} gave the reward {value!r}, which is not a finite number, to the completion "
                 f"{rollout['completion']!r} of example {rollout['example'].get('example_id')!r}."

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
@@ -166,6 +167,10 @@ def type_name(annotation: Any) -> str:
         return "any"
     if annotation == CallableReference:
         return "module:function or file.py:function"
+    if get_origin(annotation) is Annotated:
+        return type_name(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(type_name(part) for part in get_args(annotation)).replace("NoneType", "None")
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 

@@ -174,7 +174,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _reason(error: BaseException, location: str) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name and location.split(".")[0] == error.name:
+    if isinstance(error, ModuleNotFoundError) and error.name and location.partition(".")[0] == error.name:
         looked_in = [str(folder) for folder in sys.path if isinstance(folder, SearchFolder)]
         return (
             f"there is no module {error.name!r}, neither installed nor in {', '.join(looked_in) or 'the working directory'}"

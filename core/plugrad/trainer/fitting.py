@@ -29,6 +29,11 @@ def check_examples_fit(
         ModelError: chat messages, and no chat template.
     """
     budget, max_new_tokens = run_file.tokens_per_micro_batch, run_file.rollout.max_new_tokens
+    if room is not None and room < 1:
+        raise DataError(
+            f"rollout.max_new_tokens is {max_new_tokens}, and the model's context has {room + max_new_tokens} tokens: "
+            "nothing is left for a prompt. Lower it."
+        )
     replays = run_file.rollout.engine == "dataset"
     if replays:
         for example in train_examples:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from plugrad.contracts.environment import Score
+from plugrad.contracts.environment import Score, finite_number
 from plugrad.contracts.markers import CallableReference
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
@@ -44,6 +44,8 @@ class Jsonl:
         self._reward = resolve_callable(reward)
         self._columns = {"prompt": prompt_column, "reference": reference_column}
         examples = list(self._read(path))
+        if not examples:
+            raise DataError(f"{path} has no examples: it is empty.")
         if eval_path is None and num_eval >= len(examples):
             raise DataError(f"{path} has {len(examples)} examples, and num_eval = {num_eval} would hold out all of them.")
         held_out = set(random.Random(seed).sample(range(len(examples)), num_eval if eval_path is None else 0))
@@ -63,32 +65,44 @@ class Jsonl:
 
         Raises:
             ContractError: the reward function raised; its own exception is the cause.
+            DataError: it returned something else than finite numbers.
         """
         return [self._score(rollout) for rollout in rollouts]
 
     def _score(self, rollout: Rollout) -> Score:
+        of_what = f"completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
         try:
             score: Score = self._reward(rollout["completion"], rollout["example"])
         except Exception as error:
             raise ContractError(
-                f"the reward function {self._reward_reference} raised {type(error).__name__}: {error} (completion "
-                f"{rollout['completion']!r} of example {rollout['example'].get('example_id')!r})."
+                f"the reward function {self._reward_reference} raised {type(error).__name__}: {error} ({of_what})."
             ) from error
+        for value in score.values() if isinstance(score, Mapping) else [score]:
+            if finite_number(value) is None:
+                raise DataError(
+                    f"the reward function {self._reward_reference} returned {value!r}, which is not a finite number "
+                    f"({of_what})."
+                )
         return score
 
     def _read(self, path: Path) -> Iterator[dict[str, Any]]:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): JSON strings may hold the line separators of Unicode.
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the examples {str(path)!r} cannot be read: {error}.") from error
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines if lines != [""] else [], start=1):
             yield self._example(path, number, line)
 
     def _example(self, path: Path, number: int, line: str) -> dict[str, Any]:
         try:
             columns = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number} is not JSON: {error}. Each line is one object.") from error
+            if not line.strip():
+                raise DataError(f"{path}, line {number} is empty: each line is one JSON object. Delete the line.") from error
+            raise DataError(
+                f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}. Each line is one object."
+            ) from error
         if not isinstance(columns, dict):
             raise DataError(f"{path}, line {number} is {type(columns).__name__}; each line is one JSON object.")
         if self._columns["prompt"] not in columns:
