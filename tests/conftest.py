@@ -59,7 +59,7 @@ def run_file(tmp_path):
             "rollout": {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4},
             "optimizer": {"lr": 1e-3},
         }
-        return RunFile.model_validate({**defaults, **tables})
+        return RunFile(**{**defaults, **tables})
 
     return make
 

@@ -59,5 +59,5 @@ def test_a_name_and_a_type_are_two_answers(read):
 
 def test_the_callers_tables_are_left_alone():
     tables = {**TABLES, "loss": {"type": "custom", "import_path": "mine.f"}}
-    assert RunFile.model_validate(tables).loss[0].name == "mine:f"
+    assert RunFile(**tables).loss[0].name == "mine:f"
     assert tables["loss"] == {"type": "custom", "import_path": "mine.f"}

@@ -82,9 +82,7 @@ def three_updates(batch, bound, *, budget, updates_per_batch=1, checkpointing=Fa
     if checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
     needs = frozenset().union(*(loss.needs for loss in bound))
-    learner = make_learner(
-        RunFile.model_validate(tables), LoadedModel(model, tiny_tokenizer()), needs, Accelerator(cpu=True)
-    )
+    learner = make_learner(RunFile(**tables), LoadedModel(model, tiny_tokenizer()), needs, Accelerator(cpu=True))
     advantage = load_component("advantage", "constant", {}, scan(), [])
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), []), [])
     seen, num_micro_batches = [], 0

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from plugrad.config.complaints import unusable
 from plugrad.config.run_file import RunFile
-from plugrad.errors import RunFileError, did_you_mean
+from plugrad.errors import RunFileError
 from plugrad.paths import find_file
 
 
@@ -47,11 +47,11 @@ def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
         RunFileError: naming every key that is wrong, with a suggestion.
     """
     try:
-        run_file = RunFile.model_validate(tables)
-    except ValidationError as error:
-        complaints = dict.fromkeys(_complaint(detail, tables) for detail in error.errors())
-        raise RunFileError("\n    ".join([f"{origin} cannot be used:", *complaints])) from error
-    return with_absolute_paths(run_file)
+        return with_absolute_paths(RunFile(**tables))
+    except RunFileError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise unusable(RunFile, error.__cause__, tables, origin) from error.__cause__
+        raise
 
 
 def with_absolute_paths(run_file: RunFile) -> RunFile:
@@ -64,7 +64,7 @@ def with_absolute_paths(run_file: RunFile) -> RunFile:
         if table and table["name"]:
             folder = find_file(table["name"], [Path(folder) for folder in folders])
             table["name"] = str(folder) if folder and folder.is_dir() else table["name"]
-    return RunFile.model_validate(tables)
+    return RunFile(**tables)
 
 
 def write_run_file(run_file: RunFile, path: Path) -> None:
@@ -118,61 +118,6 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _complaint(detail: Any, tables: Mapping[str, Any]) -> str:
-    where = _place(detail["loc"], tables)
-    if detail["type"] == "extra_forbidden":
-        keys = _keys_of(RunFile, where[:-1])
-        table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
-        hint = did_you_mean(where[-1], keys) or (
-            f" There {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}." if keys else ""
-        )
-        return f"{table} has no key {where[-1]!r}.{hint}"
-    if detail["type"] == "missing":
-        return f"{'.'.join(where)} is missing: {_meaning(where)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(detail["input"], dict) else f" It is {detail['input']!r}."
-    hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
-    return f"{'.'.join(where) or 'the run file'}: {message}.{found}{hint}"
-
-
-def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
-    """Return the key that an error is about, as one would write it: a lone [[loss]] needs no number."""
-    asked = tables.get(str(loc[0])) if loc else None
-    is_alone = not isinstance(asked, list) or len(asked) == 1
-    return [str(part) for position, part in enumerate(loc) if not (position == 1 and part == 0 and is_alone)]
-
-
-def _keys_of(model: type[BaseModel], where: Sequence[str]) -> list[str]:
-    inner = _inner(model, where)
-    return list(inner.model_fields) if inner else []
-
-
-def _inner(model: type[BaseModel], where: Sequence[str]) -> type[BaseModel] | None:
-    for part in where:
-        if part.isdigit():
-            continue
-        field = model.model_fields.get(part)
-        tables = _tables_in(field.annotation) if field else []
-        if not tables:
-            return None
-        model = tables[0]
-    return model
-
-
-def _tables_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [table for part in get_args(annotation) for table in _tables_in(part)]
-
-
-def _meaning(where: Sequence[str]) -> str:
-    inner = _inner(RunFile, where)
-    if inner:
-        return (inner.__doc__ or "").split("\n")[0]
-    owner = _inner(RunFile, where[:-1])
-    return (owner.model_fields[where[-1]].description or "") if owner else ""
 
 
 def _without_none(value: Any) -> Any:

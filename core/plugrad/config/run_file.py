@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
+from plugrad.config.complaints import unusable
 from plugrad.config.prime_rl import from_prime_rl
 from plugrad.contracts.markers import Reduction
 
@@ -152,6 +162,9 @@ class RunFile(Table):
     """A whole run. `plugrad.RunFile.load(path)` reads one; `plugrad.train(run_file)` runs it.
 
     References and paths are looked up in `search_paths`, in order.
+
+    Raises:
+        RunFileError: naming every key that is wrong, with a suggestion.
     """
 
     output_dir: str = Field(
@@ -188,6 +201,12 @@ class RunFile(Table):
     extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(default=[], description="In their order.")
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
+
+    def __init__(self, **tables: Any) -> None:
+        try:
+            super().__init__(**tables)
+        except ValidationError as error:
+            raise unusable(type(self), error, tables, "the run file") from error
 
     @model_validator(mode="before")
     @classmethod

@@ -90,7 +90,7 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
     tables["metric"] = [
         _filled(table, metric.component) for table, metric in zip(tables["metric"], selection.metrics, strict=False)
     ]
-    return RunFile.model_validate(tables)
+    return RunFile(**tables)
 
 
 @dataclass(frozen=True)

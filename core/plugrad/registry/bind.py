@@ -119,7 +119,7 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
     known = {option.name: option for option in options_of(source, target)}
     table = f"[{source.kind}] {source.name!r} ({source.owner})"
     if not _takes_any_option(source, target):
-        for name in options.keys() - known.keys():
+        for name in (name for name in options if name not in known):
             raise OptionError(f"{table} has no option {name!r}.{did_you_mean(name, known)} {_takes(known)}")
     missing = [str(o) for o in known.values() if o.default is REQUIRED and o.name not in options]
     if missing:

@@ -118,7 +118,7 @@ def _with_model_defaults(run_file: RunFile) -> RunFile:
         return run_file
     tables = run_file.model_dump()
     tables["model"]["from_scratch"] = with_small_defaults(run_file.model.from_scratch)
-    return RunFile.model_validate(tables)
+    return RunFile(**tables)
 
 
 def _refuse_what_is_not_supported() -> None:

@@ -1,0 +1,72 @@
+"""What is wrong with a run file, said with its own keys and with suggestions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from plugrad.errors import RunFileError, did_you_mean
+
+
+def unusable(model: type[BaseModel], error: ValidationError, tables: Mapping[str, Any], origin: str) -> RunFileError:
+    """Return the error that names every key of `tables` that is wrong."""
+    complaints = dict.fromkeys(_complaint(model, detail, tables) for detail in error.errors())
+    return RunFileError("\n    ".join([f"{origin} cannot be used:", *complaints]))
+
+
+def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -> str:
+    where = _place(detail["loc"], tables)
+    if detail["type"] == "extra_forbidden":
+        keys = _keys_of(model, where[:-1])
+        table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
+        hint = did_you_mean(where[-1], keys) or (
+            f" There {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}." if keys else ""
+        )
+        return f"{table} has no key {where[-1]!r}.{hint}"
+    if detail["type"] == "missing":
+        return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(detail["input"], dict) else f" It is {detail['input']!r}."
+    hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
+    return f"{'.'.join(where) or 'the run file'}: {message}.{found}{hint}"
+
+
+def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
+    """Return the key that an error is about, as one would write it: a lone [[loss]] needs no number."""
+    asked = tables.get(str(loc[0])) if loc else None
+    is_alone = not isinstance(asked, list) or len(asked) == 1
+    return [str(part) for position, part in enumerate(loc) if not (position == 1 and part == 0 and is_alone)]
+
+
+def _keys_of(model: type[BaseModel], where: Sequence[str]) -> list[str]:
+    inner = _inner(model, where)
+    return list(inner.model_fields) if inner else []
+
+
+def _inner(model: type[BaseModel], where: Sequence[str]) -> type[BaseModel] | None:
+    for part in where:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part)
+        tables = _tables_in(field.annotation) if field else []
+        if not tables:
+            return None
+        model = tables[0]
+    return model
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for part in get_args(annotation) for table in _tables_in(part)]
+
+
+def _meaning(model: type[BaseModel], where: Sequence[str]) -> str:
+    inner = _inner(model, where)
+    if inner:
+        return (inner.__doc__ or "").split("\n")[0]
+    owner = _inner(model, where[:-1])
+    return (owner.model_fields[where[-1]].description or "") if owner else ""
