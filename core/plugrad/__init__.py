@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from plugrad.trainer.train import train as train
 
 __version__ = "0.1.0"
+"""The version of plugrad."""
 
 _HOMES = {
     "plugrad.config.run_file": ["RunFile"],

@@ -93,7 +93,7 @@ class AdvantageTable(ComponentTable):
 
 
 class LossTable(ComponentTable):
-    """`[loss]`, or several `[[loss]]` tables whose weighted sum is the objective."""
+    """`[loss]`, or several `[[loss]]`: the objective is their weighted sum."""
 
     name: str = Field(
         default="importance_sampling", description="`name`, `package/name`, `module:function` or `file.py:function`."
@@ -120,11 +120,11 @@ class OptimizerTable(Table):
     """`[optimizer]`: AdamW, its schedule and clipping."""
 
     lr: PositiveFloat = Field(default=1e-5, description="The peak learning rate.")
-    betas: list[Probability] = Field(default=[0.9, 0.999], min_length=2, max_length=2, description="AdamW's.")
+    betas: list[Probability] = Field(default=[0.9, 0.999], min_length=2, max_length=2, description="AdamW's two.")
     eps: PositiveFloat = Field(default=1e-8, description="AdamW's.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.0, description="AdamW's.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="After the warm-up; Transformers' own."
+        default="constant", description="Of the learning rate, after the warm-up: Transformers' own."
     )
     warmup_updates: Annotated[int, Field(ge=0)] = Field(default=0, description="Updates over which lr rises from 0.")
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are clipped to this norm.")
@@ -168,7 +168,9 @@ class RunFile(Table):
     """
 
     output_dir: str = Field(
-        default="runs/run", min_length=1, description="The run folder; relative to the working directory."
+        default="runs/run",
+        min_length=1,
+        description="The run folder, relative to the working directory; default: `runs/` and the run file's name.",
     )
     max_steps: PositiveInt = Field(default=100, description="Batches of rollouts.")
     seed: int = Field(default=0, description="Of everything random.")

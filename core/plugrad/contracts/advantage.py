@@ -22,6 +22,7 @@ class AdvantageInputs:
     """
 
     rewards: Float[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
+    """As `prepare_advantages` left them; where no extension changed them, as the environment scored them."""
     completion_lengths: Int[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
     """In tokens, the end-of-sequence token included."""
     rollouts: list[list[Rollout]] = field(default_factory=list)
@@ -44,6 +45,8 @@ class AdvantageOutputs:
     """One advantage per rollout, or one per completion token, laid out as `rollouts[i][j]`."""
 
     advantages: Float[Tensor, "num_examples rollouts_per_example"] | list[list[Float[Tensor, "_completion"]]]
+    """Finite numbers. A tensor gives every token of a completion its rollout's advantage; a list has one tensor per rollout,
+    with one entry per completion token, the end-of-sequence token included."""
 
 
 def _rectangle(rows: list[list[float]] | list[list[int]], dtype: torch.dtype) -> Tensor:

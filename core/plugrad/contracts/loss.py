@@ -23,27 +23,31 @@ class LossInputs:
     """
 
     trainer_logprobs: Float[Tensor, "seq"]
-    """log pi_theta, with gradient."""
+    """log pi_theta in nats, with gradient, at the sampling temperature."""
     inference_logprobs: Float[Tensor, "seq"]
-    """log mu, from the engine that sampled the token."""
+    """log mu in nats, from the engine that sampled the token. Of replayed completions: the trainer's own, detached."""
     teacher_logprobs: Float[Tensor, "seq"] | None
-    """log pi_teacher; given whenever the run has a teacher."""
+    """log pi_teacher in nats; given whenever the run has a teacher."""
     advantages: Float[Tensor, "seq"]
+    """One per token, from the selected advantage."""
     loss_mask: Bool[Tensor, "seq"]
     """True where the token was sampled and counts (the end-of-sequence token counts)."""
     old_logprobs: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
-    """log pi before the first update on this batch of rollouts."""
+    """log pi in nats, before the first update on this batch of rollouts."""
     ref_logprobs: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
-    """log pi_ref, from the frozen reference model."""
+    """log pi_ref in nats, from the frozen reference model."""
     entropy: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
     """The entropy of pi_theta at this position in nats, with gradient."""
     input_ids: Int[Tensor, "seq"] | None = field(default=None, kw_only=True)
+    """The tokens, the prompt's first."""
     reward: Float[Tensor, ""] | None = field(default=None, kw_only=True)
     """The sequence's reward, as `prepare_advantages` left it."""
     loss_weights: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
+    """Reserved for weights per token; nothing supplies it yet."""
     step: int = field(default=0, kw_only=True)
     """The batch of rollouts, counted from 0."""
     max_steps: int = field(default=1, kw_only=True)
+    """The run file's."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:
@@ -62,24 +66,27 @@ class BatchLossInputs:
     """
 
     trainer_logprobs: Float[Tensor, "batch seq"]
-    """log pi_theta, with gradient."""
+    """log pi_theta in nats, with gradient, at the sampling temperature."""
     inference_logprobs: Float[Tensor, "batch seq"]
-    """log mu, from the engine that sampled the token."""
+    """log mu in nats, from the engine that sampled the token. Of replayed completions: the trainer's own, detached."""
     teacher_logprobs: Float[Tensor, "batch seq"] | None
-    """log pi_teacher; given whenever the run has a teacher."""
+    """log pi_teacher in nats; given whenever the run has a teacher."""
     advantages: Float[Tensor, "batch seq"]
+    """One per token, from the selected advantage."""
     loss_mask: Bool[Tensor, "batch seq"]
     """True where the token was sampled and counts; False in the prompt and in padding."""
     old_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """log pi before the first update on this batch of rollouts."""
+    """log pi in nats, before the first update on this batch of rollouts."""
     ref_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """log pi_ref, from the frozen reference model."""
+    """log pi_ref in nats, from the frozen reference model."""
     entropy: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
     """The entropy of pi_theta at this position in nats, with gradient."""
     input_ids: Int[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
+    """The tokens, the prompt's first."""
     reward: Float[Tensor, "batch"] | None = field(default=None, kw_only=True)
     """Each sequence's reward, as `prepare_advantages` left it."""
     loss_weights: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
+    """Reserved for weights per token; nothing supplies it yet."""
     group_ids: Int[Tensor, "batch"] | None = field(default=None, kw_only=True)
     """Rows with the same number are rollouts of the same prompt."""
     metadata: Sequence[Mapping[str, Any]] | None = field(default=None, kw_only=True)
@@ -87,6 +94,7 @@ class BatchLossInputs:
     step: int = field(default=0, kw_only=True)
     """The batch of rollouts, counted from 0."""
     max_steps: int = field(default=1, kw_only=True)
+    """The run file's."""
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,19 @@ def loss(
 
 
 def advantage(*, min_rollouts_per_example: int = 1) -> Callable[[Plugin], Plugin]:
-    """State facts about an advantage: the fewest rollouts per example with which it is defined."""
+    """State facts about an advantage.
+
+    Args:
+        min_rollouts_per_example: the fewest rollouts of an example that it can compare; checked before a model is loaded.
+    """
     return _mark(AdvantageFacts(min_rollouts_per_example))
 
 
 def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
-    """State facts about a metric: the optional fields of `MetricInputs` that it reads.
+    """State facts about a metric.
+
+    Args:
+        needs: the optional fields of `MetricInputs` that the metric reads, or a function from its bound options to them.
 
     Raises:
         PluginError: an unknown need.

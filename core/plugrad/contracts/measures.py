@@ -18,7 +18,9 @@ class Mean:
     """A mean, kept as what adds: a total and a count."""
 
     total: Number
+    """The sum of the values."""
     count: Number
+    """How many there are."""
 
     @classmethod
     def over(cls, values: Tensor, mask: Tensor) -> Mean:
@@ -48,6 +50,7 @@ class Sum:
     """A sum."""
 
     total: Number
+    """The sum of the values."""
 
     def __add__(self, other: Sum) -> Sum:
         return Sum(self.total + other.total)
@@ -62,6 +65,7 @@ class Min:
     """The least of the values seen."""
 
     least: Number
+    """The least of the values."""
 
     def __add__(self, other: Min) -> Min:
         return Min(_extreme(torch.minimum, min, self.least, other.least))
@@ -76,6 +80,7 @@ class Max:
     """The greatest of the values seen."""
 
     greatest: Number
+    """The greatest of the values."""
 
     def __add__(self, other: Max) -> Max:
         return Max(_extreme(torch.maximum, max, self.greatest, other.greatest))
@@ -86,6 +91,7 @@ class Max:
 
 
 Measure = Mean | Sum | Min | Max
+"""Any of the four: for annotations."""
 
 
 def as_measure(value: object, num_sequences: int) -> Measure:

@@ -21,18 +21,24 @@ class MetricInputs:
     """
 
     rollouts: list[list[Rollout]]
+    """`rollouts[i][j]` is the j-th rollout of the i-th example of this share."""
     rewards: Float[Tensor, "batch"]
     """Raw, as the environment scored them."""
     advantages: Float[Tensor, "batch seq"]
+    """As the losses saw them."""
     loss_mask: Bool[Tensor, "batch seq"]
+    """True where the token was sampled and counts; False in the prompt and in padding."""
     trainer_logprobs: Float[Tensor, "batch seq"]
+    """log pi_theta before the update."""
     inference_logprobs: Float[Tensor, "batch seq"] | None
-    """None where the completions were replayed and no engine sampled them."""
+    """log mu, from the engine; None where the completions were replayed and no engine sampled them."""
     group_ids: Int[Tensor, "batch"]
+    """Rows with the same number are rollouts of the same prompt."""
     entropy: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """With `@metric(needs={"entropy"})`."""
+    """The entropy of pi_theta at this position, at the sampling temperature."""
     old_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """With `@metric(needs={"old_logprobs"})`."""
+    """log pi before the first update on this batch of rollouts."""
     ref_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """With `@metric(needs={"ref_logprobs"})`."""
+    """log pi_ref, from the frozen reference model."""
     step: int = field(default=0, kw_only=True)
+    """The batch of rollouts, counted from 0."""

@@ -16,7 +16,9 @@ class Run:
     run_file: RunFile
     """Resolved: every default written, every path absolute."""
     folder: Path
+    """The run folder."""
     num_processes: int
+    """How many train together; 1 in this version."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RunResult:
     num_steps: int
     """Steps that were done: fewer than asked for where a stopping rule ended the run."""
     seconds: float
+    """Wall-clock time, the loading of the model included."""
     records: list[dict[str, Any]]
     """The lines of `metrics.jsonl`."""
 

@@ -10,5 +10,9 @@ from plugrad.contracts.markers import advantage
 
 @advantage()
 def constant(inputs: AdvantageInputs, value: float = 1.0) -> AdvantageOutputs:
-    """A_ij = value, whatever the reward."""
+    """A_ij = value, whatever the reward.
+
+    Args:
+        value: the advantage of every token.
+    """
     return AdvantageOutputs(torch.full_like(inputs.rewards, value))

@@ -10,7 +10,10 @@ from plugrad.contracts.markers import advantage
 def group_normalized(inputs: AdvantageInputs, eps: float = 1e-6) -> AdvantageOutputs:
     """A_ij = (r_ij - mean_j r_ij) / (std_j r_ij + eps), with the unbiased standard deviation (divisor n - 1).
 
-    The eps is slime's; TRL has 1e-4. A group with equal rewards has the advantage 0.
+    A group with equal rewards has the advantage 0.
+
+    Args:
+        eps: added to the standard deviation. The default is slime's; TRL has 1e-4.
     """
     mean = inputs.rewards.mean(dim=1, keepdim=True)
     std = inputs.rewards.std(dim=1, keepdim=True)

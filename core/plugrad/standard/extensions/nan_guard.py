@@ -21,6 +21,9 @@ class NanGuard:
     Args:
         action: "skip" leaves the policy as it is and goes on; "stop" ends the run with an error.
         max_skips: end the run when so many updates in a row were skipped.
+
+    Reports:
+        skipped_updates: updates that were skipped since the last report.
     """
 
     def __init__(self, action: Literal["skip", "stop"] = "skip", max_skips: int = 20) -> None:

@@ -20,10 +20,17 @@ T = TypeVar("T")
 
 
 class Timing:
-    """Adds `timing/<hook>_s`, the seconds of wall-clock time in each computing hook since the last report.
+    """Adds the seconds of wall-clock time in each computing hook since the last report.
 
-    It sees core and the extensions listed before it: list it last to see them all. `compute_metrics` is reported one update
-    late. On a GPU these are the seconds until the work is queued, not until it is done.
+    It sees core and the extensions listed before it: list it last to see them all. On a GPU these are the seconds until the
+    work is queued, not until it is done.
+
+    Reports:
+        prepare_advantages_s: in `prepare_advantages`.
+        compute_advantages_s: in `compute_advantages`: the advantage.
+        prepare_loss/NAME_s: in `prepare_loss`, for each loss.
+        compute_loss/NAME_s: in `compute_loss`: each loss.
+        compute_metrics_s: in `compute_metrics`: all metrics. Reported one update late.
     """
 
     def __init__(self) -> None:

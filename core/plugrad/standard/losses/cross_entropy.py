@@ -9,6 +9,10 @@ from plugrad.contracts.measures import Mean
 
 @loss()
 def cross_entropy(inputs: BatchLossInputs) -> LossOutputs:
-    """-log pi(t); advantages are not used."""
+    """-log pi(t); advantages are not used.
+
+    Reports:
+        nll: the mean of -log pi over counted tokens, in nats.
+    """
     nll = -inputs.trainer_logprobs
     return LossOutputs(nll, {"nll": Mean.over(nll, inputs.loss_mask)})

@@ -42,6 +42,29 @@ def importance_sampling(
     outside [sequence_mask_low, sequence_mask_high].
 
     The formula and the defaults are prime-rl's (`default_loss_fn` of its documentation).
+
+    Args:
+        ratio_type: whether w is the token's own ratio or its sequence's.
+        token_mask_low: mask out tokens with a smaller r.
+        token_mask_high: mask out tokens with a greater r.
+        geo_mask_low: mask out sequences whose geometric mean of r is smaller.
+        geo_mask_high: mask out sequences whose geometric mean of r is greater.
+        sequence_mask_low: mask out sequences in which any r is smaller.
+        sequence_mask_high: mask out sequences in which any r is greater.
+        sequence_clip_high: with `ratio_type = "sequence"`, the greatest ratio of a sequence.
+        adv_tau: the factor of the advantage.
+        teacher_tau: the factor of log pi_teacher - log pi; other than 0, it needs `[model.teacher]`.
+        kl_tau: the factor of l, which pulls the policy towards the engine that sampled.
+
+    Reports:
+        mismatch_kl: the mean of r - l - 1 over counted tokens, in nats: near zero where engine and trainer agree.
+        masked_mismatch_kl: the same over tokens that were masked out.
+        unmasked_mismatch_kl: the same over tokens that were kept.
+        is_masked: the share of counted tokens that were masked out.
+        is_masked_low: the share of counted tokens below `token_mask_low`.
+        is_masked_high: the share of counted tokens above `token_mask_high`.
+        geo_masked_low: the share of sequences below `geo_mask_low`.
+        geo_masked_high: the share of sequences above `geo_mask_high`.
     """
     counted = inputs.loss_mask
     log_ratio = torch.where(counted, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0).detach()

@@ -15,6 +15,12 @@ def kl_to_reference(inputs: BatchLossInputs, estimator: Literal["k1", "k2", "k3"
 
     The gradient is that of the estimator itself, without the score-function term of the sampling distribution: so k1 only
     lowers log-probs, and k2's gradient is the one whose mean is the KL's.
+
+    Args:
+        estimator: which of the three.
+
+    Reports:
+        kl: the mean of the estimator over counted tokens, in nats.
     """
     assert inputs.ref_logprobs is not None
     d = inputs.ref_logprobs - inputs.trainer_logprobs

@@ -18,7 +18,13 @@ ClipRange = Annotated[float, Field(ge=0)]
 def ppo_clip(inputs: BatchLossInputs, clip_eps: ClipRange = 0.2, clip_eps_high: ClipRange | None = None) -> LossOutputs:
     """-min(r A, clip(r, 1 - clip_eps, 1 + clip_eps_high) A),  r = pi / pi_old.
 
-    `clip_eps_high` is by default the same as `clip_eps`, which is PPO's 0.2.
+    Args:
+        clip_eps: how far below 1 the ratio counts; the default is PPO's.
+        clip_eps_high: how far above 1 the ratio counts; by default as far as below.
+
+    Reports:
+        clip_fraction: the share of counted tokens that the clip decides: they have no gradient.
+        ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None
     ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()

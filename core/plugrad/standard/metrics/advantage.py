@@ -7,7 +7,14 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def advantage(inputs: MetricInputs) -> dict[str, Measure]:
-    """Mean, mean size and greatest size over counted tokens, and the share of tokens without any."""
+    """The advantages of the counted tokens.
+
+    Reports:
+        mean: their mean.
+        mean_abs: the mean of their absolute values.
+        max_abs: the greatest absolute value.
+        zero: the share that is exactly 0. These tokens teach a policy-gradient loss nothing.
+    """
     size = inputs.advantages.abs() * inputs.loss_mask
     return {
         "mean": Mean.over(inputs.advantages, inputs.loss_mask),

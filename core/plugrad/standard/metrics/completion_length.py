@@ -7,7 +7,13 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def completion_length(inputs: MetricInputs) -> dict[str, Measure]:
-    """Mean and greatest length in tokens, and the share that was cut at `max_new_tokens`."""
+    """The lengths of the completions in tokens, the end-of-sequence token included.
+
+    Reports:
+        mean: their mean.
+        max: the greatest.
+        truncated: the share of completions that was cut at `max_new_tokens`.
+    """
     rollouts = [rollout for group in inputs.rollouts for rollout in group]
     lengths = [float(len(rollout["completion_ids"])) for rollout in rollouts]
     return {

@@ -9,6 +9,10 @@ from plugrad.contracts.metric import MetricInputs
 
 @metric(needs={"entropy"})
 def entropy(inputs: MetricInputs) -> dict[str, Measure]:
-    """The mean over counted tokens, in nats, at the sampling temperature."""
+    """The entropy of the policy over the whole vocabulary, at the sampling temperature.
+
+    Reports:
+        mean: the mean over counted tokens, in nats.
+    """
     assert inputs.entropy is not None
     return {"mean": Mean.over(inputs.entropy, inputs.loss_mask)}

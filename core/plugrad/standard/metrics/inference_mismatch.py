@@ -9,7 +9,12 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def inference_mismatch(inputs: MetricInputs) -> dict[str, Measure]:
-    """KL(mu || pi) by the k3 estimator, r - log r - 1 with r = pi / mu, and the largest r. Nothing of replayed ones."""
+    """r = pi / mu on the counted tokens: trainer over engine. Nothing is reported of replayed completions.
+
+    Reports:
+        kl: KL(mu || pi) in nats by the k3 estimator, the mean of r - log r - 1.
+        max_ratio: the greatest r.
+    """
     if inputs.inference_logprobs is None:
         return {}
     log_ratio = torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0)

@@ -7,7 +7,14 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def reward(inputs: MetricInputs) -> dict[str, Measure]:
-    """Mean, least and greatest reward, and the share of groups whose rewards are all equal (no signal)."""
+    """The rewards of the batch, before any extension changes them.
+
+    Reports:
+        mean: their mean.
+        min: the least.
+        max: the greatest.
+        equal_groups: the share of groups whose rewards are all equal. Where the group is the baseline, they teach nothing.
+    """
     equal = [len({rollout["reward"] for rollout in group}) == 1 for group in inputs.rollouts]
     return {
         "mean": Mean.of(inputs.rewards),

@@ -1,0 +1,72 @@
+"""Tables, and types as a reader says them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from plugrad import CallableReference
+
+NAMES = {
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    Path: "path",
+    list: "list",
+    dict: "table",
+    Any: "anything",
+}
+BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+NOTHING = "&ndash;"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """Return a type as a reader of a run file says it: "integer > 0", "one of ..."."""
+    if annotation == CallableReference:
+        return "`module:function` or `file.py:function`"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return in_words(arguments[0], [*metadata, *arguments[1:]])
+    if origin in (Union, types.UnionType):
+        return " or ".join(in_words(part, metadata) for part in arguments if part is not types.NoneType)
+    if origin is Literal:
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(f"`{value}`" for value in arguments)
+    of_items = f" of {_plural(in_words(arguments[0]))}" if origin is list else ""
+    return f"{NAMES[origin or annotation]}{of_items}{_bounds(metadata)}"
+
+
+def as_toml(value: Any) -> str:
+    """Return a default as a run file would write it."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    constraints = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    shown = [
+        f"{sign} {getattr(constraint, name)}"
+        for constraint in constraints
+        for name, sign in BOUNDS.items()
+        if isinstance(constraint, annotated_types.BaseMetadata) and hasattr(constraint, name)
+    ]
+    return " " + " and ".join(shown) if shown else ""
+
+
+def _plural(words: str) -> str:
+    head, space, bounds = words.partition(" ")
+    return (head if head == "text" else f"{head}s") + space + bounds
