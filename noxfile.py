@@ -61,11 +61,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy, strictly, in core, the example and the benchmarks."""
+    """Check types with mypy, strictly, in core, the example, the benchmarks and what makes the reference."""
     install(session, "-e", ".", "-e", EXAMPLE, *group("types"))
     session.run("mypy")
     session.run("mypy", "-p", "plugrad_example")
     session.run("mypy", "tests/benchmarks")
+    session.run("mypy", "docs/reference.py")
 
 
 @nox.session
@@ -73,6 +74,14 @@ def layers(session: nox.Session) -> None:
     """Check who imports whom."""
     session.install(*group("layers"))
     session.run("lint-imports", env={"PYTHONPATH": "core"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; `nox -s docs -- --serve` shows it while you write."""
+    install(session, "-e", ".", *group("docs"))
+    command = ["serve"] if "--serve" in session.posargs else ["build", "--strict"]
+    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

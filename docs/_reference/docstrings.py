@@ -94,4 +94,4 @@ def _documented(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, str | None]]:
     for statement, following in zip(body, [*body[1:], None], strict=True):
         value = following.value if isinstance(following, ast.Expr) else None
         is_docstring = isinstance(value, ast.Constant) and isinstance(value.value, str)
-        yield statement, one_line(value.value) if is_docstring else None  # type: ignore[union-attr, arg-type]
+        yield statement, one_line(value.value) if is_docstring else None  # type: ignore[union-attr]

@@ -1,0 +1,212 @@
+"""Everything that a user can write or read has an entry in the documentation, and the entry says what it means."""
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pluggy
+import pytest
+import typer
+from pydantic import BaseModel
+
+import plugrad
+from plugrad import RunFile, hookspecs
+from plugrad.cli.main import app
+from plugrad.contracts.markers import REDUCTIONS
+from plugrad.registry.bind import options_of
+from plugrad.registry.resolve import load, resolve
+from plugrad.registry.scan import CORE, GROUPS, scan
+
+ROOT = Path(__file__).parents[2]
+HEADING = re.compile(r"^#+ (.*)$")
+HEADING_OF = {kind: group.removeprefix("plugrad.").capitalize() for group, kind in GROUPS.items()}
+CELLS = re.compile(r"(?<!\\)\|")
+
+
+@cache
+def reference():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def page(name):
+    return reference().filled((ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+
+@cache
+def entries(name):
+    """Return the rows of the tables of a page: by heading, and then by their first cell, the last one."""
+    found, heading = {}, ""
+    for line in page(name).splitlines():
+        if match := HEADING.match(line):
+            heading = match[1].replace("`", "")
+        elif line.startswith("| "):
+            cells = [cell.strip() for cell in CELLS.split(line)[1:-1]]
+            found.setdefault(heading, {})[cells[0].strip("`")] = cells[-1]
+    return found
+
+
+def assert_explained(name, heading, wanted):
+    rows = entries(name).get(heading, {})
+    for entry in wanted:
+        assert entry in rows, f"docs/{name} has no entry {entry!r} under {heading!r}"
+        assert len(rows[entry].split()) > 1 or rows[entry].strip("`&;.") not in ("", "ndash"), f"{entry!r} says nothing"
+
+
+def tables(model, title=""):
+    """Yield every table of the run file with its dotted name and its plain keys."""
+    inner = {}
+    for key, field in model.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if inspect.isclass(part) and issubclass(part, BaseModel):
+                inner[key] = part
+    yield title, set(model.model_fields) - set(inner)
+    for key, table in inner.items():
+        yield from tables(table, f"{title}.{key}".strip("."))
+
+
+@pytest.mark.parametrize(("title", "keys"), list(tables(RunFile)), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_key_of_the_run_file(title, keys):
+    headings = [heading for heading in entries("run-file.md") if heading.strip("[]") == (title or "Top level")]
+    assert len(headings) == 1, f"docs/run-file.md has not one table of keys for {title!r}"
+    assert_explained("run-file.md", headings[0], keys)
+
+
+CONTRACTS = [
+    name for name in plugrad.__all__ if dataclasses.is_dataclass(getattr(plugrad, name)) and name != "LoadedLoss"
+] + ["Rollout"]
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_every_field_of_a_contract(name):
+    assert_explained("contracts.md", name, get_type_hints(getattr(plugrad, name)))
+
+
+@pytest.mark.parametrize("name", ["Environment", "plugrad.load"])
+def test_methods_of_an_environment_and_properties_of_a_loaded_loss(name):
+    wanted = {"Environment": ["train_examples()", "eval_examples()", "score(rollouts)"]}
+    assert_explained("contracts.md", name, wanted.get(name, ["needs", "reduction", "options"]))
+
+
+@pytest.mark.parametrize("name", ["loss", "advantage", "metric", "plugrad.load", "plugrad.train"])
+def test_every_argument_of_a_marker_or_function(name):
+    heading = name if "." in name else f"@{name}"
+    function = getattr(plugrad, name.removeprefix("plugrad."))
+    assert_explained("contracts.md", heading, inspect.signature(function).parameters)
+
+
+def test_every_public_name():
+    assert_explained("contracts.md", "Every public name", [f"plugrad.{name}" for name in plugrad.__all__])
+
+
+def all_hooks():
+    manager = pluggy.PluginManager("plugrad")
+    manager.add_hookspecs(hookspecs)
+    return {name: hook.spec.argnames for name, hook in vars(manager.hook).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("name", "arguments"), all_hooks().items())
+def test_every_hook(name, arguments):
+    assert len(all_hooks()) >= len(hookspecs.COMPUTING_HOOKS) + 4
+    section = page("write/extension.md").partition(f"### `{name}`")[2].partition("\n### ")[0]
+    for part in ("When", "Core", "An extension can", "Written with"):
+        assert re.search(rf"^- \*\*{part}\*\*: \S+", section, flags=re.MULTILINE), f"{name}: nothing about {part!r}"
+    for argument in arguments:
+        assert f"{argument}: " in section, f"{name}: its argument {argument} is not shown"
+
+
+def below(path, command):
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from below(f"{path} {name}", inner)
+
+
+@pytest.mark.parametrize(("path", "command"), list(below("plugrad", typer.main.get_command(app))), ids=str)
+def test_every_command_and_option(path, command):
+    assert f"### `{path}`" in page("commands.md"), f"docs/commands.md has no command {path!r}"
+    rows = {entry.split(" ")[0]: meaning for entry, meaning in entries("commands.md").get(path, {}).items()}
+    for parameter in command.params:
+        for spelling in parameter.opts if parameter.opts[0].startswith("-") else [parameter.name.upper()]:
+            assert spelling == "--help" or rows.get(spelling), f"{path} {spelling} has no entry with a meaning"
+
+
+@pytest.mark.parametrize("entry", [e for e in scan().entries if e.package == CORE], ids=lambda e: f"{e.kind}-{e.name}")
+def test_every_option_of_a_component_of_core(entry):
+    source = resolve(entry.kind, f"{CORE}/{entry.name}", scan())
+    options = [option.name for option in options_of(source, load(source))]
+    title = HEADING_OF[entry.kind]
+    section = page("plugins.md").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert f"### `{entry.name}`" in section, f"docs/plugins.md has no {entry.kind} {entry.name!r}"
+    described = section.partition(f"### `{entry.name}`")[2].partition("\n### ")[0]
+    for option in options:
+        assert re.search(rf"^\| `{option}` \|.*\| .*\w.* \|$", described, flags=re.MULTILINE), f"{entry.name}: {option}"
+
+
+def test_every_number_that_core_reports(run):
+    losses = [{"name": entry.name} for entry in scan().of_kind("loss") if entry.package == CORE]
+    result = run(loss=losses, extension=[{"name": "nan_guard"}, {"name": "timing"}], evaluation={"every_steps": 1})
+    rows = {name for section in entries("plugins.md").values() for name in section}
+    rows |= set(entries("questions.md")["What is in metrics.jsonl?"])
+    losses_named = "|".join(loss["name"] for loss in losses)
+    for name in result.records[-1]:
+        general = re.sub(rf"^timing/(\w+)/({losses_named})_s$", r"timing/\1/NAME_s", name)
+        general = re.sub(r"^\w+/loss$", "NAME/loss", general)
+        assert general in rows or name.startswith("solved/"), f"metrics.jsonl has {name!r}, and no page says what it is"
+
+
+def test_numbers_that_the_pages_name_are_reported(run):
+    """A page must not send its reader to a number that does not exist."""
+    reported = {name for section in entries("plugins.md").values() for name in section if "/" in name}
+    reported |= set(entries("questions.md")["What is in metrics.jsonl?"])
+    kinds = "|".join({name.partition("/")[0] for name in reported if "/" in name})
+    named = set(re.findall(rf"`((?:{kinds})/\w+)`", (ROOT / "docs" / "questions.md").read_text()))
+    assert len(named) > 10
+    assert named <= reported
+
+
+def test_every_reduction_has_a_formula():
+    rows = entries("mathematics.md")["The five reductions"]
+    assert {entry.split("`")[0] for entry in rows} >= set(REDUCTIONS)
+
+
+def test_every_layer_is_in_the_picture():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    for module in " | ".join(layers).split(" | "):
+        assert f">{module.removeprefix('plugrad.')}</text>" in page("architecture.md")
+
+
+@pytest.mark.parametrize(
+    ("placeholder", "complaint"),
+    [
+        ("<!-- reference: nothing -->", "no such reference"),
+        ("<!-- reference: contract Undocumented -->", "no docstring below"),
+    ],
+)
+def test_what_has_no_docstring_is_an_error_of_the_build(placeholder, complaint, monkeypatch):
+    monkeypatch.setitem(vars(plugrad), "Undocumented", Undocumented)
+    with pytest.raises(ValueError, match=complaint):
+        reference().filled(placeholder)
+
+
+class Undocumented:
+    field: int
+
+
+def test_a_link_to_a_file_that_is_not_there_is_an_error_of_the_build():
+    with pytest.raises(ValueError, match="is not there"):
+        reference().within_site("[a page](nowhere.md)", "index.md")
+
+
+def test_links_out_of_the_site_become_text_and_those_of_an_included_page_lead_back():
+    within_site = reference().within_site
+    assert within_site("[run](run-file.md#names) [nox](../noxfile.py)", "index.md") == "[run](run-file.md#names) nox"
+    assert within_site("[how](docs/architecture.md) [read](README.md)", "changelog.md") == "[how](architecture.md) read"
