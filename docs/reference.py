@@ -14,6 +14,7 @@ from _reference import commands, components, contracts, hooks, layers, run_file
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"^<!-- reference: (?P<what>[\w-]+)(?: (?P<which>\S+))? -->$", flags=re.MULTILINE)
+FENCED = re.compile(r"(^```.*?^```$)", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#:]+)(?P<anchor>#[^)]*)?\)")
 
 
@@ -72,7 +73,8 @@ def within_site(markdown: str, page: str) -> str:
             return match[0]
         return f"[{match['text']}]({_relative(target, page)}{match['anchor'] or ''})" if inside else match["text"]
 
-    return LINK.sub(stay, markdown)
+    prose_and_code = FENCED.split(markdown)
+    return "".join(LINK.sub(stay, part) if not part.startswith("```") else part for part in prose_and_code)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:

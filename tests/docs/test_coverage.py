@@ -210,3 +210,5 @@ def test_links_out_of_the_site_become_text_and_those_of_an_included_page_lead_ba
     within_site = reference().within_site
     assert within_site("[run](run-file.md#names) [nox](../noxfile.py)", "index.md") == "[run](run-file.md#names) nox"
     assert within_site("[how](docs/architecture.md) [read](README.md)", "changelog.md") == "[how](architecture.md) read"
+    code = "```python\ncalls[name](inputs)\n```"
+    assert within_site(code, "index.md") == code
