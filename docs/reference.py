@@ -29,6 +29,7 @@ SOURCES: Mapping[str, Callable[..., str]] = {
     "methods": contracts.methods,
     "arguments": contracts.arguments,
     "names": contracts.names,
+    "errors": contracts.errors,
     "hooks": hooks.hooks,
     "components": components.components,
     "commands": commands.commands,

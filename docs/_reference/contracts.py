@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import textwrap
 from types import FunctionType
 from typing import Any
 
 import plugrad
+import plugrad.errors
 from _reference.docstrings import Attribute, attributes, constants, docstring, one_line
 from _reference.markdown import NOTHING, as_toml, table
 from plugrad.contracts.markers import LOSS_NEEDS, METRIC_NEEDS
@@ -46,6 +48,13 @@ def names() -> str:
     """Return every public name with what it is."""
     rows = [(f"`plugrad.{name}`", what_is(name)) for name in sorted(plugrad.__all__, key=str.lower)]
     return table(("name", "what"), rows)
+
+
+def errors() -> str:
+    """Return the tree of errors, as the docstring of its module draws it."""
+    tree = re.search(r"::\n\n((?: {4}.*\n|\n)+)", inspect.getsource(plugrad.errors))
+    assert tree
+    return f"```text\n{textwrap.dedent(tree[1]).strip()}\n```"
 
 
 def what_is(name: str) -> str:

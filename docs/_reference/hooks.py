@@ -20,9 +20,7 @@ def hooks() -> str:
 
 def all_hooks() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield every hook with its name, in the order of the file."""
-    for name, found in vars(hookspecs).items():
-        if inspect.isfunction(found) and found.__module__ == hookspecs.__name__:
-            yield name, found
+    yield from ((name, getattr(hookspecs, name)) for name in hookspecs.hook_names())
 
 
 def _described(name: str, hook: Callable[..., Any]) -> str:
