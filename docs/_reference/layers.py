@@ -20,7 +20,7 @@ def picture(pyproject: Path) -> str:
     return "\n".join(
         [
             '<figure class="layers" markdown="0">',
-            f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="The layers of plugrad, from top to bottom">',
+            f'<svg viewBox="-1 -1 {WIDTH + 2} {height}" role="img" aria-label="The layers of plugrad, from top to bottom">',
             arrow,
             *boxes,
             "</svg>",

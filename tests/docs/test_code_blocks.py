@@ -87,7 +87,7 @@ def check_toml(block):
 def commands_of(block):
     """Yield each command with the output that is shown below it."""
     command, shown = None, []
-    for line in block.body.splitlines():
+    for line in block.body.replace("\\\n", " ").splitlines():
         typed = line.removeprefix("$ ")
         if COMMAND.match(typed) and (line != typed or block.language != "console"):
             if command:
