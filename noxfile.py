@@ -9,7 +9,7 @@ nox.needs_version = ">=2024.4.15"
 # pip, and not uv: pip finds a CPU build of PyTorch where one lies ready.
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["tests", "lint", "types", "layers", "plugins"]
+nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXAMPLE = "plugins/plugrad-example"

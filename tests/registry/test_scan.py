@@ -154,3 +154,11 @@ def test_a_folder_that_was_searched_for_modules_stays_untrusted(tmp_path, monkey
     found = scan()
     assert "left" not in {entry.name for entry in found.entries}
     assert "left" in {entry.name for entry in found.refused}
+
+
+def test_a_folder_that_is_on_the_path_twice_holds_its_packages_once(install):
+    site = install("plugrad-alice", {"plugrad.losses": {"zigzag": "zigzag_loss:zigzag"}})
+    sys.path += [str(site), f"{site}/"]
+    catalogue = scan()
+    assert [entry.name for entry in catalogue.entries if entry.package == "plugrad-alice"] == ["zigzag"]
+    assert catalogue.copies == ()

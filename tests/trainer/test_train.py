@@ -208,3 +208,40 @@ def test_what_an_environment_measures_is_reported(run, tmp_path):
 def test_sixteen_bit_weights_get_a_warning(run, caplog):
     run(model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "dtype": "bfloat16"}, max_steps=1)
     assert "The weights are bfloat16: an update of less than 3.9e-03" in caplog.text
+
+
+def test_groups_without_a_signal_are_counted_and_leave_the_policy_as_it_was(run, tmp_path):
+    (tmp_path / "equal.py").write_text("def reward(completion, example):\n    return 1.0\n")
+    kwargs = {"path": "sums.jsonl", "reward": "equal.py:reward", "num_eval": 8}
+    result = run(environment={"name": "jsonl", "kwargs": kwargs})
+    for record in result.records:
+        assert record["reward/equal_groups"] == 1.0
+        assert record["grad_norm"] == 0.0
+
+
+def test_one_prompt_with_one_rollout_each_is_a_batch(run):
+    result = run(
+        rollout={"prompts_per_step": 1, "rollouts_per_example": 1, "max_new_tokens": 4}, advantage={"name": "constant"}
+    )
+    assert len(result.records) == 3
+    assert all(record["grad_norm"] > 0 for record in result.records)
+
+
+def test_a_batch_in_which_no_token_counts_is_an_update_of_nothing(run, tmp_path):
+    (tmp_path / "drops.py").write_text(
+        """
+from dataclasses import replace
+import torch
+import plugrad
+
+class DropsAll:
+    @plugrad.hookimpl(wrapper=True)
+    def prepare_loss(self, inputs):
+        prepared = yield
+        return replace(prepared, loss_mask=torch.zeros_like(prepared.loss_mask)) if inputs.step else prepared
+"""
+    )
+    result = run(extension=[{"name": "drops.py:DropsAll"}])
+    assert [record["loss"] for record in result.records[1:]] == [0.0, 0.0]
+    assert [record["grad_norm"] for record in result.records[1:]] == [0.0, 0.0]
+    assert result.records[0]["grad_norm"] > 0

@@ -75,8 +75,12 @@ def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
     def is_trusted(entry: str) -> bool:
         return Path(entry).resolve() not in untrusted and not isinstance(entry, SearchFolder)
 
-    trusted_path = [entry for entry in sys.path if is_trusted(entry)]
-    untrusted_path = [entry for entry in sys.path if not is_trusted(entry)]
+    # A folder that is on the path twice holds each package once.
+    folders: dict[Path, str] = {}
+    for entry in sys.path:
+        folders.setdefault(Path(entry).resolve(), entry)
+    trusted_path = [entry for entry in folders.values() if is_trusted(entry)]
+    untrusted_path = [entry for entry in folders.values() if not is_trusted(entry)]
     entries, copies = _entries(trusted_path)
     refused, _ = _entries(untrusted_path)
     return Catalogue(tuple(entries), tuple(refused), tuple(copies))
