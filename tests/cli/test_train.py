@@ -142,3 +142,14 @@ def test_a_second_run_does_not_overwrite_the_first(plugrad, folder):
     assert len(records(folder / "runs" / "run")) == 1
     assert plugrad("train", "run.toml", "--set", "max_steps=2", "--overwrite").returncode == 0
     assert len(records(folder / "runs" / "run")) == 2
+
+
+def test_a_folder_that_is_no_run_of_ours_is_never_replaced(plugrad, folder):
+    before = (folder / "run.toml").read_text()
+    done = plugrad("train", "run.toml", "--overwrite", "--set", "output_dir=.")
+    assert done.returncode == 2
+    assert "nothing there is replaced" in done.stderr
+    assert (folder / "run.toml").read_text() == before
+    empty = plugrad("train", "run.toml", "--overwrite", "--set", "output_dir=")
+    assert empty.returncode == 2
+    assert "output_dir: String should have at least 1 character" in empty.stderr

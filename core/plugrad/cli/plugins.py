@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,12 @@ from rich.text import Text
 
 from plugrad.cli.reporting import reporting
 from plugrad.errors import PluginError, did_you_mean
-from plugrad.registry.scan import KINDS, Catalogue, Kind, scan
+from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, scan
 
 PIPED_WIDTH = 200
 """Where there is no terminal, lines are not cut to its width: whoever reads them greps them."""
+
+NARROWEST_SUMMARY = 20
 
 plugins_app = typer.Typer(help="Show what is installed.", invoke_without_command=True)
 
@@ -35,19 +38,25 @@ def list_plugins() -> None:
         catalogue = scan()
         if not console.is_terminal:
             console.width = PIPED_WIDTH
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("KIND", "NAME", "PACKAGE", "VERSION"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("SUMMARY", no_wrap=True, overflow="ellipsis", ratio=1)
-        for kind in KINDS:
-            for entry in catalogue.of_kind(kind):
-                table.add_row(kind, entry.name, entry.package, entry.version, entry.summary)
-        console.print(table)
+        entries = [entry for kind in KINDS for entry in catalogue.of_kind(kind)]
+        for number, line in enumerate(_lines(entries, console.width)):
+            console.print(line, style=None if number else "bold", soft_wrap=True)
         for entry in catalogue.refused:
             console.print(
                 f"refused: {entry.kind} {entry.name} of {entry.owner}: it lies in the working directory ({entry.location})",
                 style="yellow",
             )
+
+
+def _lines(entries: list[Entry], width: int) -> Iterator[str]:
+    """Lay the entries out in columns. Names stay whole, whatever the width: only the summary is cut, or left out."""
+    rows = [("KIND", "NAME", "PACKAGE", "VERSION"), *((e.kind, e.name, e.package, e.version) for e in entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = width - sum(widths) - 2 * len(widths)
+    for row, summary in zip(rows, ["SUMMARY", *(entry.summary for entry in entries)], strict=True):
+        cells = "  ".join(f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True))
+        shown = summary if len(summary) <= room else summary[: room - 1] + "…"
+        yield f"{cells}  {shown}".rstrip() if room >= NARROWEST_SUMMARY else cells.rstrip()
 
 
 @plugins_app.command("show")

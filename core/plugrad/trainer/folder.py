@@ -31,6 +31,11 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
             f"{folder} already holds a run ({', '.join(present)}). Choose another with --set output_dir=..., or give "
             "--overwrite to replace it."
         )
+    if present and PLUGINS not in present:
+        raise RunFileError(
+            f"{folder} holds {', '.join(present)} and no {PLUGINS}: that is no run of plugrad's, and nothing there is "
+            "replaced. Choose another folder with --set output_dir=..."
+        )
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         # Tried and not looked up: permissions do not show a read-only or a full disk.

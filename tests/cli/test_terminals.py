@@ -1,0 +1,59 @@
+"""What one sees in a narrow terminal, without colour, and in a pipe: through a real pseudo-terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+
+import pytest
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])(;[0-9]+)*m")
+
+
+@pytest.fixture
+def terminal(folder):
+    """Run plugrad in a terminal of so many columns; return what it wrote there."""
+
+    def run(columns, *arguments, **environment):
+        pid, descriptor = pty.fork()
+        if pid == 0:
+            os.environ.update({"TERM": "xterm-256color", "COLUMNS": str(columns), **environment})
+            os.execv(sys.executable, [sys.executable, "-m", "plugrad", *arguments])
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        written = b""
+        while True:
+            try:
+                chunk = os.read(descriptor, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            written += chunk
+        os.waitpid(pid, 0)
+        return written.decode()
+
+    return run
+
+
+def test_in_forty_columns_names_are_whole_and_the_progress_stays_on_one_line(terminal):
+    for columns in (40, 80):
+        listed = ESCAPE.sub("", terminal(columns, "plugins", "list"))
+        (line,) = [line for line in listed.splitlines() if "importance_sampling" in line]
+        assert line.split()[:3] == ["loss", "importance_sampling", "plugrad"]
+    written = terminal(40, "train", "run.toml")
+    progress = [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", written)) if re.match(r"\s*\d/3 ", line)]
+    assert progress
+    assert all(len(line.rstrip()) <= 40 for line in progress)
+    assert "runs/run/model" in written
+
+
+def test_no_color_is_respected(terminal):
+    coloured = terminal(100, "train", "run.toml", "--set", "loss.name=gpso")
+    plain = terminal(100, "train", "run.toml", "--set", "loss.name=gpso", NO_COLOR="1")
+    assert COLOUR.search(coloured)
+    assert not COLOUR.search(plain)
+    assert "no loss is called 'gpso'" in plain
