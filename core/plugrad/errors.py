@@ -10,6 +10,7 @@
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is not what it must be
     └── TrainingError    a run that had started cannot go on
+        └── RankError    another rank failed, and this one stops with it
 
     RunInterrupted(KeyboardInterrupt)    a signal ended a run after a whole step
 
@@ -59,6 +60,15 @@ class DataError(PlugradError):
 
 class TrainingError(PlugradError):
     """A run that had started cannot go on."""
+
+
+class RankError(TrainingError):
+    """Another rank failed, and this one stops with it. The message is the other's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        """Of the rank that failed."""
 
 
 class RunInterrupted(KeyboardInterrupt):

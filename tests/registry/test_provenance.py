@@ -1,6 +1,7 @@
 """Provenance: a record that JSON can hold, of what ran and where it came from."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import plugrad
@@ -33,6 +34,7 @@ def test_a_published_component_is_recorded_with_its_package(install):
         "version": "1.2",
         "target": "zigzag_loss:zigzag",
         "location": str(folder),
+        "sha256": sha256((folder / "zigzag_loss.py").read_bytes()).hexdigest(),
         "options": {"clip": 0.25, "range": [0.0, 1.0], "path": "a"},
     }
 

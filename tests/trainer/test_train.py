@@ -155,12 +155,6 @@ def test_accumulation_from_the_environment_is_refused(run, monkeypatch):
         run()
 
 
-def test_several_processes_are_refused(run, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RunFileError, match="one process"):
-        run()
-
-
 def test_the_engine_samples_what_the_trainer_scores(run):
     mismatch = [
         record["inference_mismatch/max_ratio"] for record in run(rollout={"prompts_per_step": 4, "temperature": 0.7}).records

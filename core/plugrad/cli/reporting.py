@@ -15,10 +15,14 @@ import typer
 from rich.console import Console
 
 import plugrad
-from plugrad.errors import ContractError, PlugradError, RunInterrupted
+from plugrad.errors import ContractError, PlugradError, RankError, RunInterrupted
 
 INTERRUPTED = 130
 BAD_INPUT = 2
+# As a launcher of several processes says it.
+IS_LAUNCHED = "WORLD_SIZE" in os.environ
+IS_MAIN = os.environ.get("RANK", "0") == "0"
+IS_FIRST_HERE = os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class _Console(Console):
@@ -39,21 +43,34 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     _show_notices(errors)
     try:
         yield console
+    except RankError as error:
+        # The other rank has said it.
+        raise typer.Exit(error.exit_code) from None
     except PlugradError as error:
-        if show_traceback:
-            errors.print("".join(traceback.format_exception(error)), soft_wrap=True)
-        elif isinstance(error, ContractError) and error.__cause__ is not None:
-            errors.print(_their_traceback(error.__cause__), soft_wrap=True, end="")
-        errors.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
+        _show(error, errors, show_traceback)
         raise typer.Exit(BAD_INPUT) from None
     except RunInterrupted as stopped:
-        errors.print(str(stopped), soft_wrap=True)
-        raise typer.Exit(128 + stopped.signal) from None
+        if IS_MAIN:
+            errors.print(str(stopped), soft_wrap=True)
+        # A launcher takes the first code that is not zero for a failure, and ends the other ranks.
+        raise typer.Exit(128 + stopped.signal if IS_MAIN else 0) from None
     except KeyboardInterrupt:
         errors.print(
             "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
         )
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _show(error: PlugradError, console: Console, show_traceback: bool) -> None:
+    notes: list[str] = getattr(error, "__notes__", [])
+    # What every rank finds in the same run file and environment, one of them says; it knows of no other yet.
+    if not (IS_FIRST_HERE or notes):
+        return
+    if show_traceback:
+        console.print("".join(traceback.format_exception(error)), soft_wrap=True)
+    elif isinstance(error, ContractError) and error.__cause__ is not None:
+        console.print(_their_traceback(error.__cause__), soft_wrap=True, end="")
+    console.print("\n".join([f"{type(error).__name__}: {error}", *notes]), style="red", soft_wrap=True)
 
 
 def _their_traceback(error: BaseException) -> str:
@@ -75,5 +92,6 @@ def _show_notices(console: Console) -> None:
 
     logger = logging.getLogger("plugrad")
     logger.handlers[:] = [ToConsole()]
-    logger.setLevel(logging.INFO)
+    # Of several ranks, the others would repeat what the main one says.
+    logger.setLevel(logging.INFO if IS_MAIN else logging.ERROR)
     logger.propagate = False

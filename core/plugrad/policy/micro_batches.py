@@ -94,7 +94,7 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     cuts = _cuts([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
-        return [_nothing(counts, layout)]
+        return [nothing(counts, layout)]
     return [_micro_batch(sequences, block, row_counts, counts, layout) for block in blocks]
 
 
@@ -134,7 +134,7 @@ def _micro_batch(
     )
 
 
-def _nothing(counts: Counts, layout: Layout) -> MicroBatch:
+def nothing(counts: Counts, layout: Layout) -> MicroBatch:
     """A row in which nothing counts: a rank without sequences still runs its forward and backward pass."""
     empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
     return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, layout), rows=[])

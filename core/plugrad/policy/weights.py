@@ -28,6 +28,16 @@ class Counts:
     max_new_tokens: int
 
 
+def total(parts: Sequence[Counts]) -> Counts:
+    """Return the counts of several ranks together: a group is whole on one of them."""
+    return Counts(
+        tokens=sum(part.tokens for part in parts),
+        sequences=sum(part.sequences for part in parts),
+        groups=sum(part.groups for part in parts),
+        max_new_tokens=parts[0].max_new_tokens,
+    )
+
+
 @dataclass(frozen=True)
 class RowCounts:
     """What the weights of some rows depend on."""

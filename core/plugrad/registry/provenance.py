@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def _record_component(component: Component) -> dict[str, Any]:
         "version": entry.version if entry else None,
         "target": source.target,
         "location": entry.location if entry else _file_of(component),
+        "sha256": _digest(_file_of(component)),
         "options": plain(dict(component.options)),
     }
 
@@ -47,6 +49,14 @@ def _file_of(component: Component) -> str | None:
     try:
         return inspect.getsourcefile(component.target)
     except TypeError:
+        return None
+
+
+def _digest(file: str | None) -> str | None:
+    """Return the SHA-256 of the source file: two machines with the same version may still have edited it."""
+    try:
+        return sha256(Path(file).read_bytes()).hexdigest() if file else None
+    except OSError:
         return None
 
 

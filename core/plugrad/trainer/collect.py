@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pickle import PicklingError
 
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
+from plugrad.errors import ContractError
 from plugrad.host.advantage import per_token, with_prepared_rewards
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.trainer.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """The groups of one step, and what the advantage made of them."""
+    """One rank's groups of one step, and what the advantage made of them."""
 
     groups: list[list[Rollout]]
     """As the environment scored them."""
@@ -27,6 +30,8 @@ class RolloutBatch:
     """As `prepare_advantages` left them."""
     advantages: list[list[list[float]]]
     """One per completion token."""
+    first_group: int = 0
+    """The number of the first of them, counted over all ranks."""
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -45,6 +50,8 @@ class Sampler:
 
     def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
         """Return the scored rollouts of each example."""
+        if not examples:
+            return []
         prompts = tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
         completions = self.engine.generate(prompts, sampling)
         texts = iter(self._decode([c for group in completions for c in group]))
@@ -59,13 +66,29 @@ class Sampler:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
-def collect(batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: Hooks) -> RolloutBatch:
-    """Sample and score the next batch of examples, and compute its advantages."""
-    groups = sampler.rollouts(next(batches), sampling)
-    inputs = with_prepared_rewards(hooks.prepare_advantages(AdvantageInputs(rollouts=groups)))
-    outputs = hooks.compute_advantages(inputs)
-    lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in groups]
-    return RolloutBatch(groups, inputs.rewards.tolist(), per_token(outputs, lengths))
+def collect(
+    batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: Hooks, ranks: Ranks
+) -> RolloutBatch:
+    """Sample and score this rank's share of the next batch, and compute its advantages from the groups of all ranks."""
+    groups = sampler.rollouts(ranks.share_of(next(batches)), sampling)
+    shares = _of_all_ranks(groups, sampler, ranks)
+    first = sum(len(share) for share in shares[: ranks.index])
+    own = slice(first, first + len(groups))
+    everyones = [group for share in shares for group in share]
+    inputs = with_prepared_rewards(hooks.prepare_advantages(AdvantageInputs(rollouts=everyones)))
+    lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
+    advantages = per_token(hooks.compute_advantages(inputs), lengths)
+    return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first)
+
+
+def _of_all_ranks(groups: list[list[Rollout]], sampler: Sampler, ranks: Ranks) -> list[list[list[Rollout]]]:
+    try:
+        return ranks.gather(groups)
+    except (TypeError, AttributeError, PicklingError) as error:
+        raise ContractError(
+            f"{sampler.environment.component} put something into its rollouts or examples that cannot be sent to another "
+            f"rank: {error}. Advantages see the rollouts of all ranks: keep to numbers, text, lists and mappings."
+        ) from error
 
 
 def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:

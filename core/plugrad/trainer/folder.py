@@ -81,12 +81,28 @@ def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
     return finished
 
 
+class Records:
+    """The records of a run, in memory: all that a rank keeps which does not write."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def write(self, record: Mapping[str, float | int]) -> None:
+        """Keep a record. A number that is not finite is kept as None: JSON has no NaN."""
+        self.records.append({name: _jsonable(value) for name, value in record.items()})
+
+
 class MetricsFile:
     """`metrics.jsonl`: one whole line a step, on disk as soon as the step is done."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS
-        self.records: list[dict[str, Any]] = []
+        self._kept = Records()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What is in the file."""
+        return self._kept.records
 
     def write(self, record: Mapping[str, float | int]) -> None:
         """Append a record. A number that is not finite is written as null: JSON has no NaN.
@@ -102,7 +118,7 @@ class MetricsFile:
                 f"{self._path} cannot be written: {error}. It holds {len(self.records)} whole lines. Make room, or choose "
                 "another output_dir."
             ) from error
-        self.records.append(plain)
+        self._kept.write(record)
 
     def _append(self, line: bytes) -> None:
         with self._path.open("ab", buffering=0) as file:

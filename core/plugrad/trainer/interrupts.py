@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from plugrad.trainer.ranks import Ranks
+
 logger = logging.getLogger("plugrad")
 
 
@@ -18,12 +20,23 @@ class StopRequest:
     """Whether somebody asked the run to stop, and by which signal."""
 
     signal: signal.Signals | None = None
+    announces: bool = True
+    """Whether it says so: one of several ranks does."""
+
+    def agreed(self, ranks: Ranks) -> bool:
+        """Return whether any rank was asked to stop: all of them stop after the same step."""
+        asked = [number for number in ranks.gather(self.signal) if number is not None]
+        if asked:
+            self.signal = asked[0]
+        return bool(asked)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if not self.announces:
+            return
         again = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         # A signal may come in the middle of a write to the same stream, which then refuses a second one.
         with suppress(RuntimeError):

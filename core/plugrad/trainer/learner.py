@@ -6,11 +6,15 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
@@ -19,6 +23,7 @@ from plugrad.config.run_file import OptimizerTable, RunFile
 from plugrad.policy.loading import LoadedModel, frozen, load_frozen
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.policy import Policy
+from plugrad.trainer.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
 
@@ -28,7 +33,11 @@ class Learner:
     """Everything that a step reads or changes."""
 
     accelerator: Accelerator
+    ranks: Ranks
     policy: Policy
+    """Wrapped for several ranks where there are several: call it, and see to `model` for its own attributes."""
+    model: PreTrainedModel
+    """The policy's Transformers model."""
     tokenizer: PreTrainedTokenizerBase
     optimizer: Optimizer
     scheduler: LRScheduler
@@ -51,8 +60,24 @@ class Learner:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the policy's weights by their Transformers names, one at a time and tied ones too, for an engine."""
-        model = self.accelerator.unwrap_model(self.policy).model
-        yield from ((name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items())
+        for name, weight in self.model.state_dict(keep_vars=True).items():
+            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            yield name, whole.detach()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds only a part of every weight."""
+        return any(isinstance(parameter, DTensor) for parameter in self.policy.parameters())
+
+    def whole_state_dict(self) -> dict[str, Tensor]:
+        """Return all weights of a sharded policy on the CPU of the main rank, nothing on the others; every rank calls it."""
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return cast(dict[str, Tensor], get_model_state_dict(self.model, options=whole))
+
+    def save(self, path: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write a Transformers folder; `state_dict` holds the weights where this rank's model does not."""
+        self.model.save_pretrained(path, state_dict=state_dict)
+        self.tokenizer.save_pretrained(path)
 
     @torch.no_grad()
     def with_fixed_logprobs(self, micro_batch: MicroBatch) -> MicroBatch:
@@ -68,7 +93,9 @@ class Learner:
         return replace(on_device, **logprobs)
 
 
-def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], accelerator: Accelerator) -> Learner:
+def make_learner(
+    run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], accelerator: Accelerator, ranks: Ranks
+) -> Learner:
     """Load the frozen models that `needs` asks for, and prepare the policy and its optimizer.
 
     Raises:
@@ -78,17 +105,22 @@ def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], 
     reference = _reference(run_file, loaded, accelerator) if "ref_logprobs" in needs else None
     table = run_file.model.teacher
     teacher = load_frozen(table, run_file.model, loaded.tokenizer).to(accelerator.device) if table else None
-    _warn_of_small_updates(loaded.model.dtype)
-    policy = accelerator.prepare(Policy(loaded.model, temperature)).train()
+    _warn_of_small_updates(loaded.model.dtype, accelerator)
+    policy = Policy(loaded.model, temperature)
     optimizer = _adamw(policy, run_file.optimizer)
     num_updates = run_file.max_steps * run_file.updates_per_batch
+    # The schedule is ours to step, once an update: one that Accelerate prepares steps once per process.
+    scheduler = _schedule(optimizer, run_file.optimizer, num_updates)
+    # Together: sharding puts other parameters into the model, and Accelerate those into the optimizer.
+    policy, prepared = accelerator.prepare(policy, optimizer)
     return Learner(
         accelerator=accelerator,
-        policy=policy,
+        ranks=ranks,
+        policy=policy.train(),
+        model=loaded.model,
         tokenizer=loaded.tokenizer,
-        # The schedule is ours to step, once an update: one that Accelerate prepares steps once per process.
-        optimizer=accelerator.prepare(optimizer),
-        scheduler=_schedule(optimizer, run_file.optimizer, num_updates),
+        optimizer=prepared,
+        scheduler=scheduler,
         max_grad_norm=run_file.optimizer.max_grad_norm,
         reference=Policy(reference, temperature) if reference else None,
         teacher=Policy(teacher, temperature) if teacher else None,
@@ -97,8 +129,10 @@ def make_learner(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], 
     )
 
 
-def _warn_of_small_updates(dtype: torch.dtype) -> None:
-    if torch.finfo(dtype).bits <= 16:
+def _warn_of_small_updates(dtype: torch.dtype, accelerator: Accelerator) -> None:
+    # Accelerate keeps the sharded weights in float32 where it computes in bfloat16.
+    keeps_float32 = accelerator.distributed_type == DistributedType.FSDP and accelerator.mixed_precision != "no"
+    if torch.finfo(dtype).bits <= 16 and not keeps_float32:
         logger.warning(
             "The weights are %s: an update of less than %.1e of a weight rounds to nothing. With a small learning rate the "
             'policy may not learn; model.dtype = "float32" keeps every update.',

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from plugrad.contracts.environment import Example
-from plugrad.contracts.measures import Mean, Measures
+from plugrad.contracts.measures import Measures
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.micro_batches import Layout
@@ -15,11 +15,11 @@ from plugrad.rollout.engine import Sampling
 from plugrad.trainer.collect import RolloutBatch, Sampler, collect
 from plugrad.trainer.display import Display
 from plugrad.trainer.evaluation import Evaluation
-from plugrad.trainer.folder import MetricsFile
+from plugrad.trainer.folder import MetricsFile, Records
 from plugrad.trainer.interrupts import StopRequest
 from plugrad.trainer.learner import Learner
 from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
-from plugrad.trainer.report import measure
+from plugrad.trainer.report import make_record, measure, measure_batch
 from plugrad.trainer.run import Run
 from plugrad.trainer.step import Progress, train_step
 
@@ -35,30 +35,32 @@ class Training:
     batches: Iterator[list[Example]]
     sampler: Sampler
     evaluation: Evaluation
-    metrics_file: MetricsFile
+    records: Records | MetricsFile
     display: Display
     stop: StopRequest
 
 
 def train_loop(training: Training) -> int:
     """Run to the last step, the held-out reward that ends the run, or a signal; return how many steps were done."""
-    max_steps = training.run.run_file.max_steps
+    max_steps, ranks = training.run.run_file.max_steps, training.learner.ranks
     version = 0
     if _evaluated(training, 0, {"step": 0}):
         return 0
     for step in range(max_steps):
         started = time.perf_counter()
-        batch = collect(training.batches, training.sampler, _sampling(training, step), training.hooks)
-        measures = Measures()
+        batch = collect(training.batches, training.sampler, _sampling(training, step), training.hooks, ranks)
+        updates, measured = Measures(), Measures()
         for optimizer_batch in _cut(training, batch):
             outcome = train_step(
                 training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, Progress(step, max_steps)
             )
-            measures.update(measure(optimizer_batch, outcome, training.hooks, step))
+            updates.update(outcome.measures)
+            measured.update(measure(optimizer_batch, outcome, training.hooks, step))
             version += outcome.updated
         training.sampler.engine.update_weights(training.learner.weights(), version)
-        record = _record(training, step, batch, measures, time.perf_counter() - started)
-        if _evaluated(training, step + 1, record) or training.stop.signal:
+        rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started))
+        record = make_record(step, rollouts, updates, ranks.add_up(measured))
+        if _evaluated(training, step + 1, record) or training.stop.agreed(ranks):
             return step + 1
     return max_steps
 
@@ -72,6 +74,7 @@ def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
         updates_per_batch=run_file.updates_per_batch,
         max_new_tokens=run_file.rollout.max_new_tokens,
         layout=layout,
+        ranks=learner.ranks,
     )
     return [
         OptimizerBatch(cut.groups, cut.sequences, [learner.with_fixed_logprobs(m) for m in cut.micro_batches])
@@ -85,40 +88,18 @@ def _sampling(training: Training, step: int) -> Sampling:
         num_completions=table.rollouts_per_example,
         max_new_tokens=table.max_new_tokens,
         temperature=table.temperature,
-        seed=training.run.run_file.seed * 1_000_003 + step,
+        # Primes: no two ranks or steps share a seed, and neither do runs whose seeds are neighbours.
+        seed=training.run.run_file.seed * 1_000_003 + step + training.learner.ranks.index * 15_485_863,
     )
 
 
-def _record(
-    training: Training, step: int, batch: RolloutBatch, measures: Measures, seconds: float
-) -> dict[str, float | int]:
-    num_tokens = sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)
-    return {
-        "step": step + 1,
-        "reward": Mean.of(rollout["reward"] for rollout in batch.rollouts).value(),
-        **_environments_own(batch),
-        **measures.values_by_name(),
-        "num_tokens": num_tokens,
-        "seconds": seconds,
-        "tokens_per_s": num_tokens / seconds,
-    }
-
-
-def _environments_own(batch: RolloutBatch) -> dict[str, float]:
-    """Return the means of what the environment wrote into the rollouts' `metrics`."""
-    measures = Measures()
-    for rollout in batch.rollouts:
-        measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
-    return measures.values_by_name()
-
-
 def _evaluated(training: Training, step: int, record: dict[str, float | int]) -> bool:
-    """Evaluate if it is due, write the record, and say whether the run ends here."""
+    """Evaluate if it is due, write the record, and say whether the run ends here; the same on every rank."""
     evaluation, max_steps = training.evaluation, training.run.run_file.max_steps
     found = evaluation.run() if evaluation.is_due(step, max_steps) else {}
     record = {**record, **found}
     if len(record) > 1:
-        training.metrics_file.write(record)
+        training.records.write(record)
         training.display.step(record)
     if step:
         training.hooks.on_step_end(step, record)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugrad.contracts.measures import Measures
+from plugrad.contracts.measures import Max, Mean, Measures, Sum
 from plugrad.contracts.metric import MetricInputs
 from plugrad.host.hooks import Hooks
+from plugrad.trainer.collect import RolloutBatch
 from plugrad.trainer.optimizer_batches import OptimizerBatch
 from plugrad.trainer.step import StepOutcome
 
@@ -25,10 +26,38 @@ COLUMNS = (
 
 
 def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, step: int) -> Measures:
-    """Call the metrics on one optimizer batch, and add what the losses measured."""
-    measures = Measures(outcome.measures)
-    measures.update(hooks.compute_metrics(metric_inputs(batch, outcome, step)))
+    """Call the metrics on this rank's share of an optimizer batch, and add what the losses measured on it."""
+    measures = Measures(outcome.metrics)
+    if batch.sequences:
+        measures.update(hooks.compute_metrics(metric_inputs(batch, outcome, step)))
     return measures
+
+
+def measure_batch(batch: RolloutBatch, seconds: float) -> Measures:
+    """Return what a step's record says of this rank's rollouts: rewards, the environment's own numbers, tokens, time."""
+    measures = Measures()
+    for rollout in batch.rollouts:
+        own = {f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()}
+        measures.update({"reward": Mean(float(rollout["reward"]), 1.0), **own})
+    measures.add("num_tokens", Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)))
+    # A step has taken as long as its slowest rank.
+    measures.add("seconds", Max(seconds))
+    return measures
+
+
+def make_record(step: int, rollouts: Measures, updates: Measures, measured: Measures) -> dict[str, float | int]:
+    """Return the line of `metrics.jsonl`: of the rollouts of all ranks, of the updates, and what plugins measured."""
+    own = rollouts.values_by_name()
+    num_tokens, seconds = int(own.pop("num_tokens")), own.pop("seconds")
+    return {
+        "step": step + 1,
+        **measured.values_by_name(),
+        **own,
+        **updates.values_by_name(),
+        "num_tokens": num_tokens,
+        "seconds": seconds,
+        "tokens_per_s": num_tokens / seconds,
+    }
 
 
 def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> MetricInputs:
@@ -38,11 +67,12 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> Met
     columns: dict[str, Any] = {name: _in_order(name, outcome, shape) for name in COLUMNS}
     if replayed:
         columns["inference_logprobs"] = None
-    device = columns["loss_mask"].device
+    advantages = columns["advantages"]
+    rewards = [rollout["reward"] for group in batch.groups for rollout in group]
     return MetricInputs(
         rollouts=batch.groups,
-        rewards=torch.tensor([rollout["reward"] for group in batch.groups for rollout in group], device=device),
-        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=device),
+        rewards=advantages.new_tensor(rewards),
+        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
         step=step,
         **columns,
     )

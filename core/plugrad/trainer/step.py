@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
@@ -19,6 +20,7 @@ from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.weights import row_weights
 from plugrad.trainer.learner import Learner
+from plugrad.trainer.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class StepOutcome:
     """What one update did and saw."""
 
     measures: Measures
+    """Of the update as a whole: the same on every rank."""
+    metrics: Measures
+    """What the losses measured on this rank."""
     updated: bool
     scored: list[tuple[MicroBatch, BatchLossInputs]]
     """Each micro-batch and what the losses were given for it, detached: for the metrics."""
@@ -40,10 +45,9 @@ class Ledger:
     metrics: Measures = field(default_factory=Measures)
     """What the losses measured."""
 
-    def closed(self) -> Measures:
-        """Return both; a sum over this update becomes a mean over the updates of a step."""
-        totals = {name: Mean(measure.value(), 1.0) for name, measure in self.sums.on_cpu().items()}
-        return Measures({**totals, **self.metrics})
+    def totals(self, ranks: Ranks) -> Measures:
+        """Return the sums over all ranks; a sum over this update becomes a mean over the updates of a step."""
+        return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def train_step(
 ) -> StepOutcome:
     """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence of the batch.
 
-    The weights w_ks were divided by the whole batch's counts when it was cut, so the cut cannot change the result.
+    Over every rank, too: the weights w_ks were divided by the counts of all of them when the batch was cut, so neither the
+    cut nor the number of ranks can change the result. Every rank has the same number of micro-batches.
     """
     accelerator, ledger, scored = learner.accelerator, Ledger(), []
     entropy = _entropy_mode(learner, losses)
@@ -78,15 +83,21 @@ def train_step(
             accelerator.backward(objective * accelerator.num_processes)
         ledger.sums.add("loss", Sum(objective.detach()))
         scored.append((micro_batch, _detached(inputs)))
-    grad_norm = float(accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm))
-    lr, measures = learner.lr, ledger.closed()
-    updated = _may_update(hooks, grad_norm, measures["loss"].value())
+    grad_norm = clip_gradient(learner)
+    lr, measures = learner.lr, ledger.totals(learner.ranks)
+    updated = _may_update(learner.ranks, hooks, grad_norm, measures["loss"].value())
     if updated:
         learner.optimizer.step()
         learner.scheduler.step()
     learner.optimizer.zero_grad(set_to_none=True)
     measures.update({"grad_norm": Mean(grad_norm, 1.0), "lr": Mean(lr, 1.0), "skipped_updates": Sum(float(not updated))})
-    return StepOutcome(measures, updated, scored)
+    return StepOutcome(measures, ledger.metrics, updated, scored)
+
+
+def clip_gradient(learner: Learner) -> float:
+    """Clip the gradient to the learner's greatest norm; return the norm that it had."""
+    norm = learner.accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress) -> BatchLossInputs:
@@ -147,8 +158,9 @@ def _entropy_mode(learner: Learner, losses: Iterable[BoundLoss]) -> EntropyMode:
     return "value" if learner.wants_entropy else "none"
 
 
-def _may_update(hooks: Hooks, grad_norm: float, loss: float) -> bool:
-    if not hooks.before_update(grad_norm, loss):
+def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bool:
+    # Every rank sees the same numbers. An extension that looks at others still must not part the ranks' policies.
+    if not all(ranks.gather(hooks.before_update(grad_norm, loss))):
         return False
     if not (math.isfinite(grad_norm) and math.isfinite(loss)):
         raise TrainingError(

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from rich.console import Console
 
+from plugrad.config.processes import check_shares
 from plugrad.config.reading import with_absolute_paths
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError, RunInterrupted, TrainingError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
-from plugrad.host.select import resolved, select
+from plugrad.host.select import Selection, resolved, select
 from plugrad.policy.loading import quiet_transformers, with_small_defaults
 from plugrad.registry.provenance import record
-from plugrad.trainer.display import Display, display_for
-from plugrad.trainer.folder import check_run_folder, open_run_folder, save_model
+from plugrad.trainer.agreement import on_main, same_everywhere, together
+from plugrad.trainer.display import Display, Silent, display_for
+from plugrad.trainer.failures import failing_together
+from plugrad.trainer.folder import MODEL, check_run_folder, open_run_folder, save_model
 from plugrad.trainer.interrupts import StopRequest, stop_requests
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
+from plugrad.trainer.ranks import Ranks, make_accelerator
 from plugrad.trainer.run import RunResult
 
 logger = logging.getLogger("plugrad")
@@ -35,8 +39,12 @@ MEMORY_REMEDY = (
 )
 
 
-def train(run_file: RunFile, *, overwrite: bool = False, display: Display | None = None) -> RunResult:
+def train(
+    run_file: RunFile, *, overwrite: bool = False, display: Display | None = None, num_processes: int | None = None
+) -> RunResult:
     """Run a run file: check everything that can be checked, then load the model, train, and save it.
+
+    Started in several processes by a launcher, all of them call this, and train together.
 
     Ctrl-C or SIGTERM lets the step that is going on finish and the model be saved; a second one ends the run at once.
     A run that fails saves the model as it was after the last step.
@@ -45,34 +53,69 @@ def train(run_file: RunFile, *, overwrite: bool = False, display: Display | None
         run_file: what to do; `RunFile.load(path)` reads one.
         overwrite: replace a run that is already in `output_dir`.
         display: what shows the progress; by default a live line in a terminal and plain lines elsewhere.
+        num_processes: how many processes there must be; by default as many as were started.
 
     Returns:
         Where everything is, and what was recorded.
 
     Raises:
         PlugradError: a plugin, an option, a model or an example is not what it must be.
+        RankError: another rank failed.
         RunInterrupted: a signal ended the run early.
     """
     started = time.perf_counter()
-    display = display or display_for(Console())
     run_file = with_absolute_paths(run_file)
-    _refuse_what_is_not_supported()
-    check_run_folder(Path(run_file.output_dir), overwrite=overwrite)
-    quiet_transformers()
-    selection = select(run_file)
-    environment = BoundEnvironment.create(selection.environment)
-    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
-    run_file = _with_model_defaults(resolved(run_file, selection))
-    stop = StopRequest()
-    training = prepare(run_file, selection, environment, display, stop)
-    folder = open_run_folder(run_file, record(selection.components()))
-    display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
-    with stop_requests(stop):
-        num_steps, model = _trained(training)
-    result = RunResult(folder, model, num_steps, time.perf_counter() - started, training.metrics_file.records)
+    accelerator = make_accelerator()
+    ranks = Ranks.of(accelerator)
+    with failing_together(ranks):
+        result, stop = _train(run_file, overwrite, display, num_processes, accelerator, ranks, started)
+        ranks.wait()
     if stop.signal is not None:
         raise RunInterrupted(stop.signal, result)
     return result
+
+
+def _train(
+    run_file: RunFile,
+    overwrite: bool,
+    display: Display | None,
+    num_processes: int | None,
+    accelerator: Accelerator,
+    ranks: Ranks,
+    started: float,
+) -> tuple[RunResult, StopRequest]:
+    display = (display or display_for(Console())) if ranks.is_main else Silent()
+    together(ranks, lambda: _check_processes(run_file, num_processes, ranks))
+    folder = Path(run_file.output_dir)
+    on_main(ranks, lambda: check_run_folder(folder, overwrite=overwrite))
+    quiet_transformers()
+    selection, environment = together(ranks, lambda: _checked_plugins(run_file))
+    same_everywhere(ranks, record(selection.components()), environment)
+    run_file = _with_model_defaults(resolved(run_file, selection))
+    stop = StopRequest(announces=ranks.is_main)
+    training = together(ranks, lambda: prepare(run_file, selection, environment, accelerator, ranks, display, stop))
+    on_main(ranks, lambda: open_run_folder(run_file, record(selection.components())))
+    display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
+    with stop_requests(stop):
+        num_steps, model = _trained(training)
+    result = RunResult(folder, model, num_steps, time.perf_counter() - started, training.records.records)
+    return result, stop
+
+
+def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks) -> None:
+    if num_processes not in (None, ranks.count):
+        raise RunFileError(
+            f"--num-processes is {num_processes}, and {ranks.count} were started. Leave it out under a launcher of your "
+            "own, or leave the launcher to it."
+        )
+    check_shares(run_file, ranks.count)
+
+
+def _checked_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
+    selection = select(run_file)
+    environment = BoundEnvironment.create(selection.environment)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
+    return selection, environment
 
 
 def _trained(training: Training) -> tuple[int, Path]:
@@ -95,22 +138,23 @@ def _rescue(training: Training) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if training.metrics_file.records:
+        learner = training.learner
+        # The other ranks may not be there to help: only a model that is whole on the main rank is saved.
+        if training.records.records and learner.ranks.is_main and not learner.is_sharded:
             with suppress(TrainingError):
-                logger.warning("The model as it was after the last step is saved in %s.", _save(training))
+                model = save_model(training.run.folder, learner.save)
+                logger.warning("The model as it was after the last step is saved in %s.", model)
         if isinstance(error, torch.OutOfMemoryError):
             raise TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}") from error
         raise
 
 
 def _save(training: Training) -> Path:
-    learner = training.learner
-
-    def save(path: Path) -> None:
-        learner.accelerator.unwrap_model(learner.policy).model.save_pretrained(path)
-        learner.tokenizer.save_pretrained(path)
-
-    return save_model(training.run.folder, save)
+    """Save the model from the main rank; every rank takes part, since each may hold a shard of it."""
+    learner, folder = training.learner, training.run.folder
+    whole = learner.whole_state_dict() if learner.is_sharded else None
+    on_main(learner.ranks, lambda: save_model(folder, lambda path: learner.save(path, whole)))
+    return folder / MODEL
 
 
 def _with_model_defaults(run_file: RunFile) -> RunFile:
@@ -119,16 +163,3 @@ def _with_model_defaults(run_file: RunFile) -> RunFile:
     tables = run_file.model_dump()
     tables["model"]["from_scratch"] = with_small_defaults(run_file.model.from_scratch)
     return RunFile(**tables)
-
-
-def _refuse_what_is_not_supported() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RunFileError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: this version trains in one process. Start it without a launcher."
-        )
-    accumulation = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if accumulation != "1":
-        raise RunFileError(
-            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {accumulation}: Accelerate would divide the objective by it. "
-            "Unset it; tokens_per_micro_batch decides how a batch is cut."
-        )

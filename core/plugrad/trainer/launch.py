@@ -1,0 +1,91 @@
+"""Starting the ranks of a run on this machine, through PyTorch's elastic launcher, which Accelerate's uses too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from plugrad.errors import RunFileError, TrainingError
+
+STEP_AND_SAVE_S = 24 * 3600
+"""After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
+
+
+def launch(arguments: Sequence[str], num_processes: int) -> int:
+    """Run `plugrad ARGUMENTS` in so many processes that know each other; return the exit code.
+
+    Ctrl-C and SIGTERM are passed on to all of them, and 128 and the signal's number is returned.
+
+    Raises:
+        RunFileError: there are not so many devices.
+        TrainingError: the system ended a process.
+    """
+    _check_devices(num_processes)
+    # What it has to say of a rank that failed, the rank itself has said, and better.
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Otherwise every rank takes all cores, and they wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    # Without -P the working directory would come first on the path: a rollout could take the place of a package.
+    command = [sys.executable, "-P", "-m", "plugrad", *arguments]
+    with TemporaryDirectory(prefix="plugrad-launch-") as folder:
+        try:
+            elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
+        except ChildFailedError as error:
+            return _exit_code(error)
+        except SignalException as stopped:
+            return 128 + stopped.sigval
+    return 0
+
+
+def _config(num_processes: int, folder: str) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+        max_restarts=0,
+        monitor_interval=0.1,
+        shutdown_timeout=STEP_AND_SAVE_S,
+    )
+
+
+def _check_devices(num_processes: int) -> None:
+    available = torch.accelerator.device_count() if torch.accelerator.is_available() else num_processes
+    if num_processes > available:
+        raise RunFileError(
+            f"--num-processes is {num_processes}, and this machine has {available} device{'s' * (available != 1)}: each "
+            "process trains on one of its own. For several machines, use accelerate launch -m plugrad train."
+        )
+
+
+def _exit_code(error: ChildFailedError) -> int:
+    """Return the exit code of the rank that failed, rather than those of the ranks that it took along."""
+    rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
+    if first.exitcode > 0:
+        return first.exitcode
+    raise TrainingError(
+        f"rank {rank} (process {first.pid}) was ended by {signal.Signals(-first.exitcode).name}. The system does so most "
+        "often for want of memory: lower tokens_per_micro_batch, or start fewer processes."
+    )
+
+
+def _order(failure: ProcessFailure) -> tuple[int, bool, int]:
+    # Times are whole seconds. Within one, the launcher's own SIGTERM came last, and a rank that was killed came before
+    # those that lost contact with it.
+    return failure.timestamp, failure.exitcode == -signal.SIGTERM, failure.exitcode

@@ -1,0 +1,27 @@
+"""One rank of the invariance tests: `torchrun --nproc-per-node 2 rank_worker.py SCENARIOS OUT`."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scenario import three_steps
+
+from plugrad.trainer.ranks import Ranks, leave, make_accelerator
+
+
+def main(scenarios, out):
+    torch.set_num_threads(1)
+    accelerator = make_accelerator()
+    ranks = Ranks.of(accelerator)
+    results = {name: three_steps(scenario, accelerator, ranks) for name, scenario in scenarios.items()}
+    (out / f"{ranks.index}.pickle").write_bytes(pickle.dumps((os.getpid(), ranks.count, results)))
+    leave()
+
+
+if __name__ == "__main__":
+    main(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))

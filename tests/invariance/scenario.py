@@ -1,0 +1,250 @@
+"""One recorded batch of rollouts, and three updates on it: on one rank or several, cut in any way, in float64."""
+
+import copy
+import random
+from dataclasses import dataclass, replace
+
+import torch
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import pad
+from torch.optim import AdamW
+
+from plugrad import RunFile, hookimpl
+from plugrad.contracts.measures import Measures
+from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.hooks import Hooks, Host
+from plugrad.host.load import load_component
+from plugrad.host.loss import BoundLoss
+from plugrad.host.metric import BoundMetric
+from plugrad.policy.loading import LoadedModel
+from plugrad.policy.micro_batches import Layout
+from plugrad.policy.policy import Policy
+from plugrad.registry.scan import scan
+from plugrad.testing import tiny_model, tiny_tokenizer
+from plugrad.trainer.collect import RolloutBatch
+from plugrad.trainer.learner import Learner, make_learner
+from plugrad.trainer.optimizer_batches import optimizer_batches
+from plugrad.trainer.ranks import Ranks
+from plugrad.trainer.report import measure, measure_batch
+from plugrad.trainer.step import Progress, train_step
+
+REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
+METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
+ALL_AT_ONCE = 10_000
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is trained on, and how it is cut."""
+
+    seed: int = 0
+    terms: tuple[tuple[str, float, str], ...] = (("ppo_clip", 1.0, "token"),)
+    """Loss, weight, reduction."""
+    folder: str | None = None
+    """Where losses in files lie."""
+    num_groups: int = 4
+    shares: tuple[int, ...] = (1,)
+    """How the groups are dealt to the ranks, as proportions."""
+    budget: int = ALL_AT_ONCE
+    updates_per_batch: int = 1
+    dead_group: bool = False
+    """One group's advantages are all zero."""
+    empty: bool = False
+    """One sequence has no counted token."""
+    turned: bool = False
+    """The groups, and the sequences within them, come in the opposite order."""
+    extra_padding: int = 0
+    """Columns of padding that nobody needs."""
+    checkpointing: bool = False
+    sharded: bool = False
+    model: tuple[tuple[str, object], ...] = ()
+    """Fields of its configuration."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What three steps did, whole on every rank."""
+
+    records: list[dict[str, float]]
+    """The measures of each update."""
+    gradients: list[list[torch.Tensor]]
+    """Of every parameter at each update, clipped."""
+    parameters: list[torch.Tensor]
+    """After the last."""
+    num_micro_batches: int
+    """The most in an update."""
+
+
+class Gradients:
+    """An extension that keeps the gradients which each update applies."""
+
+    def __init__(self, model):
+        self.model = model
+        self.kept = []
+
+    @hookimpl
+    def before_update(self):
+        self.kept.append([whole(parameter.grad) for parameter in self.model.parameters()])
+
+
+def whole(tensor):
+    tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.detach().clone()
+
+
+def recorded(scenario, ranks):
+    """Groups of three with lengths drawn at random; prompts differ in length too. This rank's share of them."""
+    draw = random.Random(scenario.seed)
+    groups = [[_rollout(draw, group) for _ in range(3)] for group in range(scenario.num_groups)]
+    if scenario.empty:
+        groups[1][2].update(completion_ids=[], inference_logprobs=[])
+    advantages = [
+        [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2)] * len(r["completion_ids"]) for r in group]
+        for g, group in enumerate(groups)
+    ]
+    rewards = [[rollout["reward"] for rollout in group] for group in groups]
+    if scenario.turned:
+        groups, advantages, rewards = ([group[::-1] for group in column[::-1]] for column in (groups, advantages, rewards))
+    edges = [round(scenario.num_groups * sum(scenario.shares[:i]) / sum(scenario.shares)) for i in range(ranks.count + 1)]
+    own = slice(edges[ranks.index], edges[ranks.index + 1])
+    return RolloutBatch(groups[own], rewards[own], advantages[own], edges[ranks.index])
+
+
+def _rollout(draw, group):
+    ids = [draw.randrange(3, 100) for _ in range(draw.randint(1, 12))]
+    return {
+        "prompt_ids": [draw.randrange(3, 100) for _ in range(2 + group)],
+        "completion_ids": ids,
+        "inference_logprobs": [draw.uniform(-5, -3) for _ in ids],
+        "reward": draw.uniform(0, 1),
+        "reward_components": {},
+        "metrics": {"digits": float(len(ids) % 3)},
+        "truncated": len(ids) == 12,
+        "example": {"example_id": group},
+    }
+
+
+def losses(scenario):
+    bound = []
+    for name, weight, reduction in scenario.terms:
+        component = load_component("loss", name, {}, scan(), [scenario.folder] if scenario.folder else [])
+        label = f"{component.name}/{reduction}"
+        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction))
+    return bound
+
+
+def metrics():
+    components = [load_component("metric", name, {}, scan(), []) for name in METRICS]
+    return [BoundMetric(component, component.create(), component.name) for component in components]
+
+
+def run_file(scenario):
+    return RunFile(
+        max_steps=STEPS,
+        updates_per_batch=scenario.updates_per_batch,
+        model={"from_scratch": {"model_type": "qwen3"}},
+        environment={"name": "arithmetic"},
+        rollout={"prompts_per_step": 4},
+        optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear"},
+    )
+
+
+def learner_of(scenario, bound, accelerator, ranks):
+    model = tiny_model(dtype="float64", **dict(scenario.model))
+    # The eager kind computes its softmax in float32.
+    assert model.config._attn_implementation == "sdpa"
+    if scenario.checkpointing:
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
+    needs = frozenset({"entropy"}).union(*(loss.needs for loss in bound))
+    if scenario.sharded:
+        return _sharded(model, needs, scenario, accelerator, ranks)
+    return make_learner(run_file(scenario), LoadedModel(model, tiny_tokenizer()), needs, accelerator, ranks)
+
+
+def _sharded(model, needs, scenario, accelerator, ranks):
+    """As Accelerate shards where there is an accelerator: every layer, then the rest. On a CPU it would not."""
+    reference = Policy(copy.deepcopy(model).requires_grad_(False).eval(), 1.0)
+    policy = Policy(model, 1.0)
+    for layer in model.model.layers:
+        fully_shard(layer)
+    fully_shard(policy)
+    optimizer = AdamW(policy.parameters(), lr=1e-2, weight_decay=0.0)
+    return Learner(
+        accelerator=accelerator,
+        ranks=ranks,
+        policy=policy,
+        model=model,
+        tokenizer=tiny_tokenizer(),
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda update: 1 - update / (STEPS * scenario.updates_per_batch)
+        ),
+        max_grad_norm=0.05,
+        reference=reference if "ref_logprobs" in needs else None,
+        teacher=None,
+        keeps_old="old_logprobs" in needs and scenario.updates_per_batch > 1,
+        wants_entropy=True,
+    )
+
+
+def three_steps(scenario, accelerator, ranks=None):
+    """Train three steps on the same batch."""
+    ranks = ranks or Ranks()
+    bound = losses(scenario)
+    learner = learner_of(scenario, bound, accelerator, ranks)
+    batch = recorded(scenario, ranks)
+    gradients = Gradients(learner.model)
+    advantage, extension = (
+        load_component("advantage", "constant", {}, scan(), []),
+        load_component("extension", "timing", {}, scan(), []),
+    )
+    hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
+    layout = Layout(scenario.budget, 0, torch.float64)
+    records, num_micro_batches = [], 0
+    for step in range(STEPS):
+        cuts = optimizer_batches(
+            batch, updates_per_batch=scenario.updates_per_batch, max_new_tokens=16, layout=layout, ranks=ranks
+        )
+        prepared = [
+            (cut, [learner.with_fixed_logprobs(padded(m, scenario.extra_padding)) for m in cut.micro_batches])
+            for cut in cuts
+        ]
+        for cut, micro_batches in prepared:
+            outcome = train_step(learner, micro_batches, bound, hooks, Progress(step, STEPS))
+            measured = Measures(measure(cut, outcome, hooks, step))
+            measured.update(measure_batch(batch, seconds=1.0))
+            records.append({**ranks.add_up(measured).values_by_name(), **outcome.measures.values_by_name()})
+            num_micro_batches = max(num_micro_batches, len(micro_batches))
+    return Result(records, gradients.kept, [whole(p) for p in learner.model.parameters()], num_micro_batches)
+
+
+def padded(micro_batch, columns):
+    """Add columns that attend to nothing and count for nothing; the ids in them are garbage."""
+    if not columns:
+        return micro_batch
+    wider = {
+        name: pad(value, (0, columns), value=7 if name == "input_ids" else 0)
+        for name, value in vars(micro_batch).items()
+        if isinstance(value, torch.Tensor) and value.ndim == 2
+    }
+    return replace(micro_batch, **wider)
+
+
+def assert_same(found, expected):
+    """Compare losses, norms, metrics, every gradient and every parameter."""
+    for record, wanted in zip(found.records, expected.records, strict=True):
+        assert record.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert _close(record[name], value), f"{name}: {record[name]!r} instead of {value!r}"
+    for gradients, wanted in zip(found.gradients, expected.gradients, strict=True):
+        for gradient, its in zip(gradients, wanted, strict=True):
+            torch.testing.assert_close(gradient, its, rtol=1e-9, atol=1e-11)
+    for parameter, its in zip(found.parameters, expected.parameters, strict=True):
+        torch.testing.assert_close(parameter, its, rtol=1e-9, atol=1e-11)
+
+
+def _close(found, wanted):
+    both_nan = found != found and wanted != wanted
+    return both_nan or abs(found - wanted) <= 1e-9 * max(abs(found), abs(wanted)) + 1e-12

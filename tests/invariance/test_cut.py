@@ -1,0 +1,146 @@
+"""However a batch is cut into micro-batches, the update is the same: in float64, to 1e-9."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenario import ALL_AT_ONCE, REDUCTIONS, Scenario, assert_same, losses, recorded, three_steps
+
+from plugrad.policy.micro_batches import Layout
+from plugrad.trainer.optimizer_batches import optimizer_batches
+from plugrad.trainer.ranks import Ranks
+
+HERE = str(Path(__file__).parent)
+SEVERAL = (
+    ("ppo_clip", 1.0, "token"),
+    ("kl_to_reference", 0.3, "sequence"),
+    ("entropy_bonus", 0.1, "group"),
+    ("importance_sampling", 0.5, "constant"),
+    ("cross_entropy", 0.2, "sequence_sum"),
+)
+
+
+@cache
+def whole(scenario):
+    result = three_steps(scenario, Accelerator(cpu=True))
+    assert result.num_micro_batches == 1
+    return result
+
+
+def cut(scenario):
+    return three_steps(scenario, Accelerator(cpu=True))
+
+
+def one_loss(reduction, name="ppo_clip"):
+    return ((name, 1.0, reduction),)
+
+
+def budget_for(scenario, num_micro_batches):
+    """Return a budget under which the batch is cut into so many."""
+    batch, ranks = recorded(scenario, Ranks()), Ranks()
+    for budget in range(17, 400):
+        layout = Layout(budget, 0, torch.float64)
+        (only,) = optimizer_batches(batch, updates_per_batch=1, max_new_tokens=16, layout=layout, ranks=ranks)
+        if len(only.micro_batches) == num_micro_batches:
+            return budget
+    raise AssertionError(f"no budget cuts this batch into {num_micro_batches}")
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+def test_into_so_many_micro_batches(reduction, num_micro_batches):
+    scenario = Scenario(seed=8, terms=one_loss(reduction))
+    found = cut(replace(scenario, budget=budget_for(scenario, num_micro_batches)))
+    assert found.num_micro_batches == num_micro_batches
+    assert_same(found, whole(scenario))
+
+
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+def test_several_losses_with_their_own_reductions(num_micro_batches):
+    scenario = Scenario(seed=8, terms=SEVERAL)
+    assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), whole(scenario))
+
+
+@pytest.mark.parametrize("updates_per_batch", [2, 4])
+def test_several_updates_of_one_batch(updates_per_batch):
+    scenario = Scenario(seed=2, terms=SEVERAL, updates_per_batch=updates_per_batch)
+    assert_same(cut(replace(scenario, budget=25)), whole(scenario))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("lacking", [{"dead_group": True}, {"empty": True}, {"dead_group": True, "empty": True}])
+def test_groups_without_advantage_and_sequences_without_a_counted_token(reduction, lacking):
+    scenario = Scenario(seed=3, terms=one_loss(reduction), **lacking)
+    assert_same(cut(replace(scenario, budget=30)), whole(scenario))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_order_of_groups_and_sequences(reduction):
+    scenario = Scenario(seed=4, terms=one_loss(reduction))
+    assert_same(cut(replace(scenario, budget=30, turned=True)), whole(scenario))
+
+
+@pytest.mark.parametrize("extra_padding", [1, 9])
+def test_padding(extra_padding):
+    scenario = Scenario(seed=4, terms=SEVERAL)
+    assert_same(cut(replace(scenario, budget=30, extra_padding=extra_padding)), whole(scenario))
+
+
+@pytest.mark.parametrize("budget", [30, ALL_AT_ONCE])
+def test_gradient_checkpointing(budget):
+    scenario = Scenario(seed=5, terms=SEVERAL)
+    assert_same(cut(replace(scenario, budget=budget, checkpointing=True)), whole(scenario))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_form_of_a_loss(reduction):
+    by_batch, by_sequence = (
+        Scenario(seed=6, terms=one_loss(reduction, f"forms.py:{form}"), folder=HERE) for form in ("by_batch", "by_sequence")
+    )
+    assert losses(by_batch)[0].component.form != losses(by_sequence)[0].component.form
+    found, wanted = cut(replace(by_sequence, budget=30)), whole(by_batch)
+    renamed = [{k.replace("by_sequence", "by_batch"): v for k, v in record.items()} for record in found.records]
+    assert_same(replace(found, records=renamed), wanted)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt2", "granite", "cohere"])
+def test_other_models(model_type):
+    scenario = Scenario(seed=7, terms=SEVERAL, model=(("model_type", model_type),))
+    assert_same(cut(replace(scenario, budget=30)), whole(scenario))
+
+
+@given(
+    st.builds(
+        Scenario,
+        seed=st.integers(0, 10_000),
+        terms=st.lists(
+            st.tuples(
+                st.sampled_from(["ppo_clip", "importance_sampling", "entropy_bonus", "kl_to_reference", "cross_entropy"]),
+                st.sampled_from([1.0, 0.3]),
+                st.sampled_from(REDUCTIONS),
+            ),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda term: (term[0], term[2]),
+        ).map(tuple),
+        updates_per_batch=st.sampled_from([1, 2, 4]),
+        dead_group=st.booleans(),
+        empty=st.booleans(),
+    ),
+    st.integers(17, 150),
+    st.sampled_from([0, 3]),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_any_batch_cut_anywhere(scenario, budget, extra_padding):
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=extra_padding)), whole(scenario))
+
+
+def test_a_loss_that_divides_by_its_micro_batchs_own_counts_is_seen_here():
+    scenario = Scenario(seed=7, terms=one_loss("sequence_sum", "forms.py:mean_of_its_own"), folder=HERE)
+    found, wanted = (result.records[0]["loss"] for result in (cut(replace(scenario, budget=30)), whole(scenario)))
+    assert abs(found - wanted) > 0.1 * abs(wanted)
