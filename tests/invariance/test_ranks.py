@@ -1,0 +1,78 @@
+"""However many ranks share a batch, and however unequally, the update is the same: in float64, to 1e-9."""
+
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from scenario import REDUCTIONS, Scenario, assert_same, three_steps
+
+HERE = Path(__file__).parent
+SEVERAL = (
+    ("ppo_clip", 1.0, "token"),
+    ("kl_to_reference", 0.3, "sequence"),
+    ("entropy_bonus", 0.1, "group"),
+    ("importance_sampling", 0.5, "constant"),
+    ("cross_entropy", 0.2, "sequence_sum"),
+)
+IN_FILE = {"folder": str(HERE)}
+SCENARIOS = {
+    **{reduction: Scenario(seed=1, terms=(("ppo_clip", 1.0, reduction),), budget=40) for reduction in REDUCTIONS},
+    "several losses": Scenario(seed=2, terms=SEVERAL, budget=30),
+    "one micro-batch on each": Scenario(seed=2, terms=SEVERAL),
+    "three groups and one": Scenario(seed=3, terms=SEVERAL, budget=40, shares=(3, 1)),
+    "one group and three": Scenario(seed=3, terms=SEVERAL, budget=40, shares=(1, 3)),
+    "none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0)),
+    "none on the first": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(0, 1)),
+    "a dead group, an empty sequence": Scenario(seed=5, terms=SEVERAL, budget=30, dead_group=True, empty=True),
+    "two updates of each batch": Scenario(seed=6, terms=SEVERAL, budget=30, updates_per_batch=2),
+    "four updates, one of them without a group on each": Scenario(seed=6, terms=SEVERAL, budget=30, updates_per_batch=4),
+    "gradient checkpointing": Scenario(seed=7, terms=SEVERAL, budget=30, checkpointing=True),
+    "by sequence": Scenario(seed=8, terms=(("forms.py:by_sequence", 1.0, "group"),), budget=40, **IN_FILE),
+    "by batch": Scenario(seed=8, terms=(("forms.py:by_batch", 1.0, "group"),), budget=40, **IN_FILE),
+    "an untied head": Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
+}
+TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of two ranks found: their process, how many they were, and the results by name."""
+    folder = tmp_path_factory.mktemp("ranks")
+    sharded = {f"{name}, sharded": replace(scenario, sharded=True) for name, scenario in TWO.items()}
+    (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded}))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(HERE / "rank_worker.py"), str(folder / "scenarios.pickle"), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+
+
+def test_there_were_two_processes_that_knew_each_other(ranks):
+    (first, of_first, _), (second, of_second, _) = ranks
+    assert len({os.getpid(), first, second}) == 3
+    assert of_first == of_second == 2
+
+
+@pytest.mark.parametrize("how", ["", ", sharded"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_ranks_do_what_one_does(ranks, name, how):
+    alone = three_steps(replace(SCENARIOS[name], shares=(1,)), Accelerator(cpu=True))
+    for _, _, results in ranks:
+        assert_same(results[name + how], alone)
+
+
+def test_every_rank_had_work_to_share(ranks):
+    (_, _, results), _ = ranks
+    alone = three_steps(replace(SCENARIOS["several losses"], shares=(1,)), Accelerator(cpu=True))
+    assert 1 < results["several losses"].num_micro_batches < alone.num_micro_batches
