@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 class PlugradError(ValueError):
     """The base of every deliberate error; catch it to catch them all."""
 
+    is_known_to_all = False
+    """Whether the ranks of a run have told each other of it."""
+
 
 class RunFileError(PlugradError):
     """A run file, or an override of it, says what cannot be."""

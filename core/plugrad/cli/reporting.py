@@ -55,9 +55,10 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
         # A launcher takes the first code that is not zero for a failure, and ends the other ranks.
         raise typer.Exit(128 + stopped.signal if IS_MAIN else 0) from None
     except KeyboardInterrupt:
-        errors.print(
-            "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
-        )
+        if IS_MAIN:
+            errors.print(
+                "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
+            )
         raise typer.Exit(INTERRUPTED) from None
 
 

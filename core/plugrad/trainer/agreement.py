@@ -30,6 +30,7 @@ def together(ranks: Ranks, attempt: Callable[[], T]) -> T:
         return result  # type: ignore[return-value]
     if error is None or failures[0].rank != ranks.index:
         raise failures[0].as_error() from error
+    error.is_known_to_all = True
     if len(failures) < ranks.count:
         name_ranks(error, [failure.rank for failure in failures], ranks)
     raise error

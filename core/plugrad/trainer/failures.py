@@ -54,15 +54,17 @@ def failing_together(ranks: Ranks) -> Iterator[None]:
     watcher.start()
     try:
         yield
-    except RankError:
-        raise
     except Exception as error:
-        failed = _as_lost_contact(error)
-        first = board.post(Failure.of(failed, ranks))
+        if isinstance(error, RankError) or (isinstance(error, PlugradError) and error.is_known_to_all):
+            raise
+        lost = _lost_contact(error)
+        first = board.post(Failure.of(lost or error, ranks))
         if first.rank != ranks.index:
             raise first.as_error() from error
-        name_ranks(failed, [ranks.index], ranks)
-        raise failed from (None if failed is error else error)
+        if lost:
+            raise lost from error
+        name_ranks(error, [ranks.index], ranks)
+        raise
     finally:
         watcher.stop()
 
@@ -73,14 +75,14 @@ def name_ranks(error: BaseException, failed: Sequence[int], ranks: Ranks) -> Non
     error.add_note(f"This is the error of {ranks.name}{others}. All ranks stop.")
 
 
-def _as_lost_contact(error: Exception) -> Exception:
-    """What a collective raises when another rank has gone says nothing about why it went; say what is known."""
+def _lost_contact(error: Exception) -> TrainingError | None:
+    """What a collective raises when another rank has gone does not say why it went; say what is known."""
     network = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
     if not network or isinstance(error, PlugradError):
-        return error
+        return None
     return TrainingError(
-        f"another rank has gone in the middle of an exchange ({str(error).splitlines()[0]}). What it printed says why; if "
-        "it printed nothing, the system ended it, most often for want of memory."
+        "another rank has gone in the middle of an exchange. What it printed says why; if it printed nothing, the system "
+        "ended it, most often for want of memory."
     )
 
 

@@ -88,6 +88,16 @@ def refuse_what_is_not_supported() -> None:
     if _is_true(os.environ.get("ACCELERATE_USE_FSDP", "")):
         _refuse_sharding_on_a_cpu()
         _load_whole_models()
+    _notice_a_single_process()
+
+
+def _notice_a_single_process() -> None:
+    # Accelerate's launcher always sets the one variable, and the other only where it starts several processes.
+    if _is_true(os.environ.get("ACCELERATE_USE_CPU", "")) and "WORLD_SIZE" not in os.environ:
+        logger.info(
+            "Accelerate's launcher has started one process: it starts no more on a CPU, whatever num_processes is. "
+            "plugrad train --num-processes does."
+        )
 
 
 def _refuse_sharding_on_a_cpu() -> None:

@@ -1,0 +1,84 @@
+"""Plugins for runs in several processes. What goes wrong goes wrong on rank 1; outside a launcher there is no rank."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from plugrad import AdvantageOutputs, hookimpl
+
+RANK = os.environ.get("RANK")
+BEFORE_THE_RUN = 2
+
+
+def varied(inputs):
+    """An advantage that differs between the rollouts of a group, whose completions are replayed and thus equal."""
+    number = torch.arange(inputs.rewards.numel(), dtype=torch.double).reshape(inputs.rewards.shape)
+    return AdvantageOutputs(torch.sin(number + inputs.completion_lengths) + inputs.rewards.mean())
+
+
+class Who:
+    """Leaves the number of its process in the run folder, and how many there are."""
+
+    @hookimpl
+    def on_run_start(self, run):
+        (Path(run.folder) / f"rank_{RANK}").write_text(f"{os.getpid()} {run.num_processes}")
+
+
+class _InTheRun:
+    """Misbehaves at the second update of the run; the pre-flight's calls are those of another instance."""
+
+    def __init__(self):
+        self.calls = 0
+        self.running = False
+
+    @hookimpl
+    def on_run_start(self, run):
+        self.running = True
+
+    @hookimpl
+    def before_update(self):
+        self.calls += self.running
+        if self.calls == BEFORE_THE_RUN:
+            self.misbehave()
+
+
+class RankOneRaises(_InTheRun):
+    def misbehave(self):
+        if RANK == "1":
+            raise RuntimeError("rank one is unwell")
+        # The other rank computes and looks at nothing: it would be at it for ten minutes.
+        time.sleep(600)
+
+
+class RankOneIsKilled(_InTheRun):
+    def misbehave(self):
+        if RANK == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class RankOneVetoes(_InTheRun):
+    @hookimpl
+    def before_update(self):
+        return not (RANK == "1" and self.running)
+
+
+class OtherExamples:
+    """Draws its examples without a seed."""
+
+    def train_examples(self):
+        draw = random.SystemRandom()
+        return [{"prompt": str(draw.random())} for _ in range(8)]
+
+    def eval_examples(self):
+        return []
+
+    def score(self, rollouts):
+        return [0.0 for _ in rollouts]
+
+
+def another_option(inputs, scale: float = 1.0 if RANK == "1" else 2.0):
+    return AdvantageOutputs(inputs.rewards * scale)

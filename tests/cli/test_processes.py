@@ -1,0 +1,226 @@
+"""Runs in several processes, started as a user starts them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+REPLAYED = """
+max_steps = 3
+updates_per_batch = 2
+tokens_per_micro_batch = 40
+
+[model]
+dtype = "float64"
+[model.from_scratch]
+model_type = "qwen3"
+hidden_size = 32
+num_hidden_layers = 2
+
+[environment]
+name = "arithmetic"
+
+[rollout]
+engine = "dataset"
+prompts_per_step = 8
+rollouts_per_example = 3
+max_new_tokens = 3
+
+[[loss]]
+name = "ppo_clip"
+[[loss]]
+name = "kl_to_reference"
+weight = 0.1
+reduction = "sequence"
+[[loss]]
+name = "entropy_bonus"
+weight = 0.1
+reduction = "group"
+
+[advantage]
+name = "on_ranks.py:varied"
+
+[optimizer]
+lr = 1e-3
+
+[[extension]]
+name = "on_ranks.py:Who"
+"""
+
+
+@pytest.fixture
+def plugins(folder):
+    for name in ("on_ranks.py", "only_on_the_first.py"):
+        shutil.copy(HERE / name, folder / name)
+    return folder
+
+
+def plugrad(*arguments, timeout=180, **environment):
+    command = [sys.executable, "-m", "plugrad", *arguments]
+    return run(command, timeout, environment)
+
+
+def accelerate(config, *arguments, **environment):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "plugrad", *arguments]
+    return run(command, 180, environment)
+
+
+def run(command, timeout, environment):
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, env={**ENVIRONMENT, **environment}
+    )
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def processes_left(folder):
+    """Return the processes whose working directory is this one."""
+    own = [process for process in Path("/proc").iterdir() if process.name.isdigit() and int(process.name) != os.getpid()]
+    left = []
+    for process in own:
+        try:
+            if (process / "cwd").resolve() == folder and (process / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                left.append(process.name)
+        except OSError:
+            continue
+    return left
+
+
+TIMES = {"seconds", "tokens_per_s"}
+
+
+def assert_same_run(found, expected):
+    for record, wanted in zip(records(found), records(expected), strict=True):
+        assert record.keys() == wanted.keys()
+        values = {name: value for name, value in wanted.items() if name not in TIMES}
+        assert {name: record[name] for name in values} == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
+    theirs = load_file(expected / "model" / "model.safetensors")
+    ours = load_file(found / "model" / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        assert weight.dtype == torch.float64
+        torch.testing.assert_close(ours[name], weight, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_one_process_and_two_train_the_same_model(plugins):
+    (plugins / "replayed.toml").write_text(REPLAYED)
+    config = plugins / "accelerate.yaml"
+    # On a machine without an accelerator, what Accelerate calls MULTI_CPU starts one process.
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
+    one = plugrad("train", "replayed.toml", "--set", "output_dir=one")
+    two = plugrad("train", "replayed.toml", "--set", "output_dir=two", "--num-processes", "2")
+    launched = accelerate(config, "train", "replayed.toml", "--set", "output_dir=launched")
+    assert [done.returncode for done in (one, two, launched)] == [0, 0, 0], two.stderr + launched.stderr
+    for name, done in (("two", two), ("launched", launched)):
+        assert "2 processes" in done.stdout.splitlines()[0]
+        assert done.stdout.count("run folder") == 1
+        first, second = ((plugins / name / f"rank_{rank}").read_text().split() for rank in range(2))
+        assert first[0] != second[0]
+        assert first[1] == second[1] == "2"
+        assert_same_run(plugins / name, plugins / "one")
+
+
+@pytest.mark.slow
+def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins):
+    started = time.monotonic()
+    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneRaises'}]")
+    # Both had to start and train a step first.
+    assert time.monotonic() - started < 30 + 40
+    assert done.returncode == 2
+    told = re.search(r"'RankOneRaises' .* in its before_update raised RuntimeError: rank one is unwell", done.stderr)
+    assert told, done.stderr
+    assert not re.search(r"rank 0|peer|another rank", done.stderr[: told.start()])
+    assert "This is the error of rank 1 of 2, on " in done.stderr
+    assert processes_left(plugins) == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_the_system_ends_ends_all(plugins):
+    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneIsKilled'}]")
+    assert done.returncode == 2
+    assert re.search(r"rank 1 \(process \d+\) was ended by SIGKILL.*want of memory", done.stderr)
+    assert "the model as it was after the last step is saved" in done.stderr.lower()
+    assert processes_left(plugins) == []
+
+
+@pytest.mark.slow
+def test_a_veto_on_one_rank_is_a_veto_on_all(plugins):
+    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneVetoes'}]")
+    assert done.returncode == 0, done.stderr
+    assert [record["skipped_updates"] for record in records(plugins / "runs" / "run")] == [1.0] * 3
+
+
+@pytest.mark.slow
+def test_one_signal_lets_all_ranks_finish_the_same_step(plugins):
+    command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2", "--set", "max_steps=100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    lines = plugins / "runs" / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while not (lines.exists() and lines.read_text().count("\n") > 1):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.count("Stopping after this step") == 1
+    assert f"Stopped by SIGINT after step {len(records(lines.parent))}." in errors
+    assert (lines.parent / "model" / "model.safetensors").exists()
+    assert "Traceback" not in errors
+    assert processes_left(plugins) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["advantage.name=only_on_the_first.py:group_mean"], "No module named 'a_package_that_only_the_first_host_has'"),
+        (["environment={name='on_ranks.py:OtherExamples'}"], "the environment has other examples on rank 1 of 2, on"),
+        (["advantage.name=on_ranks.py:another_option"], r'on_ranks.py:another_option on rank 1.*"scale": 1.0'),
+    ],
+)
+def test_ranks_that_would_not_run_the_same_all_stop(plugins, overrides, message):
+    sets = [argument for override in overrides for argument in ("--set", override)]
+    done = plugrad("train", "run.toml", "--num-processes", "2", *sets)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr), done.stderr
+    assert "rank 1 of 2, on " in done.stderr
+    assert done.stderr.count("Error:") <= 2
+    assert not (plugins / "runs").exists()
+    assert processes_left(plugins) == []
+
+
+def test_processes_that_cannot_share_the_prompts_are_refused_before_they_start(plugrad, folder):
+    done = plugrad("train", "run.toml", "--num-processes", "3")
+    assert done.returncode == 2
+    assert "Set it to 3 or 6, or train with 2 or 4 processes." in done.stderr
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_than_asked_for_is_refused(plugins):
+    config = plugins / "accelerate.yaml"
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
+    done = accelerate(config, "train", "run.toml", "--num-processes", "4")
+    assert "--num-processes is 4, and 2 were started." in done.stderr
+    assert done.stderr.count("RunFileError") == 1
+
+
+@pytest.mark.slow
+def test_what_every_rank_finds_wrong_is_said_once(plugins):
+    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "loss.name=ppo_clipp")
+    assert done.returncode == 2
+    assert done.stderr.count("Did you mean 'ppo_clip'") == 1
+    assert "rank" not in done.stderr
