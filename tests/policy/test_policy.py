@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from plugrad.policy.fused import TokenScores
 from plugrad.policy.policy import Policy
 from plugrad.testing import tiny_model
 
@@ -54,15 +55,15 @@ def test_the_head_sees_only_counted_tokens():
     model = tiny_model()
     policy = Policy(model, 1.0)
     seen = []
-    original = torch.nn.functional.linear
 
-    def spy(hidden, weight, bias=None):
-        if weight is model.get_output_embeddings().weight:
-            seen.append(len(hidden))
-        return original(hidden, weight, bias)
+    def spy(hidden, weight, *others):
+        assert weight is model.get_output_embeddings().weight
+        seen.append(len(hidden))
+        return apply(hidden, weight, *others)
 
+    apply = TokenScores.apply
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plugrad.policy.logprobs.linear", spy)
+        patch.setattr(TokenScores, "apply", spy)
         policy(IDS, ATTENTION, COUNTED)
     assert seen == [int(COUNTED.sum())]
 

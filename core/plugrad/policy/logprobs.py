@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import linear
 
-EntropyMode = Literal["none", "value", "gradient"]
+from plugrad.policy.blocks import EntropyMode, Plan
+from plugrad.policy.fused import TokenScores
+
+__all__ = ["EntropyMode", "scores_from_logits", "token_scores"]
 
 
 def token_scores(
@@ -20,12 +20,25 @@ def token_scores(
     *,
     temperature: float,
     entropy: EntropyMode,
+    scaling: float = 1.0,
+    softcap: float | None = None,
 ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
     """Return log softmax(logits / temperature) at the targets and the entropy of that softmax, in nats.
 
-    The logits are hidden @ weight.T + bias. Sums over the vocabulary are in float32 at least.
+    The logits are x = scaling * (hidden @ weight.T + bias), or softcap * tanh(x / softcap). They are formed block by block,
+    and `tokens x vocab` of them never exist, in the forward pass or in the backward pass. Sums are in float32 at least, and
+    so is what is returned; matrix products are in the dtype of `hidden`, and under autocast in autocast's.
     """
-    return scores_from_logits(linear(hidden, weight, bias), targets, temperature=temperature, entropy=entropy)
+    alone = hidden.requires_grad and not weight.requires_grad and not (bias is not None and bias.requires_grad)
+    plan = Plan(
+        slope=scaling / temperature,
+        bound=None if softcap is None else softcap / temperature,
+        entropy=entropy,
+        product_dtype=_product_dtype(hidden),
+        gradient_in_forward=alone and torch.is_grad_enabled(),
+    )
+    scores: tuple[Tensor, Tensor | None] = TokenScores.apply(hidden, weight, bias, targets, plan)  # type: ignore[no-untyped-call]
+    return scores
 
 
 def scores_from_logits(
@@ -35,7 +48,7 @@ def scores_from_logits(
     temperature: float,
     entropy: EntropyMode,
 ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
-    """The same from logits, for models that do more than one matrix product after the last hidden state."""
+    """The same from logits that exist, for models that do to them what `token_scores` does not know."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     normalizer = scaled.logsumexp(dim=-1)
     logprobs = scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normalizer
@@ -43,6 +56,14 @@ def scores_from_logits(
         return logprobs, None
     with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
         probabilities = (scaled - normalizer.unsqueeze(-1)).exp()
-        # A token that is impossible contributes 0, not 0 * -inf.
-        weighted = torch.where(probabilities > 0, probabilities * scaled, 0.0)
-        return logprobs, normalizer - weighted.sum(dim=-1)
+        # A token that is impossible contributes 0, not 0 * -inf, and to the gradient too.
+        possible = scaled.masked_fill(scaled.isneginf(), 0.0)
+        return logprobs, normalizer - (probabilities * possible).sum(dim=-1)
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    # Autocast leaves float64 alone.
+    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return hidden.dtype
