@@ -89,7 +89,7 @@ def compute_metrics(inputs: MetricInputs) -> Mapping[str, Measure]:
 
 @hookspec
 def before_update(grad_norm: float, loss: float) -> bool | None:
-    """The last word on an update; all ranks see the same numbers.
+    """The last word on an update; all ranks see the same numbers, and one that says no says it for all.
 
     When: once per optimizer batch, after the gradient is clipped and before the optimizer's step.
     Core: returns True.
@@ -102,7 +102,7 @@ def before_update(grad_norm: float, loss: float) -> bool | None:
 def on_run_start(run: Run) -> None:
     """The run begins; `run` has its `run_file`, `folder` and `num_processes`.
 
-    When: once, after the models are loaded and before the first rollout.
+    When: once on every rank, after the models are loaded and before the first rollout.
     Core: does nothing.
     Extension: open what it writes to.
     """
@@ -113,7 +113,7 @@ def on_run_start(run: Run) -> None:
 def on_step_end(step: int, measures: Mapping[str, float]) -> None:
     """A step is done; steps are counted from 1.
 
-    When: after each step, with the numbers that went into `metrics.jsonl`.
+    When: after each step, on every rank, with the numbers that went into `metrics.jsonl`.
     Core: does nothing.
     Extension: report or plot them.
     """

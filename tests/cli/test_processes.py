@@ -134,6 +134,27 @@ def test_one_process_and_two_train_the_same_model(plugins):
         assert_same_run(plugins / name, plugins / "one")
 
 
+FSDP2 = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+num_processes: 2
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="Accelerate shards on accelerators only, and this takes two")
+def test_fsdp2_through_accelerates_configuration_trains_the_same_model(plugins):
+    (plugins / "replayed.toml").write_text(REPLAYED)
+    (plugins / "accelerate.yaml").write_text(FSDP2)
+    one = plugrad("train", "replayed.toml", "--set", "output_dir=one")
+    sharded = accelerate(plugins / "accelerate.yaml", "train", "replayed.toml", "--set", "output_dir=sharded")
+    assert [one.returncode, sharded.returncode] == [0, 0], sharded.stderr
+    assert_same_run(plugins / "sharded", plugins / "one")
+
+
 @pytest.mark.slow
 def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins):
     started = time.monotonic()

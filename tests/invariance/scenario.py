@@ -3,6 +3,7 @@
 import copy
 import random
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.distributed.fsdp import fully_shard
@@ -59,6 +60,8 @@ class Scenario:
     """Columns of padding that nobody needs."""
     checkpointing: bool = False
     sharded: bool = False
+    save_to: str | None = None
+    """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
     """Fields of its configuration."""
 
@@ -217,6 +220,10 @@ def three_steps(scenario, accelerator, ranks=None):
             measured.update(measure_batch(batch, seconds=1.0))
             records.append({**ranks.add_up(measured).values_by_name(), **outcome.measures.values_by_name()})
             num_micro_batches = max(num_micro_batches, len(micro_batches))
+    if scenario.save_to:
+        state_dict = learner.whole_state_dict() if learner.is_sharded else None
+        if ranks.is_main:
+            learner.save(Path(scenario.save_to), state_dict)
     return Result(records, gradients.kept, [whole(p) for p in learner.model.parameters()], num_micro_batches)
 
 

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from scenario import REDUCTIONS, Scenario, assert_same, three_steps
+from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 SEVERAL = (
@@ -19,6 +22,7 @@ SEVERAL = (
     ("importance_sampling", 0.5, "constant"),
     ("cross_entropy", 0.2, "sequence_sum"),
 )
+UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
 SCENARIOS = {
     **{reduction: Scenario(seed=1, terms=(("ppo_clip", 1.0, reduction),), budget=40) for reduction in REDUCTIONS},
@@ -34,7 +38,7 @@ SCENARIOS = {
     "gradient checkpointing": Scenario(seed=7, terms=SEVERAL, budget=30, checkpointing=True),
     "by sequence": Scenario(seed=8, terms=(("forms.py:by_sequence", 1.0, "group"),), budget=40, **IN_FILE),
     "by batch": Scenario(seed=8, terms=(("forms.py:by_batch", 1.0, "group"),), budget=40, **IN_FILE),
-    "an untied head": Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
+    UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}
 
@@ -44,7 +48,10 @@ def ranks(tmp_path_factory):
     """What each of two ranks found: their process, how many they were, and the results by name."""
     folder = tmp_path_factory.mktemp("ranks")
     sharded = {f"{name}, sharded": replace(scenario, sharded=True) for name, scenario in TWO.items()}
-    (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded}))
+    saved = {
+        f"{name}, sharded": replace(sharded[f"{name}, sharded"], save_to=str(folder / name)) for name in ("token", UNTIED)
+    }
+    (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded, **saved}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, str(HERE / "rank_worker.py"), str(folder / "scenarios.pickle"), str(folder)],
@@ -55,11 +62,11 @@ def ranks(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)], folder
 
 
 def test_there_were_two_processes_that_knew_each_other(ranks):
-    (first, of_first, _), (second, of_second, _) = ranks
+    (first, of_first, _), (second, of_second, _) = ranks[0]
     assert len({os.getpid(), first, second}) == 3
     assert of_first == of_second == 2
 
@@ -68,11 +75,23 @@ def test_there_were_two_processes_that_knew_each_other(ranks):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_ranks_do_what_one_does(ranks, name, how):
     alone = three_steps(replace(SCENARIOS[name], shares=(1,)), Accelerator(cpu=True))
-    for _, _, results in ranks:
+    for _, _, results in ranks[0]:
         assert_same(results[name + how], alone)
 
 
+@pytest.mark.parametrize("name", ["token", UNTIED])
+def test_a_sharded_policy_is_saved_as_a_whole_transformers_folder(ranks, tmp_path, name):
+    results, folder = ranks
+    scenario = replace(SCENARIOS[name], shares=(1,), save_to=str(tmp_path / "alone"))
+    three_steps(scenario, Accelerator(cpu=True))
+    found, expected = (load_file(saved / "model.safetensors") for saved in (folder / name, tmp_path / "alone"))
+    assert found.keys() == expected.keys()
+    loaded = AutoModelForCausalLM.from_pretrained(folder / name, dtype="auto")
+    for parameter, trained in zip(loaded.parameters(), results[0][2][f"{name}, sharded"].parameters, strict=True):
+        assert torch.equal(parameter, trained)
+
+
 def test_every_rank_had_work_to_share(ranks):
-    (_, _, results), _ = ranks
+    (_, _, results), _ = ranks[0]
     alone = three_steps(replace(SCENARIOS["several losses"], shares=(1,)), Accelerator(cpu=True))
     assert 1 < results["several losses"].num_micro_batches < alone.num_micro_batches

@@ -70,9 +70,13 @@ class Learner:
         return any(isinstance(parameter, DTensor) for parameter in self.policy.parameters())
 
     def whole_state_dict(self) -> dict[str, Tensor]:
-        """Return all weights of a sharded policy on the CPU of the main rank, nothing on the others; every rank calls it."""
-        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return cast(dict[str, Tensor], get_model_state_dict(self.model, options=whole))
+        """Return the weights of a sharded policy on the CPU of the main rank, nothing on the others; every rank calls it.
+
+        A tied weight comes once, under its first name.
+        """
+        whole = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        names = {id(weight): name for name, weight in reversed(self.model.state_dict(keep_vars=True).items())}
+        return {name: weight for name, weight in whole.items() if name in names.values() and isinstance(weight, Tensor)}
 
     def save(self, path: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write a Transformers folder; `state_dict` holds the weights where this rank's model does not."""

@@ -18,7 +18,7 @@ class Run:
     folder: Path
     """The run folder."""
     num_processes: int
-    """How many train together; 1 in this version."""
+    """How many train together."""
 
 
 @dataclass(frozen=True)

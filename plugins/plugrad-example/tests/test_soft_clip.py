@@ -11,6 +11,7 @@ from torch import Tensor
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs
+from plugrad.testing import check_micro_batches_add_up
 from plugrad_example.soft_clip import soft_clip
 
 
@@ -31,14 +32,14 @@ def micro_batch() -> BatchLossInputs:
     return BatchLossInputs(policy, old, None, advantages, mask, old_logprobs=old)
 
 
-def rows(inputs: BatchLossInputs, chosen: slice, padding: int = 0) -> BatchLossInputs:
-    """Return some rows, with more padding at the right: finite numbers that mean nothing."""
+def with_more_padding(inputs: BatchLossInputs, padding: int) -> BatchLossInputs:
+    """Return the same with more padding at the right: finite numbers that mean nothing."""
     padded = {}
     for field in fields(inputs):
         value = getattr(inputs, field.name)
         if isinstance(value, Tensor):
-            noise = torch.full((len(value[chosen]), padding), 7.0).to(value)
-            padded[field.name] = torch.cat([value[chosen], noise], dim=1)
+            noise = torch.full((len(value), padding), 7.0).to(value)
+            padded[field.name] = torch.cat([value, noise], dim=1)
     padded["loss_mask"][:, inputs.loss_mask.shape[1] :] = False
     return replace(inputs, **padded)
 
@@ -98,17 +99,15 @@ def test_a_token_without_advantage_has_no_gradient() -> None:
 
 def test_padding_changes_nothing() -> None:
     sums, gradients = sums_and_gradients(micro_batch())
-    padded_sums, padded_gradients = sums_and_gradients(rows(micro_batch(), slice(None), padding=3))
+    padded_sums, padded_gradients = sums_and_gradients(with_more_padding(micro_batch(), 3))
     torch.testing.assert_close(padded_sums, sums)
     torch.testing.assert_close(padded_gradients[:, :6], gradients)
     assert not padded_gradients[:, 6:].any()
 
 
-def test_the_cut_into_micro_batches_changes_nothing() -> None:
-    sums, gradients = sums_and_gradients(micro_batch())
-    pieces = [sums_and_gradients(rows(micro_batch(), chosen)) for chosen in (slice(0, 1), slice(1, 3))]
-    torch.testing.assert_close(torch.cat([piece[0] for piece in pieces]), sums)
-    torch.testing.assert_close(torch.cat([piece[1] for piece in pieces]), gradients)
+@pytest.mark.parametrize("width", [0.05, 0.2, 2.0])
+def test_the_cut_into_micro_batches_changes_nothing(width: float) -> None:
+    check_micro_batches_add_up("soft_clip", width=width)
 
 
 def test_only_counted_tokens_matter() -> None:
