@@ -131,6 +131,7 @@ def test_one_process_and_two_train_the_same_model(plugins):
         first, second = ((plugins / name / f"rank_{rank}").read_text().split() for rank in range(2))
         assert first[0] != second[0]
         assert first[1] == second[1] == "2"
+        assert json.loads((plugins / name / "plugins.json").read_text())["num_processes"] == 2
         assert_same_run(plugins / name, plugins / "one")
 
 

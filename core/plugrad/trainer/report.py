@@ -49,11 +49,12 @@ def make_record(step: int, rollouts: Measures, updates: Measures, measured: Meas
     """Return the line of `metrics.jsonl`: of the rollouts of all ranks, of the updates, and what plugins measured."""
     own = rollouts.values_by_name()
     num_tokens, seconds = int(own.pop("num_tokens")), own.pop("seconds")
+    ours = {"step": step + 1, **own, **updates.values_by_name()}
+    # A plugin's number cannot take the place of one of ours.
     return {
-        "step": step + 1,
+        **ours,
         **measured.values_by_name(),
-        **own,
-        **updates.values_by_name(),
+        **ours,
         "num_tokens": num_tokens,
         "seconds": seconds,
         "tokens_per_s": num_tokens / seconds,

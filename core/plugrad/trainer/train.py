@@ -94,7 +94,8 @@ def _train(
     run_file = _with_model_defaults(resolved(run_file, selection))
     stop = StopRequest(announces=ranks.is_main)
     training = together(ranks, lambda: prepare(run_file, selection, environment, accelerator, ranks, display, stop))
-    on_main(ranks, lambda: open_run_folder(run_file, record(selection.components())))
+    plugins = {"num_processes": ranks.count, **record(selection.components())}
+    on_main(ranks, lambda: open_run_folder(run_file, plugins))
     display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     with stop_requests(stop):
         num_steps, model = _trained(training)
