@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plugrad.policy.head import backbone, find_head
 from plugrad.policy.logprobs import EntropyMode, scores_from_logits, token_scores
-
-logger = logging.getLogger("plugrad")
 
 
 class Policy(nn.Module):
     """A causal LM that scores the counted tokens of a micro-batch at the temperature that samples them."""
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
+        """Try what the model does after its last hidden state.
+
+        Raises:
+            ModelError: the model is no causal LM.
+        """
         super().__init__()
         self.model = model
         self.temperature = temperature
-        self.has_plain_head = _has_plain_head(model)
-        if not self.has_plain_head:
-            logger.info("%s does more than one matrix product to its last hidden state: using its own logits.", _name(model))
+        self.head = find_head(model)
+
+    @property
+    def _no_split_modules(self) -> Any:
+        # Accelerate's FSDP wraps the layers that the root names, and the policy is the root.
+        return getattr(self.model, "_no_split_modules", None)
 
     def forward(
         self,
@@ -38,49 +44,37 @@ class Policy(nn.Module):
         """
         predicted = counted[:, 1:]
         targets = input_ids[:, 1:][predicted]
-        mask = attention_mask.long()
-        if self.has_plain_head:
-            hidden = _backbone(self.model)(input_ids=input_ids, attention_mask=mask, use_cache=False)[0]
-            head = cast(nn.Linear, self.model.get_output_embeddings())  # type: ignore[operator]
-            logprobs, entropies = token_scores(
-                hidden[:, :-1][predicted], head.weight, head.bias, targets, temperature=self.temperature, entropy=entropy
-            )
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
+        if self.head is None:
+            logits = self.model(**inputs).logits[:, :-1][predicted]
+            logprobs, entropies = scores_from_logits(logits, targets, temperature=self.temperature, entropy=entropy)
         else:
-            logits = self.model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
-            logprobs, entropies = scores_from_logits(
-                logits[:, :-1][predicted], targets, temperature=self.temperature, entropy=entropy
-            )
+            hidden = backbone(self.model)(**inputs)[0][:, :-1][predicted]
+            logprobs, entropies = self._scores(hidden, targets, entropy)
         return _scatter(logprobs, counted), None if entropies is None else _scatter(entropies, counted)
+
+    def _scores(
+        self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"], entropy: EntropyMode
+    ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
+        assert self.head is not None
+        head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        # A head may be more precise than the layers below it.
+        hidden = hidden.to(head.weight.dtype)
+        if self.head.hidden_scaling != 1:
+            hidden = hidden * self.head.hidden_scaling
+        return token_scores(
+            hidden,
+            head.weight,
+            getattr(head, "bias", None),
+            targets,
+            temperature=self.temperature,
+            entropy=entropy,
+            scaling=self.head.scaling,
+            softcap=self.head.softcap,
+        )
 
 
 def _scatter(values: Tensor, counted: Tensor) -> Tensor:
     places = counted.clone()
     places[:, 0] = False
     return torch.zeros(counted.shape, dtype=values.dtype, device=values.device).masked_scatter(places, values)
-
-
-def _backbone(model: nn.Module) -> nn.Module:
-    return cast(nn.Module, model.base_model)
-
-
-def _name(model: nn.Module) -> str:
-    return type(model).__name__
-
-
-@torch.no_grad()
-def _has_plain_head(model: nn.Module) -> bool:
-    """Whether the logits are exactly the head's product with the last hidden state.
-
-    Tried and not looked up: soft-capping, scaling and whatever the next model brings would be silently wrong otherwise.
-    """
-    head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(head, nn.Linear) or _backbone(model) is model:
-        return False
-    was_training = model.training
-    model.eval()
-    ids = torch.arange(4, device=head.weight.device).unsqueeze(0) % head.weight.shape[0]
-    mask = torch.ones_like(ids)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    hidden = _backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)[0]
-    model.train(was_training)
-    return hidden.shape[-1] == head.weight.shape[1] and torch.allclose(head(hidden), logits, rtol=1e-3, atol=1e-4)

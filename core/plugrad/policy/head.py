@@ -1,0 +1,220 @@
+"""What a causal LM does after its last hidden state: found by trial, so that it need not be known for each model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from plugrad.errors import ModelError
+
+logger = logging.getLogger("plugrad")
+
+LARGEST_PROBE = 100.0
+"""Soft-capping leaves small logits nearly as they are; at this size nothing that is done to logits stays hidden."""
+RUNS_ON_CPU = ("eager", "sdpa")
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """logits = scaling * (weight @ (hidden_scaling * hidden) + bias), or softcap * tanh(logits / softcap) of that."""
+
+    hidden_scaling: float = 1.0
+    """MiniCPM's divide the last hidden state."""
+    scaling: float = 1.0
+    """Granite divides its logits, and Cohere multiplies them."""
+    softcap: float | None = None
+    """Gemma's `final_logit_softcapping`."""
+
+
+@dataclass
+class Trial:
+    """What a head was given, what it returned, and what was put in the place of that."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    probes: list[Tensor] = field(default_factory=list)
+
+    def replace_output(self, head: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Note a call of the head, and return known values instead of its own: a forward hook."""
+        # In the dtype of the output, for models that write into it or compare dtypes.
+        generator = torch.Generator().manual_seed(0)
+        probe = (torch.rand(output.shape, generator=generator) * 2 - 1) * LARGEST_PROBE
+        self.inputs.append(inputs[0])
+        self.outputs.append(output)
+        self.probes.append(probe.to(output))
+        return self.probes[-1].clone()
+
+
+def find_head(model: nn.Module) -> LinearHead | None:
+    """Return how logits follow from the last hidden state; None, with a warning, where it is no `LinearHead`.
+
+    The model runs twice on four tokens, without gradient and in evaluation mode; nothing of it changes.
+
+    Raises:
+        ModelError: the model returns no logits of a vocabulary.
+    """
+    with torch.no_grad(), evaluating(model), runnable_attention(model):
+        head, why = _try_head(model)
+    if head is None:
+        logger.warning(
+            "%s: %s. Its own logits are used, so the memory of a step grows with tokens x vocabulary.", _name(model), why
+        )
+    return head
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """Return the model without its head."""
+    return getattr(model, "base_model", model)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch every module to evaluation mode, and back to its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def attention(model: Any, implementation: str) -> Iterator[None]:
+    """Switch a Transformers model to another implementation of attention, and back to its own."""
+    own = model.config._attn_implementation
+    if own == implementation:
+        yield
+        return
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)
+
+
+@contextmanager
+def runnable_attention(model: nn.Module) -> Iterator[None]:
+    """Use `sdpa` where the model lies on a CPU and its own attention needs an accelerator."""
+    own = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    with ExitStack() as stack:
+        if own not in (None, *RUNS_ON_CPU) and device_of(model).type == "cpu":
+            stack.enter_context(attention(model, "sdpa"))
+        yield
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the model's first parameter lies."""
+    return next(model.parameters()).device
+
+
+def _try_head(model: nn.Module) -> tuple[LinearHead | None, str]:
+    head, trial = _output_embeddings(model), Trial()
+    ids = torch.arange(4, device=device_of(model)).unsqueeze(0)
+    with ExitStack() as stack:
+        if head is not None:
+            stack.callback(head.register_forward_hook(trial.replace_output).remove)
+        logits = _logits(model, ids)
+    if head is None or len(trial.inputs) != 1:
+        return None, "its logits do not come from the module that it names as its head"
+    if not _is_linear(head, trial):
+        return None, f"its head, {type(head).__name__}, is no matrix product"
+    hidden_scaling = _hidden_scaling(model, ids, trial.inputs[0])
+    if hidden_scaling is None:
+        return None, f"what its head is given is not the last hidden state of its {type(backbone(model)).__name__}"
+    scaling, softcap = _factor(trial.probes[0], logits), _softcap(model, trial.probes[0], logits)
+    if scaling is None and softcap is None:
+        return None, "it does to its logits what is neither a scaling nor the soft-capping of its configuration"
+    return LinearHead(hidden_scaling, 1.0 if scaling is None else scaling, softcap), ""
+
+
+def _output_embeddings(model: nn.Module) -> nn.Module | None:
+    get = getattr(model, "get_output_embeddings", None)
+    return get() if get is not None else None
+
+
+def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 vocab"]:
+    advice = "Give a causal LM, such as transformers.AutoModelForCausalLM loads."
+    try:
+        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]
+        raise ModelError(f"{_name(model)} cannot run on input_ids and attention_mask: {found} {advice}") from error
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ModelError(f"{_name(model)} returns no logits, but {_contents(output)}. {advice}")
+    if logits.ndim != 3 or logits.shape[1] != ids.shape[1] or logits.shape[2] < _vocab_size(model):
+        raise ModelError(
+            f"{_name(model)} returns logits of shape {list(logits.shape)} for 4 tokens of a vocabulary of "
+            f"{_vocab_size(model)}: no score for each next token. {advice}"
+        )
+    return logits
+
+
+def _contents(output: Any) -> str:
+    return ", ".join(output) if hasattr(output, "keys") else f"a {type(output).__name__}"
+
+
+def _vocab_size(model: Any) -> int:
+    return getattr(_text_config(model), "vocab_size", 0) or 0
+
+
+def _is_linear(head: nn.Module, trial: Trial) -> bool:
+    weight = getattr(head, "weight", None)
+    inputs, output = trial.inputs[0], trial.outputs[0]
+    if (
+        not isinstance(weight, Tensor)
+        or weight.shape != (output.shape[-1], inputs.shape[-1])
+        or weight.dtype != inputs.dtype
+    ):
+        return False
+    # Quantised heads and adapters have a weight too, and do something else with it.
+    return _close(output, nn.functional.linear(inputs, weight, getattr(head, "bias", None)), size=float(output.abs().max()))
+
+
+def _hidden_scaling(model: nn.Module, ids: Tensor, given: Tensor) -> float | None:
+    without_head = backbone(model)
+    if without_head is model:
+        return None
+    found = without_head(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
+    return _factor(found, given, size=float(given.abs().max())) if isinstance(found, Tensor) else None
+
+
+def _softcap(model: Any, probe: Tensor, logits: Tensor) -> float | None:
+    cap = getattr(_text_config(model), "final_logit_softcapping", None)
+    if not cap or probe.shape != logits.shape:
+        return None
+    return float(cap) if _close(logits, cap * torch.tanh(probe / cap)) else None
+
+
+def _factor(values: Tensor, product: Tensor, size: float = 0.0) -> float | None:
+    """Return the constant that turns one tensor into the other, or None where there is none."""
+    if values.shape != product.shape:
+        return None
+    if _close(product, values, size):
+        return 1.0
+    one, other = values.double().flatten(), product.double().flatten()
+    factor = float(one @ other / (one @ one))
+    return factor if factor and _close(product, factor * values, size) else None
+
+
+def _close(found: Tensor, wanted: Tensor, size: float = 0.0) -> bool:
+    """Whether both agree up to the rounding of a few operations, of values of about `size` where it is given."""
+    rounding = 4 * max(torch.finfo(tensor.dtype).eps for tensor in (found, wanted))
+    return torch.allclose(found.double(), wanted.double(), rtol=rounding, atol=rounding * size)
+
+
+def _text_config(model: Any) -> Any:
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__
