@@ -23,9 +23,11 @@ def test_the_transformers_engine_conforms(batch_size):
     check_engine(lambda m, t: transformers_engine(m, t, batch_size), tiny_model(), tiny_tokenizer())
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "mamba", "openai-gpt"])
 def test_the_transformers_engine_conforms_with_other_models(model_type):
-    check_engine(transformers_engine, tiny_model(model_type=model_type), tiny_tokenizer())
+    """`mamba` has another kind of cache, and `openai-gpt` none."""
+    fields = {"openai-gpt": {"n_embd": 32, "n_head": 2, "n_layer": 2}}.get(model_type, {})
+    check_engine(transformers_engine, tiny_model(model_type=model_type, **fields), tiny_tokenizer())
 
 
 def test_the_dataset_engine_conforms():

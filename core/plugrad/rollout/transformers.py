@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from plugrad.rollout.decoding import Decoding
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 
 
@@ -41,70 +42,28 @@ class TransformersEngine:
         """Nothing to free: the model is the trainer's."""
 
     def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
-        input_ids, attention_mask = self._left_padded(rows)
-        recorder = _Recorder(input_ids.shape[1], sampling.temperature)
-        output: Tensor = self._model.generate(  # type: ignore[operator]
+        distinct = {tuple(row): number for number, row in enumerate(dict.fromkeys(map(tuple, rows)))}
+        input_ids, attention_mask = self._left_padded(list(distinct))
+        tokens, logprobs = self._model.generate(  # type: ignore[operator]
             input_ids=input_ids,
             attention_mask=attention_mask,
-            generation_config=self._config(sampling),
-            logits_processor=LogitsProcessorList([recorder]),
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_new_tokens, pad_token_id=self._pad, use_cache=True
+            ),
+            custom_generate=Decoding((distinct[tuple(row)] for row in rows), self._stops, sampling),
         )
-        logprobs = recorder.finish(output).tolist()
-        completions = output[:, input_ids.shape[1] :].tolist()
-        return [self._completion(ids, lp) for ids, lp in zip(completions, logprobs, strict=True)]
+        return [self._completion(ids, lp) for ids, lp in zip(tokens.tolist(), logprobs.tolist(), strict=True)]
 
     def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
         end = next((i + 1 for i, token in enumerate(ids) if token in self._stops), None)
         length = len(ids) if end is None else end
         return Completion(ids[:length], logprobs[:length], end is None, self._version)
 
-    def _left_padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, rows))
-        ids = [[self._pad] * (width - len(row)) + row for row in rows]
+        ids = [[*[self._pad] * (width - len(row)), *row] for row in rows]
         mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
         return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
-
-    def _config(self, sampling: Sampling) -> GenerationConfig:
-        # The recorder applies the temperature: it must see the very distribution that is sampled. Transformers' own default,
-        # the 50 likeliest tokens, is switched off; without sampling there is none, and saying so would earn a warning.
-        whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampling.temperature > 0 else {}
-        return GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=sampling.temperature > 0,
-            **whole,
-            eos_token_id=sorted(self._stops),
-            pad_token_id=self._pad,
-            use_cache=True,
-        )
-
-
-class _Recorder(LogitsProcessor):
-    """Divides the logits by the temperature, and notes the log-prob of each token that was then drawn from them.
-
-    The token drawn at one call is seen at the next, so only one step's logits are held at a time.
-    """
-
-    def __init__(self, prompt_length: int, temperature: float) -> None:
-        self._prompt_length = prompt_length
-        self._temperature = temperature or 1.0
-        self._logprobs: list[Tensor] = []
-        self._scores: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._note(input_ids)
-        self._scores = scores / self._temperature
-        return self._scores
-
-    def finish(self, sequences: Tensor) -> Tensor:
-        """Return the log-probs of the completions `[batch, new tokens]`."""
-        self._note(sequences)
-        return torch.stack(self._logprobs, dim=1)
-
-    def _note(self, input_ids: Tensor) -> None:
-        position = self._prompt_length + len(self._logprobs)
-        if self._scores is not None and input_ids.shape[1] > position:
-            drawn = self._scores.gather(1, input_ids[:, position : position + 1])
-            self._logprobs.append((drawn.squeeze(1) - self._scores.logsumexp(dim=1)).float())
 
 
 @contextmanager
