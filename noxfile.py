@@ -14,6 +14,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXAMPLE = "plugins/plugrad-example"
 BENCHMARKS = ["command_line", "hook_call", "logprobs", "sequence_adapter", "sequence_adapter_in_training"]
+TRL_VERSION = "1.16.0"
 
 
 def group(name: str) -> list[str]:
@@ -97,3 +98,10 @@ def bench(session: nox.Session) -> None:
     install(session, "-e", ".")
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
+
+
+@nox.session
+def bench_trl(session: nox.Session) -> None:
+    """Print plugrad's time and memory beside TRL's, in an environment of their own; `-- recorded` takes one comparison."""
+    install(session, "-e", ".", f"trl=={TRL_VERSION}")
+    session.run("python", "tests/benchmarks/against_trl.py", *session.posargs)

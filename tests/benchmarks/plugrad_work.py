@@ -1,0 +1,86 @@
+"""plugrad's side of a comparison: `plugrad.train`, which reports each step when it is done."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+import torch
+from experiment import OPTIMIZER, Experiment
+from turns import Turns
+
+from plugrad import AdvantageInputs, AdvantageOutputs, RunFile, train
+from plugrad.trainer.display import Silent
+
+
+class Reporting(Silent):
+    """A display that reports each step and waits for the next turn."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Report what is compared."""
+        named = {"loss": "loss", "grad_norm": "grad_norm", "length": "completion_length/mean"}
+        self._turns.step_done({name: record[column] for name, column in named.items()})
+
+
+def plugrad_work(experiment: Experiment, turns: Turns) -> None:
+    """Train on the experiment's batches."""
+    train(run_file(experiment), display=Reporting(turns))
+
+
+def run_file(experiment: Experiment) -> RunFile:
+    """Return the experiment as a run file."""
+    parts = _replaying(experiment) if experiment.is_recorded else _sampling(experiment)
+    tables: dict[str, Any] = {
+        "output_dir": str(experiment.folder / "run"),
+        "max_steps": experiment.num_steps,
+        "tokens_per_micro_batch": experiment.token_budget,
+        "model": {"name": str(experiment.model)},
+        "loss": {"name": "ppo_clip"},
+        "optimizer": OPTIMIZER,
+        **parts,
+    }
+    return RunFile(**tables)
+
+
+def _sampling(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "environment": {"name": "arithmetic", "kwargs": {"digits": 2, "reverse": True}},
+        "rollout": {
+            "prompts_per_step": experiment.num_prompts,
+            "rollouts_per_example": experiment.completions_per_prompt,
+            "max_new_tokens": experiment.max_new_tokens,
+        },
+    }
+
+
+def _replaying(experiment: Experiment) -> dict[str, Any]:
+    """Each recorded completion is an example of its own: the engine replays one completion of an example."""
+    kwargs = {"path": str(experiment.recording), "reward": f"{__file__}:recorded_reward"}
+    return {
+        "environment": {"name": "jsonl", "kwargs": kwargs},
+        "rollout": {
+            "engine": "dataset",
+            "prompts_per_step": experiment.num_completions,
+            "rollouts_per_example": 1,
+            "max_new_tokens": experiment.max_new_tokens,
+        },
+        "advantage": {"name": f"{__file__}:mean_of_prompt"},
+    }
+
+
+def recorded_reward(completion: str, example: Mapping[str, Any]) -> float:
+    """Return the reward that was recorded with the completion."""
+    return float(example["reward"])
+
+
+def mean_of_prompt(inputs: AdvantageInputs) -> AdvantageOutputs:
+    """A = reward - mean reward of the completions of the same prompt, which are examples of their own here."""
+    prompts = [group[0]["prompt"] for group in inputs.rollouts]
+    of_prompt: defaultdict[str, list[float]] = defaultdict(list)
+    for prompt, rewards in zip(prompts, inputs.rewards.tolist(), strict=True):
+        of_prompt[prompt] += rewards
+    baseline = torch.tensor([fmean(of_prompt[prompt]) for prompt in prompts])
+    return AdvantageOutputs(inputs.rewards - baseline.unsqueeze(1))
