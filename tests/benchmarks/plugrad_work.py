@@ -1,16 +1,16 @@
 """plugrad's side of a comparison: `plugrad.train`, which reports each step when it is done."""
 
-from collections import defaultdict
 from collections.abc import Mapping
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
-import torch
 from experiment import OPTIMIZER, Experiment
 from turns import Turns
 
-from plugrad import AdvantageInputs, AdvantageOutputs, RunFile, train
+from plugrad import RunFile, train
 from plugrad.trainer.display import Silent
+
+REWARDS = Path(__file__).with_name("recorded_rewards.py")
 
 
 class Reporting(Silent):
@@ -58,7 +58,7 @@ def _sampling(experiment: Experiment) -> dict[str, Any]:
 
 def _replaying(experiment: Experiment) -> dict[str, Any]:
     """Each recorded completion is an example of its own: the engine replays one completion of an example."""
-    kwargs = {"path": str(experiment.recording), "reward": f"{__file__}:recorded_reward"}
+    kwargs = {"path": str(experiment.recording), "reward": f"{REWARDS}:recorded_reward"}
     return {
         "environment": {"name": "jsonl", "kwargs": kwargs},
         "rollout": {
@@ -67,20 +67,5 @@ def _replaying(experiment: Experiment) -> dict[str, Any]:
             "rollouts_per_example": 1,
             "max_new_tokens": experiment.max_new_tokens,
         },
-        "advantage": {"name": f"{__file__}:mean_of_prompt"},
+        "advantage": {"name": f"{REWARDS}:mean_of_prompt"},
     }
-
-
-def recorded_reward(completion: str, example: Mapping[str, Any]) -> float:
-    """Return the reward that was recorded with the completion."""
-    return float(example["reward"])
-
-
-def mean_of_prompt(inputs: AdvantageInputs) -> AdvantageOutputs:
-    """A = reward - mean reward of the completions of the same prompt, which are examples of their own here."""
-    prompts = [group[0]["prompt"] for group in inputs.rollouts]
-    of_prompt: defaultdict[str, list[float]] = defaultdict(list)
-    for prompt, rewards in zip(prompts, inputs.rewards.tolist(), strict=True):
-        of_prompt[prompt] += rewards
-    baseline = torch.tensor([fmean(of_prompt[prompt]) for prompt in prompts])
-    return AdvantageOutputs(inputs.rewards - baseline.unsqueeze(1))
