@@ -60,7 +60,7 @@ def compare_recorded(folder: Path, arguments: argparse.Namespace) -> None:
 
 def compare_memory(folder: Path, arguments: argparse.Namespace) -> None:
     """Compare the memory that a step needs beside weights and optimizer state."""
-    experiment = recorded(folder, WARM_UP + 2, vocabulary=151_936, num_prompts=1)
+    experiment = recorded(folder, 1 + 2, vocabulary=151_936, num_prompts=1)
     steps = steps_of(experiment, 2)
     _show("Memory of a step on recorded completions, vocabulary 151,936", experiment, steps, "peak_mib", GOALS["memory"])
     _show_agreement(steps)
