@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plugrad.errors import DataError
+from plugrad.policy.partition import least_padding
 from plugrad.policy.weights import Counts, RowCounts, count_rows
 
 
@@ -75,8 +76,8 @@ class MicroBatch:
 def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -> list[MicroBatch]:
     """Cut one rank's share of an optimizer batch; at least one micro-batch comes back.
 
-    Sequences of similar length stay together, and rows * longest row never exceeds the token budget. Sequences without
-    a counted token are in the counts and in no micro-batch.
+    Sequences of similar length stay together, so that padding adds little, and rows * longest row never exceeds the
+    token budget. Sequences without a counted token are in the counts and in no micro-batch.
 
     Raises:
         DataError: a sequence alone exceeds the budget.
@@ -91,22 +92,11 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
             f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
             "rollout.max_new_tokens."
         )
-    cuts = _cuts([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
+    cuts = least_padding([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
         return [nothing(counts, layout)]
     return [_micro_batch(sequences, block, row_counts, counts, layout) for block in blocks]
-
-
-def _cuts(lengths: list[int], budget: int) -> list[tuple[int, int]]:
-    """Return the blocks of `lengths` (longest first) whose padded size fits the budget."""
-    cuts = []
-    start = 0
-    while start < len(lengths):
-        stop = min(start + budget // lengths[start], len(lengths))
-        cuts.append((start, stop))
-        start = stop
-    return cuts
 
 
 def _micro_batch(
