@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plugrad.errors import DataError
-from plugrad.policy.partition import least_padding
+from plugrad.policy.partition import full_blocks, least_padding
 from plugrad.policy.weights import Counts, RowCounts, count_rows
 
 
@@ -39,10 +39,12 @@ class Layout:
     """How sequences become tensors."""
 
     token_budget: int
-    """The most tokens in a micro-batch, padding included."""
+    """The most tokens in a micro-batch, padding included unless `packed`."""
     pad_token_id: int
     dtype: torch.dtype
     """Of advantages and log-probs."""
+    packed: bool = False
+    """Whether the models see no padding."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     """Cut one rank's share of an optimizer batch; at least one micro-batch comes back.
 
     Sequences of similar length stay together, so that padding adds little, and rows * longest row never exceeds the
-    token budget. Sequences without a counted token are in the counts and in no micro-batch.
+    token budget; where the models see no padding, the tokens themselves fill it. Sequences without a counted token are
+    in the counts and in no micro-batch.
 
     Raises:
         DataError: a sequence alone exceeds the budget.
@@ -92,7 +95,8 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
             f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
             "rollout.max_new_tokens."
         )
-    cuts = least_padding([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
+    partition = full_blocks if layout.packed else least_padding
+    cuts = partition([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
         return [nothing(counts, layout)]

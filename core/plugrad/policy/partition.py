@@ -28,6 +28,17 @@ def least_padding(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
     return partition.blocks()
 
 
+def full_blocks(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """Return the blocks (start, stop) of `lengths` that fill the budget one after the other, where nothing is padded."""
+    blocks, start, tokens = [], 0, 0
+    for stop, length in enumerate(lengths):
+        if tokens + length > budget:
+            blocks.append((start, stop))
+            start, tokens = stop, 0
+        tokens += length
+    return [*blocks, (start, len(lengths))] if lengths else []
+
+
 @dataclass
 class Partition:
     """The best blocks of the first lengths, for more and more of them: dynamic programming over where the last one starts.

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from plugrad.policy.head import backbone, find_head
 from plugrad.policy.logprobs import EntropyMode, scores_from_logits, token_scores
+from plugrad.policy.packing import can_pack, packed_inputs
 
 
 class Policy(nn.Module):
     """A causal LM that scores the counted tokens of a micro-batch at the temperature that samples them."""
 
-    def __init__(self, model: nn.Module, temperature: float) -> None:
-        """Try what the model does after its last hidden state.
+    def __init__(self, model: nn.Module, temperature: float, packs: bool | None = None) -> None:
+        """Try what the model does after its last hidden state, and, unless `packs` says it, whether sequences can be packed.
 
         Raises:
             ModelError: the model is no causal LM.
@@ -25,6 +26,7 @@ class Policy(nn.Module):
         self.model = model
         self.temperature = temperature
         self.head = find_head(model)
+        self.packs = can_pack(model) if packs is None else packs
 
     @property
     def _no_split_modules(self) -> Any:
@@ -42,15 +44,18 @@ class Policy(nn.Module):
 
         The head runs only where `counted` is True. The first token of a row has nothing before it and never counts.
         """
-        predicted = counted[:, 1:]
-        targets = input_ids[:, 1:][predicted]
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
+        predicts = nn.functional.pad(counted[:, 1:], (0, 1))
+        targets = input_ids[:, 1:][counted[:, 1:]]
+        if self.packs:
+            inputs, chosen = packed_inputs(input_ids, attention_mask), predicts[attention_mask].unsqueeze(0)
+        else:
+            chosen = predicts
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
         if self.head is None:
-            logits = self.model(**inputs).logits[:, :-1][predicted]
+            logits = self.model(**inputs).logits[chosen]
             logprobs, entropies = scores_from_logits(logits, targets, temperature=self.temperature, entropy=entropy)
         else:
-            hidden = backbone(self.model)(**inputs)[0][:, :-1][predicted]
-            logprobs, entropies = self._scores(hidden, targets, entropy)
+            logprobs, entropies = self._scores(backbone(self.model)(**inputs)[0][chosen], targets, entropy)
         return _scatter(logprobs, counted), None if entropies is None else _scatter(entropies, counted)
 
     def _scores(

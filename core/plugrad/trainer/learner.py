@@ -57,6 +57,12 @@ class Learner:
         return torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
 
     @property
+    def packs(self) -> bool:
+        """Whether no model that scores a micro-batch sees its padding."""
+        policies = (self.accelerator.unwrap_model(self.policy), self.reference, self.teacher)
+        return all(policy.packs for policy in policies if policy is not None)
+
+    @property
     def lr(self) -> float:
         """The learning rate of the next update."""
         return float(self.scheduler.get_last_lr()[0])

@@ -68,7 +68,7 @@ def train_loop(training: Training) -> int:
 def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
     """Cut the batch, and score it with the models that stay as they are while it is trained on."""
     run_file, learner = training.run.run_file, training.learner
-    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype)
+    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
     cuts = optimizer_batches(
         batch,
         updates_per_batch=run_file.updates_per_batch,
