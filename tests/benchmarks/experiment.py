@@ -92,8 +92,11 @@ def _recording(experiment: Experiment) -> list[dict[str, Any]]:
     for _ in range(experiment.num_prompts):
         prompt = _text(draw, experiment.prompt_tokens)
         for _ in range(experiment.completions_per_prompt):
-            # The end-of-sequence token is one of its tokens.
-            lines.append({"prompt": prompt, "reference": _text(draw, _length(draw) - 1), "reward": draw.random()})
+            length = _length(draw)
+            # Longer ones earn more: advantages that cancel would leave a loss of rounding errors to compare.
+            reward = draw.random() + length / LENGTHS[1]
+            # The end-of-sequence token is one of the completion's tokens.
+            lines.append({"prompt": prompt, "reference": _text(draw, length - 1), "reward": reward})
     return lines
 
 
