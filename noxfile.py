@@ -13,7 +13,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXAMPLE = "plugins/plugrad-example"
-BENCHMARKS = ["command_line", "hook_call", "logprobs", "sequence_adapter", "sequence_adapter_in_training"]
+BENCHMARKS = ["command_line", "hook_call", "logprobs", "ranks", "sequence_adapter", "sequence_adapter_in_training"]
 TRL_VERSION = "1.16.0"
 
 
