@@ -1,0 +1,1 @@
+"""The extensions, one file each."""
