@@ -13,9 +13,14 @@ import plugrad
 import plugrad.errors
 from _reference.docstrings import Attribute, attributes, constants, docstring, one_line
 from _reference.markdown import NOTHING, as_toml, table
-from plugrad.contracts.markers import LOSS_NEEDS, METRIC_NEEDS
+from plugrad.contracts.markers import ADVANTAGE_NEEDS, LOSS_NEEDS, METRIC_NEEDS
 
-NEEDS = {"LossInputs": LOSS_NEEDS, "BatchLossInputs": LOSS_NEEDS, "MetricInputs": METRIC_NEEDS}
+NEEDS = {
+    "LossInputs": LOSS_NEEDS,
+    "BatchLossInputs": LOSS_NEEDS,
+    "AdvantageInputs": ADVANTAGE_NEEDS,
+    "MetricInputs": METRIC_NEEDS,
+}
 SHAPE = re.compile(r"(\w+)\[Tensor, '([^']*)'\]")
 GIVEN_ALWAYS = frozenset({"teacher_logprobs"})
 """May be needed, and is there without being asked for."""

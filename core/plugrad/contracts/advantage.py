@@ -28,7 +28,7 @@ class AdvantageInputs:
     rollouts: list[list[Rollout]] = field(default_factory=list)
     """`rollouts[i][j]` is the j-th rollout of example i."""
     greedy_rewards: Float[Tensor, "num_examples"] | None = field(default=None, kw_only=True)
-    """The reward of one greedy rollout per example; reserved, not yet supplied by any engine."""
+    """The reward of one greedy completion of each example, which is not trained on; for `@advantage(needs=...)`."""
 
     def __post_init__(self) -> None:
         if self.rewards is None:

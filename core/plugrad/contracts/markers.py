@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from plugrad.errors import PluginError, did_you_mean
+from plugrad.errors import PluginError, did_you_mean, with_article
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 Options = Mapping[str, Any]
@@ -14,7 +14,9 @@ Needs = Collection[str] | Callable[[Options], Collection[str]]
 Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
 
 LOSS_NEEDS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs", "entropy", "input_ids", "reward"})
+ADVANTAGE_NEEDS = frozenset({"greedy_rewards"})
 METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs"})
+KNOWN_NEEDS = {"loss": LOSS_NEEDS, "advantage": ADVANTAGE_NEEDS, "metric": METRIC_NEEDS}
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 FACTS_ATTRIBUTE = "__plugrad_facts__"
 
@@ -38,6 +40,7 @@ class AdvantageFacts:
     """What `@advantage` states."""
 
     min_rollouts_per_example: int = 1
+    needs: Needs = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,17 @@ def loss(
     return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
 
 
-def advantage(*, min_rollouts_per_example: int = 1) -> Callable[[Plugin], Plugin]:
+def advantage(*, min_rollouts_per_example: int = 1, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
     """State facts about an advantage.
 
     Args:
         min_rollouts_per_example: the fewest rollouts of an example that it can compare; checked before a model is loaded.
+        needs: the optional fields of `AdvantageInputs` that it reads, or a function from its bound options to them.
+
+    Raises:
+        PluginError: an unknown need.
     """
-    return _mark(AdvantageFacts(min_rollouts_per_example))
+    return _mark(AdvantageFacts(min_rollouts_per_example, _checked("advantage", needs, ADVANTAGE_NEEDS)))
 
 
 def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
@@ -112,11 +119,11 @@ def facts_of(target: object, default: Facts) -> Facts:
     return facts
 
 
-def needs_of(facts: LossFacts | MetricFacts, options: Options) -> frozenset[str]:
+def needs_of(facts: Facts, options: Options) -> frozenset[str]:
     """Return the needs for these bound options."""
-    known = LOSS_NEEDS if isinstance(facts, LossFacts) else METRIC_NEEDS
+    kind = MARKERS[type(facts)].removeprefix("@")
     needs = facts.needs(options) if callable(facts.needs) else facts.needs
-    return frozenset(_checked("loss" if known is LOSS_NEEDS else "metric", needs, known))  # type: ignore[arg-type]
+    return frozenset(_checked(kind, needs, KNOWN_NEEDS[kind]))  # type: ignore[arg-type]
 
 
 def _mark(facts: Facts) -> Callable[[Plugin], Plugin]:
@@ -134,6 +141,6 @@ def _checked(kind: str, needs: Needs, known: frozenset[str]) -> Needs:
     for need in sorted(asked - known):
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): nothing provides that.{did_you_mean(need, known)} "
-            f"A {kind} may need {', '.join(sorted(known))}."
+            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}."
         )
     return frozenset(asked)

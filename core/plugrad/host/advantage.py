@@ -23,6 +23,11 @@ class BoundAdvantage:
     component: Component
     call: Callable[..., Any]
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional fields that it reads."""
+        return self.component.needs
+
     def fresh(self) -> BoundAdvantage:
         """Return the same with a new instance."""
         return BoundAdvantage(self.component, self.component.create())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -61,7 +61,7 @@ def preflight(
         rollouts = [rollout for group in groups for rollout in group]
         with on_trial(str(environment.component), rollouts, limit_s, may_write=SCORED):
             environment.score(rollouts)
-        batch = _tiny_batch(groups)
+        batch = _tiny_batch(groups, selection.advantage.needs)
         with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
             compute_advantages(selection.advantage.fresh(), batch.advantage)
         for loss in selection.losses:
@@ -168,9 +168,11 @@ def _groups(examples: Sequence[Example], rollouts_per_example: int) -> list[list
     return [[_rollout(examples[i % len(examples)], i, j) for j in range(rollouts_per_example)] for i in range(NUM_EXAMPLES)]
 
 
-def _tiny_batch(groups: list[list[Rollout]]) -> _TinyBatch:
+def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str]) -> _TinyBatch:
     loss_inputs = _loss_inputs(groups)
-    return _TinyBatch(groups, AdvantageInputs(rollouts=groups), loss_inputs, _metric_inputs(groups, loss_inputs))
+    greedy = torch.rand(len(groups), dtype=torch.double) if "greedy_rewards" in advantage_needs else None
+    advantage_inputs = AdvantageInputs(rollouts=groups, greedy_rewards=greedy)
+    return _TinyBatch(groups, advantage_inputs, loss_inputs, _metric_inputs(groups, loss_inputs))
 
 
 def _rollout(example: Example, i: int, j: int) -> Rollout:

@@ -74,7 +74,7 @@ class Component:
     @property
     def needs(self) -> frozenset[str]:
         """The optional inputs that it asks for with these options."""
-        if not isinstance(self.facts, LossFacts | MetricFacts):
+        if self.facts is None:
             return frozenset()
         try:
             return needs_of(self.facts, self.options)

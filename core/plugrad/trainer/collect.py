@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pickle import PicklingError
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.advantage import AdvantageInputs
@@ -62,20 +64,36 @@ class Sampler:
         self.environment.score([rollout for group in groups for rollout in group])
         return groups
 
+    def greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
+        """Return the reward of one greedy completion of each example."""
+        greedy = replace(sampling, num_completions=1, temperature=0.0)
+        return [group[0]["reward"] for group in self.rollouts(examples, greedy)]
+
     def _decode(self, completions: list[Completion]) -> list[str]:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
 def collect(
-    batches: Iterator[list[Example]], sampler: Sampler, sampling: Sampling, hooks: Hooks, ranks: Ranks
+    batches: Iterator[list[Example]],
+    sampler: Sampler,
+    sampling: Sampling,
+    hooks: Hooks,
+    ranks: Ranks,
+    greedy: Sampler | None = None,
 ) -> RolloutBatch:
-    """Sample and score this rank's share of the next batch, and compute its advantages from the groups of all ranks."""
-    groups = sampler.rollouts(ranks.share_of(next(batches)), sampling)
+    """Sample and score this rank's share of the next batch, and compute its advantages from the groups of all ranks.
+
+    `greedy` completes each example once more for an advantage that compares with the greedy reward.
+    """
+    examples = ranks.share_of(next(batches))
+    groups = sampler.rollouts(examples, sampling)
     shares = _of_all_ranks(groups, sampler, ranks)
+    greedy_rewards = ranks.gather(None if greedy is None else greedy.greedy_rewards(examples, sampling))
     first = sum(len(share) for share in shares[: ranks.index])
     own = slice(first, first + len(groups))
     everyones = [group for share in shares for group in share]
-    inputs = with_prepared_rewards(hooks.prepare_advantages(AdvantageInputs(rollouts=everyones)))
+    given = AdvantageInputs(rollouts=everyones, greedy_rewards=_in_one(greedy_rewards))
+    inputs = with_prepared_rewards(hooks.prepare_advantages(given))
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
     advantages = per_token(hooks.compute_advantages(inputs), lengths)
     return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first)
@@ -89,6 +107,11 @@ def _of_all_ranks(groups: list[list[Rollout]], sampler: Sampler, ranks: Ranks) -
             f"{sampler.environment.component} put something into its rollouts or examples that cannot be sent to another "
             f"rank: {error}. Advantages see the rollouts of all ranks: keep to numbers, text, lists and mappings."
         ) from error
+
+
+def _in_one(shares: list[list[float] | None]) -> Tensor | None:
+    rewards = [reward for share in shares if share is not None for reward in share]
+    return torch.tensor(rewards, dtype=torch.double) if rewards else None
 
 
 def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:

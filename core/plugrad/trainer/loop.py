@@ -34,6 +34,8 @@ class Training:
     hooks: Hooks
     batches: Iterator[list[Example]]
     sampler: Sampler
+    greedy: Sampler | None
+    """Where the advantage compares with greedy completions: what makes them."""
     evaluation: Evaluation
     records: Records | MetricsFile
     display: Display
@@ -48,7 +50,8 @@ def train_loop(training: Training) -> int:
         return 0
     for step in range(max_steps):
         started = time.perf_counter()
-        batch = collect(training.batches, training.sampler, _sampling(training, step), training.hooks, ranks)
+        sampling = _sampling(training, step)
+        batch = collect(training.batches, training.sampler, sampling, training.hooks, ranks, training.greedy)
         updates, measured = Measures(), Measures()
         for optimizer_batch in _cut(training, batch):
             outcome = train_step(

@@ -51,7 +51,8 @@ def prepare(
         raise DataError(
             f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
         )
-    _refuse_sampling_when_sharded(run_file, accelerator)
+    compares_with_greedy = "greedy_rewards" in selection.advantage.needs
+    _refuse_sampling_when_sharded(run_file, accelerator, compares_with_greedy)
     folder = Path(run_file.output_dir)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]))
@@ -61,6 +62,7 @@ def prepare(
     learner = make_learner(run_file, loaded, selection.needs, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     sampling_engine = TransformersEngine(loaded.model, loaded.tokenizer, run_file.rollout.generation_batch_size)
+    sampling = Sampler(sampling_engine, environment, loaded.tokenizer, room)
     return Training(
         run=Run(run_file, folder, ranks.count),
         learner=learner,
@@ -68,21 +70,22 @@ def prepare(
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         batches=batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed),
         sampler=Sampler(_engine(run_file, loaded, sampling_engine), environment, loaded.tokenizer, room),
-        evaluation=_evaluation(
-            run_file, Sampler(sampling_engine, environment, loaded.tokenizer, room), eval_examples, ranks
-        ),
+        # Beside an engine that replays, these still sample.
+        greedy=sampling if compares_with_greedy else None,
+        evaluation=_evaluation(run_file, sampling, eval_examples, ranks),
         records=MetricsFile(folder) if ranks.is_main else Records(),
         display=display,
         stop=stop,
     )
 
 
-def _refuse_sampling_when_sharded(run_file: RunFile, accelerator: Accelerator) -> None:
+def _refuse_sampling_when_sharded(run_file: RunFile, accelerator: Accelerator, compares_with_greedy: bool) -> None:
     if accelerator.distributed_type != DistributedType.FSDP:
         return
     for key, samples in {
         "rollout.engine": run_file.rollout.engine == "transformers",
         "evaluation.every_steps": run_file.evaluation.every_steps > 0,
+        "the advantage": compares_with_greedy,
     }.items():
         if samples:
             raise RunFileError(
