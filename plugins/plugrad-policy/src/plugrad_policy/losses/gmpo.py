@@ -1,0 +1,34 @@
+"""GMPO: the geometric mean of clipped token ratios (arXiv:2507.20673)."""
+
+from __future__ import annotations
+
+import torch
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad_policy.losses.surrogate import ClipRange
+
+
+@loss(needs={"old_logprobs"}, reduction="sequence", policy_gradient=True)
+def gmpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.4, clip_high: ClipRange = 0.4) -> LossOutputs:
+    """-A exp(mean of l_t) at each of the sequence's tokens,  l = log pi - log pi_old, clipped where A would push it on.
+
+    l_t is at most clip_high where A > 0 and at least -clip_low where A < 0; a clipped token has no gradient, and still
+    counts in the mean. The advantages of a sequence's tokens are taken to be equal, as in the paper.
+
+    Args:
+        clip_low: the bound below, of the log-ratio: exp(-0.4) = 0.67 of the ratio. The paper's.
+        clip_high: the bound above, of the log-ratio: exp(0.4) = 1.49 of the ratio. The paper's. verl reads PPO's
+            `clip_ratio`, 0.2, as these bounds.
+
+    Reports:
+        clip_fraction: the share of counted tokens that are clipped: they have no gradient.
+        ratio: the mean of exp(mean of l_t) over sequences, in proportion to their tokens.
+    """
+    assert inputs.old_logprobs is not None
+    advantages, counted = inputs.advantages, inputs.loss_mask
+    unclipped = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
+    clipped = torch.where(advantages > 0, unclipped.clamp(max=clip_high), unclipped.clamp(min=-clip_low))
+    ratio = sequence_mean(clipped, counted).exp().expand_as(clipped)
+    metrics = {"clip_fraction": Mean.over(clipped != unclipped, counted), "ratio": Mean.over(ratio, counted)}
+    return LossOutputs(-ratio * advantages, metrics)

@@ -1,0 +1,32 @@
+"""GSPO-token: GSPO's ratio, and an advantage of each token's own (Qwen, arXiv:2507.18071, eq. 13 and 14)."""
+
+from __future__ import annotations
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
+
+
+@loss(needs={"old_logprobs"}, reduction="sequence", policy_gradient=True)
+def gspo_token(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: ClipRange = 4e-4) -> LossOutputs:
+    """-min(s_t A_t, clip(s_t, 1 - clip_low, 1 + clip_high) A_t),  s_t = sg(s) pi(t) / sg(pi(t)),  s as in `gspo`.
+
+    Every s_t has the value s, and the gradient of its own token alone. Where a sequence's tokens share an advantage this is
+    `gspo` in value and gradient; where they do not, `gspo` hands each token the gradient of the mean advantage.
+
+    Args:
+        clip_low: how far below 1 the sequence's ratio counts; the paper's.
+        clip_high: how far above 1 it counts; the paper's.
+
+    Reports:
+        clip_fraction: the share of counted tokens that the clip decides: they have no gradient.
+        ratio: the mean of s over sequences, in proportion to their tokens.
+    """
+    assert inputs.old_logprobs is not None
+    policy = inputs.trainer_logprobs
+    mean_log_ratio = sequence_mean(log_ratio(policy, inputs.old_logprobs).detach(), inputs.loss_mask)
+    ratio = (mean_log_ratio + policy - policy.detach()).exp()
+    per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
+    clipped = is_clipped(ratio, inputs.advantages, low=clip_low, high=clip_high)
+    metrics = {"clip_fraction": Mean.over(clipped, inputs.loss_mask), "ratio": Mean.over(ratio, inputs.loss_mask)}
+    return LossOutputs(per_token, metrics)

@@ -1,0 +1,43 @@
+"""prime-rl's `ipo` loss: a symmetric trust region of probabilities, and the squared log-ratio."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from plugrad import BatchLossInputs, LossOutputs, loss
+from plugrad_policy.losses.mismatch import mismatch_metrics
+from plugrad_policy.losses.ratios import log_ratio
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+@loss()
+def ipo(
+    inputs: BatchLossInputs, threshold: NotNegative = 0.1, adv_tau: NotNegative = 1.0, kl_tau: NotNegative = 1e-3
+) -> LossOutputs:
+    """-M adv_tau r A + kl_tau (log r)^2,  r = pi / mu,  mu the policy that sampled.
+
+    M is 0 where |pi - mu| > threshold, whatever the advantage, else 1: that is what sets it apart from `dppo_kl`. The second
+    term is there for masked tokens too.
+
+    The formula and the defaults are prime-rl's (`ipo_loss_fn`, whose option is `ipo_threshold`). It has nothing to do with
+    the preference loss of the same name (arXiv:2310.12036).
+
+    Args:
+        threshold: how far a token's probability may have moved.
+        adv_tau: the factor of the advantage.
+        kl_tau: the factor of the squared log-ratio.
+
+    Reports:
+        mismatch_kl: the mean of r - log r - 1 over counted tokens, in nats.
+        masked_mismatch_kl: the same over tokens with M = 0.
+        unmasked_mismatch_kl: the same over the others.
+        is_masked: the share of counted tokens with M = 0.
+    """
+    log_r = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs)
+    masked = (inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp()).abs() > threshold
+    per_token = torch.where(masked, 0.0, -adv_tau * log_r.exp() * inputs.advantages) + kl_tau * log_r.square()
+    return LossOutputs(per_token, mismatch_metrics(log_r, masked, inputs.loss_mask))

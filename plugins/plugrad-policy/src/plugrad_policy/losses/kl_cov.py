@@ -1,0 +1,56 @@
+"""KL-Cov: keep the entropy by tying down the tokens whose log-prob and advantage covary most (arXiv:2505.22617)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.covariance import covariances
+from plugrad_policy.losses.ratios import log_ratio
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+@loss(needs={"old_logprobs"}, cut_dependent=True)
+def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotNegative = 1.0) -> LossOutputs:
+    """-r A, and at a few tokens + coefficient |log r|;  r = pi / pi_old.
+
+    The few are those with the greatest covariance (A - mean A) (log pi - mean log pi), with means over the micro-batch's
+    counted tokens: `fraction` of the counted tokens, at least one. There is no clip. That the penalty is |log r| is the
+    authors' code; the paper writes KL(pi_old, pi).
+
+    The covariance and the number chosen are of the micro-batch (`cut_dependent`).
+
+    Args:
+        fraction: the share of the counted tokens that is penalised. verl has 2e-4, SkyRL 0.2.
+        coefficient: of the penalty. 1 is SkyRL's, and verl's where its configuration, which has 0.1, is silent.
+
+    Reports:
+        penalised_fraction: the share of counted tokens that is penalised.
+        abs_log_ratio: the mean of |log r| over counted tokens.
+        ratio: the mean of r over counted tokens.
+    """
+    assert inputs.old_logprobs is not None
+    counted = inputs.loss_mask
+    log_r = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
+    chosen = greatest(covariances(inputs), counted, max(int(fraction * int(counted.sum())), 1))
+    per_token = -log_r.exp() * inputs.advantages + torch.where(chosen, coefficient * log_r.abs(), 0.0)
+    metrics = {
+        "penalised_fraction": Mean.over(chosen, counted),
+        "abs_log_ratio": Mean.over(log_r.abs(), counted),
+        "ratio": Mean.over(log_r.exp(), counted),
+    }
+    return LossOutputs(per_token, metrics)
+
+
+def greatest(values: Tensor, counted: Tensor, number: int) -> Tensor:
+    """Where the `number` greatest of the counted values are."""
+    places = torch.where(counted, values, -torch.inf).flatten().topk(min(number, values.numel())).indices
+    chosen = torch.zeros_like(counted).flatten()
+    chosen[places] = True
+    return chosen.view_as(counted) & counted

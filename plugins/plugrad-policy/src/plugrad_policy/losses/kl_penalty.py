@@ -1,0 +1,73 @@
+"""The KL divergence to the reference, as peers estimate it, and with the gradient that is its own (arXiv:2506.09477)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.ratios import log_ratio
+
+
+def _needs(options: Mapping[str, Any]) -> set[str]:
+    return {"ref_logprobs", "old_logprobs"} if options["off_policy"] else {"ref_logprobs"}
+
+
+@loss(needs=_needs)
+def kl_penalty(
+    inputs: BatchLossInputs,
+    estimator: Literal["k1", "k2", "k3", "abs"] = "k3",
+    score_function: Literal["none", "token", "sequence"] = "none",
+    off_policy: bool = False,
+) -> LossOutputs:
+    """w k,  with d = log pi - log pi_ref:  k1 = d,  k2 = d^2 / 2,  k3 = exp(-d) + d - 1,  abs = |d|.
+
+    To be added to a policy gradient with a small weight. The mean of k1 and of k3 is KL(pi || pi_ref), but the mean of
+    their gradients is not its gradient, since the tokens too are drawn from pi: that of k1 is 0, and that of k3 belongs to
+    the other divergence, KL(pi_ref || pi). What is missing is k times the gradient of the log-prob of what was drawn, which
+    `score_function` adds without changing the value. k2's own gradient already is that of the token's KL.
+
+    Core's `kl_to_reference` is k1 to k3 with neither option. TRL's `use_bias_correction_kl` and DeepSeek-V3.2's unbiased
+    estimate (arXiv:2512.02556) are k3 with `score_function = "token"` and `off_policy = true`.
+
+    Args:
+        estimator: which of the four. "abs", verl's, estimates no KL.
+        score_function: "none": the estimator's own gradient, as in most systems; "token": with that of drawing the token
+            itself, which makes it the gradient of each token's KL; "sequence": with that of drawing all tokens before it as
+            well, which makes it the gradient of the sequence's KL.
+        off_policy: w = pi / pi_old for tokens that an earlier policy drew, else 1. In "sequence", too, the w of
+            each k is its own token's.
+
+    Reports:
+        kl: the mean of w k over counted tokens, in nats.
+    """
+    assert inputs.ref_logprobs is not None
+    policy, counted = inputs.trainer_logprobs, inputs.loss_mask
+    per_token = estimate(log_ratio(policy, inputs.ref_logprobs), estimator)
+    if off_policy:
+        assert inputs.old_logprobs is not None
+        weight = log_ratio(policy, inputs.old_logprobs).exp()
+    else:
+        weight = (policy - policy.detach()).exp()
+    per_token = per_token * (weight.detach() if score_function == "none" else weight)
+    if score_function == "sequence":
+        per_token = per_token + later(per_token, counted) * (policy - policy.detach())
+    return LossOutputs(per_token, {"kl": Mean.over(per_token, counted)})
+
+
+def estimate(d: Tensor, estimator: str) -> Tensor:
+    """The estimator named."""
+    if estimator == "k1":
+        return d
+    if estimator == "k2":
+        return d.square() / 2
+    return d.abs() if estimator == "abs" else (-d).exp() + d - 1
+
+
+def later(values: Tensor, counted: Tensor) -> Tensor:
+    """At each token the sum over the counted tokens after it, detached."""
+    values = torch.where(counted, values.detach(), 0.0)
+    return values.sum(dim=1, keepdim=True) - values.cumsum(dim=1)

@@ -1,0 +1,19 @@
+"""How far trainer and engine disagree, as the losses after prime-rl's report it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from plugrad import Mean
+
+
+def mismatch_metrics(log_r: Tensor, masked: Tensor, counted: Tensor) -> dict[str, Mean]:
+    """The mean of r - log r - 1 over counted tokens, over those masked out and over the others; and the share masked out."""
+    log_r = log_r.detach()
+    mismatch_kl = log_r.exp() - log_r - 1
+    return {
+        "mismatch_kl": Mean.over(mismatch_kl, counted),
+        "masked_mismatch_kl": Mean.over(mismatch_kl, counted & masked),
+        "unmasked_mismatch_kl": Mean.over(mismatch_kl, counted & ~masked),
+        "is_masked": Mean.over(masked, counted),
+    }

@@ -1,0 +1,62 @@
+"""Learn from the tokens at which the policy hesitates ("Beyond the 80/20 rule", arXiv:2506.01939)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.ratios import log_ratio
+from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate
+
+Quantile = Annotated[float, Field(gt=0, le=1)]
+
+
+@loss(needs={"old_logprobs", "entropy"}, policy_gradient=True, cut_dependent=True)
+def top_entropy_quantile(
+    inputs: BatchLossInputs, quantile: Quantile = 0.2, clip_low: ClipRange = 0.2, clip_high: ClipRange = 0.28
+) -> LossOutputs:
+    """-M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
+
+    M is 1 where the entropy of the policy is among the top `quantile` of the micro-batch's counted tokens, else 0. The bound
+    is the micro-batch's (`cut_dependent`; TRL's is of all ranks' micro-batches). A masked token contributes zero and stays
+    in the denominator, as in TRL.
+
+    Args:
+        quantile: the share of tokens that learn; the paper's 20%. TRL's `top_entropy_quantile` is 1.0, all of them.
+        clip_low: how far below 1 the ratio counts; DAPO's, which the paper builds on.
+        clip_high: how far above 1 the ratio counts; DAPO's.
+
+    Reports:
+        entropy_bound: the mean over sequences of the entropy from which a token learns, in nats.
+        is_masked: the share of counted tokens with M = 0.
+        ratio: the mean of r over counted tokens.
+    """
+    assert inputs.old_logprobs is not None
+    assert inputs.entropy is not None
+    counted = inputs.loss_mask
+    entropy = inputs.entropy.detach()
+    bound = lower_bound(entropy, counted, quantile)
+    masked = entropy < bound
+    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
+    metrics: dict[str, Tensor | Mean] = {
+        "entropy_bound": bound,
+        "is_masked": Mean.over(masked, counted),
+        "ratio": Mean.over(ratio, counted),
+    }
+    return LossOutputs(torch.where(masked, 0.0, per_token), metrics)
+
+
+def lower_bound(values: Tensor, counted: Tensor, share: float) -> Tensor:
+    """The least value that is among the top `share` of the counted ones, interpolated as `torch.quantile` does."""
+    ordered = values[counted].sort().values
+    if not len(ordered):
+        return values.new_zeros(())
+    place = (1 - share) * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return torch.lerp(ordered[below], ordered[above], place - below)

@@ -1,0 +1,49 @@
+"""VESPO: a smooth weight of the whole sequence's ratio, without length normalisation (arXiv:2602.10693)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad_policy.losses.ratios import MAX_LOG_RATIO, log_ratio, sequence_sum
+
+Positive = Annotated[float, Field(gt=0)]
+MIN_LOG_WEIGHT = math.log(1e-8)
+
+
+@loss(policy_gradient=True)
+def vespo(
+    inputs: BatchLossInputs,
+    k_pos: Positive = 2.0,
+    lambda_pos: Positive = 3.0,
+    k_neg: Positive = 3.0,
+    lambda_neg: Positive = 2.0,
+) -> LossOutputs:
+    """-sg(phi(W)) A log pi(t),  phi(W) = W^k exp(lambda (1 - W)),  W = product of pi / mu over the sequence.
+
+    mu is the policy that sampled. phi is 1 at W = 1, greatest at W = k / lambda and falls to 0 on both sides. k and lambda
+    are k_pos and lambda_pos where A >= 0, else k_neg and lambda_neg.
+
+    The reduction and the bounds of log W, [log 1e-8, 20], are TRL's. TRL's W is over the old policy, and includes the
+    engine's mismatch where its correction is on; so does this one, which is over the engine's log-probs.
+
+    Args:
+        k_pos: the power of W where A >= 0; TRL's default, like the others.
+        lambda_pos: how fast the weight falls with W where A >= 0.
+        k_neg: the power of W where A < 0.
+        lambda_neg: how fast the weight falls with W where A < 0.
+
+    Reports:
+        phi: the mean of phi(W) over sequences, in proportion to their tokens.
+    """
+    policy, counted = inputs.trainer_logprobs, inputs.loss_mask
+    token_log_ratio = log_ratio(policy, inputs.inference_logprobs).detach()
+    log_w = sequence_sum(token_log_ratio, counted).clamp(MIN_LOG_WEIGHT, MAX_LOG_RATIO)
+    raised = (k_pos * log_w + lambda_pos * (1 - log_w.exp())).exp()
+    lowered = (k_neg * log_w + lambda_neg * (1 - log_w.exp())).exp()
+    phi = torch.where(inputs.advantages >= 0, raised, lowered)
+    return LossOutputs(-phi * inputs.advantages * policy, {"phi": Mean.over(phi, counted)})
