@@ -1,0 +1,176 @@
+"""What every loss of the package promises: nothing but its own counted tokens matters, and no number breaks it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+import plugrad
+from plugrad.testing import check_micro_batches_add_up
+
+NAMES = sorted(
+    path.stem
+    for path in Path(str(import_module("plugrad_policy.losses").__file__)).parent.glob("*.py")
+    if not path.stem.startswith("_")
+)
+HELPERS = {"covariance", "mismatch", "ratios", "surrogate"}
+VARIANTS = {
+    **{name: (name, {}) for name in NAMES if name not in HELPERS},
+    **{f"{name} with a wide clip": (name, {"clip_low": 0.9, "clip_high": 0.9}) for name in ("gspo", "gspo_token", "luspo")},
+    "dppo kl": ("dppo", {"divergence": "kl"}),
+    "reference_kl of the teacher": ("reference_kl", {"towards": "teacher"}),
+    "kl_cov of a half": ("kl_cov", {"fraction": 0.5}),
+    "clip_cov of most": ("clip_cov", {"fraction": 0.8, "cov_low": -10.0, "cov_high": 10.0}),
+    "opsm of much": ("opsm", {"delta": 0.1}),
+    **{f"kl_penalty {name}": ("kl_penalty", {"estimator": name}) for name in ("k1", "k2", "abs")},
+    "kl_penalty by token": ("kl_penalty", {"score_function": "token"}),
+    "kl_penalty by sequence": ("kl_penalty", {"score_function": "sequence"}),
+    "kl_penalty off policy": ("kl_penalty", {"score_function": "sequence", "off_policy": True}),
+}
+
+
+def load(variant):
+    name, options = VARIANTS[variant]
+    return plugrad.load("loss", f"plugrad_policy.losses.{name}:{name}", **options)
+
+
+every_loss = pytest.mark.parametrize("variant", VARIANTS)
+policy_gradients = pytest.mark.parametrize("variant", [v for v in VARIANTS if load(v).bound.component.facts.policy_gradient])
+
+
+@every_loss
+def test_micro_batches_add_up(variant):
+    name, options = VARIANTS[variant]
+    check_micro_batches_add_up(getattr(import_module(f"plugrad_policy.losses.{name}"), name), **options)
+
+
+@every_loss
+@pytest.mark.parametrize("filler", [0.0, -30.0, 7.0])
+def test_neither_padding_nor_what_is_in_masked_slots_matters(variant, filler, drawn, grown, evaluate, close):
+    loss, inputs = load(variant), drawn()
+    torch.manual_seed(0)
+    sums, gradient = evaluate(loss, inputs)
+    torch.manual_seed(0)
+    found_sums, found_gradient = evaluate(loss, grown(inputs, 3, filler))
+    close(found_sums, sums)
+    close(found_gradient[:, :11], gradient)
+    assert not found_gradient[:, 11:].any()
+    assert not gradient[~inputs.loss_mask].any()
+
+
+@every_loss
+def test_metrics_do_not_depend_on_masked_slots(variant, drawn, grown):
+    loss, inputs = load(variant), drawn()
+    torch.manual_seed(0)
+    metrics = loss(inputs).metrics
+    torch.manual_seed(0)
+    others = loss(grown(inputs, 3, 7.0)).metrics
+    for name, measure in metrics.items():
+        expected = measure if isinstance(measure, torch.Tensor) else measure.value()
+        found = others[name] if isinstance(measure, torch.Tensor) else others[name].value()
+        assert float(found) == pytest.approx(float(expected), nan_ok=True), name
+
+
+@every_loss
+def test_the_gradient_is_that_of_the_log_probs_alone(variant, drawn):
+    inputs = drawn(on_policy=True)
+    total = load(variant)(inputs).loss[inputs.loss_mask].sum()
+    by_logprobs, by_entropy = torch.autograd.grad(total, [inputs.trainer_logprobs, inputs.entropy], allow_unused=True)
+    assert by_logprobs[inputs.loss_mask].any()
+    assert by_entropy is None
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_an_ordinary_batch_is_finite_and_keeps_its_dtype(variant, dtype, drawn, evaluate):
+    sums, gradient = evaluate(load(variant), drawn(dtype=dtype))
+    assert sums.dtype == gradient.dtype == dtype
+    assert sums.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("ratio", [1e-40, 1e40])
+def test_an_extreme_ratio_is_finite(variant, dtype, ratio, rows, evaluate):
+    log_ratio = torch.tensor(ratio, dtype=torch.float64).log()
+    for advantage in (1.0, -1.0):
+        inputs = rows([[1.0, 1.0, 1.0], [1.0]], [[advantage] * 3, [advantage]], dtype=dtype)
+        other = (inputs.trainer_logprobs.detach() - log_ratio.to(dtype)).clamp(max=0)
+        policy = (other + log_ratio.to(dtype)).requires_grad_()
+        fields = dict.fromkeys(("inference_logprobs", "old_logprobs", "ref_logprobs", "teacher_logprobs"), other)
+        extreme = type(inputs)(**{**vars(inputs), **fields, "trainer_logprobs": policy})
+        sums, gradient = evaluate(load(variant), extreme)
+        assert sums.isfinite().all()
+        assert gradient.isfinite().all()
+
+
+@every_loss
+def test_a_single_token_sequence(variant, rows, evaluate):
+    sums, gradient = evaluate(
+        load(variant), rows([[1.1]], [[1.0]], teacher_logprobs=torch.full((1, 1), -1.5, dtype=torch.float64))
+    )
+    assert sums.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@policy_gradients
+def test_a_positive_advantage_raises_and_a_negative_one_lowers(variant, drawn, evaluate):
+    inputs = drawn(on_policy=True)
+    _, gradient = evaluate(load(variant), inputs)
+    push = -gradient[inputs.loss_mask] * inputs.advantages[inputs.loss_mask]
+    assert (push >= 0).all()
+    assert (push > 0).any()
+
+
+@policy_gradients
+def test_without_an_advantage_nothing_moves(variant, drawn, evaluate):
+    inputs = drawn()
+    still = type(inputs)(**{**vars(inputs), "advantages": torch.zeros_like(inputs.advantages)})
+    sums, gradient = evaluate(load(variant), still)
+    assert not sums.any()
+    assert not gradient.any()
+
+
+@every_loss
+def test_the_inputs_are_left_alone(variant, drawn):
+    inputs = drawn()
+    before = {name: value.clone() for name, value in vars(inputs).items() if isinstance(value, torch.Tensor)}
+    load(variant)(inputs)
+    for name, value in before.items():
+        assert torch.equal(getattr(inputs, name), value), name
+
+
+@every_loss
+def test_every_metric_is_described(variant, drawn):
+    loss = load(variant)
+    documented = str(loss.bound.component.target.__doc__).split("Reports:")[1]
+    for name in loss(drawn()).metrics:
+        assert f" {name}: " in documented
+
+
+def test_the_package_offers_each_of_them():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    for name in set(NAMES) - HELPERS:
+        assert f'{name} = "plugrad_policy.losses.{name}:{name}"' in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dapo", {"clip_high": -0.1}),
+        ("dual_clip", {"ceiling": 1.0}),
+        ("cispo", {"clip_low": 1.5}),
+        ("sapo", {"tau_neg": 0.0}),
+        ("dppo", {"divergence": "js"}),
+        ("kl_cov", {"fraction": 0.0}),
+        ("top_entropy_quantile", {"quantile": 1.5}),
+        ("kl_penalty", {"estimator": "k4"}),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_an_error(name, options):
+    with pytest.raises(plugrad.OptionError, match=next(iter(options))):
+        plugrad.load("loss", f"plugrad_policy.losses.{name}:{name}", **options)
