@@ -152,6 +152,13 @@ def test_every_metric_is_described(variant, drawn):
         assert f" {name}: " in documented
 
 
+@every_loss
+def test_the_reduction_is_that_of_its_paper(variant):
+    by_sequence = dict.fromkeys(("gspo", "gspo_token", "gmpo", "sapo"), "sequence")
+    expected = {"dr_grpo": "constant", "luspo": "sequence_sum", **by_sequence}
+    assert load(variant).reduction == expected.get(VARIANTS[variant][0], "token")
+
+
 def test_the_package_offers_each_of_them():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for name in set(NAMES) - HELPERS:
