@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import nox
 
@@ -12,13 +13,19 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXAMPLE = "plugins/plugrad-example"
-BENCHMARKS = ["command_line", "hook_call", "logprobs", "ranks", "sequence_adapter", "sequence_adapter_in_training"]
+PACKAGES = ["plugins/plugrad-example", "plugins/plugrad-policy"]
+BENCHMARKS = [
+    "catalogue", "command_line", "hook_call", "logprobs", "ranks", "sequence_adapter", "sequence_adapter_in_training",
+]  # fmt: skip
 TRL_VERSION = "1.16.0"
 
 
 def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def editable(*folders: str) -> list[str]:
+    return [argument for folder in folders for argument in ("-e", folder)]
 
 
 def install(session: nox.Session, *arguments: str) -> None:
@@ -30,7 +37,7 @@ def dev(session: nox.Session) -> None:
     """Set up `.venv` for work on the project: everything editable, all tools, and the pre-commit hook."""
     session.run(sys.executable, "-m", "venv", ".venv")
     python = os.path.abspath(".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python")
-    packages = ["-e", ".[plots]", "-e", EXAMPLE, *group("dev")]
+    packages = [*editable(".[plots]", *PACKAGES), *group("dev")]
     session.run(python, "-m", "pip", "install", "-c", "constraints.txt", *packages, external=True)
     session.run(python, "-m", "pre_commit", "install", external=True)
 
@@ -45,7 +52,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests. `nox -s tests -- -m 'not slow'` leaves out what takes more than ten seconds each."""
-    install(session, "-e", ".", "-e", EXAMPLE, *group("test"))
+    install(session, *editable(".", *PACKAGES), *group("test"))
     session.run("pytest", *session.posargs)
 
 
@@ -62,10 +69,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy, strictly, in core, the example, the benchmarks and what makes the reference."""
-    install(session, "-e", ".", "-e", EXAMPLE, *group("types"))
+    """Check types with mypy, strictly, in core, the plugin packages, the benchmarks and what makes the reference."""
+    install(session, *editable(".", *PACKAGES), *group("types"))
     session.run("mypy")
-    session.run("mypy", "-p", "plugrad_example")
+    for folder in PACKAGES:
+        session.run("mypy", "-p", Path(folder).name.replace("-", "_"))
     session.run("mypy", "tests/benchmarks")
     session.run("mypy", "docs/reference.py")
 
@@ -88,14 +96,15 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Run each plugin package's own tests, installed as a user would install it."""
-    install(session, ".", f"./{EXAMPLE}", "pytest")
-    session.run("pytest", f"{EXAMPLE}/tests", "-c", f"{EXAMPLE}/pyproject.toml", *session.posargs)
+    install(session, ".", *(f"./{folder}" for folder in PACKAGES), "pytest")
+    for folder in PACKAGES:
+        session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print figures of speed, and assert none: `nox -s bench -- hook_call` takes one of tests/benchmarks."""
-    install(session, "-e", ".")
+    install(session, *editable(".", *PACKAGES))
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
 

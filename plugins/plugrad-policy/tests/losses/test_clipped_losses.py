@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from plugrad_policy.losses.dapo import dapo
 from plugrad_policy.losses.dr_grpo import dr_grpo
 from plugrad_policy.losses.dual_clip import dual_clip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+
 from plugrad_policy.losses.clip_cov import clip_cov
 from plugrad_policy.losses.covariance import covariances
 from plugrad_policy.losses.kl_cov import kl_cov

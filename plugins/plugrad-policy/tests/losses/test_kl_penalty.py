@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from plugrad_policy.losses.kl_penalty import kl_penalty
 
 from plugrad import BatchLossInputs
+from plugrad_policy.losses.kl_penalty import kl_penalty
 
 LOG2 = math.log(2)
 

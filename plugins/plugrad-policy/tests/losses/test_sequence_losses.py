@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from plugrad_policy.losses.gmpo import gmpo
 from plugrad_policy.losses.gspo import gspo
 from plugrad_policy.losses.gspo_token import gspo_token

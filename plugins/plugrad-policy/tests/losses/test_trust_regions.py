@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from plugrad_policy.losses.dppo import binary_kl, dppo
 from plugrad_policy.losses.dppo_kl import dppo_kl
 from plugrad_policy.losses.ipo import ipo

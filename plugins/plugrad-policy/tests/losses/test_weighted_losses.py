@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from plugrad_policy.losses.cispo import cispo
 from plugrad_policy.losses.reinforce import reinforce
 from plugrad_policy.losses.rollout_is import rollout_is
