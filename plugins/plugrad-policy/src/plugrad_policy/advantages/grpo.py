@@ -1,0 +1,47 @@
+"""Reward against its group's mean, in units of the group's standard deviation (GRPO, arXiv:2402.03300, section 4.1.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def grpo(
+    inputs: AdvantageInputs,
+    leave_one_out: bool = False,
+    unbiased: bool = True,
+    eps: Annotated[float, Field(gt=0)] = 1e-6,
+) -> AdvantageOutputs:
+    """A_ij = (r_ij - mean_i) / (std_i + eps), over the rewards r_i1 ... r_in of the group.
+
+    A group with equal rewards has the advantage 0. For the mean alone take core's `group_mean` (Dr. GRPO).
+
+    Args:
+        leave_one_out: mean and standard deviation are those of the group's *other* rollouts. Where these have equal rewards,
+            the difference is not divided: by `eps` alone it would be divided into the millions. So it is in NeMo RL.
+        unbiased: divide the squares by one less than there are. The paper does not say; verl, TRL, slime and NeMo RL do.
+        eps: added to the standard deviation. The default is verl's and slime's; TRL has 1e-4.
+
+    Raises:
+        OptionError: too few rollouts for these options: the unbiased standard deviation of one other, say.
+    """
+    rewards = inputs.rewards
+    count = rewards.shape[1] - leave_one_out
+    if count - unbiased < 1:
+        raise OptionError(
+            f"[advantage] 'grpo': a rollout is compared to {count}, too few for a standard deviation with these options. "
+            "Raise rollouts_per_example, or set leave_one_out = false or unbiased = false."
+        )
+    # Whom each rollout of a group is compared to: [rollouts_per_example, rollouts_per_example].
+    peers = torch.ones(2 * [rewards.shape[1]], dtype=rewards.dtype, device=rewards.device)
+    peers = peers - torch.eye(len(peers)).to(peers) * leave_one_out
+    mean = rewards @ peers / count
+    variance = ((rewards.unsqueeze(1) - mean.unsqueeze(2)).square() * peers).sum(dim=2) / (count - unbiased)
+    std = variance.sqrt()
+    scale = torch.where(std > eps, std + eps, 1.0) if leave_one_out else std + eps
+    return AdvantageOutputs((rewards - mean) / scale)

@@ -1,0 +1,24 @@
+"""Reward minus the mean of its group, over the standard deviation of the whole batch (Lite PPO, arXiv:2508.08221)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def lite_ppo(inputs: AdvantageInputs, eps: Annotated[float, Field(gt=0)] = 1e-4) -> AdvantageOutputs:
+    """A_ij = (r_ij - mean_j r_ij) / (std r + eps), the unbiased standard deviation of all rewards of the batch.
+
+    Unlike the group's own, the batch's does not blow up a group in which one rollout differs by a little. It is TRL's
+    `scale_rewards="batch"`. `reinforce_plus_plus_baseline` divides by the deviation of the *differences* instead, which is
+    less by what the groups' means differ.
+
+    Args:
+        eps: added to the standard deviation; the default is TRL's.
+    """
+    mean = inputs.rewards.mean(dim=1, keepdim=True)
+    return AdvantageOutputs((inputs.rewards - mean) / (inputs.rewards.std() + eps))

@@ -1,0 +1,20 @@
+"""Reward against its group's mean, in units of that mean (MaxRL, arXiv:2602.02710): hard examples weigh more."""
+
+from __future__ import annotations
+
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def maxrl(inputs: AdvantageInputs) -> AdvantageOutputs:
+    """A_ij = (r_ij - mean_i) / mean_i; 0 for a group whose mean is not above 0.
+
+    For rewards of 0 and 1, an unbiased gradient of log p, the log-likelihood of success, expanded in powers of 1 - p up to
+    the size of the group: a group's weight is about 1 / p. The scale of the rewards cancels. They must not be negative: a
+    mean close to 0 would magnify them.
+    """
+    mean = inputs.rewards.mean(dim=1, keepdim=True)
+    has_signal = mean > 0
+    return AdvantageOutputs(torch.where(has_signal, (inputs.rewards - mean) / torch.where(has_signal, mean, 1.0), 0.0))

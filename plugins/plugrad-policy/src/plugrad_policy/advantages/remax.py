@@ -1,0 +1,22 @@
+"""Reward minus that of the greedy completion of the same prompt (ReMax, arXiv:2310.10505)."""
+
+from __future__ import annotations
+
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage
+
+
+@advantage()
+def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
+    """A_ij = r_ij - g_i,  g_i the reward of one completion that is decoded greedily.
+
+    The baseline depends on no sampled token, so that the gradient is unbiased even with one rollout an example.
+
+    Raises:
+        ContractError: there are no greedy rewards. No mean takes their place: it would be another algorithm.
+    """
+    if inputs.greedy_rewards is None:
+        raise ContractError(
+            "remax subtracts the reward of a greedy completion, and AdvantageInputs.greedy_rewards is None: this run "
+            "samples none. Take a rollout engine that does, or the advantage 'rloo', whose baseline is the other rollouts."
+        )
+    return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.to(inputs.rewards).unsqueeze(1))

@@ -1,0 +1,17 @@
+"""Reward minus the mean of the group's other rewards (RLOO, arXiv:2402.14740)."""
+
+from __future__ import annotations
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def rloo(inputs: AdvantageInputs) -> AdvantageOutputs:
+    """A_ij = r_ij - 1 / (n - 1) sum_{l != j} r_il, which is n / (n - 1) times core's `group_mean`.
+
+    A baseline without the rollout's own reward leaves the gradient unbiased. A group of one has no others and is refused
+    before a model loads; verl gives it its raw reward, others give it 0.
+    """
+    num_rollouts = inputs.rewards.shape[1]
+    others = (inputs.rewards.sum(dim=1, keepdim=True) - inputs.rewards) / (num_rollouts - 1)
+    return AdvantageOutputs(inputs.rewards - others)
