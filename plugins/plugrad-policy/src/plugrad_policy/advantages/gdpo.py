@@ -1,0 +1,58 @@
+"""Each component of the reward normalised by itself, then added up (GDPO, arXiv:2601.05242)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, OptionError, advantage
+
+
+@advantage(min_rollouts_per_example=2)
+def gdpo(
+    inputs: AdvantageInputs,
+    weights: dict[str, float] | None = None,
+    eps: Annotated[float, Field(gt=0)] = 1e-4,
+) -> AdvantageOutputs:
+    """A = (s - mean s) / (std s + eps),  s_ij = sum_k w_k (r_ijk - mean_j r_ijk) / (std_j r_ijk + eps).
+
+    Summed before it is normalised, a component of small variance drowns in the others. k runs over the components of the
+    score, as the environment returned them; standard deviations are unbiased, as in TRL, the outer one over the rollouts of
+    the whole batch. What an extension does to the *reward* is not seen here.
+
+    Args:
+        weights: w_k by name; a component that is not named weighs 1.
+        eps: added to both standard deviations. The default is TRL's.
+
+    Raises:
+        ContractError: the rollouts have no components, or not all the same.
+        OptionError: a weight for a component that there is not.
+    """
+    components = _components(inputs)
+    given = weights or {}
+    unknown = sorted(set(given) - set(components))
+    if unknown:
+        raise OptionError(f"[advantage] 'gdpo': no component is called {unknown[0]!r}; there are {', '.join(components)}.")
+    normalised = (given.get(name, 1.0) * _normalised(values, eps) for name, values in components.items())
+    total = torch.stack(list(normalised)).sum(dim=0)
+    return AdvantageOutputs((total - total.mean()) / (total.std() + eps))
+
+
+def _normalised(values: Tensor, eps: float) -> Tensor:
+    return (values - values.mean(dim=1, keepdim=True)) / (values.std(dim=1, keepdim=True) + eps)
+
+
+def _components(inputs: AdvantageInputs) -> dict[str, Tensor]:
+    """Return the components by name, each `[num_examples, rollouts_per_example]`."""
+    groups = [[rollout["reward_components"] for rollout in group] for group in inputs.rollouts]
+    found = {tuple(sorted(components)) for group in groups for components in group}
+    if len(found) != 1 or found == {()}:
+        raise ContractError(
+            "gdpo normalises each component of the reward by itself, and the rollouts of this batch have the components "
+            f"{sorted(found)}. Let the environment's `score` return a mapping with the same names for every rollout."
+        )
+    (names,) = found
+    return {name: inputs.rewards.new_tensor([[c[name] for c in group] for group in groups]) for name in names}
