@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
+import plugrad
+from plugrad import AdvantageInputs
 from plugrad_policy.advantages.maxrl import maxrl
 from plugrad_policy.advantages.opo import opo
 from plugrad_policy.advantages.remax import remax
 from plugrad_policy.advantages.rloo import rloo
-
-import plugrad
-from plugrad import AdvantageInputs
 
 Rewards = Callable[..., AdvantageInputs]
 

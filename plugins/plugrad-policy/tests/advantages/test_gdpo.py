@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from plugrad_policy.advantages.gdpo import gdpo
 
 import plugrad
 from plugrad import AdvantageInputs, Rollout
+from plugrad_policy.advantages.gdpo import gdpo
 
 Build = Callable[..., Rollout]
 

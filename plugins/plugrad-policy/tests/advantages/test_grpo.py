@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from plugrad_policy.advantages.grpo import grpo
 
 import plugrad
 from plugrad import AdvantageInputs
+from plugrad_policy.advantages.grpo import grpo
 
 Rewards = Callable[..., AdvantageInputs]
 

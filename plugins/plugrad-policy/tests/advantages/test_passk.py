@@ -8,10 +8,10 @@ from math import comb
 
 import pytest
 import torch
-from plugrad_policy.advantages.passk import passk
 
 import plugrad
 from plugrad import AdvantageInputs
+from plugrad_policy.advantages.passk import passk
 
 Rewards = Callable[..., AdvantageInputs]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from plugrad_policy.advantages.rae import Rae
 
 import plugrad
 from plugrad import AdvantageInputs, Rollout
+from plugrad_policy.advantages.rae import Rae
 
 Rewards = Callable[..., AdvantageInputs]
 Build = Callable[..., Rollout]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from plugrad_policy.advantages.lite_ppo import lite_ppo
-from plugrad_policy.advantages.reinforce_plus_plus import reinforce_plus_plus
-from plugrad_policy.advantages.reinforce_plus_plus_baseline import reinforce_plus_plus_baseline
 
 import plugrad
 from plugrad import AdvantageInputs
+from plugrad_policy.advantages.lite_ppo import lite_ppo
+from plugrad_policy.advantages.reinforce_plus_plus import reinforce_plus_plus
+from plugrad_policy.advantages.reinforce_plus_plus_baseline import reinforce_plus_plus_baseline
 
 Rewards = Callable[..., AdvantageInputs]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage
 
 
-@advantage()
+@advantage(needs={"greedy_rewards"})
 def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - g_i,  g_i the reward of one completion that is decoded greedily.
 
@@ -16,7 +16,7 @@ def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
     """
     if inputs.greedy_rewards is None:
         raise ContractError(
-            "remax subtracts the reward of a greedy completion, and AdvantageInputs.greedy_rewards is None: this run "
-            "samples none. Take a rollout engine that does, or the advantage 'rloo', whose baseline is the other rollouts."
+            "remax subtracts the reward of a greedy completion, and AdvantageInputs.greedy_rewards is None. A run samples "
+            "one for each example; elsewhere give them, or take the advantage 'rloo', whose baseline is the other rollouts."
         )
     return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.to(inputs.rewards).unsqueeze(1))
