@@ -9,7 +9,7 @@ def staleness(inputs: MetricInputs) -> dict[str, Measure]:
     """v_max - v_t, with v_t the number of weight updates behind token t and v_max the greatest of the batch.
 
     A metric is not told which version is being trained: v_max stands for it, and is that of this rank's share. What all
-    tokens lag behind is therefore not seen, as with an engine that is one step late throughout; what differs between them is.
+    tokens lag behind is therefore not seen, as with an engine that is one step late throughout; their differences are.
 
     Reports:
         mean: the mean over the completions' tokens.
