@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plugrad_policy.metrics.clip import clip
-from plugrad_policy.metrics.kl import kl
 from torch import Tensor
 
 import plugrad
 from plugrad import MetricInputs, Rollout
 from plugrad.host.load import load_component
 from plugrad.registry.scan import scan
+from plugrad_policy.metrics.clip import clip
+from plugrad_policy.metrics.kl import kl
 
 Build = Callable[..., Rollout]
 Batch = Callable[..., MetricInputs]

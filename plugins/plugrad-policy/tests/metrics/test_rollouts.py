@@ -7,15 +7,15 @@ from itertools import combinations
 
 import pytest
 import torch
+
+import plugrad
+from plugrad import MetricInputs, Rollout
 from plugrad_policy.metrics.dead_groups import dead_groups
 from plugrad_policy.metrics.pass_at_k import pass_at_k
 from plugrad_policy.metrics.repetition import repetition
 from plugrad_policy.metrics.reward_components import reward_components
 from plugrad_policy.metrics.staleness import staleness
 from plugrad_policy.metrics.truncated import truncated
-
-import plugrad
-from plugrad import MetricInputs, Rollout
 
 Build = Callable[..., Rollout]
 Batch = Callable[..., MetricInputs]
