@@ -88,7 +88,7 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; `nox -s docs -- --serve` shows it while you write."""
-    install(session, "-e", ".", *group("docs"))
+    install(session, *editable(".", *PACKAGES), *group("docs"))
     command = ["serve"] if "--serve" in session.posargs else ["build", "--strict"]
     session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from _reference import commands, components, contracts, hooks, layers, run_file
+from _reference import catalogue, commands, components, contracts, hooks, layers, run_file, weights
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"^<!-- reference: (?P<what>[\w-]+)(?: (?P<which>\S+))? -->$", flags=re.MULTILINE)
@@ -32,6 +32,8 @@ SOURCES: Mapping[str, Callable[..., str]] = {
     "errors": contracts.errors,
     "hooks": hooks.hooks,
     "components": components.components,
+    "catalogue": catalogue.catalogue,
+    "weight": weights.figure,
     "commands": commands.commands,
     "layers": lambda: layers.picture(ROOT / "pyproject.toml"),
     "file": included,

@@ -25,6 +25,7 @@ FILE_NAME = re.compile(r'title="(?P<title>[^"]+)"|\A# (?P<comment>[\w.-]+\.(?:py
 COMMAND = re.compile(r"(?:plugrad|pip|python|pytest|git|cd) ")
 SETS_UP = {
     "pip install plugrad plugrad-example",
+    "pip install plugrad plugrad-policy",
     "python -m pip install nox && python -m nox -s quickstart",
     "python -m pip install nox && python -m nox -s tests",
 }

@@ -1,0 +1,192 @@
+"""The losses and advantages of core and of plugrad-policy, side by side: one table of each."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import plugrad
+from _reference.components import load_entry
+from _reference.docstrings import Docstring, docstring
+from _reference.markdown import NOTHING, as_toml, table
+from _reference.weights import picture
+from plugrad import AdvantageInputs, Rollout
+from plugrad.contracts.markers import AdvantageFacts, LossFacts, facts_of
+from plugrad.host.load import load_component
+from plugrad.registry.bind import FACTS, REQUIRED, Option, options_of
+from plugrad.registry.scan import CORE, Catalogue, Entry, Kind, scan
+
+PACKAGES = (CORE, "plugrad-policy")
+SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL", "verl")
+NAMES_A_SYSTEM = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, SYSTEMS))})(?![\w-])")
+SENTENCE_END = re.compile(rf"(?<=[.?])\s+(?=[A-Z`]|{'|'.join(map(re.escape, SYSTEMS))})")
+ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
+REWARDS, LENGTHS = (1.0, 0.0, 0.0, 0.0), (2, 4, 4, 6)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A component, and what its code says of it."""
+
+    entry: Entry
+    target: Any
+    text: Docstring
+    options: list[Option]
+    needs: frozenset[str]
+
+    @property
+    def facts(self) -> Any:
+        """What its marker states."""
+        return facts_of(self.target, FACTS[self.entry.kind])
+
+    @property
+    def reference(self) -> str:
+        """What a run file may call it, whatever else is installed."""
+        return f"{self.entry.package}/{self.entry.name}"
+
+
+def catalogue(which: str) -> str:
+    """Return the table of `losses` or `advantages`.
+
+    Raises:
+        ValueError: there is no such table, or plugrad-policy is not installed.
+    """
+    tables = {"losses": losses, "advantages": advantages}
+    if which not in tables:
+        raise ValueError(f"there is no table of {which!r}. There are {', '.join(tables)}.")
+    return tables[which]()
+
+
+def losses() -> str:
+    """Return a row for each loss; terms that do not look at the advantage come last."""
+    rows = [(found, _picture(found)) for found in described("loss")]
+    rows.sort(key=lambda row: row[1] is None)
+    columns = ("loss, and its weight by the ratio", "what it is", "defaults", "needs", "reduction", "other systems")
+    return _wide(table(columns, [_loss_row(found, drawn or NOTHING) for found, drawn in rows]))
+
+
+def advantages() -> str:
+    """Return a row for each advantage."""
+    columns = ("advantage", "what it is", "of 1, 0, 0, 0", "defaults", "needs", "other systems")
+    return _wide(table(columns, [_advantage_row(found) for found in described("advantage")]))
+
+
+def described(kind: Kind) -> list[Described]:
+    """Return every component of one kind of both packages, core's first.
+
+    Raises:
+        ValueError: one of the packages has none, or an option has no meaning in its docstring.
+    """
+    found = scan()
+    entries = [entry for entry in found.of_kind(kind) if entry.package in PACKAGES]
+    missing = set(PACKAGES) - {entry.package for entry in entries}
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} is not installed: pip install ./plugins/plugrad-policy, and build again.")
+    return [_described(entry, found) for entry in entries]
+
+
+def systems(text: Docstring) -> list[str]:
+    """Return what the docstring says of other systems: its sentences that name one, and those of each option."""
+    named = {"": text.rest, **{f"`{name}`: ": meaning for name, meaning in text.sections.get("Args", {}).items()}}
+    sentences = {prefix: SENTENCE_END.split(" ".join(body.split())) for prefix, body in named.items()}
+    found = {prefix: " ".join(filter(NAMES_A_SYSTEM.search, body)) for prefix, body in sentences.items()}
+    return [prefix + said for prefix, said in found.items() if said]
+
+
+def _described(entry: Entry, found: Catalogue) -> Described:
+    source, target = load_entry(entry, found)
+    component = load_component(entry.kind, f"{entry.package}/{entry.name}", {}, found, [])
+    return Described(entry, target, docstring(target), options_of(source, target), component.needs)
+
+
+def _picture(found: Described) -> str | None:
+    facts = found.facts
+    assert isinstance(facts, LossFacts)
+    loaded = plugrad.load("loss", found.reference)
+    return picture(found.entry.name, loaded, is_cut_dependent=facts.cut_dependent)
+
+
+def _loss_row(found: Described, drawn: str) -> Sequence[str]:
+    reduction = f"`{found.facts.reduction}`" + ("<br>depends on the cut" if found.facts.cut_dependent else "")
+    name = f"{_name(found)}<br>{drawn}"
+    return name, _what(found), _defaults(found), _needs(found), reduction, _systems(found)
+
+
+def _advantage_row(found: Described) -> Sequence[str]:
+    facts = found.facts
+    assert isinstance(facts, AdvantageFacts)
+    fewest = facts.min_rollouts_per_example
+    needs = _needs(found) if fewest == 1 else f"{fewest} rollouts of an example"
+    return _name(found), _what(found), _example(found), _defaults(found), needs, _systems(found)
+
+
+def _wide(markdown: str) -> str:
+    return f'<div class="catalogue" markdown="1">\n\n{markdown}\n\n</div>'
+
+
+def _name(found: Described) -> str:
+    return f"`{found.entry.name}`<br><small>{found.entry.package}</small>"
+
+
+def _what(found: Described) -> str:
+    return f"{_linked(_module_summary(found.target))}<br>{_formula(found.text.summary)}"
+
+
+def _module_summary(target: Any) -> str:
+    """Return the first paragraph of the docstring of the component's file, which names its paper."""
+    text = inspect.getdoc(sys.modules[target.__module__]) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _linked(text: str) -> str:
+    return ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+
+
+def _formula(text: str) -> str:
+    """Return code in which nothing is Markdown: a table's cell ends at a bar, even in backticks."""
+    spelt = "".join(c if c.isalnum() or c.isspace() else f"&#{ord(c)};" for c in " ".join(text.replace("`", "").split()))
+    return f'<code class="formula">{spelt}</code>'
+
+
+def _defaults(found: Described) -> str:
+    values = [(o.name, "required" if o.default is REQUIRED else as_toml(o.default)) for o in found.options]
+    return "<br>".join(f"`{name}` {value}" for name, value in values) or NOTHING
+
+
+def _needs(found: Described) -> str:
+    needs = "<br>".join(f"`{need}`" for need in sorted(found.needs)) or NOTHING
+    return f"{needs}<br>(by its options)" if callable(found.facts.needs) else needs
+
+
+def _systems(found: Described) -> str:
+    return "<br>".join(_linked(sentence) for sentence in systems(found.text)) or NOTHING
+
+
+def _example(found: Described) -> str:
+    """Return the advantages of one group, of which one rollout was rewarded."""
+    group = [_rollout(reward, length) for reward, length in zip(REWARDS, LENGTHS, strict=True)]
+    inputs = AdvantageInputs(rollouts=[group], greedy_rewards=torch.zeros(1, dtype=torch.double))
+    made = load_component("advantage", found.reference, {}, scan(), []).create()
+    return ", ".join(f"{value:.3g}".replace("-", "&minus;") for value in made(inputs).advantages[0].tolist())
+
+
+def _rollout(reward: float, length: int) -> Rollout:
+    return Rollout(
+        prompt="",
+        completion="",
+        prompt_ids=[0],
+        completion_ids=[0] * length,
+        inference_logprobs=[0.0] * length,
+        reward=reward,
+        reward_components={"reward": reward},
+        truncated=False,
+        example={},
+        metrics={},
+        policy_versions=[0] * length,
+    )
