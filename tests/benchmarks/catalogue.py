@@ -42,7 +42,7 @@ def draw_inputs() -> BatchLossInputs:
         loss_mask=torch.arange(shape[1]) < lengths,
         old_logprobs=moved(logprobs),
         ref_logprobs=moved(logprobs),
-        entropy=torch.rand(shape, generator=generator),
+        entropy=torch.rand(shape, generator=generator).requires_grad_(),
     )
 
 
@@ -55,11 +55,13 @@ def load_losses() -> dict[str, LoadedLoss]:
 
 
 def calls(losses: Mapping[str, LoadedLoss], inputs: BatchLossInputs) -> dict[str, Callable[[], object]]:
-    """Return the forward and backward pass of each, down to the log-probs."""
+    """Return the forward and backward pass of each, down to the log-probs or the entropy."""
+    assert inputs.entropy is not None
+    leaves = [inputs.trainer_logprobs, inputs.entropy]
 
-    def gradient(loss: LoadedLoss) -> Tensor:
+    def gradient(loss: LoadedLoss) -> object:
         total = torch.where(inputs.loss_mask, loss(inputs).loss, 0.0).sum()
-        return torch.autograd.grad(total, inputs.trainer_logprobs)[0]
+        return torch.autograd.grad(total, leaves, allow_unused=True)
 
     return {name: lambda loss=loss: gradient(loss) for name, loss in losses.items()}
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = (CORE, "plugrad-policy")
 PAGES = {"loss": "losses.md", "advantage": "advantages.md"}
 ENTRIES = [entry for kind in PAGES for entry in scan().of_kind(kind) if entry.package in PACKAGES]
-TERMS = {"cross_entropy", "entropy_bonus", "kl_to_reference", "kl_penalty", "reference_kl"}
+TERMS = {"cross_entropy", "entropy_bonus", "entropy_quantile_bonus", "kl_to_reference", "kl_penalty", "reference_kl"}
 
 
 @cache

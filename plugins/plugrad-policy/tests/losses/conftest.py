@@ -41,7 +41,7 @@ def build_rows(
         "teacher_logprobs": None,
         "old_logprobs": other,
         "ref_logprobs": other,
-        "entropy": torch.ones(mask.shape, dtype=dtype),
+        "entropy": torch.ones(mask.shape, dtype=dtype, requires_grad=True),
     }
     policy = (other + padded(ratios, 1.0).log()).requires_grad_()
     return BatchLossInputs(
@@ -89,7 +89,8 @@ def sums_and_gradients(loss: Callable[..., Any], inputs: BatchLossInputs, **opti
     per_token = loss(inputs, **options).loss
     assert per_token.shape == inputs.loss_mask.shape
     sums = torch.where(inputs.loss_mask, per_token, 0.0).sum(dim=1)
-    (gradient,) = torch.autograd.grad(sums.sum(), inputs.trainer_logprobs)
+    # A bonus on the entropy has no gradient by the log-probs.
+    (gradient,) = torch.autograd.grad(sums.sum(), inputs.trainer_logprobs, allow_unused=True, materialize_grads=True)
     return sums.detach(), gradient
 
 
