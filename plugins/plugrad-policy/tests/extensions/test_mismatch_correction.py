@@ -73,6 +73,8 @@ def test_levels_and_modes_by_hand(options: dict[str, Any], expected: list[list[f
 def test_the_weight_has_no_gradient(inside: Callable) -> None:
     # Without old_logprobs the weight is of the policy itself: its gradient would be another one.
     close(weights(inside("mismatch_correction"), rows([1.5], old=False), loss="importance_sampling"), [[1.5 * 1.5]])
+    prepared = inside("mismatch_correction").hooks.prepare_loss(None, rows([1.5], old=False))
+    assert not prepared.advantages.requires_grad
 
 
 def test_old_logprobs_are_preferred(inside: Callable) -> None:
