@@ -1,4 +1,4 @@
-"""The promise itself: two wheels in a clean environment, and in an empty folder a run file that names the plugins."""
+"""The promise itself: wheels in a clean environment, and in an empty folder a run file that names the plugins."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "plugins" / "plugrad-example"
+PACKAGES = [ROOT / "plugins" / name for name in ("plugrad-example", "plugrad-policy")]
 COMPONENTS = {"loss": "soft_clip", "advantage": "group_quantile", "metric": "solved"}
 
 RUN_FILE = """
@@ -70,16 +70,16 @@ def call(*command, cwd):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
-    """Build both packages; return their wheels by the package's name."""
+    """Build all packages; return their wheels by the package's name."""
     folder = tmp_path_factory.mktemp("wheels")
-    for source in (ROOT, EXAMPLE):
+    for source in (ROOT, *PACKAGES):
         call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source, cwd=folder)
     return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
 
 
 @pytest.fixture(scope="module")
 def programs(wheels, tmp_path_factory):
-    """Install both wheels into a new environment; return its folder of programs. It is removed in the end: it is large."""
+    """Install the wheels into a new environment; return its folder of programs. It is removed in the end: it is large."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     constraints = ROOT / "constraints.txt"
@@ -98,18 +98,22 @@ def run_folder(programs, tmp_path_factory):
 
 
 def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
-    assert wheels.keys() == {"plugrad", "plugrad_example"}
-    core, example = set(ZipFile(wheels["plugrad"]).namelist()), set(ZipFile(wheels["plugrad_example"]).namelist())
+    assert wheels.keys() == {"plugrad", "plugrad_example", "plugrad_policy"}
+    held = {name: set(ZipFile(wheel).namelist()) for name, wheel in wheels.items()}
     run_files = {f"plugrad/runs/{path.name}" for path in (ROOT / "core" / "plugrad" / "runs").glob("*.toml")}
-    assert {"plugrad/runs/supervised.toml", "plugrad/runs/reinforce.toml"} <= run_files <= core
-    assert "plugrad/py.typed" in core
-    assert "plugrad_example/py.typed" in example
-    assert not [name for name in core | example if "tests/" in name]
+    assert {"plugrad/runs/supervised.toml", "plugrad/runs/reinforce.toml"} <= run_files <= held["plugrad"]
+    for name, files in held.items():
+        assert f"{name}/py.typed" in files
+        assert not [file for file in files if "tests/" in file]
 
 
-def test_the_wheel_of_core_holds_every_module(wheels):
-    built = {name for name in ZipFile(wheels["plugrad"]).namelist() if name.endswith(".py")}
-    assert built == {str(path.relative_to(ROOT / "core")) for path in (ROOT / "core").rglob("*.py")}
+@pytest.mark.parametrize(
+    "source", [ROOT / "core", *(package / "src" for package in PACKAGES)], ids=lambda path: path.parent.name
+)
+def test_a_wheel_holds_every_module(wheels, source):
+    (name,) = [path.name for path in source.iterdir() if path.is_dir()]
+    built = {file for file in ZipFile(wheels[name]).namelist() if file.endswith(".py")}
+    assert built == {str(path.relative_to(source)) for path in source.rglob("*.py")}
 
 
 def test_the_installed_packages_fit_together(programs, tmp_path):

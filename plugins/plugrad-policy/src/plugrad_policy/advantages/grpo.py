@@ -23,7 +23,7 @@ def grpo(
 
     Args:
         leave_one_out: mean and standard deviation are those of the group's *other* rollouts. Where these have equal rewards,
-            the difference is not divided: by `eps` alone it would be divided into the millions. So it is in NeMo RL.
+            the difference is not divided, as in NeMo RL: by `eps` alone it would be divided into the millions.
         unbiased: divide the squares by one less than there are. The paper does not say; verl, TRL, slime and NeMo RL do.
         eps: added to the standard deviation. The default is verl's and slime's; TRL has 1e-4.
 
