@@ -108,7 +108,9 @@ def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
 
 
 @pytest.mark.parametrize(
-    "source", [ROOT / "core", *(package / "src" for package in PACKAGES)], ids=lambda path: path.parent.name
+    "source",
+    [ROOT / "core", *(package / "src" for package in PACKAGES)],
+    ids=["plugrad", "plugrad-example", "plugrad-policy"],
 )
 def test_a_wheel_holds_every_module(wheels, source):
     (name,) = [path.name for path in source.iterdir() if path.is_dir()]
