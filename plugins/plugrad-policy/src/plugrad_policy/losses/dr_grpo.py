@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, loss
 from plugrad_policy.losses.ratios import log_ratio
-from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
+from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 
 
 @loss(needs={"old_logprobs"}, reduction="constant", policy_gradient=True)
@@ -25,7 +25,4 @@ def dr_grpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.2, clip_high: ClipR
     """
     assert inputs.old_logprobs is not None
     ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
-    per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
-    clipped = is_clipped(ratio, inputs.advantages, low=clip_low, high=clip_high)
-    metrics = {"clip_fraction": Mean.over(clipped, inputs.loss_mask), "ratio": Mean.over(ratio, inputs.loss_mask)}
-    return LossOutputs(per_token, metrics)
+    return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, loss
 from plugrad_policy.losses.ratios import log_ratio, sequence_mean
-from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
+from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 
 
 @loss(needs={"old_logprobs"}, reduction="sequence", policy_gradient=True)
@@ -26,7 +26,4 @@ def gspo_token(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: C
     policy = inputs.trainer_logprobs
     mean_log_ratio = sequence_mean(log_ratio(policy, inputs.old_logprobs).detach(), inputs.loss_mask)
     ratio = (mean_log_ratio + policy - policy.detach()).exp()
-    per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
-    clipped = is_clipped(ratio, inputs.advantages, low=clip_low, high=clip_high)
-    metrics = {"clip_fraction": Mean.over(clipped, inputs.loss_mask), "ratio": Mean.over(ratio, inputs.loss_mask)}
-    return LossOutputs(per_token, metrics)
+    return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)

@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from plugrad import BatchLossInputs, LossOutputs, Mean
+
 ClipRange = Annotated[float, Field(ge=0)]
 """How far from 1 a ratio counts."""
 
@@ -21,3 +23,11 @@ def is_clipped(ratio: Tensor, advantages: Tensor, *, low: float, high: float) ->
     """Where the clip decides, so that there is no gradient: beyond the bound towards which A pushes."""
     ratio = ratio.detach()
     return ((advantages > 0) & (ratio > 1 + high)) | ((advantages < 0) & (ratio < 1 - low))
+
+
+def clipped_outputs(inputs: BatchLossInputs, ratio: Tensor, *, low: float, high: float) -> LossOutputs:
+    """The surrogate of these ratios `[batch, seq]`, the share of counted tokens that the clip decides, and the mean ratio."""
+    counted = inputs.loss_mask
+    clipped = is_clipped(ratio, inputs.advantages, low=low, high=high)
+    metrics = {"clip_fraction": Mean.over(clipped, counted), "ratio": Mean.over(ratio, counted)}
+    return LossOutputs(clipped_surrogate(ratio, inputs.advantages, low=low, high=high), metrics)
