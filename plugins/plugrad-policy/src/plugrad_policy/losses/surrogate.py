@@ -26,7 +26,7 @@ def is_clipped(ratio: Tensor, advantages: Tensor, *, low: float, high: float) ->
 
 
 def clipped_outputs(inputs: BatchLossInputs, ratio: Tensor, *, low: float, high: float) -> LossOutputs:
-    """The surrogate of ratios `[batch, seq]`; reports the mean ratio, and the share of counted tokens that the clip decides."""
+    """The surrogate of ratios `[batch, seq]`, with the mean ratio and the share of counted tokens that the clip decides."""
     counted = inputs.loss_mask
     clipped = is_clipped(ratio, inputs.advantages, low=low, high=high)
     metrics = {"clip_fraction": Mean.over(clipped, counted), "ratio": Mean.over(ratio, counted)}
