@@ -17,8 +17,11 @@ T = TypeVar("T")
 EXAMPLES = "the examples"
 
 
-def together(ranks: Ranks, attempt: Callable[[], T]) -> T:
-    """Do on every rank what may fail on some. If it does, all ranks raise: those that did not fail, RankError."""
+def together(ranks: Ranks, attempt: Callable[[], T], num_trying: int | None = None) -> T:
+    """Do on every rank what may fail on some. If it does, all ranks raise: those that did not fail, RankError.
+
+    Where all of `num_trying` ranks fail, by default all there are, the error is nobody's in particular.
+    """
     result: T | None = None
     error: PlugradError | None = None
     try:
@@ -31,14 +34,14 @@ def together(ranks: Ranks, attempt: Callable[[], T]) -> T:
     if error is None or failures[0].rank != ranks.index:
         raise failures[0].as_error() from error
     error.is_known_to_all = True
-    if len(failures) < ranks.count:
+    if len(failures) < (num_trying or ranks.count):
         name_ranks(error, [failure.rank for failure in failures], ranks)
     raise error
 
 
 def on_main(ranks: Ranks, attempt: Callable[[], object]) -> None:
     """Do on the main rank what may fail; if it does, all ranks raise."""
-    together(ranks, attempt if ranks.is_main else lambda: None)
+    together(ranks, attempt if ranks.is_main else lambda: None, num_trying=1)
 
 
 def same_everywhere(ranks: Ranks, plugins: Mapping[str, Any], environment: BoundEnvironment) -> None:

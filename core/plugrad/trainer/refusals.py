@@ -104,7 +104,7 @@ def _refuse_sharding_on_a_cpu() -> None:
     if not torch.accelerator.is_available():
         raise RunFileError(
             "Accelerate's configuration asks for FSDP, and this machine has no accelerator: Accelerate would train "
-            "without sharding and not say so. Set distributed_type: MULTI_CPU, or use plugrad train --num-processes."
+            "without sharding and not say so. Use plugrad train --num-processes, which does that knowingly."
         )
 
 
