@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
@@ -60,12 +61,12 @@ def plugrad(folder):
 
 
 @pytest.fixture
-def plugrad_process(folder):
-    """Run `python -m plugrad` in a process of its own."""
+def module_process(folder):
+    """Run a module, `python -m MODULE`, in a process of its own."""
 
     def call(*arguments, timeout=120, **environment):
         return subprocess.run(
-            [sys.executable, "-m", "plugrad", *arguments],
+            [sys.executable, "-m", *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -74,3 +75,9 @@ def plugrad_process(folder):
         )
 
     return call
+
+
+@pytest.fixture
+def plugrad_process(module_process):
+    """Run `python -m plugrad` in a process of its own."""
+    return partial(module_process, "plugrad")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,20 +67,21 @@ def plugins(folder):
     return folder
 
 
-def plugrad(*arguments, timeout=180, **environment):
-    command = [sys.executable, "-m", "plugrad", *arguments]
-    return run(command, timeout, environment)
+@pytest.fixture
+def on_one_thread(plugrad_process):
+    """Run `python -m plugrad`; each rank computes on one thread."""
+    return partial(plugrad_process, timeout=180, OMP_NUM_THREADS="1")
 
 
-def accelerate(config, *arguments, **environment):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "plugrad", *arguments]
-    return run(command, 180, environment)
+@pytest.fixture
+def accelerate(module_process):
+    """Run plugrad through Accelerate's launcher, with a configuration."""
 
+    def call(config, *arguments):
+        launcher = ("accelerate.commands.launch", "--config_file", str(config), "-m", "plugrad")
+        return module_process(*launcher, *arguments, timeout=180, OMP_NUM_THREADS="1")
 
-def run(command, timeout, environment):
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, check=False, env={**ENVIRONMENT, **environment}
-    )
+    return call
 
 
 def records(folder):
@@ -116,13 +118,13 @@ def assert_same_run(found, expected):
 
 
 @pytest.mark.slow
-def test_one_process_and_two_train_the_same_model(plugins):
+def test_one_process_and_two_train_the_same_model(plugins, on_one_thread, accelerate):
     (plugins / "replayed.toml").write_text(REPLAYED)
     config = plugins / "accelerate.yaml"
     # On a machine without an accelerator, what Accelerate calls MULTI_CPU starts one process.
     config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
-    one = plugrad("train", "replayed.toml", "--set", "output_dir=one")
-    two = plugrad("train", "replayed.toml", "--set", "output_dir=two", "--num-processes", "2")
+    one = on_one_thread("train", "replayed.toml", "--set", "output_dir=one")
+    two = on_one_thread("train", "replayed.toml", "--set", "output_dir=two", "--num-processes", "2")
     launched = accelerate(config, "train", "replayed.toml", "--set", "output_dir=launched")
     assert [done.returncode for done in (one, two, launched)] == [0, 0, 0], two.stderr + launched.stderr
     for name, done in (("two", two), ("launched", launched)):
@@ -147,19 +149,21 @@ num_processes: 2
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="Accelerate shards on accelerators only, and this takes two")
-def test_fsdp2_through_accelerates_configuration_trains_the_same_model(plugins):
+def test_fsdp2_through_accelerates_configuration_trains_the_same_model(plugins, on_one_thread, accelerate):
     (plugins / "replayed.toml").write_text(REPLAYED)
     (plugins / "accelerate.yaml").write_text(FSDP2)
-    one = plugrad("train", "replayed.toml", "--set", "output_dir=one")
+    one = on_one_thread("train", "replayed.toml", "--set", "output_dir=one")
     sharded = accelerate(plugins / "accelerate.yaml", "train", "replayed.toml", "--set", "output_dir=sharded")
     assert [one.returncode, sharded.returncode] == [0, 0], sharded.stderr
     assert_same_run(plugins / "sharded", plugins / "one")
 
 
 @pytest.mark.slow
-def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins):
+def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins, on_one_thread):
     started = time.monotonic()
-    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneRaises'}]")
+    done = on_one_thread(
+        "train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneRaises'}]"
+    )
     # Both had to start and train a step first.
     assert time.monotonic() - started < 30 + 40
     assert done.returncode == 2
@@ -171,8 +175,10 @@ def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins):
 
 
 @pytest.mark.slow
-def test_a_rank_that_the_system_ends_ends_all(plugins):
-    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneIsKilled'}]")
+def test_a_rank_that_the_system_ends_ends_all(plugins, on_one_thread):
+    done = on_one_thread(
+        "train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneIsKilled'}]"
+    )
     assert done.returncode == 2
     assert re.search(r"rank 1 \(process \d+\) was ended by SIGKILL.*want of memory", done.stderr)
     assert "the model as it was after the last step is saved" in done.stderr.lower()
@@ -180,8 +186,10 @@ def test_a_rank_that_the_system_ends_ends_all(plugins):
 
 
 @pytest.mark.slow
-def test_a_veto_on_one_rank_is_a_veto_on_all(plugins):
-    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneVetoes'}]")
+def test_a_veto_on_one_rank_is_a_veto_on_all(plugins, on_one_thread):
+    done = on_one_thread(
+        "train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneVetoes'}]"
+    )
     assert done.returncode == 0, done.stderr
     assert [record["skipped_updates"] for record in records(plugins / "runs" / "run")] == [1.0] * 3
 
@@ -214,9 +222,9 @@ def test_one_signal_lets_all_ranks_finish_the_same_step(plugins):
         (["advantage.name=on_ranks.py:another_option"], r'on_ranks.py:another_option on rank 1.*"scale": 1.0'),
     ],
 )
-def test_ranks_that_would_not_run_the_same_all_stop(plugins, overrides, message):
+def test_ranks_that_would_not_run_the_same_all_stop(plugins, on_one_thread, overrides, message):
     sets = [argument for override in overrides for argument in ("--set", override)]
-    done = plugrad("train", "run.toml", "--num-processes", "2", *sets)
+    done = on_one_thread("train", "run.toml", "--num-processes", "2", *sets)
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
     assert "rank 1 of 2, on " in done.stderr
@@ -232,7 +240,7 @@ def test_processes_that_cannot_share_the_prompts_are_refused_before_they_start(p
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_than_asked_for_is_refused(plugins):
+def test_another_number_of_processes_than_asked_for_is_refused(plugins, accelerate):
     config = plugins / "accelerate.yaml"
     config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
     done = accelerate(config, "train", "run.toml", "--num-processes", "4")
@@ -241,8 +249,18 @@ def test_another_number_of_processes_than_asked_for_is_refused(plugins):
 
 
 @pytest.mark.slow
-def test_what_every_rank_finds_wrong_is_said_once(plugins):
-    done = plugrad("train", "run.toml", "--num-processes", "2", "--set", "loss.name=ppo_clipp")
+def test_what_every_rank_finds_wrong_is_said_once(plugins, on_one_thread):
+    done = on_one_thread("train", "run.toml", "--num-processes", "2", "--set", "loss.name=ppo_clipp")
     assert done.returncode == 2
     assert done.stderr.count("Did you mean 'ppo_clip'") == 1
     assert "rank" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_the_run_folder_is_no_ranks_own_error(plugins, on_one_thread):
+    (plugins / "runs" / "run").mkdir(parents=True)
+    (plugins / "runs" / "run" / "plugins.json").write_text("{}")
+    done = on_one_thread("train", "run.toml", "--num-processes", "2")
+    assert done.returncode == 2
+    assert done.stderr.count("already holds a run") == 1
+    assert "This is the error of" not in done.stderr

@@ -32,6 +32,13 @@ from plugrad.trainer.step import Progress, train_step
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
+SEVERAL = (
+    ("ppo_clip", 1.0, "token"),
+    ("kl_to_reference", 0.3, "sequence"),
+    ("entropy_bonus", 0.1, "group"),
+    ("importance_sampling", 0.5, "constant"),
+    ("cross_entropy", 0.2, "sequence_sum"),
+)
 ALL_AT_ONCE = 10_000
 STEPS = 3
 

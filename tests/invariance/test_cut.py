@@ -9,20 +9,13 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenario import ALL_AT_ONCE, REDUCTIONS, Scenario, assert_same, losses, recorded, three_steps
+from scenario import ALL_AT_ONCE, REDUCTIONS, SEVERAL, Scenario, assert_same, losses, recorded, three_steps
 
 from plugrad.policy.micro_batches import Layout
 from plugrad.trainer.optimizer_batches import optimizer_batches
 from plugrad.trainer.ranks import Ranks
 
 HERE = str(Path(__file__).parent)
-SEVERAL = (
-    ("ppo_clip", 1.0, "token"),
-    ("kl_to_reference", 0.3, "sequence"),
-    ("entropy_bonus", 0.1, "group"),
-    ("importance_sampling", 0.5, "constant"),
-    ("cross_entropy", 0.2, "sequence_sum"),
-)
 
 
 @cache

@@ -11,17 +11,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from scenario import REDUCTIONS, Scenario, assert_same, three_steps
+from scenario import REDUCTIONS, SEVERAL, Scenario, assert_same, three_steps
 from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
-SEVERAL = (
-    ("ppo_clip", 1.0, "token"),
-    ("kl_to_reference", 0.3, "sequence"),
-    ("entropy_bonus", 0.1, "group"),
-    ("importance_sampling", 0.5, "constant"),
-    ("cross_entropy", 0.2, "sequence_sum"),
-)
 UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
 SCENARIOS = {

@@ -35,10 +35,9 @@ def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, step: int
 
 def measure_batch(batch: RolloutBatch, seconds: float) -> Measures:
     """Return what a step's record says of this rank's rollouts: rewards, the environment's own numbers, tokens, time."""
-    measures = Measures()
+    measures = Measures({"reward": Mean.of(rollout["reward"] for rollout in batch.rollouts)})
     for rollout in batch.rollouts:
-        own = {f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()}
-        measures.update({"reward": Mean(float(rollout["reward"]), 1.0), **own})
+        measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
     measures.add("num_tokens", Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)))
     # A step has taken as long as its slowest rank.
     measures.add("seconds", Max(seconds))

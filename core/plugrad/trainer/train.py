@@ -90,12 +90,12 @@ def _train(
     on_main(ranks, lambda: check_run_folder(folder, overwrite=overwrite))
     quiet_transformers()
     selection, environment = together(ranks, lambda: _checked_plugins(run_file))
-    same_everywhere(ranks, record(selection.components()), environment)
+    plugins = record(selection.components())
+    same_everywhere(ranks, plugins, environment)
     run_file = _with_model_defaults(resolved(run_file, selection))
     stop = StopRequest(announces=ranks.is_main)
     training = together(ranks, lambda: prepare(run_file, selection, environment, accelerator, ranks, display, stop))
-    plugins = {"num_processes": ranks.count, **record(selection.components())}
-    on_main(ranks, lambda: open_run_folder(run_file, plugins))
+    on_main(ranks, lambda: open_run_folder(run_file, {"num_processes": ranks.count, **plugins}))
     display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     with stop_requests(stop):
         num_steps, model = _trained(training)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_policy.losses.ratios import log_ratio, sequence_mean
-from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
+from plugrad_policy.losses.gspo import gspo
+from plugrad_policy.losses.surrogate import ClipRange
 
 
 @loss(needs={"old_logprobs"}, reduction="sequence_sum", policy_gradient=True)
@@ -24,7 +24,4 @@ def luspo(inputs: BatchLossInputs, clip_low: ClipRange = 2e-3, clip_high: ClipRa
         clip_fraction: the share of counted tokens in sequences that the clip decides: they have no gradient.
         ratio: the mean of s over sequences, in proportion to their tokens.
     """
-    assert inputs.old_logprobs is not None
-    token_log_ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
-    ratio = sequence_mean(token_log_ratio, inputs.loss_mask).exp().expand_as(token_log_ratio)
-    return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)
+    return gspo(inputs, clip_low=clip_low, clip_high=clip_high)
