@@ -20,6 +20,7 @@ from plugrad.trainer.ranks import Ranks
 logger = logging.getLogger("plugrad")
 
 LOOKS_EVERY_S = 1.0
+ANSWERS_WITHIN_S = 30.0
 GRACE_S = 15.0
 """Between another rank's failure and the end of this process by force: enough to notice it in the next collective."""
 KEY = "plugrad/failed"
@@ -96,7 +97,7 @@ class _Board:
     def join(cls) -> _Board:
         """Connect to the store through which the ranks found each other."""
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return cls(TCPStore(host, port, is_master=False, timeout=timedelta(seconds=30)))
+        return cls(TCPStore(host, port, is_master=False, timeout=timedelta(seconds=ANSWERS_WITHIN_S)))
 
     def post(self, failure: Failure) -> Failure:
         """Write a failure unless there is one; return the one that came first."""
@@ -127,8 +128,13 @@ class _Watcher(threading.Thread):
         self._over = threading.Event()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer.
+
+        It waits for a look that is under way: a thread that returns from the store's C++ into an interpreter that is
+        ending is unwound there, and C++ answers with SIGABRT, after all the work was done well.
+        """
         self._over.set()
+        self.join(ANSWERS_WITHIN_S)
 
     def run(self) -> None:
         """Look until there is a failure, or nothing to look at."""
