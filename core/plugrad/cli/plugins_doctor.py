@@ -9,13 +9,15 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from plugrad import __version__
 from plugrad.registry.findings import Finding, examine
 from plugrad.registry.scan import Catalogue, survey
 from plugrad.registry.strays import strays
+
+INDENT = len("problem  ")
 
 
 def is_healthy(console: Console, *, as_json: bool) -> bool:
@@ -31,11 +33,17 @@ def is_healthy(console: Console, *, as_json: bool) -> bool:
 
 def _print(findings: Sequence[Finding], catalogue: Catalogue, console: Console) -> None:
     for finding in findings:
-        label, style = ("problem", "bold red") if finding.is_problem else ("warning", "bold yellow")
-        console.print(Text.assemble((label, style), f"  {finding.found}"), soft_wrap=not console.is_terminal)
-        for line in (finding.means, finding.remedy):
-            console.print(Padding(line, (0, 0, 0, 9)) if console.is_terminal else f"         {line}", soft_wrap=True)
-        console.print()
+        label = Text("problem", "bold red") if finding.is_problem else Text("warning", "bold yellow")
+        said = (finding.found, finding.means, finding.remedy)
+        if console.is_terminal:
+            table = Table.grid(padding=(0, 2))
+            table.add_row(label, "\n".join(said))
+            console.print(table, "", sep="\n")
+        else:
+            # Whole lines, for whoever greps them.
+            console.print(
+                Text(f"\n{' ' * INDENT}").join([label + f"  {said[0]}", *map(Text, said[1:])]), "", sep="\n", soft_wrap=True
+            )
     console.print(_verdict(findings, catalogue), soft_wrap=True)
 
 

@@ -99,7 +99,7 @@ def _copies(catalogue: Catalogue) -> Iterator[Finding]:
             yield Finding(
                 "shadowed_copy",
                 package,
-                f"{package} is installed {len(places)} times: {version} in {folder}, and "
+                f"{package} is installed in {len(places)} folders: {version} in {folder}, and "
                 + ", ".join(f"{its} in {where}" for where, its in later),
                 f"{version} is used, since its folder comes first on sys.path.",
                 f"Delete {' and '.join(place_of(copy) for copy in copies[1:])} if it is left over.",
@@ -180,7 +180,7 @@ def _clashes(catalogue: Catalogue) -> Iterator[Finding]:
         to_write = [f'"{entry.package}/{name}" ({entry.owner})' for entry in entries[is_cores:]]
         yield Finding(
             "clash",
-            None if is_cores else entries[0].package,
+            entries[is_cores].package,
             f"the {kind} {name!r} is offered by {' and '.join(entry.owner for entry in entries)}",
             f'"{name}" is core\'s.' if is_cores else f'A run file that says only "{name}" is refused.',
             f"Write {' or '.join(to_write)}" + (" for the other." if is_cores else "."),

@@ -147,7 +147,8 @@ def _entries(path: list[str]) -> tuple[list[Entry], list[Entry], list[Unreadable
             if entries.setdefault(package, found) is not found:
                 copies += found
         except Exception as error:
-            unreadable.append(Unreadable(place_of(distribution), str(error)))
+            reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            unreadable.append(Unreadable(place_of(distribution), reason))
     return [entry for found in entries.values() for entry in found], copies, unreadable
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
+from plugrad.trainer.earlier import Difference
 from plugrad.trainer.run import Run, RunResult
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
@@ -23,6 +27,10 @@ class Display(Protocol):
 
     def start(self, run: Run, num_parameters: int) -> None:
         """The models are loaded."""
+        ...
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Before the models are loaded: how the run differs from an earlier one, where it is to be like that."""
         ...
 
     def step(self, record: Mapping[str, float | int]) -> None:
@@ -45,6 +53,10 @@ class LiveDisplay:
         self._progress = Progress(*columns, text, TimeRemainingColumn(compact=True), console=console, expand=not narrow)
         self._task: TaskID | None = None
         self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line and show the bar."""
@@ -72,6 +84,10 @@ class PlainDisplay:
         self._max_steps = 0
         self._may_stop_early = False
         self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line."""
@@ -103,6 +119,9 @@ class PlainDisplay:
 
 class Silent:
     """Shows nothing."""
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Ignore it."""
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Ignore it."""
@@ -136,6 +155,27 @@ def print_summary(result: RunResult, console: Console) -> None:
     }
     for label, value in rows.items():
         console.print(f"{label:<16} {value}", soft_wrap=True)
+
+
+def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:
+    if not differences:
+        console.print(f"Nothing differs from {earlier}.", soft_wrap=True)
+        return
+    things = "one thing" if len(differences) == 1 else f"{len(differences)} things"
+    console.print(f"Differs from {earlier} in {things}:", soft_wrap=True)
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 1))
+    for column in ("WHAT", "THEN", "NOW"):
+        table.add_column(column, overflow="fold")
+    for difference in differences:
+        table.add_row(*map(Text, (difference.what, _value(difference.then), _value(difference.now))))
+    # Whole lines where there is no terminal, for whoever greps them.
+    console.print(table, width=None if console.is_terminal else console.measure(table).maximum)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _headline(run: Run, num_parameters: int) -> Text:
