@@ -54,8 +54,8 @@ def check_enabled(kind: str, reference: str, catalogue: Catalogue) -> None:
         if others and entry.package != CORE:
             continue
         raise PluginError(
-            f"the {kind} {reference!r} ({entry.owner}) is disabled: the run file says plugins.disable = "
-            f"[{disabled.by!r}]. Take that out, or select another {kind}."
+            f"the {kind} {reference!r} ({entry.owner}) is disabled: plugins.disable in the run file has {disabled.by!r}. "
+            f"Take that out, or select another {kind}."
         )
 
 
@@ -77,14 +77,16 @@ def _normalised(reference: str) -> str:
 
 
 def _notice(asked: str, catalogue: Catalogue) -> None:
-    kind, slash, _ = asked.partition("/")
+    kind, slash, rest = asked.partition("/")
     if slash and kind not in KINDS:
         raise RunFileError(
             f"plugins.disable: {asked!r} is of the kind {kind!r}, and there is none.{did_you_mean(kind, KINDS)} Write a "
             f"package, or one of {', '.join(KINDS)} before the name, as in {_example(asked, catalogue)!r}."
         )
-    known = [name for entry in catalogue.entries for name in (*_names_of(entry), entry.package)]
-    near = did_you_mean(asked, [each for each in known if each.count("/") == asked.count("/")])
+    names = [
+        name for entry in catalogue.entries if entry.kind == kind for name in (entry.name, f"{entry.package}/{entry.name}")
+    ]
+    near = did_you_mean(rest, names) if slash else did_you_mean(asked, [entry.package for entry in catalogue.entries])
     logger.warning("plugins.disable: no plugin that is installed is called %r.%s", asked, near)
 
 
