@@ -50,9 +50,22 @@ name = "another/model"
     assert run_file.model.reference.name == "another/model"
 
 
+def test_what_is_not_to_be_used_is_a_list(read):
+    disable = ["plugrad-broken", "metric/slow", "loss/plugrad-alice/zigzag"]
+    assert read(f"plugins.disable = {disable!r}").plugins.disable == disable
+    assert read("", f"plugins.disable={disable!r}").plugins.disable == disable
+    assert read().plugins.disable == []
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        ('plugins.disable = "plugrad-broken"', "plugins.disable: Input should be a valid list"),
+        ('plugins.disable = ["a:b"]', 'plugins.disable.0: write a package, as "plugrad-broken", or a kind and a name'),
+        ('plugins.disable = ["metric/"]', "plugins.disable.0: write a package"),
+        ('plugins.disable = ["a/b/c/d"]', "plugins.disable.0: write a package"),
+        ('plugins.disable = [""]', "plugins.disable.0: write a package"),
+        ("plugins.disabled = []", "[plugins] has no key 'disabled'. Did you mean 'disable'?"),
         ("max_stesp = 3", "a run file has no key 'max_stesp'. Did you mean 'max_steps'?"),
         ("[rollout]\nprompt_per_step = 3", "[rollout] has no key 'prompt_per_step'. Did you mean 'prompts_per_step'?"),
         ("[loss]\nname = 'a'\nwieght = 2.0", "[loss] has no key 'wieght'. Did you mean 'weight'?"),

@@ -20,6 +20,7 @@ from plugrad.trainer.run import Run, RunResult
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0
 NARROW = 80
+HEAD = ("WHAT", "THEN", "NOW")
 
 
 class Display(Protocol):
@@ -163,13 +164,25 @@ def _print_differences(earlier: Path, differences: Sequence[Difference], console
         return
     things = "one thing" if len(differences) == 1 else f"{len(differences)} things"
     console.print(f"Differs from {earlier} in {things}:", soft_wrap=True)
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 1))
-    for column in ("WHAT", "THEN", "NOW"):
+    rows = [(each.what, _value(each.then), _value(each.now)) for each in differences]
+    if console.is_terminal:
+        console.print(_table(rows))
+        return
+    # Whole lines, for whoever greps them.
+    rows.insert(0, HEAD)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print(f"  {line}".rstrip(), soft_wrap=True)
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 0, 0, 2))
+    for column in HEAD:
         table.add_column(column, overflow="fold")
-    for difference in differences:
-        table.add_row(*map(Text, (difference.what, _value(difference.then), _value(difference.now))))
-    # Whole lines where there is no terminal, for whoever greps them.
-    console.print(table, width=None if console.is_terminal else console.measure(table).maximum)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _value(value: object) -> str:
