@@ -123,6 +123,16 @@ def test_the_doctor_as_json(plugrad, install):
     assert (finding["severity"], finding["check"], finding["package"]) == ("problem", "unknown_group", "plugrad-alice")
 
 
+def test_show_says_where_a_package_lies_and_came_from(plugrad, install, folder):
+    install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\n")
+    (folder / "site" / "plugrad_alice.py").write_text("def f(inputs): ...\n")
+    assert f"\nin {folder / 'site'}\n" in plugrad("plugins", "show", "zigzag").stdout
+    origin = {"url": "https://example.org/alice.git", "vcs_info": {"vcs": "git", "commit_id": "4f1c0de"}}
+    (folder / "site" / "plugrad_alice-1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    said = f"\nin {folder / 'site'}, from https://example.org/alice.git (4f1c0de)\n"
+    assert said in plugrad("plugins", "show", "zigzag").stdout
+
+
 def test_the_help_of_show_names_every_kind(plugrad):
     printed = plugrad("plugins", "show", "--help").stdout
     assert all(kind in printed for kind in KINDS)

@@ -106,6 +106,19 @@ def test_an_attribute_that_is_not_there(install, findings):
     only(findings(), "missing_attribute", "points to 'alice:gone', and alice has no 'gone'")
 
 
+def test_a_module_where_a_function_must_be(install, findings):
+    folder = install("plugrad-alice", zigzag(), BOOM)
+    (folder / "plugrad_alice-1.0.dist-info" / "entry_points.txt").write_text("[plugrad.losses]\nzigzag = alice\n")
+    only(findings(), "missing_attribute", "points to 'alice', a module, and not to `module:function`")
+
+
+def test_a_name_that_one_package_offers_twice(install, findings):
+    folder = install("plugrad-alice", zigzag(), BOOM)
+    points = "[plugrad.losses]\nzigzag = alice:zigzag\nzigzag = alice:zigzag.more\n"
+    (folder / "plugrad_alice-1.0.dist-info" / "entry_points.txt").write_text(points)
+    only(findings(), "unusable_name", "offers the loss 'zigzag' twice", "Until then: alice:zigzag or alice:zigzag.more.")
+
+
 @pytest.mark.parametrize("name", ["a/b", "a:b", "a.py"])
 def test_a_name_that_no_run_file_can_write(install, findings, name):
     install("plugrad-alice", zigzag(name=name), BOOM)

@@ -12,7 +12,7 @@ import pytest
 
 import plugrad
 from plugrad.registry.bind import bind
-from plugrad.registry.provenance import plain, record
+from plugrad.registry.provenance import in_one_line, plain, record
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import scan
 
@@ -105,6 +105,21 @@ def test_an_origin_that_cannot_be_read_is_not_taken_for_an_index(install, origin
     install("plugrad-alice", ZIGZAG, CODE, origin=origin)
     (component,) = record([bound("zigzag")])["components"]
     assert list(component["origin"]) == ["unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        ({"url": "https://a/b.git", "vcs_info": {"commit_id": "4f1c0de"}}, "https://a/b.git (4f1c0de)"),
+        ({"url": "https://a/b.whl", "archive_info": {"hash": "sha256=12"}}, "https://a/b.whl (sha256=12)"),
+        ({"url": "file:///a", "dir_info": {"editable": True}}, "file:///a (editable)"),
+        ({"url": "file:///a", "dir_info": {}}, "file:///a"),
+        ({"url": "file:///a", "vcs_info": None}, "file:///a"),
+        ({"unreadable": "ValueError"}, '{"unreadable": "ValueError"}'),
+    ],
+)
+def test_an_origin_in_one_line(origin, line):
+    assert in_one_line(origin) == line
 
 
 def test_the_origin_of_plugrad_itself_is_recorded():

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plugrad.errors import PluginError, did_you_mean
-from plugrad.registry.scan import KINDS, Catalogue, Kind, scan
+from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, scan
 
 
 def show_components(reference: str, kind: str | None, console: Console) -> None:
@@ -51,7 +51,7 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
     search_modules_in([Path.cwd()])
     target = load(source)
     console.print(Text(source.name, style="bold"), Text(f" {kind}, {source.owner}"), soft_wrap=True)
-    console.print(Text(f"{source.target}\n", style="dim"), soft_wrap=True)
+    console.print(Text(f"{source.target}\n{_from(source.entry)}", style="dim"), soft_wrap=True)
     console.print(inspect.getdoc(target) or "(no docstring)", soft_wrap=True)
     options = options_of(source, target)
     if options:
@@ -67,6 +67,16 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
     if facts:
         console.print()
         console.print("\n".join(f"{name}: {value}" for name, value in facts.items()), soft_wrap=True)
+
+
+def _from(entry: Entry | None) -> str:
+    """Return where a package lies and came from, as a line."""
+    if entry is None:
+        return ""
+    from plugrad.registry.provenance import in_one_line, origin_of
+
+    origin = origin_of(entry.distribution)
+    return f"in {entry.location}{f', from {in_one_line(origin)}' if origin else ''}\n"
 
 
 def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:

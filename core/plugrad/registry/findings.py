@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from importlib_metadata import Distribution, distributions
 
@@ -17,6 +17,7 @@ from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, spli
 from plugrad.registry.standing import can_be_written
 from plugrad.registry.strays import Stray
 
+Key = TypeVar("Key", bound=Hashable)
 Check = Literal[
     "unreadable_metadata",
     "installed_twice",
@@ -61,6 +62,7 @@ def examine(catalogue: Catalogue, strays: Iterable[Stray]) -> list[Finding]:
         *_wrong_core(catalogue),
         *_missing(catalogue),
         *_unusable_names(catalogue),
+        *_named_twice(catalogue),
         *_unknown_groups(stray for stray in strays if stray.group.startswith("plugrad.")),
         *_clashes(catalogue),
         *_in_vllm(stray for stray in strays if not stray.group.startswith("plugrad.")),
@@ -120,7 +122,7 @@ def _in_working_directory(catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _wrong_core(catalogue: Catalogue) -> Iterator[Finding]:
-    for package, entries in _by_package(catalogue.entries):
+    for package, entries in _by(catalogue.entries, lambda entry: entry.package):
         wanted = core_required_instead(entries[0])
         if wanted:
             yield Finding(
@@ -134,12 +136,15 @@ def _wrong_core(catalogue: Catalogue) -> Iterator[Finding]:
 
 def _missing(catalogue: Catalogue) -> Iterator[Finding]:
     for entry in catalogue.entries:
-        module, _, attribute = entry.target.partition(":")
+        module, colon, attribute = entry.target.partition(":")
         means = f"A run that names {_reference(entry)} cannot import it."
         remedy = f"{entry.package} is at fault: install it again, or another version of it."
         if find_module(module) is None:
             found = f"{_described(entry)} points to {entry.target!r}, and there is no module {module!r}"
             yield Finding("missing_module", entry.package, found, means, remedy)
+        elif not colon:
+            found = f"{_described(entry)} points to {entry.target!r}, a module, and not to `module:function`"
+            yield Finding("missing_attribute", entry.package, found, means, remedy)
         elif (source := source_of(module)) is not None and not may_define(source, attribute.partition(".")[0]):
             found = f"{_described(entry)} points to {entry.target!r}, and {module} has no {attribute!r}"
             yield Finding("missing_attribute", entry.package, found, means, remedy)
@@ -157,6 +162,18 @@ def _unusable_names(catalogue: Catalogue) -> Iterator[Finding]:
             )
 
 
+def _named_twice(catalogue: Catalogue) -> Iterator[Finding]:
+    for (kind, name, package), entries in _by(catalogue.entries, lambda entry: (entry.kind, entry.name, entry.package)):
+        if len(entries) > 1:
+            yield Finding(
+                "unusable_name",
+                package,
+                f"{entries[0].owner} offers the {kind} {name!r} twice",
+                "No run file can say which of them it means.",
+                f"Its authors can give one of them another name. Until then: {' or '.join(e.target for e in entries)}.",
+            )
+
+
 def _unknown_groups(strays: Iterable[Stray]) -> Iterator[Finding]:
     for (package, version, group), points in groupby(strays, key=lambda stray: (stray.package, stray.version, stray.group)):
         names = ", ".join(point.name for point in points)
@@ -170,10 +187,8 @@ def _unknown_groups(strays: Iterable[Stray]) -> Iterator[Finding]:
 
 
 def _clashes(catalogue: Catalogue) -> Iterator[Finding]:
-    by_name: dict[tuple[str, str], list[Entry]] = {}
-    for entry in sorted(catalogue.entries, key=lambda entry: (entry.package != CORE, entry.package)):
-        by_name.setdefault((entry.kind, entry.name), []).append(entry)
-    for (kind, name), entries in by_name.items():
+    ordered = sorted(catalogue.entries, key=lambda entry: (entry.package != CORE, entry.package))
+    for (kind, name), entries in _by(ordered, lambda entry: (entry.kind, entry.name)):
         if len({entry.package for entry in entries}) == 1:
             continue
         is_cores = entries[0].package == CORE
@@ -201,9 +216,11 @@ def _in_vllm(strays: Iterable[Stray]) -> Iterator[Finding]:
         )
 
 
-def _by_package(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    ordered = sorted(entries, key=lambda entry: entry.package)
-    yield from ((package, list(its)) for package, its in groupby(ordered, key=lambda entry: entry.package))
+def _by(entries: Iterable[Entry], key: Callable[[Entry], Key]) -> Iterator[tuple[Key, list[Entry]]]:
+    found: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(key(entry), []).append(entry)
+    yield from found.items()
 
 
 def _listed(entries: Iterable[Entry]) -> str:

@@ -57,7 +57,7 @@ def summary_of(target: str, *, is_alone: bool) -> str | None:
 
 
 def may_define(source: str, name: str) -> bool:
-    """Return whether a module with this source may have an attribute of this name; False is certain."""
+    """Return whether a module with this source may have an attribute of this name; False is as good as certain."""
     return bool(re.search(rf"\b{re.escape(name)}\b|\bimport\s+\*|\b__getattr__\b|\bglobals\s*\(", source))
 
 

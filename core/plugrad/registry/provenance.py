@@ -6,7 +6,7 @@ import inspect
 import json
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,15 @@ def origin_of(package: Distribution) -> dict[str, Any] | None:
         return origin | {"url": PASSWORD.sub("", origin["url"])}
     except (ValueError, TypeError, KeyError) as error:
         return {"unreadable": f"{type(error).__name__}: {error}"}
+
+
+def in_one_line(origin: Mapping[str, Any]) -> str:
+    """Return an origin as a line: its URL, and the commit or hash, or that it is editable."""
+    if "url" not in origin:
+        return json.dumps(origin)
+    vcs, archive, folder = (origin.get(key) or {} for key in ("vcs_info", "archive_info", "dir_info"))
+    how = vcs.get("commit_id") or archive.get("hash") or ("editable" if folder.get("editable") else None)
+    return f"{origin['url']} ({how})" if how else str(origin["url"])
 
 
 def plain(value: Any) -> Any:

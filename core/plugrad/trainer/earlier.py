@@ -13,6 +13,7 @@ from typing import Any
 from plugrad.config.reading import as_tables
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.registry.provenance import in_one_line
 from plugrad.trainer.folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
@@ -101,7 +102,8 @@ def _check_record(plugins: Any) -> None:
 def _runs(plugins: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recorded of the run as a whole."""
     names = {"num_processes": "number of processes", "origin": "origin of plugrad"}
-    return {name: _short(plugins[key]) for key, name in names.items() if key in plugins}
+    found = {name: plugins[key] for key, name in names.items() if key in plugins}
+    return {name: in_one_line(value) if isinstance(value, dict) else value for name, value in found.items()}
 
 
 def _of_mappings(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
@@ -162,7 +164,7 @@ def _facts(component: Mapping[str, Any]) -> dict[str, Any]:
     facts = {key: component[key] for key in ("package", "version", "target") if key in component}
     facts["target"] = str(facts.get("target")).rpartition("/")[2]
     if "origin" in component:
-        facts["origin"] = _short(component["origin"])
+        facts["origin"] = component["origin"] and in_one_line(component["origin"])
     if "sha256" in component:
         facts["sha256 of its source"] = component["sha256"]
     return facts
@@ -172,12 +174,3 @@ def _whose(component: Mapping[str, Any] | None) -> str | None:
     if component is None:
         return None
     return f"{component['package']} {component['version']}" if component.get("package") else str(component["target"])
-
-
-def _short(origin: Any) -> Any:
-    """Return where a package is from in one line: its URL, and what of it."""
-    if not isinstance(origin, dict):
-        return origin
-    which = origin.get("vcs_info", {}).get("commit_id") or origin.get("archive_info", {}).get("hash")
-    how = which or ("editable" if origin.get("dir_info", {}).get("editable") else None)
-    return f"{origin.get('url')}{f' ({how})' if how else ''}"
