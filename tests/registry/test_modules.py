@@ -91,6 +91,13 @@ def test_a_component_alone_in_its_module_is_summed_up_by_the_module_and_else_by_
     assert summary_of("mine:bare", is_alone=False) == "The module: a line."
 
 
+@pytest.mark.parametrize("begin", ["from a\nfile, ", "class\nif ", "def\n", "import this"])
+def test_a_docstring_with_lines_that_look_like_statements_is_read_whole(write, site, begin):
+    write("site/odd.py", "")
+    (site / "odd.py").write_text(f'"""It says:\n{begin}"""\nimport nothing\n')
+    assert summary_of("odd:f", is_alone=True) == "It says:"
+
+
 @pytest.mark.parametrize("code", ["", "def f(inputs): ...\n", "def f(:\n", "x = '\x00'\n"])
 def test_a_module_that_says_nothing_or_cannot_be_parsed_has_no_summary(write, site, code):
     write("site/silent.py", "")
