@@ -96,7 +96,7 @@ def _progress(console: Console) -> Iterator[Callable[[str], None]]:
 def _print_results(results: Sequence[Result], seconds: float, console: Console) -> None:
     from plugrad.testing.checks import KIT_VERSION
 
-    component = results[0].check.component
+    component: Any = results[0].check.owner
     options = ", ".join(f"{name}={value!r}" for name, value in component.options.items())
     console.print(Text(component.name, style="bold"), Text(f" {component.kind}, {component.source.owner}"), soft_wrap=True)
     if options:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plugrad.testing.advantages import advantage_checks as advantage_checks
     from plugrad.testing.checks import KIT_VERSION as KIT_VERSION
     from plugrad.testing.checks import Check as Check
     from plugrad.testing.checks import CheckFailure as CheckFailure
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from plugrad.testing.losses import loss_checks as loss_checks
     from plugrad.testing.models import tiny_model as tiny_model
     from plugrad.testing.models import tiny_tokenizer as tiny_tokenizer
+    from plugrad.testing.rollouts import metric_inputs as metric_inputs
+    from plugrad.testing.rollouts import rollouts as rollouts
 
 _HOMES = {
+    "plugrad.testing.advantages": ["advantage_checks"],
     "plugrad.testing.checks": [
         "KIT_VERSION",
         "Check",
@@ -39,6 +43,7 @@ _HOMES = {
     "plugrad.testing.engines": ["check_engine"],
     "plugrad.testing.losses": ["loss_checks"],
     "plugrad.testing.models": ["tiny_model", "tiny_tokenizer"],
+    "plugrad.testing.rollouts": ["metric_inputs", "rollouts"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.hooks import Hooks, Host
+from plugrad.host.metric import BoundMetric
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.resolve import Source
 
@@ -19,8 +21,12 @@ def no_advantage(inputs: AdvantageInputs) -> AdvantageOutputs:
 def hooks_around(extension: Any, name: str = "kit") -> Hooks:
     """Return core's hooks with this extension around them."""
     source = Source("extension", f"{__name__}:{name}", name, f"{__name__}:{name}")
-    component = Component(source, type(extension), {}, None, "sequence")
+    return hooks_of(Component(source, type(extension), {}, None, "sequence"), extension)
+
+
+def hooks_of(component: Component, extension: Any, metrics: Sequence[BoundMetric] = ()) -> Hooks:
+    """Return core's hooks with an instance of this component around them."""
     advantage = bind(
         Source("advantage", f"{__name__}:no_advantage", "rewards", f"{__name__}:no_advantage"), no_advantage, {}
     )
-    return Hooks(Host(BoundAdvantage(advantage, advantage.create()), []), [(component, extension)])
+    return Hooks(Host(BoundAdvantage(advantage, advantage.create()), list(metrics)), [(component, extension)])
