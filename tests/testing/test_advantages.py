@@ -7,7 +7,7 @@ import torch
 from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage
 from plugrad.registry.scan import scan
 from plugrad.testing import Outcome, advantage_checks, run_checks
-from plugrad.testing.rollouts import rollouts
+from plugrad.testing.inputs import rollouts
 
 PROCESSES = {"import_effects"}
 OPTIONS = [

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from plugrad.testing.conformance import checks_of as checks_of
     from plugrad.testing.conformance import conformance as conformance
     from plugrad.testing.engines import check_engine as check_engine
+    from plugrad.testing.inputs import metric_inputs as metric_inputs
+    from plugrad.testing.inputs import rollouts as rollouts
     from plugrad.testing.losses import loss_checks as loss_checks
+    from plugrad.testing.metrics import metric_checks as metric_checks
     from plugrad.testing.models import tiny_model as tiny_model
     from plugrad.testing.models import tiny_tokenizer as tiny_tokenizer
-    from plugrad.testing.rollouts import metric_inputs as metric_inputs
-    from plugrad.testing.rollouts import rollouts as rollouts
 
 _HOMES = {
     "plugrad.testing.advantages": ["advantage_checks"],
@@ -41,9 +42,10 @@ _HOMES = {
     ],
     "plugrad.testing.conformance": ["checks_of", "conformance"],
     "plugrad.testing.engines": ["check_engine"],
+    "plugrad.testing.inputs": ["metric_inputs", "rollouts"],
     "plugrad.testing.losses": ["loss_checks"],
+    "plugrad.testing.metrics": ["metric_checks"],
     "plugrad.testing.models": ["tiny_model", "tiny_tokenizer"],
-    "plugrad.testing.rollouts": ["metric_inputs", "rollouts"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

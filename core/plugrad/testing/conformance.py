@@ -11,12 +11,14 @@ from plugrad.testing.advantages import advantage_checks
 from plugrad.testing.checks import Check, refuse_unknown
 from plugrad.testing.components import Given, component_of, kind_of
 from plugrad.testing.losses import loss_checks
+from plugrad.testing.metrics import metric_checks
 
 Test = TypeVar("Test", bound=Callable[..., object])
 
 CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
     "loss": loss_checks,
     "advantage": advantage_checks,
+    "metric": metric_checks,
 }
 
 

@@ -14,7 +14,6 @@ from plugrad.testing.components import Given, component_of
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *GROUPS, *REWARDS, *VALUES, *PORTABLE)
-STRICT: tuple[Promise[Any], ...] = ()
 
 
 def advantage_checks(advantage: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
@@ -30,5 +29,5 @@ def advantage_checks(advantage: Given, *, options: Mapping[str, Any] | None = No
     """
     component = component_of(advantage, "advantage", options)
     tried = TriedAdvantage(component)
-    for promise in (*PROMISES, *(STRICT if strict else ())):
+    for promise in PROMISES:
         yield Check(promise, component, tried)

@@ -11,7 +11,7 @@ import torch
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.rollout import Rollout
-from plugrad.testing.rollouts import LONGEST, rollouts
+from plugrad.testing.inputs import LONGEST, rollouts
 
 NUM_EXAMPLES, GROUP_SIZE = 3, 8
 Change = Callable[[Rollout], Rollout]
