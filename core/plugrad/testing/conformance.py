@@ -10,6 +10,7 @@ from plugrad.registry.scan import Kind
 from plugrad.testing.advantages import advantage_checks
 from plugrad.testing.checks import Check, refuse_unknown
 from plugrad.testing.components import Given, component_of, kind_of
+from plugrad.testing.environments import environment_checks
 from plugrad.testing.losses import loss_checks
 from plugrad.testing.metrics import metric_checks
 
@@ -19,6 +20,7 @@ CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
     "loss": loss_checks,
     "advantage": advantage_checks,
     "metric": metric_checks,
+    "environment": environment_checks,
 }
 
 

@@ -57,7 +57,7 @@ SHARED: tuple[Promise[TriedMetric], ...] = (
         "A mean of means weighs a token by the company it is in: the curves of two runs on other machines could not be "
         "compared.",
         "Return plugrad.Mean.over(values, inputs.loss_mask) or Mean.of(values), which keep total and count apart; Sum, Min "
-        "or Max where that is meant. What is a maximum over the batch cannot be subtracted before the ranks are put together.",
+        "or Max where that is meant. What is greatest in the batch cannot be subtracted before the ranks are put together.",
         _adds_up,
     ),
     Promise(

@@ -13,10 +13,10 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import InputsChanged
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.inputs import metric_inputs, rollouts
 from plugrad.testing.metrics.batches import Draw
 from plugrad.testing.metrics.evaluation import TriedMetric
 from plugrad.testing.numbers import are_same, same_numbers
-from plugrad.testing.inputs import metric_inputs, rollouts
 from plugrad.testing.state import try_state
 
 LIMIT_S = 60.0
