@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plugrad.testing.conformance import conformance as conformance
     from plugrad.testing.engines import check_engine as check_engine
     from plugrad.testing.environments import environment_checks as environment_checks
+    from plugrad.testing.extensions import extension_checks as extension_checks
     from plugrad.testing.inputs import metric_inputs as metric_inputs
     from plugrad.testing.inputs import rollouts as rollouts
     from plugrad.testing.losses import loss_checks as loss_checks
@@ -44,6 +45,7 @@ _HOMES = {
     "plugrad.testing.conformance": ["checks_of", "conformance"],
     "plugrad.testing.engines": ["check_engine"],
     "plugrad.testing.environments": ["environment_checks"],
+    "plugrad.testing.extensions": ["extension_checks"],
     "plugrad.testing.inputs": ["metric_inputs", "rollouts"],
     "plugrad.testing.losses": ["loss_checks"],
     "plugrad.testing.metrics": ["metric_checks"],

@@ -11,6 +11,7 @@ from plugrad.testing.advantages import advantage_checks
 from plugrad.testing.checks import Check, refuse_unknown
 from plugrad.testing.components import Given, component_of, kind_of
 from plugrad.testing.environments import environment_checks
+from plugrad.testing.extensions import extension_checks
 from plugrad.testing.losses import loss_checks
 from plugrad.testing.metrics import metric_checks
 
@@ -21,6 +22,7 @@ CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
     "advantage": advantage_checks,
     "metric": metric_checks,
     "environment": environment_checks,
+    "extension": extension_checks,
 }
 
 
