@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plugrad.testing.conformance import checks_of as checks_of
     from plugrad.testing.conformance import conformance as conformance
     from plugrad.testing.engines import check_engine as check_engine
+    from plugrad.testing.engines import engine_checks as engine_checks
     from plugrad.testing.environments import environment_checks as environment_checks
     from plugrad.testing.extensions import extension_checks as extension_checks
     from plugrad.testing.inputs import metric_inputs as metric_inputs
@@ -43,7 +44,7 @@ _HOMES = {
         "run_checks",
     ],
     "plugrad.testing.conformance": ["checks_of", "conformance"],
-    "plugrad.testing.engines": ["check_engine"],
+    "plugrad.testing.engines": ["check_engine", "engine_checks"],
     "plugrad.testing.environments": ["environment_checks"],
     "plugrad.testing.extensions": ["extension_checks"],
     "plugrad.testing.inputs": ["metric_inputs", "rollouts"],
