@@ -27,6 +27,7 @@ def no_advantage(inputs: AdvantageInputs) -> AdvantageOutputs:
 @loss(needs={"old_logprobs", "entropy"})
 def off_policy_gradient(inputs: BatchLossInputs) -> LossOutputs:
     """-r A, with r = pi / pi_old: a loss that an extension can prepare."""
+    assert inputs.old_logprobs is not None
     ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()
     return LossOutputs(-ratio * inputs.advantages * inputs.loss_mask)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +98,7 @@ def _rewarded(rollout: Rollout, reward: float) -> Rollout:
     return Rollout(**{**rollout, "reward": reward, "reward_components": components})
 
 
-def _components(reward: float, form: float) -> Mapping[str, float]:
+def _components(reward: float, form: float) -> dict[str, float]:
     return {"right": reward - form, "form": form}
 
 
