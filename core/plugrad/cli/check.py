@@ -56,7 +56,7 @@ def check(
 
 def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool) -> list[Check]:
     from plugrad.config.reading import toml_value
-    from plugrad.testing.conformance import checks_of
+    from plugrad.testing.kinds import checks_of
 
     values = {name: toml_value(text) for name, text in options.items()}
     return checks_of(reference, kind=kind, options=values, strict=strict)
