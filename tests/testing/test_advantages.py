@@ -18,6 +18,7 @@ OPTIONS = [
     ("reinforce_plus_plus_baseline", {"over": "rollouts"}),
     ("passk", {"k": 2}),
     ("passk", {"k": 8}),
+    ("passk", {"k": 20}),
     ("constant", {"value": 0.0}),
 ]
 
@@ -124,6 +125,18 @@ def test_refusing_a_nan_and_too_small_a_group_is_well_done():
 
     assert "a reward is NaN" in seen(strict, "nan_reward")
     assert "k is 4" in seen(strict, "fewest_rollouts")
+
+
+@advantage(min_rollouts_per_example=10)
+def of_ten(inputs: AdvantageInputs) -> AdvantageOutputs:
+    assert inputs.rewards.shape[1] >= 10
+    return AdvantageOutputs(inputs.rewards - inputs.rewards.mean(dim=1, keepdim=True))
+
+
+def test_groups_are_as_large_as_it_asks_for():
+    assert not failed(results(of_ten))
+    assert seen(of_ten, "fewest_rollouts") == "10 rollouts of an example are enough"
+    assert "2 are too few, and refused: [advantage] 'passk': k is 20" in seen("passk", "fewest_rollouts", k=20)
 
 
 def test_what_is_declared_is_reported_and_not_failed():

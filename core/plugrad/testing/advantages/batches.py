@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 
@@ -25,14 +26,15 @@ class Draw:
     num_rollouts: int = GROUP_SIZE
     reward: float | None = None
     """Of every rollout, and of the greedy ones; by default each has its own."""
-    lengths: Sequence[Sequence[int]] | None = None
-    """Of the completions; by default between 2 and 8 tokens."""
+    lengths: Sequence[int] | None = None
+    """Of the completions, over and over again; by default between 2 and 8 tokens."""
 
     def __call__(self) -> AdvantageInputs:
         """Draw them; the random state of the process stays as it is."""
         draw = random.Random(self.seed)
         rewards = [[self._reward(draw) for _ in range(self.num_rollouts)] for _ in range(NUM_EXAMPLES)]
-        lengths = self.lengths or [[draw.randint(2, LONGEST) for _ in row] for row in rewards]
+        given = cycle(self.lengths or ())
+        lengths = [[next(given, 0) or draw.randint(2, LONGEST) for _ in row] for row in rewards]
         components = [[_components(reward, draw.random()) for reward in row] for row in rewards]
         groups = rollouts(rewards, lengths=lengths, components=components, seed=self.seed)
         return batch(groups, [self._reward(draw) for _ in rewards])

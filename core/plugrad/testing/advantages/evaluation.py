@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.markers import ADVANTAGE_NEEDS, AdvantageFacts
+from plugrad.errors import OptionError, PlugradError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component
+from plugrad.testing.advantages.batches import GROUP_SIZE, Draw
 from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.numbers import Numbers
 
@@ -31,6 +34,25 @@ class TriedAdvantage:
         """What it states of itself."""
         assert isinstance(self.component.facts, AdvantageFacts)
         return self.component.facts
+
+    @cached_property
+    def num_rollouts(self) -> int:
+        """How many rollouts of an example it is tried on: eight, unless it or its options ask for more."""
+        fewest = max(GROUP_SIZE, self.facts.min_rollouts_per_example)
+        for size in (fewest, 2 * fewest, 4 * fewest, 8 * fewest):
+            try:
+                self.outputs(Draw(num_rollouts=size)())
+            except OptionError:
+                continue
+            except PlugradError:
+                # The checks tell of it.
+                return size
+            return size
+        return fewest
+
+    def draw(self, seed: int = 0, reward: float | None = None, lengths: Sequence[int] | None = None) -> AdvantageInputs:
+        """Return groups of as many rollouts, with these rewards and lengths if they are given."""
+        return Draw(seed, self.num_rollouts, reward, lengths)()
 
     def fresh(self) -> BoundAdvantage:
         """Return a new instance, as a run binds it."""

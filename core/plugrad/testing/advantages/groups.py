@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from plugrad.testing.advantages.batches import NUM_EXAMPLES, Draw, examples_of, in_order, joined
+from plugrad.testing.advantages.batches import NUM_EXAMPLES, examples_of, in_order, joined
 from plugrad.testing.advantages.evaluation import TriedAdvantage, named
 from plugrad.testing.checks import NotApplicable, Promise
 from plugrad.testing.numbers import same_numbers
 
-ORDERS = ((4, 2, 6, 0, 5, 1, 3, 7), (7, 6, 5, 4, 3, 2, 1, 0), (1, 0, 3, 2, 5, 4, 7, 6))
 EXAMPLE_ORDER = (2, 0, 1)
 
 
 def _rollout_order(advantage: TriedAdvantage) -> str:
     _refuse_order_dependent(advantage)
-    inputs = Draw()()
+    inputs = advantage.draw()
     whole = advantage.groups(inputs)
-    expected = [[group[j] for j in order] for group, order in zip(whole, ORDERS, strict=True)]
-    turned = advantage.numbers(in_order(inputs, ORDERS))
+    orders = [_turned(len(group), by=i + 1) for i, group in enumerate(whole)]
+    expected = [[group[j] for j in order] for group, order in zip(whole, orders, strict=True)]
+    turned = advantage.numbers(in_order(inputs, orders))
     return same_numbers(turned, named(expected), "With the rollouts of each group in another order")
+
+
+def _turned(count: int, by: int) -> list[int]:
+    """Return an order in which the numbers go down, beginning somewhere."""
+    return [(by - j) % count for j in range(count)]
 
 
 def _group_order(advantage: TriedAdvantage) -> str:
     _refuse_order_dependent(advantage)
-    inputs = Draw()()
+    inputs = advantage.draw()
     whole = advantage.groups(inputs)
     turned = advantage.numbers(examples_of(inputs, EXAMPLE_ORDER))
     return same_numbers(turned, named([whole[i] for i in EXAMPLE_ORDER]), "With the groups in another order")
@@ -31,7 +36,7 @@ def _group_order(advantage: TriedAdvantage) -> str:
 def _groups_apart(advantage: TriedAdvantage) -> str:
     if advantage.facts.mixes_groups:
         raise NotApplicable("it says that it mixes groups")
-    inputs, others = Draw()(), Draw(seed=1)()
+    inputs, others = advantage.draw(), advantage.draw(seed=1)
     whole, seen = advantage.groups(inputs), ""
     for own in range(NUM_EXAMPLES):
         company = joined([examples_of(inputs if i == own else others, [i]) for i in range(NUM_EXAMPLES)])

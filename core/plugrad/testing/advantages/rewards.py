@@ -6,7 +6,7 @@ import math
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, PlugradError
-from plugrad.testing.advantages.batches import GROUP_SIZE, NUM_EXAMPLES, Draw, scaled, shifted, with_nan
+from plugrad.testing.advantages.batches import scaled, shifted, with_nan
 from plugrad.testing.advantages.evaluation import Groups, TriedAdvantage, named
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import Numbers, are_same, same_numbers
@@ -17,11 +17,11 @@ SHIFT, SCALE = 10.0, 10.0
 ROUGHLY = 1e-3
 """An advantage that divides by a deviation adds a small number to it."""
 SPOILT = (1, 2)
-LENGTHS = [[5] * GROUP_SIZE] * NUM_EXAMPLES
+EQUAL_LENGTHS = (5,)
 
 
 def _equal_rewards(advantage: TriedAdvantage) -> str:
-    found = {reward: advantage.numbers(Draw(reward=reward)()) for reward in EQUAL}
+    found = {reward: advantage.numbers(advantage.draw(reward=reward)) for reward in EQUAL}
     largest = max(abs(value) for numbers in found.values() for value in numbers.values())
     if advantage.facts.signal_from_equal_rewards:
         return f"declared to have a signal: up to {largest:.3g}"
@@ -33,7 +33,7 @@ def _equal_rewards(advantage: TriedAdvantage) -> str:
 
 
 def _scale_and_shift(advantage: TriedAdvantage) -> str:
-    inputs = Draw()()
+    inputs = advantage.draw()
     numbers = advantage.numbers(inputs)
     by_shift = _effect(advantage, shifted(inputs, SHIFT), numbers)
     by_scale = _effect(advantage, scaled(inputs, SCALE), numbers)
@@ -54,9 +54,9 @@ def _effect(advantage: TriedAdvantage, inputs: AdvantageInputs, before: Numbers)
 
 
 def _nan_reward(advantage: TriedAdvantage) -> str:
-    inputs = Draw(lengths=LENGTHS)()
+    inputs = advantage.draw(lengths=EQUAL_LENGTHS)
     clean = advantage.groups(inputs)
-    if clean == advantage.groups(Draw(seed=1, lengths=LENGTHS)()):
+    if clean == advantage.groups(advantage.draw(seed=1, lengths=EQUAL_LENGTHS)):
         raise NotApplicable("it does not look at rewards")
     try:
         groups = advantage.unchecked(with_nan(inputs, SPOILT))

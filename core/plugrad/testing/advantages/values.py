@@ -9,7 +9,7 @@ from torch import Tensor
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, OptionError
 from plugrad.host.trial import on_trial
-from plugrad.testing.advantages.batches import GROUP_SIZE, NUM_EXAMPLES, Draw
+from plugrad.testing.advantages.batches import Draw
 from plugrad.testing.advantages.evaluation import TriedAdvantage, as_groups, named
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import are_same, same_numbers
@@ -17,14 +17,13 @@ from plugrad.testing.state import try_state
 
 LIMIT_S = 60.0
 SINGLE_PRECISION = 1e-3
-ALL_ONE = [[1] * GROUP_SIZE] * NUM_EXAMPLES
-VERY_UNEQUAL = [[1, 300, 2, 1, 40, 1, 7, 1000], [1, 1, 1, 1, 1, 1, 1, 2], [500, 499, 1, 3, 8, 90, 2, 1]]
-EQUAL = [[5] * GROUP_SIZE] * NUM_EXAMPLES
+ALL_ONE, EQUAL = (1,), (5,)
+VERY_UNEQUAL = (1, 300, 2, 1, 40, 1, 7, 1000, 1, 1, 1, 2, 500)
 
 
 def _runs(advantage: TriedAdvantage) -> str:
     try:
-        outputs = advantage.outputs(Draw()())
+        outputs = advantage.outputs(advantage.draw())
     except InputsChanged:
         raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
     values = named(as_groups(outputs)).values()
@@ -33,7 +32,7 @@ def _runs(advantage: TriedAdvantage) -> str:
 
 
 def _inputs_unchanged(advantage: TriedAdvantage) -> str:
-    inputs = Draw()()
+    inputs = advantage.draw()
     try:
         with on_trial(str(advantage.component), inputs, LIMIT_S):
             advantage.outputs(inputs)
@@ -43,13 +42,13 @@ def _inputs_unchanged(advantage: TriedAdvantage) -> str:
 
 
 def _deterministic(advantage: TriedAdvantage) -> str:
-    inputs = Draw()()
+    inputs = advantage.draw()
     again = advantage.numbers(inputs, seed=1)
     return same_numbers(again, advantage.numbers(inputs), "Called again on the same batch")
 
 
 def _state(advantage: TriedAdvantage) -> str:
-    batches = (Draw()(), Draw(seed=1)())
+    batches = (advantage.draw(), advantage.draw(seed=1))
     return try_state(
         advantage.component,
         advantage.fresh,
@@ -59,8 +58,8 @@ def _state(advantage: TriedAdvantage) -> str:
 
 
 def _lengths(advantage: TriedAdvantage) -> str:
-    numbers = [advantage.groups(Draw(lengths=lengths)()) for lengths in (ALL_ONE, VERY_UNEQUAL)]
-    equal = advantage.groups(Draw(lengths=EQUAL)())
+    numbers = [advantage.groups(advantage.draw(lengths=lengths)) for lengths in (ALL_ONE, VERY_UNEQUAL)]
+    equal = advantage.groups(advantage.draw(lengths=EQUAL))
     first_tokens = [named([[tokens[:1] for tokens in group] for group in groups]) for groups in (*numbers, equal)]
     if all(are_same(found, first_tokens[0]) for found in first_tokens):
         return "of 1 to 1000 tokens; they change nothing"
@@ -77,7 +76,7 @@ def _fewest_rollouts(advantage: TriedAdvantage) -> str:
 
 
 def _single_precision(advantage: TriedAdvantage) -> str:
-    inputs = Draw()()
+    inputs = advantage.draw()
     found = advantage.numbers(_in_single_precision(inputs))
     seen = same_numbers(found, advantage.numbers(inputs), "With rewards in float32", SINGLE_PRECISION)
     return f"{seen} from float64"
@@ -91,7 +90,7 @@ def _in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
 def _needs(advantage: TriedAdvantage) -> str:
     if not advantage.component.needs:
         raise NotApplicable("it asks for no optional field")
-    inputs = Draw()()
+    inputs = advantage.draw()
     assert inputs.greedy_rewards is not None
     other = replace(inputs, greedy_rewards=1 - inputs.greedy_rewards)
     if are_same(advantage.numbers(other), advantage.numbers(inputs)):
