@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from plugrad import __version__
+from plugrad.cli.compare import compare
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.train import train
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(compare)
 app.add_typer(plugins_app, name="plugins")
 app.command()(quickstart)
 

@@ -12,7 +12,7 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the device's peak of allocated memory; on a CPU the process's peak resident size. NaN where neither is known."""
+    """Return the peak of memory allocated on the device, or resident on a CPU; NaN where it is not known."""
     return _peak_allocated(device) if device.type != "cpu" else _peak_resident()
 
 
