@@ -59,9 +59,10 @@ def baseline_of(arms: Sequence[Arm], asked: str | None) -> Arm:
     """
     if asked is None:
         return arms[0]
-    for arm in arms:
-        if asked in (arm.name, arm.folder, *(override.text.partition("=")[2] for override in arm.overrides)):
-            return arm
+    called = [arm for arm in arms if asked in (arm.name, arm.folder)]
+    with_value = [arm for arm in arms if asked in [override.text.partition("=")[2] for override in arm.overrides]]
+    if called or len(with_value) == 1:
+        return (called or with_value)[0]
     names = [arm.name for arm in arms]
     raise RunFileError(
         f"--baseline {asked!r}: no arm is called that.{did_you_mean(asked, names)} Arms: {', '.join(names)}; and "

@@ -48,8 +48,8 @@ class Verdicts:
 
     checked: dict[str, Checked] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
-    notices: list[tuple[int, str]] = field(default_factory=list)
-    """Level and text of what was logged, each once."""
+    notices: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    """Level and text of what was logged, each once, and for which arms."""
 
 
 def check(run_files: Mapping[str, RunFile], num_processes: int) -> Verdicts:
@@ -63,10 +63,10 @@ def check(run_files: Mapping[str, RunFile], num_processes: int) -> Verdicts:
             verdicts = pool.submit(_verdicts, dict(run_files), num_processes).result()
     except BrokenProcessPool as error:
         raise PluginError(
-            "a plugin of one of the arms ended the process in which they were tried. `plugrad plugins show NAME` tells which."
+            "a plugin of one of the arms ended the process in which they were tried. Try `plugrad plugins show` on each."
         ) from error
-    for level, message in verdicts.notices:
-        logger.log(level, "%s", message)
+    for (level, message), arms in verdicts.notices.items():
+        logger.log(level, "%s", message if len(arms) == len(run_files) else f"{', '.join(arms)}: {message}")
     return verdicts
 
 
@@ -108,9 +108,10 @@ def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
     from plugrad.registry.provenance import record
 
     verdicts, environments = Verdicts(), dict[str, BoundEnvironment]()
-    logger.handlers[:], logger.propagate = [_Collector(verdicts.notices)], False
+    logger.propagate = False
     logger.setLevel(logging.INFO)
     for name, run_file in run_files.items():
+        logger.handlers[:] = [_Collector(verdicts.notices, name)]
         try:
             check_shares(run_file, num_processes)
             selection = select(run_file)
@@ -125,14 +126,14 @@ def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
 
 
 class _Collector(logging.Handler):
-    """Keeps what is logged, each message once."""
+    """Keeps what is logged while an arm is tried."""
 
-    def __init__(self, notices: list[tuple[int, str]]) -> None:
+    def __init__(self, notices: dict[tuple[int, str], list[str]], arm: str) -> None:
         super().__init__()
-        self._notices = notices
+        self._notices, self._arm = notices, arm
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
-        notice = (record.levelno, record.getMessage())
-        if notice not in self._notices:
-            self._notices.append(notice)
+        arms = self._notices.setdefault((record.levelno, record.getMessage()), [])
+        if self._arm not in arms:
+            arms.append(self._arm)

@@ -74,10 +74,10 @@ class ComparisonFolder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace")
-            raise RunFileError(
-                f"a comparison is going on in {self.path} (process {holder}), or a run that it left behind. Wait for it, or "
-                "choose another --output-dir."
-            ) from error
+            what = f"a comparison is going on in {self.path} (process {holder})"
+            if not _is_alive(holder):
+                what = f"a comparison in {self.path} was killed, and the run that it had started goes on"
+            raise RunFileError(f"{what}. Wait for it to end, or choose another --output-dir.") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return descriptor
@@ -145,6 +145,16 @@ class ComparisonFolder:
             f"{self.path} holds another comparison: {difference}. Give {rerun}--overwrite to run everything anew, or "
             "another --output-dir."
         )
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
 
 
 def _differing(before: RunFile, now: RunFile) -> list[str]:

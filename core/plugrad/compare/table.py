@@ -94,7 +94,8 @@ def _shown(statistic: Statistic | None, shown: Callable[[float], str], has_sprea
 
 
 def _signed(shown: Callable[[float], str], value: float) -> str:
-    return f"{'+' if value >= 0 else '-'}{shown(abs(value))}"
+    text = shown(abs(value))
+    return text if text == shown(0.0) else f"{'+' if value > 0 else '-'}{text}"
 
 
 def _of_planned(arm: ArmSummary) -> str:
@@ -117,8 +118,8 @@ def _styled(column: Column, row: int, arm: ArmSummary) -> Text:
         return Text(cell, style="bold")
     if column.heading == "SEEDS" and len(arm.runs) < arm.num_planned:
         return Text(cell, style="yellow")
-    if column.heading.startswith("VS ") and cell != NOTHING:
-        return Text(cell, style="green" if cell.startswith("+") else "red")
+    if column.heading.startswith("VS "):
+        return Text(cell, style={"+": "green", "-": "red"}.get(cell[0], "") if cell != NOTHING else "dim")
     return Text(cell, style="dim" if cell == NOTHING else "")
 
 
