@@ -23,7 +23,7 @@ TABLES = {
 FOUR_KEYS = {"prompts_per_step": 1, "rollouts_per_example": 1, "max_new_tokens": 1, "temperature": 2.0}
 LOSS = {"kind": "loss", "target": "/here/mine.py:mine", "sha256": "abc"}
 METRIC = {"kind": "metric", "target": "plugrad:entropy", "sha256": "def"}
-PLUGINS = {"versions": {"torch": "2.13.0"}, "components": [LOSS, METRIC]}
+PLUGINS = {"num_processes": 1, "versions": {"torch": "2.13.0"}, "components": [LOSS, METRIC]}
 HELD = """
 import subprocess, sys
 from pathlib import Path
@@ -104,6 +104,7 @@ def test_another_run_file_is_another_comparison(finished, tables, difference):
     ("plugins", "difference"),
     [
         ({**PLUGINS, "versions": {"torch": "2.14.0"}}, "torch was 2.13.0 and is 2.14.0"),
+        ({**PLUGINS, "num_processes": 2}, "--num-processes was 1 and is 2"),
         ({**PLUGINS, "components": [{**LOSS, "sha256": "changed"}, METRIC]}, "the loss mine.py:mine has changed"),
         ({**PLUGINS, "components": [{**LOSS, "target": "/there/mine.py:its"}, METRIC]}, "the loss mine.py:its has changed"),
         ({**PLUGINS, "components": [LOSS, {**METRIC, "sha256": "changed"}]}, None),

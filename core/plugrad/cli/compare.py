@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from plugrad.cli.plots import MISSING
-from plugrad.cli.reporting import IS_LAUNCHED, reporting
+from plugrad.cli.reporting import INTERRUPTED, IS_LAUNCHED, reporting
 from plugrad.cli.train import SETS
 
 if TYPE_CHECKING:
@@ -100,7 +100,11 @@ def compare(
             overwrite=overwrite,
             rerun=rerun or [],
         )
-        planned = plan(asked)
+        try:
+            planned = plan(asked)
+        except KeyboardInterrupt:
+            console.print("Interrupted before the first run.")
+            raise typer.Exit(INTERRUPTED) from None
         with _sigterm_as_ctrl_c():
             ended = run(asked, planned, lambda report, progress: _start(report, progress, console))
         _print_end(ended, console)

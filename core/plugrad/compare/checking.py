@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 from plugrad.config.run_file import RunFile
@@ -58,13 +60,21 @@ def check(run_files: Mapping[str, RunFile], num_processes: int) -> Verdicts:
     Raises:
         PluginError: a plugin ended that process.
     """
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_verdicts, args=(sender, dict(run_files), num_processes))
+    with _no_interrupts():
+        process.start()
+    sender.close()
     try:
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-            verdicts = pool.submit(_verdicts, dict(run_files), num_processes).result()
-    except BrokenProcessPool as error:
+        verdicts: Verdicts = receiver.recv()
+    except EOFError as error:
         raise PluginError(
             "a plugin of one of the arms ended the process in which they were tried. Try `plugrad plugins show` on each."
         ) from error
+    finally:
+        process.kill()
+        process.join()
     for (level, message), arms in verdicts.notices.items():
         logger.log(level, "%s", message if len(arms) == len(run_files) else f"{', '.join(arms)}: {message}")
     return verdicts
@@ -100,6 +110,24 @@ def said(error: PlugradError) -> str:
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let a process start with Ctrl-C ignored: until it has taken care of that itself, it would print a traceback."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _send_verdicts(sender: Connection, run_files: dict[str, RunFile], num_processes: int) -> None:
+    # Ctrl-C in the terminal is for the comparison, which ends this process. In here, one of our own ends what hangs.
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sender.send(_verdicts(run_files, num_processes))
+
+
 def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
     from plugrad.config.processes import check_shares
     from plugrad.host.environment import BoundEnvironment
@@ -119,7 +147,8 @@ def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
             key = run_file.environment.model_dump_json()
             environments[key] = environments.get(key) or BoundEnvironment.create(selection.environment)
             preflight(selection, environments[key], run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
-            verdicts.checked[name] = Checked(resolved(run_file, selection), record(selection.components()))
+            plugins = {"num_processes": num_processes, **record(selection.components())}
+            verdicts.checked[name] = Checked(resolved(run_file, selection), plugins)
         except PlugradError as error:
             verdicts.complaints[name] = said(error)
     return verdicts

@@ -174,11 +174,9 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
     """Return what a finished run was run with that is now another version or another file."""
     before = json.loads(path.read_text(encoding="utf-8"))
-    versions = [
-        f"{package} was {before['versions'].get(package)} and is {version}"
-        for package, version in now["versions"].items()
-        if before["versions"].get(package) != version
-    ]
+    numbers = {"--num-processes": (before["num_processes"], now["num_processes"])}
+    numbers |= {package: (before["versions"].get(package), version) for package, version in now["versions"].items()}
+    differing = [f"{name} was {was} and is {its}" for name, (was, its) in numbers.items() if was != its]
     # A metric cannot change a run: one that was installed since is no reason to run it anew.
     was = {component["target"]: component["sha256"] for component in before["components"]}
     files = [
@@ -186,4 +184,4 @@ def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
         for component in now["components"]
         if component["kind"] != "metric" and was.get(component["target"]) != component["sha256"]
     ]
-    return [*versions, *files]
+    return [*differing, *files]
