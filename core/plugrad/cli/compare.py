@@ -17,7 +17,7 @@ from plugrad.cli.reporting import INTERRUPTED, IS_LAUNCHED, reporting
 from plugrad.cli.train import SETS
 
 if TYPE_CHECKING:
-    from plugrad.compare.comparison import Ended
+    from plugrad.compare.comparison import Asked, Ended
     from plugrad.compare.display import Display
     from plugrad.compare.progress import Progress
     from plugrad.compare.report import Report
@@ -83,11 +83,8 @@ def compare(
     table.md says how every other number is computed.
     """
     with reporting(show_traceback=show_traceback) as console:
-        from plugrad.compare.comparison import Asked, plan, run
-        from plugrad.errors import RunFileError
+        from plugrad.compare.comparison import Asked
 
-        if IS_LAUNCHED:
-            raise RunFileError("compare starts processes itself: leave the launcher out, and give --num-processes.")
         asked = Asked(
             run_file=run_file,
             overrides=overrides or [],
@@ -100,19 +97,30 @@ def compare(
             overwrite=overwrite,
             rerun=rerun or [],
         )
-        try:
-            planned = plan(asked)
-        except KeyboardInterrupt:
-            console.print("Interrupted before the first run.")
-            raise typer.Exit(INTERRUPTED) from None
-        with _sigterm_as_ctrl_c():
-            ended = run(asked, planned, lambda report, progress: _start(report, progress, console))
-        _print_end(ended, console)
-        if ended.signal is not None:
-            console.print("Interrupted. The same command goes on from here.", soft_wrap=True)
-            raise typer.Exit(128 + ended.signal)
-        if ended.progress.number("failed"):
-            raise typer.Exit(FAILED)
+        exit_code = _compare(asked, console)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _compare(asked: Asked, console: Console) -> int:
+    """Compare, and return the exit code."""
+    from plugrad.compare.comparison import plan, run
+    from plugrad.errors import RunFileError
+
+    if IS_LAUNCHED:
+        raise RunFileError("compare starts processes itself: leave the launcher out, and give --num-processes.")
+    try:
+        planned = plan(asked)
+    except KeyboardInterrupt:
+        console.print("Interrupted before the first run.")
+        return INTERRUPTED
+    with _sigterm_as_ctrl_c():
+        ended = run(asked, planned, lambda report, progress: _start(report, progress, console))
+    _print_end(ended, console)
+    if ended.signal is not None:
+        console.print("Interrupted. The same command goes on from here.", soft_wrap=True)
+        return 128 + ended.signal
+    return FAILED if ended.progress.number("failed") else 0
 
 
 def _start(report: Report, progress: Progress, console: Console) -> Display:

@@ -20,7 +20,7 @@ from plugrad.compare.runs import PlannedRun
 from plugrad.config.override import Override
 from plugrad.config.reading import read_tables
 from plugrad.config.run_file import RunFile
-from plugrad.errors import PlugradError, RunFileError, did_you_mean
+from plugrad.errors import PlugradError, RunFileError, TrainingError, did_you_mean
 from plugrad.registry.scan import scan
 
 logger = logging.getLogger("plugrad")
@@ -87,6 +87,7 @@ def run(asked: Asked, plan: Plan, show: Callable[[Report, Progress], Display]) -
 
     Raises:
         RunFileError: the folder holds another comparison, or cannot be written.
+        TrainingError: it cannot be written any more.
     """
     with plan.folder.locked() as lock:
         runs, report = _open(asked, plan)
@@ -99,6 +100,10 @@ def run(asked: Asked, plan: Plan, show: Callable[[Report, Progress], Display]) -
                     report.write()
         except KeyboardInterrupt as interrupt:
             return Ended(report, progress, int(interrupt.args[0]) if interrupt.args else signal.SIGINT)
+        except OSError as error:
+            raise TrainingError(
+                f"{plan.folder.path} cannot be written: {error}. Make room; the same command then goes on from here."
+            ) from error
         finally:
             display.close()
     return Ended(report, progress, None)
