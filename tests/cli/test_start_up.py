@@ -56,6 +56,7 @@ def modules_after(site):
         ["--help"],
         ["--version"],
         ["train", "--help"],
+        ["compare", "--help"],
         ["quickstart", "--help"],
         ["plugins", "list"],
         ["plugins", "list", "--json"],
