@@ -7,6 +7,7 @@
     ├── PluginError      a plugin cannot be found, told apart, or imported
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin returned or did what its contract forbids, or raised
+    │   └── InputsChanged    it changed what it was given
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is not what it must be
     └── TrainingError    a run that had started cannot go on
@@ -51,6 +52,10 @@ class OptionError(PluginError):
 
 class ContractError(PlugradError):
     """A plugin returned or did what its contract forbids, or raised. Its own exception is the `__cause__`."""
+
+
+class InputsChanged(ContractError):
+    """A plugin changed its inputs in place, which others are given too."""
 
 
 class ModelError(PlugradError):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from plugrad import __version__
+from plugrad.cli.check import check
 from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.add_typer(plugins_app, name="plugins")
+app.command()(check)
 app.command()(new)
 app.command()(quickstart)
 

@@ -81,7 +81,7 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     for depth, part in enumerate(parts[:-1]):
         table = _step_into(table, part, parts[: depth + 1], override)
     table = _only_table(table, parts[:-1], override)
-    table[parts[-1]] = _value(text.strip())
+    table[parts[-1]] = toml_value(text.strip())
 
 
 def _step_into(table: Any, part: str, sofar: list[str], override: str) -> Any:
@@ -113,7 +113,8 @@ def _is_called(table: Any, name: str) -> bool:
     return isinstance(table, dict) and table.get("name") == name
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """Return what is written after the `=` of an override: TOML where it is that, else a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from plugrad.errors import ContractError, PlugradError
+from plugrad.errors import ContractError, InputsChanged, PlugradError
 
 
 def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
@@ -48,9 +48,9 @@ def raised_by(owner: str, error: BaseException) -> ContractError:
     return ContractError(f"{owner} raised {type(error).__name__}: {message}")
 
 
-def changed_in_place(owner: str, field: str) -> ContractError:
+def changed_in_place(owner: str, field: str) -> InputsChanged:
     """Return the error that says what a plugin changed."""
-    return ContractError(
+    return InputsChanged(
         f"{owner} changed {field!r} of its inputs in place, which others are given too. Work on a copy: x.clone(), "
         "`x = x + y` and not `x += y`, functions without a trailing underscore; dict(rollout) for a rollout."
     )

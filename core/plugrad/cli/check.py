@@ -1,0 +1,139 @@
+"""`plugrad check`: whether a component keeps the promises of its kind."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from plugrad.cli.reporting import reporting
+from plugrad.errors import OptionError, PluginError, did_you_mean
+from plugrad.registry.scan import KINDS, Kind
+
+if TYPE_CHECKING:
+    from plugrad.testing.checks import Check, Result
+
+FAILED = 1
+STYLES = {"ok": "green", "failed": "bold red", "kept, and declared to fail": "bold red", "failed, as declared": "yellow"}
+KIND = typer.Option(help=f"One of {', '.join(KINDS)}; needed where it cannot be seen from the component.")
+SETS = typer.Option(
+    "--set", metavar="OPTION=VALUE", help="One of the component's options, as in --set width=0.1. Repeatable."
+)
+EXPECTED = typer.Option("--expected-failure", metavar="CHECK=REASON", help="A check known to fail, and why. Repeatable.")
+
+
+def check(
+    reference: Annotated[str, typer.Argument(help="A name, package/name, module:function or file.py:function.")],
+    kind: Annotated[str | None, KIND] = None,
+    sets: Annotated[list[str] | None, SETS] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Ask also for what plugrad does not rely on.")] = False,
+    expected: Annotated[list[str] | None, EXPECTED] = None,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+) -> None:
+    """Check that a component keeps the promises of its kind. Exits with 1 where it breaks one.
+
+    While you write it, `plugrad check ./my_loss.py:my_loss` needs no package.
+    """
+    with reporting(show_traceback=show_traceback) as console:
+        kind_asked = _known_kind(kind)
+        options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
+        with _progress(console) as say:
+            checks = _checks(reference, kind_asked, options, strict)
+            started = time.perf_counter()
+            results = _run(checks, reasons, say)
+        _print_results(results, time.perf_counter() - started, console)
+        if any(result.is_bad for result in results):
+            raise typer.Exit(FAILED)
+
+
+def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool) -> list[Check]:
+    from plugrad.config.reading import toml_value
+    from plugrad.testing.conformance import checks_of
+
+    values = {name: toml_value(text) for name, text in options.items()}
+    return checks_of(reference, kind=kind, options=values, strict=strict)
+
+
+def _run(checks: Sequence[Check], reasons: Mapping[str, str], say: Callable[[str], None]) -> list[Result]:
+    from plugrad.testing.checks import run_checks
+
+    return run_checks(checks, reasons, watch=lambda check: say(f"{check.name}: {check.promise.statement}"))
+
+
+def _known_kind(kind: str | None) -> Kind | None:
+    found = next((known for known in KINDS if known == kind), None)
+    if kind is not None and found is None:
+        raise PluginError(f"there is no kind {kind!r}.{did_you_mean(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
+    return found
+
+
+def _assignments(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    pairs = [(text, *text.partition("=")) for text in texts or []]
+    wrong = next((text for text, name, equals, value in pairs if not (name and equals and value)), None)
+    if wrong is not None:
+        raise OptionError(f"{option} {wrong!r} is no assignment. Write {option} NAME=VALUE.")
+    return {name.strip(): value.strip() for _, name, _, value in pairs}
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show what is being tried, where somebody watches."""
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("importing") as status:
+        yield lambda text: status.update(Text(text))
+
+
+def _print_results(results: Sequence[Result], seconds: float, console: Console) -> None:
+    from plugrad.testing.checks import KIT_VERSION
+
+    component = results[0].check.component
+    options = ", ".join(f"{name}={value!r}" for name, value in component.options.items())
+    console.print(Text(component.name, style="bold"), Text(f" {component.kind}, {component.source.owner}"), soft_wrap=True)
+    if options:
+        console.print(Text(options, style="dim"), soft_wrap=True)
+    console.print()
+    console.print(_table(results))
+    for result in (result for result in results if result.is_bad):
+        _print_failure(result, console)
+    counts = Counter(result.outcome.value for result in results)
+    summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    console.print(f"\n{summary} in {seconds:.0f} s (conformance kit {KIT_VERSION})", soft_wrap=True)
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("CHECK", no_wrap=True)
+    table.add_column("RESULT", no_wrap=True)
+    table.add_column("SEEN", overflow="fold")
+    for result in results:
+        shown = result.outcome.value
+        table.add_row(result.check.name, Text(shown, style=STYLES.get(shown, "dim")), result.seen)
+    return table
+
+
+def _print_failure(result: Result, console: Console) -> None:
+    promise: Any = result.check.promise
+    declared = result.outcome.value.startswith("kept")
+    told = (
+        {"seen": result.seen, "fix": "it was declared to fail, and passes now: remove the declaration."}
+        if declared
+        else {"seen": result.seen, "why": promise.why, "fix": promise.fix}
+    )
+    console.print()
+    console.print(Text(promise.name, style="bold red"), Text(f" {promise.statement}"), soft_wrap=True)
+    for word, text in told.items():
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True, width=5)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(word, style="dim"), text)
+        console.print(Padding(grid, (0, 0, 0, 2)))

@@ -1,0 +1,94 @@
+"""What the kit is given: a reference, a function or a class, with or without options; and of which kind it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from plugrad.contracts.markers import FACTS_ATTRIBUTE, AdvantageFacts, LossFacts, MetricFacts
+from plugrad.errors import PluginError, did_you_mean, with_article
+from plugrad.host.load import load_component
+from plugrad.registry.bind import Component, bind
+from plugrad.registry.resolve import Source, resolve_callable
+from plugrad.registry.scan import KINDS, Kind, scan
+
+Given = str | Callable[..., Any] | Component
+KIND_OF_FACTS: dict[type, Kind] = {LossFacts: "loss", AdvantageFacts: "advantage", MetricFacts: "metric"}
+KIND_OF_INPUTS: dict[str, Kind] = {
+    "LossInputs": "loss",
+    "BatchLossInputs": "loss",
+    "AdvantageInputs": "advantage",
+    "MetricInputs": "metric",
+}
+SAY_WHICH = f"Say which with kind= (on the command line --kind): {', '.join(KINDS)}."
+
+
+def component_of(given: Given, kind: Kind, options: Mapping[str, Any] | None = None) -> Component:
+    """Return what was given as a component with its options bound.
+
+    Args:
+        given: `name`, `package/name`, `module:function`, `file.py:function`, or the function or class itself.
+        kind: its kind.
+        options: the others take their defaults.
+
+    Raises:
+        PlugradError: it is not found, does not import, or does not take these options.
+    """
+    if isinstance(given, Component):
+        return given
+    if isinstance(given, str):
+        return load_component(kind, given, dict(options or {}), scan(), [Path.cwd()])
+    name = getattr(given, "__name__", type(given).__name__)
+    target = f"{getattr(given, '__module__', '?')}:{getattr(given, '__qualname__', name)}"
+    return bind(Source(kind, target, name, target), given, options or {})
+
+
+def kind_of(given: Given) -> Kind:
+    """Return the kind of what was given, from the installed packages, its marker, or its first parameter.
+
+    Raises:
+        PluginError: it could be of several, or of none.
+    """
+    if isinstance(given, Component):
+        return given.source.kind  # type: ignore[return-value]
+    if isinstance(given, str) and ":" not in given:
+        return _kind_of_name(given)
+    target = resolve_callable(given) if isinstance(given, str) else given
+    facts = KIND_OF_FACTS.get(type(getattr(target, FACTS_ATTRIBUTE, None)))
+    kind = facts or _kind_of_signature(target) or _kind_of_class(target)
+    if kind is None:
+        raise PluginError(f"of which kind {getattr(target, '__name__', target)!r} is cannot be seen from it. {SAY_WHICH}")
+    return kind
+
+
+def _kind_of_name(reference: str) -> Kind:
+    package, _, name = reference.rpartition("/")
+    found = {e.kind: e for e in scan().entries if e.name == name and package in ("", e.package)}
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        hint = did_you_mean(name, {e.name for e in scan().entries})
+        raise PluginError(
+            f"no plugin of any kind is called {reference!r}.{hint} `plugrad plugins list` shows what is installed."
+        )
+    raise PluginError(f"{reference!r} is the name of {' and of '.join(with_article(kind) for kind in found)}. {SAY_WHICH}")
+
+
+def _kind_of_signature(target: Any) -> Kind | None:
+    called = getattr(target, "__call__", None) if inspect.isclass(target) else target  # noqa: B004
+    try:
+        parameters = [p for p in inspect.signature(called).parameters.values() if p.name != "self"]  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    hint = parameters[0].annotation if parameters else None
+    words = hint.strip("'\"") if isinstance(hint, str) else getattr(hint, "__name__", "")
+    return KIND_OF_INPUTS.get(words.rpartition(".")[2])
+
+
+def _kind_of_class(target: Any) -> Kind | None:
+    if all(hasattr(target, method) for method in ("train_examples", "eval_examples", "score")):
+        return "environment"
+    members = inspect.getmembers_static(target) if inspect.isclass(target) else []
+    return "extension" if any(hasattr(member, "plugrad_impl") for _, member in members) else None

@@ -1,0 +1,78 @@
+"""The checks of any component, by its kind, and the pytest decorator over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from plugrad.errors import PluginError
+from plugrad.registry.scan import Kind
+from plugrad.testing.checks import Check, refuse_unknown
+from plugrad.testing.components import Given, component_of, kind_of
+from plugrad.testing.losses import loss_checks
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {"loss": loss_checks}
+
+
+def checks_of(
+    component: Given, *, kind: Kind | None = None, options: Mapping[str, Any] | None = None, strict: bool = False
+) -> list[Check]:
+    """Return the checks of a component, the first of them whether it runs at all.
+
+    Args:
+        component: a name, `module:function`, `file.py:function`, or the function or class itself.
+        kind: by default the kind of the installed plugin of that name, or what its marker or first parameter says.
+        options: its options; the others take their defaults.
+        strict: ask also for what plugrad does not rely on.
+
+    Raises:
+        PlugradError: it is not found, does not import, does not take these options, or could be of several kinds.
+    """
+    kind = kind or kind_of(component)
+    return list(CHECKS[kind](component_of(component, kind, options), strict=strict))
+
+
+def conformance(
+    component: Given,
+    *,
+    kind: Kind | None = None,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    expected_failures: Mapping[str, str] | None = None,
+) -> Callable[[Test], Test]:
+    """Make a pytest test of each check of a component, out of a test function with one argument, `check`.
+
+    ::
+
+        @conformance("my_idea", kind="loss")
+        def test_it_keeps_the_promises_of_a_loss(check):
+            check()
+
+    A declared failure is one: a check that passes all the same fails the test, so that the declaration goes.
+
+    Args:
+        component: a name, `module:function`, `file.py:function`, or the function or class itself.
+        kind: by default what the component says of itself.
+        options: its options; the others take their defaults.
+        strict: ask also for what plugrad does not rely on.
+        expected_failures: reasons, by the names of checks.
+
+    Raises:
+        PlugradError: it is not found, does not take these options, or no check has a declared name.
+    """
+    try:
+        import pytest
+    except ImportError as error:
+        raise PluginError("the decorator makes pytest tests. Install pytest, or run `plugrad check`.") from error
+    expected = expected_failures or {}
+    checks = checks_of(component, kind=kind, options=options, strict=strict)
+    refuse_unknown(expected, checks)
+
+    def parameter(check: Check) -> Any:
+        reason = expected.get(check.name)
+        marks = [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)] if reason is not None else []
+        return pytest.param(check, id=check.name, marks=marks)
+
+    return pytest.mark.parametrize("check", [parameter(check) for check in checks])

@@ -1,0 +1,50 @@
+"""Run as `python -m plugrad.testing.effects KIND REFERENCE`: what importing a component does besides."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from plugrad.registry.resolve import load, resolve
+from plugrad.registry.scan import Kind, scan
+
+LOOKS: dict[str, Callable[[], Any]] = {
+    "it changes the state of Python's random numbers": random.getstate,
+    "it changes the state of torch's random numbers": lambda: torch.get_rng_state().tolist(),
+    "it changes torch's default dtype": torch.get_default_dtype,
+    "it changes torch's default device": lambda: str(torch.get_default_device()),
+    "it switches gradients off": torch.is_grad_enabled,
+    "it changes the number of threads": torch.get_num_threads,
+    "it touches a CUDA device": torch.cuda.is_initialized,
+    "it changes the state of NumPy's random numbers": lambda: repr(_numpy_state()),
+}
+
+
+def effects_of_import(kind: Kind, reference: str) -> list[str]:
+    """Import a component that has not been imported, and say what changed."""
+    source = resolve(kind, reference, scan(), [Path.cwd()])
+    before = {effect: look() for effect, look in LOOKS.items()}
+    with redirect_stdout(io.StringIO()) as printed:
+        load(source)
+    changed = [effect for effect, look in LOOKS.items() if look() != before[effect]]
+    text = printed.getvalue().strip()
+    return [*changed, *([f"it prints {text[:100]!r}"] if text else [])]
+
+
+def _numpy_state() -> Any:
+    import numpy as np
+
+    return np.random.get_state()  # noqa: NPY002
+
+
+if __name__ == "__main__":
+    # For the process that started this one.
+    sys.stdout.write(json.dumps(effects_of_import(cast(Kind, sys.argv[1]), sys.argv[2])))

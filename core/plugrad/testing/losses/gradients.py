@@ -1,0 +1,155 @@
+"""Promises about a loss's gradient: its sign, where it vanishes, and that it is the derivative of the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.host.loss import sum_rows
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.batches import LENGTHS, Draw, on_policy, with_row_advantages
+from plugrad.testing.losses.evaluation import TriedLoss, gradients_of
+
+SIGNS = (1.0, -0.5, 0.25, -1.0, 2.0, -2.0, 0.5)
+NEGLIGIBLE = 1e-12
+STEP = 1e-6
+PRECISION = 1e-5
+LEAVES_GRAPH = (Tensor.detach, Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.numpy)
+
+
+def _advantage_sign(loss: TriedLoss) -> str:
+    _refuse_others(loss)
+    inputs = with_row_advantages(on_policy(Draw()()), SIGNS)
+    _, (gradient, _) = loss.values_and_gradients(inputs)
+    push = -gradient * inputs.advantages.sign()
+    wrong = (push < -NEGLIGIBLE).nonzero().tolist()
+    if wrong:
+        row, token = wrong[0]
+        raise Broken(
+            f"a token with the advantage {SIGNS[row]:g} has the gradient {gradient[row, token]:.4g}: descending on it "
+            f"{'lowers' if SIGNS[row] > 0 else 'raises'} its log-prob"
+        )
+    moved = [row for row in range(len(LENGTHS)) if bool((push[row] > NEGLIGIBLE).any())]
+    still = sorted(set(range(len(LENGTHS))) - set(moved))
+    if not moved or (still and not loss.facts.cut_dependent):
+        raise Broken(f"on policy, a sequence with the advantage {SIGNS[still[0]]:g} has no gradient")
+    return (
+        f"{int((push > NEGLIGIBLE).sum())} of {int(inputs.loss_mask.sum())} tokens pushed the right way, none the wrong way"
+    )
+
+
+def _zero_advantage(loss: TriedLoss) -> str:
+    _refuse_others(loss)
+    _, gradients = loss.values_and_gradients(Draw(advantage=0.0)())
+    largest = max(float(gradient.abs().max()) for gradient in gradients)
+    if largest > NEGLIGIBLE:
+        raise Broken(f"with all advantages 0, there is a gradient of up to {largest:.4g}")
+    return "no gradient"
+
+
+def _refuse_others(loss: TriedLoss) -> None:
+    if not loss.facts.policy_gradient:
+        raise NotApplicable("it does not say policy_gradient=True")
+
+
+def _gradcheck(loss: TriedLoss) -> str:
+    inputs, stops = Draw()(), FrozenStops()
+    assert inputs.entropy is not None
+    points = [inputs.trainer_logprobs.clone().requires_grad_(), inputs.entropy.clone().requires_grad_()]
+    gradients = gradients_of(_value(loss, inputs, points, stops), points)
+    largest = 0.0
+    for name, point, gradient in zip(("log-prob", "entropy"), points, gradients, strict=True):
+        for row, token in inputs.loss_mask.nonzero().tolist():
+            slope = _slope(loss, inputs, points, stops, at=(point, row, token))
+            found = float(gradient[row, token])
+            largest = max(largest, abs(found - slope))
+            if not abs(found - slope) <= PRECISION * max(1.0, abs(slope)):
+                raise Broken(
+                    f"the gradient by the {name} of token {token} of sequence {row} is {found:.6g}, and by finite "
+                    f"differences {slope:.6g}"
+                )
+    return f"finite differences within {largest:.0e}" + (", what it detaches held fixed" if stops.kept else "")
+
+
+def _slope(
+    loss: TriedLoss, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops, at: tuple[Tensor, int, int]
+) -> float:
+    """Return the derivative by one number of `points`, by central differences."""
+    point, row, token = at
+    here, values = float(point.detach()[row, token]), []
+    for step in (STEP, -STEP):
+        point.data[row, token] = here + step
+        values.append(_value(loss, inputs, points, stops).item())
+    point.data[row, token] = here
+    return (values[0] - values[1]) / (2 * STEP)
+
+
+def _value(loss: TriedLoss, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops) -> Tensor:
+    # Copies, since what is changed in place here would read as changed by the loss.
+    trainer_logprobs, entropy = (point.clone() for point in points)
+    stops.rewind()
+    with stops:
+        outputs = loss.outputs(replace(inputs, trainer_logprobs=trainer_logprobs, entropy=entropy))
+    return sum_rows(outputs, inputs.loss_mask).sum()
+
+
+class FrozenStops(TorchFunctionMode):
+    """Inside, what a loss takes out of the graph stays as it was when it was first computed.
+
+    A loss that multiplies by a detached ratio has, on purpose, another gradient than the derivative of its value. With the
+    detached numbers held fixed the two are the same, and finite differences can check them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+        """What was taken out of the graph, in order."""
+        self._next = 0
+
+    def rewind(self) -> None:
+        """Begin another evaluation."""
+        self._next = 0
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Hand out what was kept for a call that leaves the graph; do any other call."""
+        result = func(*args, **(kwargs or {}))
+        if func not in LEAVES_GRAPH and torch.is_grad_enabled():
+            return result
+        self._next += 1
+        if self._next > len(self.kept):
+            self.kept.append(result)
+        return self.kept[self._next - 1]
+
+
+GRADIENTS: tuple[Promise[TriedLoss], ...] = (
+    Promise(
+        "advantage_sign",
+        "it raises the log-prob of a token with a positive advantage, and lowers that of one with a negative one",
+        "With the sign the wrong way round the policy learns to avoid what was rewarded, and the curves look alive.",
+        "A loss is minimised: the policy gradient is -advantage * log-prob. If the loss is meant otherwise, leave "
+        "policy_gradient=True out of its marker.",
+        _advantage_sign,
+    ),
+    Promise(
+        "zero_advantage",
+        "where the advantage is zero it has no gradient",
+        "A group whose rollouts are all equally good has nothing to teach, and would still move the policy.",
+        "Multiply every term by the advantage. A penalty is a loss of its own, beside this one and with its own weight.",
+        _zero_advantage,
+    ),
+    Promise(
+        "gradcheck",
+        "its gradient is the derivative of its value, what it detaches held fixed",
+        "A wrong gradient still trains, only worse; nobody sees it in a curve.",
+        "Look at backward() of your own autograd functions, at .data, and at numbers taken out through NumPy.",
+        _gradcheck,
+    ),
+)

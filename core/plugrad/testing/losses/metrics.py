@@ -1,0 +1,106 @@
+"""Promises about the metrics that a loss hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isnan
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.measures import Measures, as_measure
+from plugrad.host.sequences import SEQUENCE_FIELDS
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.batches import Draw, rows_of
+from plugrad.testing.losses.cuts import CUTS
+from plugrad.testing.losses.evaluation import TOLERANCE, TriedLoss, random_state_of
+from plugrad.testing.losses.values import instance_of
+
+
+def _metrics(loss: TriedLoss) -> str:
+    metrics = _own_metrics(loss, Draw()())
+    for name, value in metrics.items():
+        try:
+            as_measure(value, num_sequences=1)
+        except TypeError as error:
+            raise Broken(f"{name!r}: {error}") from error
+    attached = [name for name, value in metrics.items() if _has_graph(value)]
+    if attached:
+        raise Broken(f"{', '.join(map(repr, attached))} still carries the graph of the loss")
+    return ", ".join(metrics) or "none"
+
+
+def _own_metrics(loss: TriedLoss, inputs: BatchLossInputs) -> Mapping[str, Any]:
+    """Return what the loss itself hands out: of one sequence, before the host puts sequences together and detaches."""
+    bound = loss.fresh()
+    view = bound.view(replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
+    given = _first_row(view) if loss.component.form == "sequence" else view
+    with random_state_of(0):
+        returned = instance_of(bound)(given)
+    return returned.metrics if isinstance(returned, LossOutputs) else {}
+
+
+def _first_row(inputs: BatchLossInputs) -> LossInputs:
+    columns = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
+    row: dict[str, Any] = {name: value[0] if isinstance(value, Tensor) else value for name, value in columns.items()}
+    return LossInputs(**row)
+
+
+def _has_graph(value: Any) -> bool:
+    parts = [value] if isinstance(value, Tensor) else getattr(value, "__dict__", {}).values()
+    return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
+
+
+def _metrics_add_up(loss: TriedLoss) -> str:
+    if loss.facts.cut_dependent:
+        raise NotApplicable("it says that it depends on the cut")
+    inputs = Draw()()
+    whole = _measured(loss, [inputs])
+    if not whole:
+        raise NotApplicable("it has no metrics")
+    for sizes in CUTS:
+        parts = [rows_of(inputs, rows.tolist()) for rows in torch.arange(len(inputs.loss_mask)).split(list(sizes))]
+        added = _measured(loss, parts)
+        for name, value in whole.items():
+            if not _same(added[name], value):
+                raise Broken(
+                    f"{name!r} is {value:.6g} over the batch, and {added[name]:.6g} added up over micro-batches of "
+                    f"{', '.join(map(str, sizes))}"
+                )
+    return ", ".join(whole)
+
+
+def _same(found: float, expected: float) -> bool:
+    """Whether two numbers are the same but for rounding; the mean of nothing is NaN however it was cut."""
+    return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
+
+
+def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, float]:
+    measures = Measures()
+    for part in parts:
+        for name, value in loss.outputs(part).metrics.items():
+            measures.add(name, as_measure(value, num_sequences=len(part.loss_mask)))
+    return measures.values_by_name()
+
+
+METRICS: tuple[Promise[TriedLoss], ...] = (
+    Promise(
+        "metrics",
+        "its metrics are detached numbers, scalars, 1-D tensors or measures",
+        "A metric with a graph keeps the activations of its whole forward pass alive; another shape cannot be added up.",
+        "Use plugrad.Mean.over(values, inputs.loss_mask), which detaches, or values.detach().",
+        _metrics,
+    ),
+    Promise(
+        "metrics_add_up",
+        "its metrics do not depend on how the batch is cut",
+        "A mean per micro-batch, averaged again, weighs a token by the company it is in: curves of two runs could not be "
+        "compared.",
+        "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart; Sum, Min or Max where that "
+        "is meant.",
+        _metrics_add_up,
+    ),
+)

@@ -1,0 +1,57 @@
+"""Promises about a loss's numbers: in low precision, and far from the policy that sampled."""
+
+from __future__ import annotations
+
+import torch
+
+from plugrad.testing.checks import Broken, Promise
+from plugrad.testing.losses.batches import Draw, changed, on_policy
+from plugrad.testing.losses.evaluation import TriedLoss, finite
+
+FAR = 20.0
+COARSE = 0.1
+
+
+def _bfloat16(loss: TriedLoss) -> str:
+    drifted = Draw(dtype=torch.bfloat16)()
+    values, gradients = loss.values_and_gradients(drifted)
+    if not finite(values) or not all(finite(gradient) for gradient in gradients):
+        raise Broken("its value or gradient is not finite")
+    # Compared on policy alone: elsewhere rounding carries a ratio over the edge of a clip.
+    coarse = on_policy(drifted)
+    precise = changed(coarse, lambda _, value: value.double() if value.is_floating_point() else value)
+    _, gradients = loss.values_and_gradients(coarse)
+    _, expected = loss.values_and_gradients(precise)
+    norm = sum(float(g.square().sum()) for g in expected) ** 0.5
+    error = sum(float((g.double() - e).square().sum()) for g, e in zip(gradients, expected, strict=True)) ** 0.5
+    if not error <= COARSE * norm:
+        raise Broken(f"its gradient is {error / norm:.0%} off that of the same numbers in float64")
+    return f"gradient {error / max(norm, 1e-30):.1%} off that in float64"
+
+
+def _large_ratios(loss: TriedLoss) -> str:
+    values, gradients = loss.values_and_gradients(Draw(drift=FAR, dtype=torch.float32)())
+    for what, numbers in (("value", [values]), ("gradient", gradients)):
+        if not all(finite(number) for number in numbers):
+            raise Broken(f"with log-probs up to {FAR:g} nats apart its {what} is not finite in float32")
+    return f"largest gradient {max(float(gradient.abs().max()) for gradient in gradients):.2g}"
+
+
+NUMERICS: tuple[Promise[TriedLoss], ...] = (
+    Promise(
+        "bfloat16",
+        "it computes in bfloat16, and about the same",
+        "Others' training loops hand out log-probs in 16 bits, and bfloat16 has three digits.",
+        "Create tensors with x.new_tensor(...) or zeros_like(x), not in a dtype of your own; sum long rows in float32 "
+        "(x.float().sum()).",
+        _bfloat16,
+    ),
+    Promise(
+        "large_ratios",
+        "far from the policy that sampled it does not overflow",
+        "One rare token on which engine and trainer disagree is enough: exp(89) is infinite in float32, and 0 * inf NaN.",
+        "Bound the log-ratio before exp, as in log_ratio.clamp(-20, 20); over a whole sequence take its mean, or clamp the "
+        "sum.",
+        _large_ratios,
+    ),
+)

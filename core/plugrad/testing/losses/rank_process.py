@@ -1,0 +1,31 @@
+"""Run as `python -m plugrad.testing.losses.rank_process TASK`, once per rank: the trainer's update with a loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+
+from plugrad.testing.components import component_of
+from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.update import update_by_trainer
+from plugrad.trainer.ranks import leave
+
+
+def main(task: str) -> None:
+    """Update, and leave the result in the task's folder."""
+    torch.set_num_threads(1)
+    said = json.loads(task)
+    options = {name: value for name, value in said["options"].items() if value is not None}
+    loss = TriedLoss(component_of(said["reference"], "loss", options))
+    update = update_by_trainer(loss.fresh(), said["edges"])
+    Path(said["out"], f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(update))
+    leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,88 @@
+"""The promise about several processes: one rank equals two."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from plugrad.registry.provenance import plain
+from plugrad.testing.checks import Broken, Promise
+from plugrad.testing.losses.cuts import refuse_cut_dependent
+from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.update import NUM_GROUPS, Update, update_by_hand
+from plugrad.testing.portable import environment_of_this_process, importable_reference
+
+TOLERANCE = 1e-9
+EDGES = [0, NUM_GROUPS - 1, NUM_GROUPS]
+"""Shares of unequal size."""
+LIMIT_S = 120.0
+
+
+def _one_rank_equals_two(loss: TriedLoss) -> str:
+    refuse_cut_dependent(loss)
+    updates = _on_two_ranks(loss)
+    expected = update_by_hand(loss)
+    for rank, found in enumerate(updates):
+        if not abs(found.loss - expected.loss) <= TOLERANCE * max(1.0, abs(expected.loss)):
+            raise Broken(f"the objective is {expected.loss:.6g} by the formula, and {found.loss:.6g} on rank {rank} of two")
+        difference = float((found.gradient - expected.gradient).abs().max())
+        scale = float(expected.gradient.abs().max())
+        if not difference <= TOLERANCE * max(1.0, scale):
+            raise Broken(
+                f"a gradient of up to {scale:.6g} is up to {difference:.3g} off the formula's on rank {rank} of two, though "
+                "the objective is the same"
+            )
+    return f"a model's gradient, largest difference {difference:.0e}"
+
+
+def _on_two_ranks(loss: TriedLoss) -> list[Update]:
+    reference = importable_reference(loss.component)
+    with TemporaryDirectory(prefix="plugrad-ranks-") as folder:
+        task = {"reference": reference, "options": plain(dict(loss.component.options)), "edges": EDGES, "out": folder}
+        # Kept here and served to the ranks, so that the port is free for certain.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=LIMIT_S))
+        ranks = [_start(rank, store.port, json.dumps(task)) for rank in range(len(EDGES) - 1)]
+        try:
+            said = [process.communicate(timeout=LIMIT_S)[1] for process in ranks]
+        finally:
+            for process in ranks:
+                process.kill()
+        failed = [rank for rank, process in enumerate(ranks) if process.returncode]
+        if failed:
+            raise Broken(f"rank {failed[0]} of two ended with: {said[failed[0]].strip().splitlines()[-1]}")
+        return [pickle.loads(Path(folder, f"{rank}.pickle").read_bytes()) for rank in range(len(ranks))]
+
+
+def _start(rank: int, port: int, task: str) -> subprocess.Popen[str]:
+    environment = {
+        **environment_of_this_process(),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(len(EDGES) - 1),
+        "LOCAL_WORLD_SIZE": str(len(EDGES) - 1),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        # On a CPU, whatever devices there are: two ranks of one device would wait for each other.
+        "ACCELERATE_USE_CPU": "True",
+    }
+    command = [sys.executable, "-m", "plugrad.testing.losses.rank_process", task]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+RANKS: tuple[Promise[TriedLoss], ...] = (
+    Promise(
+        "one_rank_equals_two",
+        "two processes take the same step as one",
+        "The number of GPUs is a matter of speed, and must not change what is learnt.",
+        "Leave the ranks to plugrad: no torch.distributed, no division by the number of processes or sequences, no state.",
+        _one_rank_equals_two,
+    ),
+)

@@ -1,0 +1,172 @@
+"""One update of a small model with a loss: by the trainer's step on any number of ranks, and by the formula alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.rollout import Rollout
+from plugrad.hookspecs import hookimpl
+from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.policy.policy import Policy
+from plugrad.policy.weights import Counts, count_rows, row_weights
+from plugrad.testing.hosting import hooks_around
+from plugrad.testing.losses.evaluation import TriedLoss, random_state_of
+from plugrad.testing.models import tiny_model, tiny_tokenizer
+
+NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
+FIRST_TOKEN, LAST_TOKEN = 3, 90
+UNCLIPPED = 1e12
+SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update is."""
+
+    loss: float
+    gradient: Tensor
+    """By all parameters, in one row."""
+
+
+def recorded_groups() -> list[list[Rollout]]:
+    """Return groups of rollouts of unequal length, the same in every process."""
+    draw = random.Random(0)
+    return [[_rollout(draw, group) for _ in range(GROUP_SIZE)] for group in range(NUM_GROUPS)]
+
+
+def update_by_hand(loss: TriedLoss) -> Update:
+    """Compute sum_s w_s loss_s and its gradient, one sequence at a time: no micro-batches, no ranks."""
+    groups = recorded_groups()
+    rollouts = [(group, rollout) for group, members in enumerate(groups) for rollout in members]
+    lengths = [len(rollout["completion_ids"]) for _, rollout in rollouts]
+    rows = count_rows(lengths, [group for group, _ in rollouts])
+    weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
+    models = {name: _policy(seed) for name, seed in SEEDS.items()}
+    bound = loss.fresh()
+    with random_state_of(0):
+        values = [
+            weight * sum_rows(compute_loss(bound, bound.view(inputs)), inputs.loss_mask)[0]
+            for weight, inputs in zip(weights, (_inputs(models, *rollout) for rollout in rollouts), strict=True)
+        ]
+    total = torch.stack(values).sum()
+    found = torch.autograd.grad(total, list(models["policy"].parameters()), allow_unused=True)
+    gradient = [
+        g if g is not None else torch.zeros_like(p) for g, p in zip(found, models["policy"].parameters(), strict=True)
+    ]
+    return Update(total.item(), torch.cat([part.flatten() for part in gradient]))
+
+
+def update_by_trainer(loss: BoundLoss, edges: list[int]) -> Update:
+    """Run the trainer's step on this rank's share, the groups between two of the `edges`; every rank calls it."""
+    # Only in processes of their own: an Accelerator is there once a process.
+    from plugrad.policy.micro_batches import Layout
+    from plugrad.trainer.collect import RolloutBatch
+    from plugrad.trainer.learner import Learner
+    from plugrad.trainer.optimizer_batches import optimizer_batches
+    from plugrad.trainer.ranks import Ranks, make_accelerator
+    from plugrad.trainer.step import Progress, train_step
+
+    accelerator = make_accelerator()
+    ranks = Ranks.of(accelerator)
+    model = tiny_model(SEEDS["policy"], dtype="float64")
+    own = Policy(model, temperature=1.0)
+    policy, optimizer = accelerator.prepare(own, SGD(own.parameters(), lr=0.0))
+    learner = Learner(
+        accelerator=accelerator,
+        ranks=ranks,
+        policy=policy,
+        model=model,
+        tokenizer=tiny_tokenizer(),
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer),
+        max_grad_norm=UNCLIPPED,
+        reference=_policy(SEEDS["reference"]),
+        teacher=_policy(SEEDS["teacher"]),
+        keeps_old=False,
+        wants_entropy=True,
+    )
+    share = slice(edges[ranks.index], edges[ranks.index + 1])
+    groups = recorded_groups()[share]
+    advantages = [[_advantages(rollout) for rollout in group] for group in groups]
+    rewards = [[rollout["reward"] for rollout in group] for group in groups]
+    batch = RolloutBatch(groups, rewards, advantages, edges[ranks.index])
+    layout = Layout(4 * LONGEST, 0, torch.double)
+    [cut] = optimizer_batches(batch, updates_per_batch=1, max_new_tokens=LONGEST, layout=layout, ranks=ranks)
+    micro_batches = [learner.with_fixed_logprobs(micro_batch) for micro_batch in cut.micro_batches]
+    watch = _Watch(own)
+    with random_state_of(0):
+        outcome = train_step(learner, micro_batches, [loss], hooks_around(watch), Progress(0, 1))
+    return Update(outcome.measures["loss"].value(), watch.gradient)
+
+
+class _Watch:
+    """An extension that keeps the gradient which the update applies."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.gradient = torch.empty(0)
+
+    @hookimpl
+    def before_update(self) -> None:
+        parameters = list(self._policy.parameters())
+        self.gradient = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in parameters])
+
+
+def _policy(seed: int) -> Policy:
+    return Policy(tiny_model(seed, dtype="float64"), temperature=1.0)
+
+
+def _rollout(draw: random.Random, group: int) -> Rollout:
+    ids = [draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(draw.randint(1, LONGEST))]
+    return Rollout(
+        prompt="",
+        completion="",
+        prompt_ids=[draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(2 + group)],
+        completion_ids=ids,
+        inference_logprobs=[draw.uniform(-5, -4) for _ in ids],
+        reward=draw.uniform(-1, 1),
+        reward_components={},
+        truncated=False,
+        example={"example_id": group},
+        metrics={},
+        policy_versions=[0] * len(ids),
+    )
+
+
+def _advantages(rollout: Rollout) -> list[float]:
+    return [rollout["reward"]] * len(rollout["completion_ids"])
+
+
+def _inputs(models: dict[str, Policy], group: int, rollout: Rollout) -> BatchLossInputs:
+    """Return one sequence as a micro-batch, as the trainer's first update sees it."""
+    prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
+    assert rollout["inference_logprobs"] is not None
+    ids = torch.tensor([[*prompt, *completion]])
+    mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
+    logprobs, entropy = models["policy"](ids, torch.ones_like(mask), mask, entropy="gradient")
+    with torch.no_grad():
+        frozen: dict[str, Any] = {
+            f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask)[0]
+            for name, short in (("reference", "ref"), ("teacher", "teacher"))
+        }
+    zeros = [0.0] * len(prompt)
+    return BatchLossInputs(
+        trainer_logprobs=logprobs,
+        inference_logprobs=torch.tensor([zeros + rollout["inference_logprobs"]], dtype=torch.double),
+        advantages=torch.tensor([zeros + _advantages(rollout)], dtype=torch.double),
+        loss_mask=mask,
+        old_logprobs=logprobs.detach(),
+        entropy=entropy,
+        input_ids=ids,
+        reward=torch.tensor([rollout["reward"]], dtype=torch.double),
+        group_ids=torch.tensor([group]),
+        metadata=[rollout["example"]],
+        **frozen,
+    )
