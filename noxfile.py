@@ -75,7 +75,7 @@ def types(session: nox.Session) -> None:
     for folder in PACKAGES:
         session.run("mypy", "-p", Path(folder).name.replace("-", "_"))
     session.run("mypy", "tests/benchmarks")
-    session.run("mypy", "docs/reference.py")
+    session.run("mypy", "docs/reference.py", "docs/check_directory.py")
 
 
 @nox.session
@@ -99,6 +99,13 @@ def plugins(session: nox.Session) -> None:
     install(session, ".", *(f"./{folder}" for folder in PACKAGES), "pytest")
     for folder in PACKAGES:
         session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
+
+
+@nox.session(reuse_venv=False)
+def directory(session: nox.Session) -> None:
+    """Install each package of docs/plugins.toml by itself and run the conformance kit on it; `-- plugrad-policy` for one."""
+    install(session, ".")
+    session.run("python", "docs/check_directory.py", *session.posargs)
 
 
 @nox.session
