@@ -1,6 +1,6 @@
 """Every code block of the README and of the documentation does what it shows, page by page, in an empty folder."""
 
-import importlib.util
+import os
 import re
 import shlex
 import tomllib
@@ -63,13 +63,8 @@ def run_python(block, namespace, page):
 
 
 def run_tests_in(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    tests = [getattr(module, name) for name in vars(module) if name.startswith("test_")]
-    assert tests, f"{path.name} has no tests"
-    for test in tests:
-        test()
+    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(path.parent)]
+    assert pytest.main([str(path), *options]) == pytest.ExitCode.OK
 
 
 def check_toml(block):

@@ -102,6 +102,12 @@ def sum_rows(outputs: LossOutputs, loss_mask: Tensor) -> Tensor:
     return torch.where(loss_mask, outputs.loss, 0.0).sum(dim=1)
 
 
+def without_empty_rows(inputs: BatchLossInputs) -> tuple[BatchLossInputs | None, Tensor]:
+    """Return the rows in which a token counts, or None without any, and which rows these are `[batch]`."""
+    kept = inputs.loss_mask.any(dim=1)
+    return (keep_rows(inputs, kept) if bool(kept.any()) else None), kept
+
+
 def keep_rows(inputs: BatchLossInputs, kept: Tensor) -> BatchLossInputs:
     """Return the rows where `kept` [batch] is True."""
     chosen = kept.nonzero().squeeze(1)

@@ -6,7 +6,6 @@ A wrong return shape or a typo then costs a second and not a rollout.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.select import Selection
-from plugrad.host.trial import on_trial
+from plugrad.host.trial import on_trial, random_state_of
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -56,7 +55,7 @@ def preflight(
     Raises:
         PlugradError: a component raised, hung, changed its inputs, or returned what its contract forbids.
     """
-    with _random_state_put_back():
+    with random_state_of(0):
         groups = _groups(environment.train_examples(), rollouts_per_example)
         rollouts = [rollout for group in groups for rollout in group]
         with on_trial(str(environment.component), rollouts, limit_s, may_write=SCORED):
@@ -236,14 +235,3 @@ def _metric_inputs(groups: list[list[Rollout]], batch: BatchLossInputs) -> Metri
         old_logprobs=batch.old_logprobs,
         ref_logprobs=batch.ref_logprobs,
     )
-
-
-@contextmanager
-def _random_state_put_back() -> Iterator[None]:
-    state = random.getstate()
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            yield
-    finally:
-        random.setstate(state)

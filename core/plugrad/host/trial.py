@@ -1,14 +1,18 @@
-"""The conditions of the pre-flight: a time limit, inputs that stay as they are, and nothing printed unnoticed."""
+"""The conditions under which a component is tried: a time limit, inputs and a random state that stay as they are, and
+nothing printed unnoticed.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
+import random
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from plugrad.host.calling import changed_in_place
@@ -40,6 +44,19 @@ def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] 
     changed = next((name for name, value in before.items() if after.get(name) != value), None)
     if changed:
         raise changed_in_place(owner, changed[1])
+
+
+@contextmanager
+def random_state_of(seed: int) -> Iterator[None]:
+    """Let random numbers come from this seed inside, and the process's random state be as it was afterwards."""
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(state)
 
 
 @contextmanager

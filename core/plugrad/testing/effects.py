@@ -42,7 +42,7 @@ def effects_of_import(kind: Kind, reference: str) -> list[str]:
 def _numpy_state() -> Any:
     import numpy as np
 
-    return np.random.get_state()  # noqa: NPY002
+    return np.random.get_state()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
 from plugrad.errors import TrainingError
 from plugrad.host.hooks import Hooks
-from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
+from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
 from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.weights import row_weights
@@ -140,10 +140,10 @@ def weighted_sum(
     prepared = hooks.prepare_loss(loss, loss.view(inputs))
     # Without an extension that changed the mask every row counts: asking the device would cost a synchronisation.
     if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
-        kept = prepared.loss_mask.any(dim=1)
-        if not bool(kept.any()):
+        counting, kept = without_empty_rows(prepared)
+        if counting is None:
             return inputs.trainer_logprobs.sum() * 0
-        prepared, weights = keep_rows(prepared, kept), weights[kept]
+        prepared, weights = counting, weights[kept]
     outputs = hooks.compute_loss(loss, prepared)
     total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
     ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))

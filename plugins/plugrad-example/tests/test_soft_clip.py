@@ -1,17 +1,15 @@
-"""`soft_clip`: the formula, its gradient, and that neither padding nor the cut of a batch changes it."""
+"""`soft_clip`: the formula, its gradient, and the promises of every loss."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
 
 import pytest
 import torch
-from torch import Tensor
 
 import plugrad
-from plugrad import BatchLossInputs, LossInputs
-from plugrad.testing import check_micro_batches_add_up
+from plugrad import LossInputs
+from plugrad.testing import Check, conformance, loss_checks
 from plugrad_example.soft_clip import soft_clip
 
 
@@ -21,37 +19,6 @@ def sequence(ratios: list[float], advantages: list[float]) -> LossInputs:
     policy = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
     mask = torch.ones(len(ratios), dtype=torch.bool)
     return LossInputs(policy, old, None, torch.tensor(advantages, dtype=torch.float64), mask, old_logprobs=old)
-
-
-def micro_batch() -> BatchLossInputs:
-    """Return three sequences of 6, 4 and 5 tokens, the first two of each the prompt's; what is masked is noise."""
-    torch.manual_seed(0)
-    positions, lengths = torch.arange(6), torch.tensor([[6], [4], [5]])
-    mask = (positions >= 2) & (positions < lengths)
-    policy, old, advantages = -2 * torch.rand(3, 6), -2 * torch.rand(3, 6), torch.randn(3, 6)
-    return BatchLossInputs(policy, old, None, advantages, mask, old_logprobs=old)
-
-
-def with_more_padding(inputs: BatchLossInputs, padding: int) -> BatchLossInputs:
-    """Return the same with more padding at the right: finite numbers that mean nothing."""
-    padded = {}
-    for field in fields(inputs):
-        value = getattr(inputs, field.name)
-        if isinstance(value, Tensor):
-            noise = torch.full((len(value), padding), 7.0).to(value)
-            padded[field.name] = torch.cat([value, noise], dim=1)
-    padded["loss_mask"][:, inputs.loss_mask.shape[1] :] = False
-    return replace(inputs, **padded)
-
-
-def sums_and_gradients(inputs: BatchLossInputs) -> tuple[Tensor, Tensor]:
-    """Return each row's loss, and the gradient of their sum by the tokens' log-probs."""
-    policy = inputs.trainer_logprobs.detach().requires_grad_()
-    losses = plugrad.load("loss", "soft_clip")(replace(inputs, trainer_logprobs=policy)).loss
-    sums = torch.where(inputs.loss_mask, losses, 0.0).sum(dim=1)
-    sums.sum().backward()
-    assert policy.grad is not None
-    return sums.detach(), policy.grad
 
 
 def test_where_the_policy_has_not_moved_the_gradient_is_the_plain_policy_gradient() -> None:
@@ -97,24 +64,16 @@ def test_a_token_without_advantage_has_no_gradient() -> None:
     assert inputs.trainer_logprobs.grad.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_padding_changes_nothing() -> None:
-    sums, gradients = sums_and_gradients(micro_batch())
-    padded_sums, padded_gradients = sums_and_gradients(with_more_padding(micro_batch(), 3))
-    torch.testing.assert_close(padded_sums, sums)
-    torch.testing.assert_close(padded_gradients[:, :6], gradients)
-    assert not padded_gradients[:, 6:].any()
+@pytest.mark.parametrize("width", [0.05, 2.0])
+def test_it_keeps_the_promises_of_a_loss_at_other_widths(width: float) -> None:
+    for check in loss_checks("soft_clip", options={"width": width}, strict=True):
+        if check.name not in ("import_effects", "one_rank_equals_two"):
+            check()
 
 
-@pytest.mark.parametrize("width", [0.05, 0.2, 2.0])
-def test_the_cut_into_micro_batches_changes_nothing(width: float) -> None:
-    check_micro_batches_add_up("soft_clip", width=width)
-
-
-def test_only_counted_tokens_matter() -> None:
-    inputs = micro_batch()
-    _, gradients = sums_and_gradients(inputs)
-    assert gradients[inputs.loss_mask].all()
-    assert not gradients[~inputs.loss_mask].any()
+@conformance("soft_clip", kind="loss", strict=True)
+def test_it_keeps_the_promises_of_a_loss(check: Check) -> None:
+    check()
 
 
 @pytest.mark.parametrize("reference", ["soft_clip", "plugrad-example/soft_clip"])

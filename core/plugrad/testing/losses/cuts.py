@@ -64,8 +64,7 @@ def _no_gradient_into_other_rows(loss: TriedLoss, inputs: BatchLossInputs) -> No
 
 def _padding(loss: TriedLoss) -> str:
     inputs = Draw()()
-    wider = with_garbage(padded(inputs, 5), 1.0)
-    return same_rows(loss.rows(wider), loss.rows(inputs), "With five more columns of padding")
+    return same_rows(loss.rows(padded(inputs, 5)), loss.rows(inputs), "With five more columns of padding")
 
 
 def _permutation(loss: TriedLoss) -> str:

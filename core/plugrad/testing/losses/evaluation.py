@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +12,11 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
+from plugrad.contracts.measures import Measure, as_measure
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
-from plugrad.testing.checks import Broken
+from plugrad.testing.checks import Broken, NotApplicable
 
 TOLERANCE = 1e-9
 
@@ -52,6 +52,14 @@ class TriedLoss:
         with random_state_of(seed):
             return compute_loss(bound, bound.view(inputs))
 
+    def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
+        """Return the metrics that it hands out with a micro-batch, as measures."""
+        try:
+            metrics = self.outputs(inputs).metrics.items()
+            return {name: as_measure(value, num_sequences=len(inputs.loss_mask)) for name, value in metrics}
+        except TypeError as error:
+            raise NotApplicable("a metric of it is none: see metrics") from error
+
     def rows(self, inputs: BatchLossInputs, loss: BoundLoss | None = None, seed: int = 0) -> list[Row]:
         """Return what it gives each sequence."""
         values, gradients = self.values_and_gradients(inputs, loss, seed)
@@ -68,19 +76,6 @@ class TriedLoss:
         outputs = self.outputs(replace(inputs, trainer_logprobs=leaves[0], entropy=leaves[1]), loss, seed)
         values = sum_rows(outputs, inputs.loss_mask)
         return values.detach(), gradients_of(values.sum(), leaves)
-
-
-@contextmanager
-def random_state_of(seed: int) -> Iterator[None]:
-    """Let random numbers come from this seed inside, and the process's random state be as it was afterwards."""
-    state = random.getstate()
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(state)
 
 
 def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:

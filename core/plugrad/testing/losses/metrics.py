@@ -12,11 +12,13 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.measures import Measures, as_measure
+from plugrad.host.calling import call_plugin
 from plugrad.host.sequences import SEQUENCE_FIELDS
+from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.batches import Draw, rows_of
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.evaluation import TOLERANCE, TriedLoss, random_state_of
+from plugrad.testing.losses.evaluation import TOLERANCE, TriedLoss
 from plugrad.testing.losses.values import instance_of
 
 
@@ -39,7 +41,7 @@ def _own_metrics(loss: TriedLoss, inputs: BatchLossInputs) -> Mapping[str, Any]:
     view = bound.view(replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
     given = _first_row(view) if loss.component.form == "sequence" else view
     with random_state_of(0):
-        returned = instance_of(bound)(given)
+        returned = call_plugin(str(loss.component), instance_of(bound), given)
     return returned.metrics if isinstance(returned, LossOutputs) else {}
 
 
@@ -81,8 +83,8 @@ def _same(found: float, expected: float) -> bool:
 def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, float]:
     measures = Measures()
     for part in parts:
-        for name, value in loss.outputs(part).metrics.items():
-            measures.add(name, as_measure(value, num_sequences=len(part.loss_mask)))
+        for name, measure in loss.measures(part).items():
+            measures.add(name, measure)
     return measures.values_by_name()
 
 

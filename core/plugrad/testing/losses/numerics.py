@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.losses.batches import Draw, changed, on_policy
+from plugrad.testing.losses.batches import LENGTHS, Draw, changed, on_policy
 from plugrad.testing.losses.evaluation import TriedLoss, finite
 
 FAR = 20.0
@@ -30,11 +32,24 @@ def _bfloat16(loss: TriedLoss) -> str:
 
 
 def _large_ratios(loss: TriedLoss) -> str:
-    values, gradients = loss.values_and_gradients(Draw(drift=FAR, dtype=torch.float32)())
+    values, gradients = loss.values_and_gradients(_far_apart(Draw(dtype=torch.float32)()))
     for what, numbers in (("value", [values]), ("gradient", gradients)):
         if not all(finite(number) for number in numbers):
-            raise Broken(f"with log-probs up to {FAR:g} nats apart its {what} is not finite in float32")
-    return f"largest gradient {max(float(gradient.abs().max()) for gradient in gradients):.2g}"
+            raise Broken(f"with log-probs {FAR:g} nats apart its {what} is not finite in float32")
+    return f"log-probs {FAR:g} nats apart: largest gradient {max(float(g.abs().max()) for g in gradients):.2g}"
+
+
+def _far_apart(inputs: BatchLossInputs) -> BatchLossInputs:
+    """Return the same where, by turns, all tokens of a row have become likelier or less likely by a large ratio."""
+    likelier = (torch.arange(len(LENGTHS)) % 2 == 0).unsqueeze(1)
+
+    def moved(name: str, value: Tensor) -> Tensor:
+        if not name.endswith("logprobs"):
+            return value
+        lowered = ~likelier if name == "trainer_logprobs" else likelier
+        return value - FAR * (lowered & inputs.loss_mask)
+
+    return changed(inputs, moved)
 
 
 NUMERICS: tuple[Promise[TriedLoss], ...] = (

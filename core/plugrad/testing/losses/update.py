@@ -14,10 +14,11 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.weights import Counts, count_rows, row_weights
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.evaluation import TriedLoss, random_state_of
+from plugrad.testing.losses.evaluation import TriedLoss
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8

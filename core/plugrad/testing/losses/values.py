@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
-from plugrad.contracts.measures import as_measure
 from plugrad.errors import InputsChanged
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial
@@ -98,9 +97,7 @@ def _shifted(value: Tensor, mask: Tensor) -> Tensor:
 
 
 def _everything(loss: TriedLoss, inputs: BatchLossInputs) -> Any:
-    metrics = loss.outputs(inputs).metrics.items()
-    measured = {name: repr(as_measure(value, num_sequences=len(inputs.loss_mask)).value()) for name, value in metrics}
-    return loss.rows(inputs), measured
+    return loss.rows(inputs), {name: repr(measure.value()) for name, measure in loss.measures(inputs).items()}
 
 
 RUNS: Promise[TriedLoss] = Promise(

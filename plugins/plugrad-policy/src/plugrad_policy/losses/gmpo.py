@@ -26,7 +26,8 @@ def gmpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.4, clip_high: ClipRang
         ratio: the mean of exp(mean of l_t) over sequences, in proportion to their tokens.
     """
     assert inputs.old_logprobs is not None
-    advantages, counted = inputs.advantages, inputs.loss_mask
+    counted = inputs.loss_mask
+    advantages = torch.where(counted, inputs.advantages, 0.0)
     unclipped = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
     clipped = torch.where(advantages > 0, unclipped.clamp(max=clip_high), unclipped.clamp(min=-clip_low))
     ratio = sequence_mean(clipped, counted).exp().expand_as(clipped)

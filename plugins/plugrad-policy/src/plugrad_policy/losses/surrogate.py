@@ -28,6 +28,8 @@ def is_clipped(ratio: Tensor, advantages: Tensor, *, low: float, high: float) ->
 def clipped_outputs(inputs: BatchLossInputs, ratio: Tensor, *, low: float, high: float) -> LossOutputs:
     """The surrogate of ratios `[batch, seq]`, with the mean ratio and the share of counted tokens that the clip decides."""
     counted = inputs.loss_mask
-    clipped = is_clipped(ratio, inputs.advantages, low=low, high=high)
+    # Whatever is in masked slots: one ratio may belong to a whole row, and its gradient sums over that.
+    advantages = torch.where(counted, inputs.advantages, 0.0)
+    clipped = is_clipped(ratio, advantages, low=low, high=high)
     metrics = {"clip_fraction": Mean.over(clipped, counted), "ratio": Mean.over(ratio, counted)}
-    return LossOutputs(clipped_surrogate(ratio, inputs.advantages, low=low, high=high), metrics)
+    return LossOutputs(clipped_surrogate(ratio, advantages, low=low, high=high), metrics)

@@ -1,0 +1,238 @@
+"""Losses that each break a promise. The decorator names the check that is made for it, and those that must see it too."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
+
+BROKEN = {}
+
+
+def breaks(check, *also, **facts):
+    """Note which checks a loss must fail, and mark it."""
+
+    def note(target):
+        BROKEN[target.__name__] = (check, {check, *also})
+        return loss(**facts)(target)
+
+    return note
+
+
+def policy_gradient(inputs):
+    return -inputs.trainer_logprobs * inputs.advantages
+
+
+@breaks("runs")
+def takes_the_log_of_zero(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) + (inputs.advantages * 0).log())
+
+
+@breaks("runs")
+def has_a_gradient_that_is_not_finite(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) + (inputs.trainer_logprobs * 0).sqrt())
+
+
+@breaks("runs")
+def detaches_everything(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs).detach())
+
+
+@breaks("runs")
+def reads_what_it_did_not_ask_for(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs((inputs.trainer_logprobs - inputs.old_logprobs).exp())
+
+
+@breaks("gradient_flow")
+def pushes_the_prompt(inputs: BatchLossInputs) -> LossOutputs:
+    moves = inputs.trainer_logprobs - inputs.trainer_logprobs.detach()
+    return LossOutputs(torch.where(inputs.loss_mask, policy_gradient(inputs), moves).sum(1))
+
+
+@breaks("gradient_flow")
+def pushes_the_next_sequence(inputs: BatchLossInputs) -> LossOutputs:
+    # Of no value, and of no gradient either where all sequences are added up.
+    moves = (inputs.trainer_logprobs - inputs.trainer_logprobs.detach()) * inputs.loss_mask
+    return LossOutputs(
+        (policy_gradient(inputs) * inputs.loss_mask + moves - moves.roll(1, 0).roll(-1, 0)).sum(1) + _ring(moves)
+    )
+
+
+def _ring(moves):
+    totals = moves.sum(1)
+    return totals.roll(1) - totals
+
+
+@breaks("masked_slots")
+def sums_what_is_masked(inputs: BatchLossInputs) -> LossOutputs:
+    counted = policy_gradient(inputs) * inputs.loss_mask
+    return LossOutputs(counted.sum(1) + inputs.inference_logprobs.sum(1))
+
+
+@breaks("padding", "micro_batches")
+def counts_the_width(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).mean(1))
+
+
+@breaks("permutation", "micro_batches")
+def numbers_the_rows(inputs: BatchLossInputs) -> LossOutputs:
+    rows = torch.arange(len(inputs.loss_mask)).unsqueeze(1)
+    return LossOutputs(policy_gradient(inputs) * (1 + rows))
+
+
+@breaks("micro_batches")
+def divides_by_its_own_counts(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / inputs.loss_mask.sum())
+
+
+@breaks("micro_batches")
+def centres_advantages_over_the_micro_batch(inputs: BatchLossInputs) -> LossOutputs:
+    counted = inputs.advantages[inputs.loss_mask]
+    return LossOutputs(-inputs.trainer_logprobs * (inputs.advantages - counted.mean()))
+
+
+@breaks("micro_batches")
+def has_a_gradient_that_depends_on_the_cut(inputs: BatchLossInputs) -> LossOutputs:
+    policy = inputs.trainer_logprobs
+    return LossOutputs(-policy.detach() - (policy - policy.detach()) / len(policy))
+
+
+@breaks("emptied_rows", "micro_batches", "gradcheck")
+def wants_every_group_whole(inputs: BatchLossInputs) -> LossOutputs:
+    if len(inputs.loss_mask) != 7:
+        raise RuntimeError("a rollout of a group is missing")
+    return LossOutputs(policy_gradient(inputs))
+
+
+@breaks("inputs_unchanged")
+def scales_advantages_in_place(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs * inputs.advantages.mul_(0.5))
+
+
+@breaks("inputs_unchanged")
+def writes_into_the_examples(inputs: BatchLossInputs) -> LossOutputs:
+    for row in inputs.metadata:
+        row["seen"] = True
+    return LossOutputs(policy_gradient(inputs))
+
+
+@breaks("deterministic")
+def adds_noise(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * torch.rand(()))
+
+
+@breaks("state")
+class CountsItsCalls:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.calls += 1
+        return LossOutputs(policy_gradient(inputs) * self.calls)
+
+
+@breaks("state")
+class ForgetsItsState:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.calls += 1
+        return LossOutputs(policy_gradient(inputs) * self.calls)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+@breaks("needs", needs={"ref_logprobs", "old_logprobs"})
+def asks_for_a_reference_that_it_does_not_read(inputs: LossInputs) -> LossOutputs:
+    ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()
+    return LossOutputs(-ratio * inputs.advantages)
+
+
+@breaks("advantage_sign", policy_gradient=True)
+def has_the_sign_the_wrong_way_round(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-policy_gradient(inputs))
+
+
+@breaks("advantage_sign", policy_gradient=True)
+def learns_from_praise_alone(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs * inputs.advantages.clamp(min=0))
+
+
+@breaks("zero_advantage", policy_gradient=True, needs={"ref_logprobs"})
+def hides_a_penalty(inputs: LossInputs) -> LossOutputs:
+    away = inputs.ref_logprobs - inputs.trainer_logprobs
+    return LossOutputs(policy_gradient(inputs) + 0.1 * (away.exp() - away - 1))
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return 2 * grad
+
+
+@breaks("gradcheck")
+def has_a_backward_of_its_own_that_is_wrong(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(Doubled.apply(policy_gradient(inputs)))
+
+
+@breaks("bfloat16")
+def goes_through_numpy(inputs: BatchLossInputs) -> LossOutputs:
+    weights = torch.from_numpy(abs(inputs.advantages.numpy())).to(inputs.advantages)
+    return LossOutputs(policy_gradient(inputs) * weights)
+
+
+@breaks("large_ratios")
+def multiplies_the_ratios_of_a_sequence(inputs: LossInputs) -> LossOutputs:
+    log_ratio = (inputs.trainer_logprobs - inputs.inference_logprobs) * inputs.loss_mask
+    return LossOutputs(-log_ratio.sum().exp() * (inputs.advantages * inputs.loss_mask).sum())
+
+
+@breaks("metrics")
+def hands_out_its_graph(inputs: BatchLossInputs) -> LossOutputs:
+    values = policy_gradient(inputs) * inputs.loss_mask
+    return LossOutputs(values, {"mean": Mean(values.sum(), inputs.loss_mask.sum())})
+
+
+@breaks("metrics")
+def hands_out_a_matrix(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"all": inputs.advantages})
+
+
+@breaks("metrics_add_up")
+def averages_over_the_micro_batch(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"advantage": inputs.advantages[inputs.loss_mask].mean()})
+
+
+@breaks("options_from_toml")
+def takes_a_function(inputs: LossInputs, shape: Callable[[Tensor], Tensor] = torch.relu) -> LossOutputs:
+    return LossOutputs(shape(policy_gradient(inputs)))
+
+
+@breaks("pickles")
+class KeepsALambda:
+    def __init__(self):
+        self.weigh = lambda advantages: advantages / 2
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(-inputs.trainer_logprobs * self.weigh(inputs.advantages))
+
+
+@breaks("one_rank_equals_two")
+def divides_by_the_number_of_processes(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@breaks("masked_nan")
+def multiplies_by_the_mask(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).sum(1))
