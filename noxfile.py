@@ -15,7 +15,8 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = ["plugins/plugrad-example", "plugins/plugrad-policy"]
 BENCHMARKS = [
-    "catalogue", "command_line", "hook_call", "logprobs", "ranks", "sequence_adapter", "sequence_adapter_in_training",
+    "catalogue", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
+    "sequence_adapter_in_training",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 
@@ -111,7 +112,7 @@ def directory(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print figures of speed, and assert none: `nox -s bench -- hook_call` takes one of tests/benchmarks."""
-    install(session, *editable(".", *PACKAGES))
+    install(session, *editable(".", *PACKAGES), "pytest")
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
 

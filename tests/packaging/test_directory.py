@@ -13,6 +13,11 @@ summary = "{summary}"
 install = "plugrad-{name} @ {address}"
 links = {{ source = "https://example.org/{name}" }}
 """
+DECLARED = """
+[package.check."advantage/c_declared"]
+options = { limit = 0.5 }
+expected_failures = { groups_apart = "its baseline is of all groups", nan_reward = "its baseline is of all groups" }
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -43,20 +48,23 @@ def run(environment, tmp_path, *names):
 
 
 def row(printed, beginning):
-    (line,) = [line for line in printed.splitlines() if line.startswith(beginning)]
-    return line
+    """Return the first row of the table that begins so."""
+    lines = (" ".join(line.split()) for line in printed.splitlines())
+    return next(line for line in lines if line.startswith(beginning))
 
 
 def test_each_package_is_installed_and_checked_and_removed(environment, listed, tmp_path):
     leak = ("mean(dim=1, keepdim=True)", "mean()")
-    declared = '[package.check."advantage/c_declared"]\nexpected_failures = { {check} = "it compares with all groups" }\n'
     listed("advantage", "a_good")
     listed("advantage", "b_leaking", change=leak)
+    listed("advantage", "c_declared", change=leak, more=DECLARED)
     listed("advantage", "d_elsewhere", summary="Something else")
     code, printed = run(environment, tmp_path)
     assert code == 1, printed
-    assert " ok " in row(printed, "plugrad-a-good 0.1.0  advantage/a_good")
-    assert " failed " in row(printed, "plugrad-b-leaking 0.1.0  advantage/b_leaking")
+    assert " ok " in row(printed, "plugrad-a-good 0.1.0 advantage/a_good")
+    assert " failed " in row(printed, "plugrad-b-leaking 0.1.0 advantage/b_leaking")
+    assert "failed, as declared" in row(printed, "plugrad-c-declared 0.1.0 advantage/c_declared")
+    assert " failed " in row(printed, "plugrad-d-elsewhere 0.1.0 ")
     assert "the entry says 'Something else'" in printed
     assert environment.call("-m", "pip", "show", "plugrad-a-good", cwd=tmp_path)[0] == 1
     assert run(environment, tmp_path, "plugrad-a-good")[0] == 0
