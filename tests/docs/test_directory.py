@@ -1,6 +1,7 @@
 """The directory of packages: it says what the packages say, and an entry that cannot be is answered with what to write."""
 
 import importlib.util
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_an_entry_may_say_how_its_components_are_checked(read, directory, monkey
     monkeypatch.setattr(directory, "read", lambda: [package])
     assert "- `plugrad-mine/mine` does not pass `gradcheck`: it is a step" in directory.directory()
     assert "[source](https://example.org/mine)" in directory.directory()
+
+
+def test_the_entries_that_the_documentation_shows_are_ones(read):
+    text = (ROOT / "docs" / "publish.md").read_text(encoding="utf-8")
+    entry, check = re.findall(r"^```text\n(\[.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    (package,) = read(entry + check)
+    assert package.check["loss/my_idea"].expected_failures
+    explained = re.findall(r"^\| `([a-z]+)", text[text.index(entry) :], flags=re.MULTILINE)
+    assert explained == list(type(package).model_fields)
 
 
 @pytest.mark.parametrize(

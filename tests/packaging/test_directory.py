@@ -1,4 +1,4 @@
-"""`nox -s directory`, on packages that are written here: one is right, the others each have something wrong."""
+"""`nox -s directory`, on packages that are written here: one with a fault, and one that declares it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ install = "plugrad-{name} @ {address}"
 links = {{ source = "https://example.org/{name}" }}
 """
 DECLARED = """
-[package.check."advantage/c_declared"]
+[package.check."advantage/of_all"]
 options = { limit = 0.5 }
 expected_failures = { groups_apart = "its baseline is of all groups", nan_reward = "its baseline is of all groups" }
 """
@@ -55,19 +55,16 @@ def row(printed, beginning):
 
 def test_each_package_is_installed_and_checked_and_removed(environment, listed, tmp_path):
     leak = ("mean(dim=1, keepdim=True)", "mean()")
-    listed("advantage", "a_good")
-    listed("advantage", "b_leaking", change=leak)
-    listed("advantage", "c_declared", change=leak, more=DECLARED)
-    listed("advantage", "d_elsewhere", summary="Something else")
+    listed("advantage", "leaking", change=leak, summary="Something else")
+    listed("advantage", "of_all", change=leak, more=DECLARED)
     code, printed = run(environment, tmp_path)
     assert code == 1, printed
-    assert " ok " in row(printed, "plugrad-a-good 0.1.0 advantage/a_good")
-    assert " failed " in row(printed, "plugrad-b-leaking 0.1.0 advantage/b_leaking")
-    assert "failed, as declared" in row(printed, "plugrad-c-declared 0.1.0 advantage/c_declared")
-    assert " failed " in row(printed, "plugrad-d-elsewhere 0.1.0 ")
-    assert "the entry says 'Something else'" in printed
-    assert environment.call("-m", "pip", "show", "plugrad-a-good", cwd=tmp_path)[0] == 1
-    assert run(environment, tmp_path, "plugrad-a-good")[0] == 0
+    assert " failed summary: the entry says 'Something else'" in row(printed, "plugrad-leaking 0.1.0 failed")
+    assert " failed " in row(printed, "plugrad-leaking 0.1.0 advantage/leaking")
+    assert " failed, as declared" in row(printed, "plugrad-of-all 0.1.0 advantage/of_all ok")
+    assert "groups_apart a group's advantages depend on no other group" in " ".join(printed.split())
+    assert environment.call("-m", "pip", "show", "plugrad-of-all", cwd=tmp_path)[0] == 1
+    assert run(environment, tmp_path, "plugrad-of-all")[0] == 0
 
 
 def test_a_package_that_is_not_listed_is_an_error(environment, listed, tmp_path):
