@@ -124,4 +124,7 @@ class Fails:
     assert "in its on_step_end raised OSError: the tracker is gone" in done.stderr
     assert 'fails.py", line 8, in on_step_end' in done.stderr
     assert "The model as it was after the last step is saved in" in done.stderr
-    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+    run = folder / "runs" / "run"
+    assert (run / "model" / "config.json").is_file()
+    for name in ("plugins.json", "run.toml"):
+        assert (run / "model" / name).read_bytes() == (run / name).read_bytes()

@@ -90,6 +90,35 @@ def test_a_package_that_does_not_import_harms_only_those_who_select_it(plugrad, 
     assert "A metric is left out: the metric 'broken' (plugrad-broken 1.1) does not import" in other.stderr
 
 
+def test_what_is_disabled_is_never_imported(plugrad, install, folder):
+    points = "[plugrad.losses]\nslow = plugrad_broken:f\n[plugrad.metrics]\nslow = plugrad_broken:m\n"
+    install("plugrad-broken", points, f"open({str(folder / 'imported')!r}, 'w')\n{LOSS}")
+    for disable, leaves_in in (("plugrad-broken", False), ("metric/slow", False), ("loss/slow", True)):
+        done = train(plugrad, "ppo_clip", f"plugins.disable=['{disable}']")
+        assert done.returncode == 0, done.stderr
+        assert (folder / "imported").exists() is leaves_in
+        recorded = json.loads((folder / "runs" / "run" / "plugins.json").read_text())["components"]
+        assert ("plugrad-broken" in {component["package"] for component in recorded}) is leaves_in
+        assert f'disable = [\n    "{disable}",\n]' in (folder / "runs" / "run" / "run.toml").read_text()
+
+
+def test_a_disabled_component_that_the_run_file_names_is_an_error(plugrad, install, folder):
+    install("plugrad-broken", "[plugrad.losses]\nslow = plugrad_broken:f\n", "raise RuntimeError('imported')\n")
+    for name in ("slow", "plugrad-broken/slow", "plugrad_broken:f"):
+        done = train(plugrad, name, "plugins.disable=['plugrad-broken']")
+        assert done.returncode == 2
+        assert f"the loss {name!r} (plugrad-broken 1.0) is disabled: plugins.disable in the run file has" in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_disabling_what_is_not_installed_is_a_notice(plugrad, install):
+    install("plugrad-broken", "[plugrad.losses]\nslow = plugrad_broken:f\n")
+    done = train(plugrad, "ppo_clip", "plugins.disable=['plugrad-brokn']")
+    assert done.returncode == 0, done.stderr
+    notice = "Note: plugins.disable: no plugin that is installed is called 'plugrad-brokn'. Did you mean 'plugrad-broken'?"
+    assert notice in done.stderr
+
+
 def test_a_package_for_another_plugrad_is_refused(plugrad, install):
     requires = ["torch", "plugrad>=7,<8", "plugrad>=9; extra == 'later'"]
     install("plugrad-future", "[plugrad.losses]\nfuture = plugrad_future:f\n", requires=requires)

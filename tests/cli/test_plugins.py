@@ -1,12 +1,141 @@
 """`plugrad plugins` and the rest of the command line."""
 
+import json
 
-def test_list_shows_kind_name_package_version_and_summary(plugrad):
+import pytest
+
+from plugrad.registry.scan import KINDS
+
+
+@pytest.fixture
+def install(folder, monkeypatch):
+    """Install a package of a module that cannot be imported."""
+
+    def make(name, points, *, version="1.0", summary="", requires=()):
+        info = folder / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        lines = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (info / "METADATA").write_text(f"{head}Summary: {summary}\n{lines}")
+        (info / "entry_points.txt").write_text(points)
+        code = 'raise RuntimeError("imported")\n\ndef f(inputs):\n    """What f does.\n\n    More."""\n'
+        (folder / "site" / f"{name.replace('-', '_')}.py").write_text(code)
+        monkeypatch.syspath_prepend(folder / "site")
+
+    return make
+
+
+def line_of(plugrad, name):
+    (line,) = [line for line in plugrad("plugins", "list").stdout.splitlines() if line.split()[1] == name]
+    return line
+
+
+def test_list_shows_kind_name_package_version_and_a_line_about_it(plugrad):
     done = plugrad("plugins", "list")
     assert done.returncode == 0
     (line,) = [line for line in done.stdout.splitlines() if " ppo_clip " in line]
     assert line.split()[:4] == ["loss", "ppo_clip", "plugrad", "0.1.0"]
-    assert "pip install a loss" in line
+    assert line.endswith("PPO's clipped surrogate (arXiv:1707.06347, eq. 7), per token.")
+    kinds = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert kinds == sorted(kinds, key=KINDS.index)
+    assert set(kinds) == set(KINDS)
+
+
+def test_list_takes_the_line_from_the_source_and_else_the_packages_summary(plugrad, install):
+    install("plugrad-alice", "[plugrad.losses]\nhers = plugrad_alice:f\n", summary="Losses of Alice.")
+    install("plugrad-bob", "[plugrad.losses]\nhis = plugrad_bob:g\n", summary="Losses of Bob.")
+    assert line_of(plugrad, "hers").endswith("1.0      What f does.")
+    assert line_of(plugrad, "his").endswith("1.0      Losses of Bob.")
+
+
+def test_list_says_what_to_write_where_two_packages_clash_and_what_cannot_be_used(plugrad, install):
+    install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\nppo_clip = plugrad_alice:f\n")
+    install("plugrad-bob", "[plugrad.losses]\nzigzag = plugrad_bob:f\n")
+    install("plugrad-later", "[plugrad.losses]\nlater = plugrad_later:f\na/b = plugrad_later:f\n", requires=["plugrad>=7"])
+    lines = plugrad("plugins", "list").stdout.splitlines()
+    for package, other in (("plugrad-alice", "plugrad-bob"), ("plugrad-bob", "plugrad-alice")):
+        (line,) = [line for line in lines if line.split()[1:3] == ["zigzag", package]]
+        assert line.endswith(f'  ! {other} offers this name too: write "{package}/zigzag"')
+    assert [line for line in lines if line.endswith('! core offers this name too: write "plugrad-alice/ppo_clip"')]
+    assert "! cannot be used: requires plugrad>=7, and this is plugrad 0." in line_of(plugrad, "later")
+    assert "! cannot be used: no run file can write this name" in line_of(plugrad, "a/b")
+    assert lines[-1] == "`plugrad plugins doctor` says what is wrong and what to do."
+
+
+def test_list_as_json(plugrad, install):
+    install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\n", version="1.2")
+    install("plugrad-bob", "[plugrad.losses]\nzigzag = plugrad_bob:f\n", requires=["plugrad>=7"])
+    printed = json.loads(plugrad("plugins", "list", "--json").stdout)
+    assert list(printed) == ["plugrad", "components", "refused"]
+    alice, bob = (found for found in printed["components"] if found["name"] == "zigzag")
+    assert {key: value for key, value in alice.items() if key != "location"} == {
+        "kind": "loss",
+        "name": "zigzag",
+        "package": "plugrad-alice",
+        "version": "1.2",
+        "target": "plugrad_alice:f",
+        "reference": "plugrad-alice/zigzag",
+        "about": "What f does.",
+        "also_offered_by": ["plugrad-bob"],
+        "problem": None,
+    }
+    assert (bob["reference"], bob["problem"].partition(",")[0]) == (None, "requires plugrad>=7")
+
+
+def test_list_and_doctor_import_no_plugin_that_does_not_import(plugrad, install):
+    install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\n")
+    assert plugrad("plugins", "list").returncode == 0
+    assert "plugrad_alice" not in plugrad("plugins", "doctor").stdout
+    assert plugrad("plugins", "show", "zigzag").returncode == 2
+
+
+def test_the_doctor_says_what_is_wrong_what_it_means_and_what_to_do(plugrad, install):
+    install("plugrad-alice", "[plugrad.loss]\nzigzag = plugrad_alice:f\n")
+    done = plugrad("plugins", "doctor")
+    assert done.returncode == 1
+    found, means, remedy = done.stdout.splitlines()[:3]
+    assert found == "problem  plugrad-alice 1.0 has entry points in the group 'plugrad.loss': zigzag"
+    assert means.strip() == "There is no such group, so plugrad does not see them. Did you mean 'plugrad.losses'?"
+    assert remedy.strip().startswith("Its authors can correct it in their pyproject.toml.")
+    assert done.stdout.splitlines()[-1].endswith(": 1 problem.")
+
+
+def test_the_doctor_has_warnings_that_are_no_problem(plugrad, install):
+    install("plugrad-alice", "[vllm.general_plugins]\npatch = plugrad_alice:f\n")
+    done = plugrad("plugins", "doctor")
+    assert done.returncode == 0
+    assert done.stdout.startswith("warning  plugrad-alice 1.0 has plugins for vLLM: patch = plugrad_alice:f")
+    assert done.stdout.splitlines()[-1].endswith(": 1 warning.")
+
+
+def test_the_doctor_finds_nothing_where_all_is_well(plugrad):
+    done = plugrad("plugins", "doctor")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].endswith(": nothing is wrong.")
+
+
+def test_the_doctor_as_json(plugrad, install):
+    install("plugrad-alice", "[plugrad.loss]\nzigzag = plugrad_alice:f\n")
+    done = plugrad("plugins", "doctor", "--json")
+    assert done.returncode == 1
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert list(finding) == ["severity", "check", "package", "found", "means", "remedy"]
+    assert (finding["severity"], finding["check"], finding["package"]) == ("problem", "unknown_group", "plugrad-alice")
+
+
+def test_show_says_where_a_package_lies_and_came_from(plugrad, install, folder):
+    install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\n")
+    (folder / "site" / "plugrad_alice.py").write_text("def f(inputs): ...\n")
+    assert f"\nin {folder / 'site'}\n" in plugrad("plugins", "show", "zigzag").stdout
+    origin = {"url": "https://example.org/alice.git", "vcs_info": {"vcs": "git", "commit_id": "4f1c0de"}}
+    (folder / "site" / "plugrad_alice-1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    said = f"\nin {folder / 'site'}, from https://example.org/alice.git (4f1c0de)\n"
+    assert said in plugrad("plugins", "show", "zigzag").stdout
+
+
+def test_the_help_of_show_names_every_kind(plugrad):
+    printed = plugrad("plugins", "show", "--help").stdout
+    assert all(kind in printed for kind in KINDS)
 
 
 def test_list_is_what_plugins_does_by_default(plugrad):
@@ -57,7 +186,13 @@ def test_a_misspelt_name_gets_a_suggestion(plugrad):
 
 def test_version_and_help(plugrad):
     assert plugrad("--version").stdout.startswith("plugrad 0.")
-    for arguments in (["--help"], ["train", "--help"], ["plugins", "--help"], ["quickstart", "--help"]):
+    for arguments in (
+        ["--help"],
+        ["train", "--help"],
+        ["plugins", "--help"],
+        ["plugins", "doctor", "--help"],
+        ["quickstart", "--help"],
+    ):
         done = plugrad(*arguments)
         assert done.returncode == 0
         assert "Usage" in done.stdout

@@ -28,7 +28,7 @@ def site(folder):
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugrad-number-{number}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[plugrad.losses]\nnumber_{number} = number_{number}:loss\n")
-        (folder / "site" / f"number_{number}.py").write_text("raise RuntimeError('imported')\n")
+        (folder / "site" / f"number_{number}.py").write_text("raise RuntimeError('imported')\ndef loss(inputs): ...\n")
     return folder / "site"
 
 
@@ -61,6 +61,8 @@ def modules_after(site):
         ["new", "loss", "my_idea"],
         ["check", "--help"],
         ["plugins", "list"],
+        ["plugins", "list", "--json"],
+        ["plugins", "doctor"],
         ["plugins", "show", "--help"],
     ],
 )
@@ -68,6 +70,11 @@ def test_nothing_heavy_is_imported_for(modules_after, arguments):
     _, modules = modules_after(*arguments)
     assert "plugrad.cli.main" in modules
     assert modules.isdisjoint(HEAVY)
+
+
+def test_help_waits_for_nothing_that_only_a_command_needs(modules_after):
+    _, modules = modules_after("--help")
+    assert not {name for name in modules if name.startswith(("plugrad.registry", "importlib_metadata", "pydantic"))}
 
 
 def test_plugins_are_listed_and_not_imported(modules_after):

@@ -50,9 +50,26 @@ name = "another/model"
     assert run_file.model.reference.name == "another/model"
 
 
+def test_what_is_not_to_be_used_is_a_list(read):
+    disable = ["plugrad-broken", "metric/slow", "loss/plugrad-alice/zigzag"]
+    assert read(f"plugins.disable = {disable!r}").plugins.disable == disable
+    assert read("", f"plugins.disable={disable!r}").plugins.disable == disable
+    assert read().plugins.disable == []
+
+
+@pytest.mark.parametrize("asked", ["a:b", "metric/", "/slow", "a/b/c/d", "", " metric/slow"])
+def test_what_is_neither_a_package_nor_a_kind_and_a_name_is_refused(read, asked):
+    with pytest.raises(
+        RunFileError, match=r"plugins\.disable\.1: write a package, as .*, or a kind and a name, as"
+    ) as caught:
+        read(f'plugins.disable = ["plugrad-broken", "{asked}"]')
+    assert str(caught.value).endswith(f"It is {asked!r}.")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        ("plugins.disabled = []", "[plugins] has no key 'disabled'. Did you mean 'disable'?"),
         ("max_stesp = 3", "a run file has no key 'max_stesp'. Did you mean 'max_steps'?"),
         ("[rollout]\nprompt_per_step = 3", "[rollout] has no key 'prompt_per_step'. Did you mean 'prompts_per_step'?"),
         ("[loss]\nname = 'a'\nwieght = 2.0", "[loss] has no key 'wieght'. Did you mean 'weight'?"),

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from plugrad import RunFile
 from plugrad.trainer.display import LiveDisplay, PlainDisplay, display_for, print_summary
+from plugrad.trainer.earlier import Difference
 from plugrad.trainer.run import Run, RunResult
 
 RUN_FILE = RunFile.model_validate({"model": {"name": "x"}, "environment": {"name": "arithmetic"}, "max_steps": 3})
@@ -41,6 +42,36 @@ def test_a_terminal_gets_one_line_that_moves(width):
     text = shown(LiveDisplay, force_terminal=True, width=width, legacy_windows=False)
     assert "3/3" in text
     assert all(len(line) < 10 * width for line in text.splitlines())
+
+
+DIFFERENCES = [
+    Difference("version of torch", "2.12.0", "2.13.0"),
+    Difference("loss zigzag", "/far/" * 20 + "a.py:zigzag", None),
+]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_differs_is_listed(terminal):
+    file = io.StringIO()
+    console = Console(file=file, width=200, force_terminal=terminal, no_color=True, color_system=None)
+    display_for(console).differs(Path("runs/first"), DIFFERENCES)
+    first, head, *rows = file.getvalue().splitlines()
+    assert first == "Differs from runs/first in 2 things:"
+    assert head.split() == ["WHAT", "THEN", "NOW"]
+    assert rows[0].strip().split("  ")[0] == "version of torch"
+    assert rows[1].split()[-1] == "-"
+
+
+def test_a_pipe_gets_what_differs_in_whole_lines():
+    file = io.StringIO()
+    PlainDisplay(Console(file=file, width=40)).differs(Path("runs/first"), DIFFERENCES)
+    assert DIFFERENCES[1].then in file.getvalue()
+
+
+def test_it_is_said_where_nothing_differs():
+    file = io.StringIO()
+    PlainDisplay(Console(file=file)).differs(Path("runs/first"), [])
+    assert file.getvalue() == "Nothing differs from runs/first.\n"
 
 
 def test_the_display_is_chosen_by_the_console():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
+from plugrad.errors import RunFileError
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -16,7 +17,9 @@ SETS = typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in --
 
 
 def train(
-    run_file: Annotated[Path, typer.Argument(help="The run file (TOML).", show_default=False)],
+    run_file: Annotated[
+        Path | None, typer.Argument(help="The run file (TOML). With --like: by default that run's.", show_default=False)
+    ] = None,
     overrides: Annotated[list[str] | None, SETS] = None,
     num_processes: Annotated[
         int | None,
@@ -25,6 +28,10 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in output_dir.")] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="The folder of an earlier run, or of its model: say first what differs.", show_default=False),
+    ] = None,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
 ) -> None:
     """Train a model as a run file says.
@@ -32,21 +39,37 @@ def train(
     The run folder holds the resolved run file, what was resolved, the metrics and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
-        from plugrad.config.run_file import RunFile
-
-        read = RunFile.load(run_file, overrides or [])
+        read = _read(run_file, overrides or [], like)
         if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
-            _start_ranks(read, num_processes, [str(run_file), *_as_arguments(overrides, overwrite, show_traceback)])
+            _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))
             return
         # Only now: torch takes seconds to import, and most typing errors are in the run file.
         from plugrad.trainer.display import display_for, print_summary
         from plugrad.trainer.ranks import leave
         from plugrad.trainer.train import train as run
 
-        result = run(read, overwrite=overwrite, display=display_for(console), num_processes=num_processes)
+        result = run(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
         if IS_MAIN:
             print_summary(result, console)
         leave()
+
+
+def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> RunFile:
+    from plugrad.config.run_file import RunFile
+    from plugrad.trainer.earlier import EarlierRun
+
+    # Also where it is not needed yet: a folder that holds no run is found before torch is imported.
+    earlier = EarlierRun.read(like) if like else None
+    if run_file is not None:
+        return RunFile.load(run_file, overrides)
+    if earlier is None:
+        raise RunFileError("there is nothing to train: give a run file, or --like RUN_FOLDER to repeat an earlier run.")
+    if not any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
+        raise RunFileError(
+            f"--like {like} without a run file repeats that run, whose folder is taken: say where this one goes with "
+            "--set output_dir=..."
+        )
+    return RunFile.load(earlier.run_file, overrides)
 
 
 def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) -> None:
@@ -60,6 +83,10 @@ def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) ->
         raise typer.Exit(exit_code)
 
 
-def _as_arguments(overrides: list[str] | None, overwrite: bool, show_traceback: bool) -> list[str]:
+def _as_arguments(
+    run_file: Path | None, overrides: list[str] | None, overwrite: bool, like: Path | None, show_traceback: bool
+) -> list[str]:
+    files = [str(run_file)] if run_file else []
     sets = [argument for override in overrides or [] for argument in ("--set", override)]
-    return [*sets, *["--overwrite"] * overwrite, *["--traceback"] * show_traceback]
+    earlier = ["--like", str(like)] if like else []
+    return [*files, *sets, *["--overwrite"] * overwrite, *earlier, *["--traceback"] * show_traceback]

@@ -69,7 +69,13 @@ def with_absolute_paths(run_file: RunFile) -> RunFile:
 
 def write_run_file(run_file: RunFile, path: Path) -> None:
     """Write every key, defaults included. TOML has no null: a key that is None is left out, which means the same."""
-    path.write_text(tomli_w.dumps(_without_none(run_file.model_dump(mode="json"))), encoding="utf-8")
+    path.write_text(tomli_w.dumps(as_tables(run_file)), encoding="utf-8")
+
+
+def as_tables(run_file: RunFile) -> dict[str, Any]:
+    """Return a run file as its TOML has it: every key, but for those that are None."""
+    tables: dict[str, Any] = _without_none(run_file.model_dump(mode="json"))
+    return tables
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -148,6 +149,21 @@ class EvaluationTable(Table):
         return self
 
 
+def _is_plugin(value: str) -> str:
+    if not all(value.split("/")) or value.count("/") > 2 or value != value.strip() or ":" in value:
+        raise ValueError('write a package, as "plugrad-broken", or a kind and a name, as "metric/slow"')
+    return value
+
+
+class PluginsTable(Table):
+    """`[plugins]`: what is installed and is not to be used."""
+
+    disable: list[Annotated[str, AfterValidator(_is_plugin)]] = Field(
+        default=[],
+        description='Never imported: packages, and components as `kind/name` or `kind/package/name`, such as "metric/slow".',
+    )
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
@@ -201,6 +217,7 @@ class RunFile(Table):
     )
     metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field(default=[], description="Metrics with options.")
     extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(default=[], description="In their order.")
+    plugins: PluginsTable = PluginsTable()
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
 

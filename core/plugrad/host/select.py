@@ -15,6 +15,7 @@ from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.registry.bind import Component
+from plugrad.registry.disable import without
 from plugrad.registry.provenance import plain
 from plugrad.registry.scan import Catalogue, Kind, scan
 
@@ -56,9 +57,9 @@ def select(run_file: RunFile) -> Selection:
     Raises:
         PluginError: a component cannot be found or imported.
         OptionError: a component does not take its options.
-        RunFileError: a component needs what the run file does not provide.
+        RunFileError: a component needs what the run file does not provide, or `plugins.disable` names no kind.
     """
-    loader = _Loader(scan(refused_folders=run_file.folders), run_file)
+    loader = _Loader(without(scan(refused_folders=run_file.folders), run_file.plugins.disable), run_file)
     losses = _losses(loader)
     advantage = loader.load("advantage", run_file.selected_advantage)
     _check_rollouts_per_example(advantage, run_file)

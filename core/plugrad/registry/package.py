@@ -32,7 +32,10 @@ def check_package(entry: Entry, catalogue: Catalogue) -> None:
 
 def core_required_instead(entry: Entry) -> str | None:
     """Return what the entry's package requires of plugrad, as `plugrad>=1`, where this one is not it."""
-    for text in entry.distribution.requires or []:
+    for text in entry.requires:
+        # Most requirements are of others: do not parse them.
+        if not text.lower().startswith(CORE):
+            continue
         try:
             requirement = Requirement(text)
         except InvalidRequirement:

@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+import json
+import platform
+import re
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from importlib_metadata import PackageNotFoundError, version
+from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
 from plugrad.registry.bind import Component
+from plugrad.registry.scan import CORE
 
-RECORDED_PACKAGES = ("plugrad", "pluggy", "torch", "transformers", "accelerate")
+RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm")
+PASSWORD = re.compile(r"(?<=://)(?!git@)[^/@]+@")
+"""What stands before the host of a URL; `git@` is how anybody clones over SSH."""
 
 
 def record(components: Iterable[Component]) -> dict[str, Any]:
-    """Return a JSON-able record of the components and of the versions they ran with."""
-    return {"versions": _versions(), "components": [_record_component(component) for component in components]}
+    """Return a JSON-able record of the components, of the versions they ran with, and of where plugrad itself is from."""
+    core = _installed(CORE)
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
+        "origin": origin_of(core) if core else None,
+        "components": [_record_component(component) for component in components],
+    }
+
+
+def origin_of(package: Distribution) -> dict[str, Any] | None:
+    """Return where a package was installed from, as PEP 610 has it: the URL, and a commit, a hash or "editable".
+
+    None where it came from an index, as `pip install NAME` does it. No password is in it.
+    """
+    text = package.read_text("direct_url.json")
+    if text is None:
+        return None
+    try:
+        origin: dict[str, Any] = json.loads(text)
+        return origin | {"url": PASSWORD.sub("", origin["url"])}
+    except (ValueError, TypeError, KeyError) as error:
+        return {"unreadable": f"{type(error).__name__}: {error}"}
+
+
+def in_one_line(origin: Mapping[str, Any]) -> str:
+    """Return an origin as a line: its URL, and the commit or hash, or that it is editable."""
+    if "url" not in origin:
+        return json.dumps(origin)
+    vcs, archive, folder = (origin.get(key) or {} for key in ("vcs_info", "archive_info", "dir_info"))
+    how = vcs.get("commit_id") or archive.get("hash") or ("editable" if folder.get("editable") else None)
+    return f"{origin['url']} ({how})" if how else str(origin["url"])
 
 
 def plain(value: Any) -> Any:
@@ -40,6 +75,7 @@ def _record_component(component: Component) -> dict[str, Any]:
         "version": entry.version if entry else None,
         "target": source.target,
         "location": entry.location if entry else _file_of(component),
+        "origin": origin_of(entry.distribution) if entry else None,
         "sha256": _digest(_file_of(component)),
         "options": plain(dict(component.options)),
     }
@@ -60,11 +96,13 @@ def _digest(file: str | None) -> str | None:
         return None
 
 
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+def _version(package: str) -> str | None:
+    found = _installed(package)
+    return found.version if found else None
+
+
+def _installed(package: str) -> Distribution | None:
+    try:
+        return cast(Distribution, distribution(package))
+    except PackageNotFoundError:
+        return None

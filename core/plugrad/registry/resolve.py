@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import SearchFolder, find_file
+from plugrad.registry.disable import check_enabled
 from plugrad.registry.package import check_package
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 
@@ -62,10 +63,13 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
         PluginError: nothing, or more than one thing, is called that, or its package cannot be used with this plugrad.
     """
     if ":" in reference:
-        return _resolve_callable(kind, reference, folders)
+        source = _resolve_callable(kind, reference, folders)
+        check_enabled(kind, source.target, catalogue)
+        return source
     package, _, name = reference.rpartition("/")
     if not name or name.endswith(".py"):
         raise PluginError(f"{reference!r} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
+    check_enabled(kind, reference, catalogue)
     named = [entry for entry in catalogue.of_kind(kind) if entry.name == name]
     if package:
         named = [entry for entry in named if entry.package == canonicalize_name(package)]

@@ -43,12 +43,31 @@ class Entry:
     """The package's one-line summary."""
     location: str
     """The folder on `sys.path` in which the package's metadata lies."""
+    requires: tuple[str, ...]
+    """The package's requirements, as its metadata has them."""
     distribution: Distribution = field(compare=False, repr=False)
 
     @property
     def owner(self) -> str:
         """The package and its version, as error messages name it."""
         return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A distribution whose metadata cannot be read. An interrupted install leaves such a thing behind."""
+
+    location: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Disabled:
+    """An entry that the run file does not want imported."""
+
+    entry: Entry
+    by: str
+    """What `plugins.disable` says."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,8 @@ class Catalogue:
     install a loss, so these are never used."""
     copies: tuple[Entry, ...] = ()
     """Entries of further copies of packages that are in `entries`; never used."""
+    unreadable: tuple[Unreadable, ...] = ()
+    disabled: tuple[Disabled, ...] = ()
 
     def of_kind(self, kind: Kind) -> list[Entry]:
         """Return the entries of one kind: core's first, then by package and name."""
@@ -69,32 +90,55 @@ class Catalogue:
 
 
 def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
-    """Read the entry points found on `sys.path`, but for those in the working directory and in `refused_folders`."""
+    """Read the entry points found on `sys.path`, but for those in the working directory and in `refused_folders`.
+
+    A package whose metadata cannot be read is left out, with a warning: it must not stop those who do not use it.
+    """
+    catalogue = survey(refused_folders)
+    for left_out in catalogue.unreadable:
+        logger.warning(
+            "A package is left out, since its metadata cannot be read: %s (%s)", left_out.location, left_out.reason
+        )
+    return catalogue
+
+
+def survey(refused_folders: Iterable[Path] = ()) -> Catalogue:
+    """Do as `scan` does, without a word."""
+    trusted_path, untrusted_path = split_path(refused_folders)
+    entries, copies, unreadable = _entries(trusted_path)
+    refused, _, _ = _entries(untrusted_path)
+    return Catalogue(tuple(entries), tuple(refused), tuple(copies), tuple(unreadable))
+
+
+def split_path(refused_folders: Iterable[Path] = ()) -> tuple[list[str], list[str]]:
+    """Return the folders of `sys.path` whose packages are trusted, and the others; each of them once."""
     untrusted = {folder.resolve() for folder in (Path.cwd(), *refused_folders)} - _site_folders()
-
-    def is_trusted(entry: str) -> bool:
-        return Path(entry).resolve() not in untrusted and not isinstance(entry, SearchFolder)
-
     # A folder that is on the path twice holds each package once.
     folders: dict[Path, str] = {}
     for entry in sys.path:
         folders.setdefault(Path(entry).resolve(), entry)
-    trusted_path = [entry for entry in folders.values() if is_trusted(entry)]
-    untrusted_path = [entry for entry in folders.values() if not is_trusted(entry)]
-    entries, copies = _entries(trusted_path)
-    refused, _ = _entries(untrusted_path)
-    return Catalogue(tuple(entries), tuple(refused), tuple(copies))
+    trusted: list[str] = []
+    refused: list[str] = []
+    for path, entry in folders.items():
+        (refused if path in untrusted or isinstance(entry, SearchFolder) else trusted).append(entry)
+    return trusted, refused
 
 
-def _entries(path: list[str]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries of each package, and those of its further copies on the path."""
+def place_of(distribution: Distribution) -> str:
+    """Return the folder or file that holds the metadata."""
+    return str(getattr(distribution, "_path", distribution.locate_file("")))
+
+
+def _entries(path: list[str]) -> tuple[list[Entry], list[Entry], list[Unreadable]]:
+    """Return the entries of each package, those of its further copies on the path, and what cannot be read."""
     entries: dict[str, list[Entry]] = {}
     copies: list[Entry] = []
+    unreadable: list[Unreadable] = []
     for distribution in cast(Iterable[Distribution], distributions(path=path)):
-        # Most distributions offer nothing to us: do not parse their metadata.
-        if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
-            continue
         try:
+            # Most distributions offer nothing to us: do not parse their metadata.
+            if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
+                continue
             # Once: every access to a distribution's name, version or metadata reads and parses the file anew.
             metadata = distribution.metadata
             package = canonicalize_name(metadata["Name"])
@@ -103,10 +147,9 @@ def _entries(path: list[str]) -> tuple[list[Entry], list[Entry]]:
             if entries.setdefault(package, found) is not found:
                 copies += found
         except Exception as error:
-            # An interrupted install leaves such a thing behind, and it must not stop those who do not use it.
-            where = getattr(distribution, "_path", distribution.locate_file(""))
-            logger.warning("A package is left out, since its metadata cannot be read: %s (%s)", where, error)
-    return [entry for found in entries.values() for entry in found], copies
+            reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            unreadable.append(Unreadable(place_of(distribution), reason))
+    return [entry for found in entries.values() for entry in found], copies, unreadable
 
 
 def _entries_of(distribution: Distribution, package: str, metadata: PackageMetadata) -> list[Entry]:
@@ -119,6 +162,7 @@ def _entries_of(distribution: Distribution, package: str, metadata: PackageMetad
             target=point.value,
             summary=metadata.get("Summary") or "",
             location=str(distribution.locate_file("")),
+            requires=tuple(metadata.get_all("Requires-Dist") or distribution.requires or ()),
             distribution=distribution,
         )
         for point in distribution.entry_points

@@ -15,6 +15,8 @@ from plugrad.trainer.ranks import Ranks
 T = TypeVar("T")
 
 EXAMPLES = "the examples"
+MAY_DIFFER = ("python", "vllm")
+"""Recorded, and no reason to refuse: the last digit of Python's version, and an engine that only some hosts have."""
 
 
 def together(ranks: Ranks, attempt: Callable[[], T], num_trying: int | None = None) -> T:
@@ -39,9 +41,9 @@ def together(ranks: Ranks, attempt: Callable[[], T], num_trying: int | None = No
     raise error
 
 
-def on_main(ranks: Ranks, attempt: Callable[[], object]) -> None:
-    """Do on the main rank what may fail; if it does, all ranks raise."""
-    together(ranks, attempt if ranks.is_main else lambda: None, num_trying=1)
+def on_main(ranks: Ranks, attempt: Callable[[], T]) -> T | None:
+    """Do on the main rank what may fail, and return there what came of it; if it fails, all ranks raise."""
+    return together(ranks, attempt if ranks.is_main else lambda: None, num_trying=1)
 
 
 def same_everywhere(ranks: Ranks, plugins: Mapping[str, Any], environment: BoundEnvironment) -> None:
@@ -62,8 +64,9 @@ def same_everywhere(ranks: Ranks, plugins: Mapping[str, Any], environment: Bound
 
 
 def _identity(plugins: Mapping[str, Any], environment: BoundEnvironment) -> dict[str, str]:
-    """Return what must be equal, by name. Where things lie may differ from host to host."""
-    parts = {f"the version of {package}": str(version) for package, version in plugins["versions"].items()}
+    """Return what must be equal, by name. Where things lie and were installed from may differ from host to host."""
+    versions = {package: version for package, version in plugins["versions"].items() if package not in MAY_DIFFER}
+    parts = {f"the version of {package}": str(version) for package, version in versions.items()}
     for component in plugins["components"]:
         own = {key: component[key] for key in ("package", "version", "sha256", "options")}
         parts[f"the {component['kind']} {component['target'].rpartition('/')[2]}"] = json.dumps(own, sort_keys=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
+from plugrad.trainer.earlier import Difference
 from plugrad.trainer.run import Run, RunResult
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0
 NARROW = 80
+HEAD = ("WHAT", "THEN", "NOW")
 
 
 class Display(Protocol):
@@ -23,6 +28,10 @@ class Display(Protocol):
 
     def start(self, run: Run, num_parameters: int) -> None:
         """The models are loaded."""
+        ...
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Before the models are loaded: how the run differs from an earlier one, where it is to be like that."""
         ...
 
     def step(self, record: Mapping[str, float | int]) -> None:
@@ -45,6 +54,10 @@ class LiveDisplay:
         self._progress = Progress(*columns, text, TimeRemainingColumn(compact=True), console=console, expand=not narrow)
         self._task: TaskID | None = None
         self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line and show the bar."""
@@ -72,6 +85,10 @@ class PlainDisplay:
         self._max_steps = 0
         self._may_stop_early = False
         self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line."""
@@ -103,6 +120,9 @@ class PlainDisplay:
 
 class Silent:
     """Shows nothing."""
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Ignore it."""
 
     def start(self, run: Run, num_parameters: int) -> None:
         """Ignore it."""
@@ -136,6 +156,39 @@ def print_summary(result: RunResult, console: Console) -> None:
     }
     for label, value in rows.items():
         console.print(f"{label:<16} {value}", soft_wrap=True)
+
+
+def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:
+    if not differences:
+        console.print(f"Nothing differs from {earlier}.", soft_wrap=True)
+        return
+    things = "one thing" if len(differences) == 1 else f"{len(differences)} things"
+    console.print(f"Differs from {earlier} in {things}:", soft_wrap=True)
+    rows = [(each.what, _value(each.then), _value(each.now)) for each in differences]
+    if console.is_terminal:
+        console.print(_table(rows))
+        return
+    # Whole lines, for whoever greps them.
+    rows.insert(0, HEAD)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print(f"  {line}".rstrip(), soft_wrap=True)
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 0, 0, 2))
+    for column in HEAD:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _headline(run: Run, num_parameters: int) -> Text:

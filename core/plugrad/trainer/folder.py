@@ -7,6 +7,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
 
 
 def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
-    """Let `save` write the model; it appears under its name once it is whole.
+    """Let `save` write the model; it appears under its name once it is whole, with what it came from inside.
 
     Raises:
         TrainingError: it cannot be written.
@@ -73,6 +74,7 @@ def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
     try:
         _remove(unfinished)
         save(unfinished)
+        _add_provenance(folder, unfinished)
         _remove(finished)
         unfinished.rename(finished)
     # Safetensors raises an exception of its own where the disk is full.
@@ -129,6 +131,14 @@ class MetricsFile:
             except OSError:
                 file.truncate(length)
                 raise
+
+
+def _add_provenance(folder: Path, model: Path) -> None:
+    """Copy what the run was into the model's folder, so that it travels with it."""
+    for name in (RUN_FILE, PLUGINS):
+        # Whoever deleted it while the run went on shall still get the model.
+        with suppress(FileNotFoundError):
+            shutil.copyfile(folder / name, model / name)
 
 
 def _present(folder: Path) -> list[str]:

@@ -23,6 +23,7 @@ from plugrad.policy.loading import quiet_transformers, with_small_defaults
 from plugrad.registry.provenance import record
 from plugrad.trainer.agreement import on_main, same_everywhere, together
 from plugrad.trainer.display import Display, Silent, display_for
+from plugrad.trainer.earlier import EarlierRun
 from plugrad.trainer.failures import failing_together
 from plugrad.trainer.folder import MODEL, check_run_folder, open_run_folder, save_model
 from plugrad.trainer.interrupts import StopRequest, stop_requests
@@ -40,7 +41,12 @@ MEMORY_REMEDY = (
 
 
 def train(
-    run_file: RunFile, *, overwrite: bool = False, display: Display | None = None, num_processes: int | None = None
+    run_file: RunFile,
+    *,
+    overwrite: bool = False,
+    like: str | Path | None = None,
+    display: Display | None = None,
+    num_processes: int | None = None,
 ) -> RunResult:
     """Run a run file: check everything that can be checked, then load the model, train, and save it.
 
@@ -52,6 +58,7 @@ def train(
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.
         overwrite: replace a run that is already in `output_dir`.
+        like: the folder of an earlier run, or of a model that a run saved; what differs is shown before the model loads.
         display: what shows the progress; by default a live line in a terminal and plain lines elsewhere.
         num_processes: how many processes there must be; by default as many as were started.
 
@@ -68,7 +75,7 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     with failing_together(ranks):
-        result, stop = _train(run_file, overwrite, display, num_processes, accelerator, ranks, started)
+        result, stop = _train(run_file, overwrite, like, display, num_processes, accelerator, ranks, started)
         ranks.wait()
     if stop.signal is not None:
         raise RunInterrupted(stop.signal, result)
@@ -78,6 +85,7 @@ def train(
 def _train(
     run_file: RunFile,
     overwrite: bool,
+    like: str | Path | None,
     display: Display | None,
     num_processes: int | None,
     accelerator: Accelerator,
@@ -88,14 +96,17 @@ def _train(
     together(ranks, lambda: _check_processes(run_file, num_processes, ranks))
     folder = Path(run_file.output_dir)
     on_main(ranks, lambda: check_run_folder(folder, overwrite=overwrite))
+    earlier = None if like is None else on_main(ranks, lambda: EarlierRun.read(like))
     quiet_transformers()
     selection, environment = together(ranks, lambda: _checked_plugins(run_file))
-    plugins = record(selection.components())
+    plugins = {"num_processes": ranks.count, **record(selection.components())}
     same_everywhere(ranks, plugins, environment)
     run_file = _with_model_defaults(resolved(run_file, selection))
+    if earlier:
+        display.differs(earlier.folder, earlier.differences(run_file, plugins))
     stop = StopRequest(announces=ranks.is_main)
     training = together(ranks, lambda: prepare(run_file, selection, environment, accelerator, ranks, display, stop))
-    on_main(ranks, lambda: open_run_folder(run_file, {"num_processes": ranks.count, **plugins}))
+    on_main(ranks, lambda: open_run_folder(run_file, plugins))
     display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     with stop_requests(stop):
         num_steps, model = _trained(training)

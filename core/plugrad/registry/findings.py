@@ -1,0 +1,235 @@
+"""What is wrong with what is installed, found without importing any of it: `plugrad plugins doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, TypeVar, cast
+
+from importlib_metadata import Distribution, distributions
+
+from plugrad import __version__
+from plugrad.errors import did_you_mean, with_article
+from plugrad.registry.modules import find_module, may_define, source_of
+from plugrad.registry.package import core_required_instead
+from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, split_path
+from plugrad.registry.standing import can_be_written
+from plugrad.registry.strays import Stray
+
+Key = TypeVar("Key", bound=Hashable)
+Check = Literal[
+    "unreadable_metadata",
+    "installed_twice",
+    "shadowed_copy",
+    "in_working_directory",
+    "wrong_core",
+    "missing_module",
+    "missing_attribute",
+    "unusable_name",
+    "unknown_group",
+    "clash",
+    "runs_in_vllm",
+]
+WARNINGS: frozenset[Check] = frozenset({"shadowed_copy", "clash", "runs_in_vllm"})
+"""What one should know; everything else is a problem, which keeps something from working."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or that one should know."""
+
+    check: Check
+    package: str | None
+    """Whose it is, where that can be read."""
+    found: str
+    means: str
+    remedy: str
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether it keeps something from working."""
+        return self.check not in WARNINGS
+
+
+def examine(catalogue: Catalogue, strays: Iterable[Stray]) -> list[Finding]:
+    """Return what is wrong with the packages of a survey: problems first."""
+    strays = list(strays)
+    found = [
+        *_unreadable(catalogue),
+        *_copies(catalogue),
+        *_in_working_directory(catalogue),
+        *_wrong_core(catalogue),
+        *_missing(catalogue),
+        *_unusable_names(catalogue),
+        *_named_twice(catalogue),
+        *_unknown_groups(stray for stray in strays if stray.group.startswith("plugrad.")),
+        *_clashes(catalogue),
+        *_in_vllm(stray for stray in strays if not stray.group.startswith("plugrad.")),
+    ]
+    return sorted(found, key=lambda finding: not finding.is_problem)
+
+
+def _unreadable(catalogue: Catalogue) -> Iterator[Finding]:
+    for broken in catalogue.unreadable:
+        yield Finding(
+            "unreadable_metadata",
+            None,
+            f"the metadata in {broken.location} cannot be read: {broken.reason}",
+            "Its components are left out. An interrupted installation leaves such a folder behind.",
+            "Install the package again, or delete that folder.",
+        )
+
+
+def _copies(catalogue: Catalogue) -> Iterator[Finding]:
+    path, _ = split_path()
+    for package in sorted({entry.package for entry in catalogue.entries}):
+        copies = list(cast(Iterable[Distribution], distributions(name=package, path=path)))
+        places = [(str(copy.locate_file("")), copy.version) for copy in copies]
+        if len({folder for folder, _ in places}) < len(places):
+            folder = next(folder for folder, _ in places if [other for other, _ in places].count(folder) > 1)
+            versions = " and ".join(version for other, version in places if other == folder)
+            yield Finding(
+                "installed_twice",
+                package,
+                f"{package} is installed twice in {folder}, as {versions}",
+                "Which of them the code belongs to cannot be said: a run that names one of its components is refused.",
+                f"Run `pip uninstall {package}` until nothing is left, then install it again.",
+            )
+        elif len(places) > 1:
+            (folder, version), *later = places
+            yield Finding(
+                "shadowed_copy",
+                package,
+                f"{package} is installed in {len(places)} folders: {version} in {folder}, and "
+                + ", ".join(f"{its} in {where}" for where, its in later),
+                f"{version} is used, since its folder comes first on sys.path.",
+                f"Delete {' and '.join(place_of(copy) for copy in copies[1:])} if it is left over.",
+            )
+
+
+def _in_working_directory(catalogue: Catalogue) -> Iterator[Finding]:
+    for (owner, location), entries in groupby(catalogue.refused, key=lambda entry: (entry.owner, entry.location)):
+        refused = list(entries)
+        yield Finding(
+            "in_working_directory",
+            refused[0].package,
+            f"{owner} lies in the working directory, {location}: {_listed(refused)}",
+            "A run can write there, and must not be able to install anything: it is refused.",
+            f"If it is yours, install it (pip install -e .) or start from another folder. If you do not know it, delete "
+            f"{place_of(refused[0].distribution)}.",
+        )
+
+
+def _wrong_core(catalogue: Catalogue) -> Iterator[Finding]:
+    for package, entries in _by(catalogue.entries, lambda entry: entry.package):
+        wanted = core_required_instead(entries[0])
+        if wanted:
+            yield Finding(
+                "wrong_core",
+                package,
+                f"{entries[0].owner} requires {wanted}, and this is plugrad {__version__}",
+                f"A run that names one of its components is refused: {_listed(entries)}.",
+                f"Run `pip install --upgrade {package}`, or install a plugrad that it admits: pip install '{wanted}'.",
+            )
+
+
+def _missing(catalogue: Catalogue) -> Iterator[Finding]:
+    for entry in catalogue.entries:
+        module, colon, attribute = entry.target.partition(":")
+        means = f"A run that names {_reference(entry)} cannot import it."
+        remedy = f"{entry.package} is at fault: install it again, or another version of it."
+        if find_module(module) is None:
+            found = f"{_described(entry)} points to {entry.target!r}, and there is no module {module!r}"
+            yield Finding("missing_module", entry.package, found, means, remedy)
+        elif not colon:
+            found = f"{_described(entry)} points to {entry.target!r}, a module, and not to `module:function`"
+            yield Finding("missing_attribute", entry.package, found, means, remedy)
+        elif (source := source_of(module)) is not None and not may_define(source, attribute.partition(".")[0]):
+            found = f"{_described(entry)} points to {entry.target!r}, and {module} has no {attribute!r}"
+            yield Finding("missing_attribute", entry.package, found, means, remedy)
+
+
+def _unusable_names(catalogue: Catalogue) -> Iterator[Finding]:
+    for entry in catalogue.entries:
+        if not can_be_written(entry.name):
+            yield Finding(
+                "unusable_name",
+                entry.package,
+                f"{entry.owner} calls {with_article(entry.kind)} {entry.name!r}",
+                "No run file can refer to it: a slash, a colon or `.py` in a reference means something else.",
+                f"Its authors can give it a name of letters, digits and underscores. Until then: {entry.target!r}.",
+            )
+
+
+def _named_twice(catalogue: Catalogue) -> Iterator[Finding]:
+    for (kind, name, package), entries in _by(catalogue.entries, lambda entry: (entry.kind, entry.name, entry.package)):
+        if len(entries) > 1:
+            yield Finding(
+                "unusable_name",
+                package,
+                f"{entries[0].owner} offers the {kind} {name!r} twice",
+                "No run file can say which of them it means.",
+                f"Its authors can give one of them another name. Until then: {' or '.join(e.target for e in entries)}.",
+            )
+
+
+def _unknown_groups(strays: Iterable[Stray]) -> Iterator[Finding]:
+    for (package, version, group), points in groupby(strays, key=lambda stray: (stray.package, stray.version, stray.group)):
+        names = ", ".join(point.name for point in points)
+        yield Finding(
+            "unknown_group",
+            package,
+            f"{package} {version} has entry points in the group {group!r}: {names}",
+            f"There is no such group, so plugrad does not see them.{did_you_mean(group, GROUPS)}",
+            f"Its authors can correct it in their pyproject.toml. Groups: {', '.join(GROUPS)}.",
+        )
+
+
+def _clashes(catalogue: Catalogue) -> Iterator[Finding]:
+    ordered = sorted(catalogue.entries, key=lambda entry: (entry.package != CORE, entry.package))
+    for (kind, name), entries in _by(ordered, lambda entry: (entry.kind, entry.name)):
+        if len({entry.package for entry in entries}) == 1:
+            continue
+        is_cores = entries[0].package == CORE
+        to_write = [f'"{entry.package}/{name}" ({entry.owner})' for entry in entries[is_cores:]]
+        yield Finding(
+            "clash",
+            entries[is_cores].package,
+            f"the {kind} {name!r} is offered by {' and '.join(entry.owner for entry in entries)}",
+            f'"{name}" is core\'s.' if is_cores else f'A run file that says only "{name}" is refused.',
+            f"Write {' or '.join(to_write)}" + (" for the other." if is_cores else "."),
+        )
+
+
+def _in_vllm(strays: Iterable[Stray]) -> Iterator[Finding]:
+    for (package, version), points in groupby(strays, key=lambda stray: (stray.package, stray.version)):
+        listed = list(points)
+        groups = ", ".join(f"{stray.name} = {stray.target} ({stray.group})" for stray in listed)
+        yield Finding(
+            "runs_in_vllm",
+            package,
+            f"{package} {version} has plugins for vLLM: {groups}",
+            "vLLM imports and runs them in each of its processes by itself, whatever the run file names or disables.",
+            "Set the environment variable VLLM_PLUGINS to the names that vLLM may load, separated by commas; empty, it "
+            f"loads none. If you do not want {package}, uninstall it.",
+        )
+
+
+def _by(entries: Iterable[Entry], key: Callable[[Entry], Key]) -> Iterator[tuple[Key, list[Entry]]]:
+    found: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(key(entry), []).append(entry)
+    yield from found.items()
+
+
+def _listed(entries: Iterable[Entry]) -> str:
+    return ", ".join(f"{entry.kind} {entry.name}" for entry in entries)
+
+
+def _described(entry: Entry) -> str:
+    return f"the {entry.kind} {entry.name!r} of {entry.owner}"
+
+
+def _reference(entry: Entry) -> str:
+    return f"{entry.package}/{entry.name}"

@@ -1,0 +1,94 @@
+"""Finding a module without importing it, nor any of its parents: what its source says before it may run."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+STATEMENT = re.compile(r"^(?=(?:from|import|def|class|async|if|try|@)\b)", flags=re.MULTILINE)
+"""Where a module's docstring has ended, as a rule."""
+
+
+def find_module(name: str) -> ModuleSpec | None:
+    """Return where `import name` would find the module, or None. Nothing is imported.
+
+    `importlib.util.find_spec` imports the parents of a dotted name; this looks into their folders instead.
+    """
+    top, *inner = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for depth in range(len(inner)):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = _find_in(spec.submodule_search_locations, ".".join([top, *inner[: depth + 1]]))
+    return spec
+
+
+def source_of(name: str) -> str | None:
+    """Return the source of a module, or None where there is none that can be read, as of an extension module."""
+    spec = find_module(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        return Path(spec.origin).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def summary_of(target: str, *, is_alone: bool) -> str | None:
+    """Return one line about the component `module:attribute`, from the docstrings in the source.
+
+    The module's where the module `is_alone` the component's, as a paper's name stands there and the formula in the function;
+    else that of the function or class itself.
+    """
+    module, _, attribute = target.partition(":")
+    source = source_of(module) or ""
+    # To parse whole modules would be a third of what a long list takes.
+    if is_alone and (line := _first_line(_parsed(STATEMENT.split(source, maxsplit=1)[0]))):
+        return line
+    tree = _parsed(source)
+    defined = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute)
+    own = [line for node in (tree, next(defined, None)) if node and (line := _first_line(node))]
+    return (own[0] if is_alone else own[-1]) if own else None
+
+
+def may_define(source: str, name: str) -> bool:
+    """Return whether a module with this source may have an attribute of this name; False is as good as certain."""
+    return bool(re.search(rf"\b{re.escape(name)}\b|\bimport\s+\*|\b__getattr__\b|\bglobals\s*\(", source))
+
+
+def _find_in(folders: Iterable[str], name: str) -> ModuleSpec | None:
+    portions: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder else None
+        if spec is None:
+            continue
+        if spec.loader is not None:
+            return spec
+        portions += spec.submodule_search_locations or []
+    if not portions:
+        return None
+    namespace = ModuleSpec(name, None, is_package=True)
+    namespace.submodule_search_locations = portions
+    return namespace
+
+
+def _parsed(source: str) -> ast.Module:
+    """Return the syntax tree, an empty one where there is an error in the source."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _first_line(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> str | None:
+    text = ast.get_docstring(node)
+    return text.partition("\n")[0].strip() if text else None
