@@ -92,7 +92,7 @@ def test_a_name_of_another_kind_is_free():
         ("loss", "torch"),
         ("loss", "inputs"),
         ("loss", "loss"),
-        ("metric", "batch"),
+        ("metric", "values"),
         ("environment", "rollout"),
         ("extension", "prepared"),
     ],

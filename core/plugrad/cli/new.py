@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.text import Text
 
 from plugrad.cli.reporting import reporting
-from plugrad.registry.scan import KINDS, scan
 
 if TYPE_CHECKING:
     from plugrad.scaffold.names import Names
@@ -27,7 +26,7 @@ NOTES = {
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="loss, advantage, metric, environment or extension.", show_default=False)],
     name: Annotated[
         str, typer.Argument(help="Its name in run files: small letters, digits and underscores.", show_default=False)
     ],
@@ -40,7 +39,8 @@ def new(
     Put your idea in the place of the one that is there, and change the tests with it.
     """
     with reporting(show_traceback=show_traceback) as console:
-        # Not at the start of every command: it reads the templates' folder.
+        # The help of any command waits for none of it.
+        from plugrad.registry.scan import scan
         from plugrad.scaffold.names import Names
         from plugrad.scaffold.package import NewPackage
 
