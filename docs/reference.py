@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from _reference import catalogue, commands, components, contracts, directory, hooks, layers, run_file, weights
+from _reference import catalogue, commands, components, contracts, directory, hooks, layers, promises, run_file, weights
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"^<!-- reference: (?P<what>[\w-]+)(?: (?P<which>\S+))? -->$", flags=re.MULTILINE)
@@ -36,6 +36,7 @@ SOURCES: Mapping[str, Callable[..., str]] = {
     "weight": weights.figure,
     "commands": commands.commands,
     "directory": directory.directory,
+    "promises": promises.promises,
     "layers": lambda: layers.picture(ROOT / "pyproject.toml"),
     "file": included,
 }

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import plugrad
+import plugrad.testing
 
 
 def test_every_public_name_is_there_and_is_what_type_checkers_see():
@@ -13,6 +14,15 @@ def test_every_public_name_is_there_and_is_what_type_checkers_see():
     for module, names in plugrad._HOMES.items():
         for name in names:
             assert getattr(plugrad, name) is getattr(importlib.import_module(module), name)
+
+
+def test_every_name_of_the_kit_stays_what_it_is_when_its_modules_are_imported():
+    # A module of a public name would take its place.
+    for module in plugrad.testing._HOMES:
+        importlib.import_module(module)
+    for module, names in plugrad.testing._HOMES.items():
+        for name in names:
+            assert getattr(plugrad.testing, name) is getattr(importlib.import_module(module), name)
 
 
 def test_importing_plugrad_and_its_markers_imports_no_torch():

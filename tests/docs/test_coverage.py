@@ -1,6 +1,7 @@
 """Everything that a user can write or read has an entry in the documentation, and the entry says what it means."""
 
 import dataclasses
+import importlib
 import importlib.util
 import inspect
 import re
@@ -21,6 +22,7 @@ from plugrad.contracts.markers import REDUCTIONS
 from plugrad.registry.bind import options_of
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import CORE, GROUPS, scan
+from plugrad.testing.portable import PORTABLE
 
 ROOT = Path(__file__).parents[2]
 HEADING = re.compile(r"^#+ (.*)$")
@@ -215,3 +217,14 @@ def test_links_out_of_the_site_become_text_and_those_of_an_included_page_lead_ba
     assert within_site("[how](docs/architecture.md) [read](README.md)", "changelog.md") == "[how](architecture.md) read"
     code = "```python\ncalls[name](inputs)\n```"
     assert within_site(code, "index.md") == code
+
+
+@pytest.mark.parametrize("kind", ["loss", "advantage", "metric", "environment", "extension", "engine"])
+def test_every_promise_of_the_kit(kind):
+    homes = {"loss": "losses"}
+    promises = importlib.import_module(f"plugrad.testing.{homes.get(kind, kind + 's')}").PROMISES
+    heading = homes.get(kind, kind + "s").capitalize()
+    own = [promise.name for promise in promises if promise not in PORTABLE]
+    assert len(own) >= 8
+    assert_explained("conformance.md", heading, own)
+    assert_explained("conformance.md", "Of every kind", [promise.name for promise in PORTABLE])

@@ -1,5 +1,6 @@
 """The engines pass their conformance check, and broken ones are caught by it."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,8 +11,8 @@ from plugrad.rollout.dataset import DatasetEngine
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.transformers import TransformersEngine
-from plugrad.testing import check_engine, tiny_model, tiny_tokenizer
-from plugrad.testing.engines import EXAMPLES, largest_mismatch
+from plugrad.testing import CheckFailure, Outcome, check_engine, engine_checks, run_checks, tiny_model, tiny_tokenizer
+from plugrad.testing.engines.evaluation import EXAMPLES, largest_mismatch
 
 
 def transformers_engine(model, tokenizer, batch_size=4):
@@ -89,27 +90,100 @@ class SpoilsTheRandomState(Wrapped):
         return super().generate(prompts, sampling)
 
 
-@pytest.mark.parametrize(
-    ("broken", "complaint"),
-    [
-        (OtherLogprobs, "from another distribution, or reports another's"),
-        (NoVersions, "carry the version"),
-        (AllTruncated, "truncated means"),
-        (OneRollout, "num_completions"),
-        (SameSeed, "another seed"),
-        (IgnoresTemperature, "temperature 0.7"),
-        (SpoilsTheRandomState, "random state"),
-    ],
-)
-def test_a_broken_engine_is_caught_by_the_check_made_for_it(broken, complaint):
+class NoLogprobs(Wrapped):
+    def spoil(self, completion):
+        return dataclasses.replace(completion, logprobs=None)
+
+
+class NeverGreedy(Wrapped):
+    def generate(self, prompts, sampling):
+        return super().generate(prompts, dataclasses.replace(sampling, temperature=sampling.temperature or 1.0))
+
+
+class KeepsOldWeights(Wrapped):
+    def __init__(self, model, tokenizer):
+        super().__init__(copy.deepcopy(model), tokenizer)
+        self.version = 0
+
+    def update_weights(self, weights, version):
+        self.version = version
+
+    def spoil(self, completion):
+        return dataclasses.replace(completion, policy_version=self.version)
+
+
+class ClosesOnce(Wrapped):
+    closed = False
+
+    def close(self):
+        assert not self.closed, "closed already"
+        self.closed = True
+
+
+class CannotBeClosed:
+    def __init__(self, model, tokenizer):
+        self.inner = transformers_engine(model, tokenizer)
+        self.generate = self.inner.generate
+
+
+def model_that_ends():
+    """Return a model whose completions have end-of-sequence tokens: without them some of these do not show."""
     model = tiny_model(tie_word_embeddings=False)
-    # End-of-sequence tokens must occur for some of these to show.
     with torch.no_grad():
         model.get_output_embeddings().weight[tiny_tokenizer().eos_token_id].normal_(
             generator=torch.Generator().manual_seed(0)
         )
-    with pytest.raises(AssertionError, match=complaint):
-        check_engine(broken, model, tiny_tokenizer())
+    return model
+
+
+BROKEN = [
+    (OneRollout, "runs"),
+    (AllTruncated, "completions"),
+    (NoVersions, "versions"),
+    (ClosesOnce, "closes"),
+    (SameSeed, "seeds"),
+    (SpoilsTheRandomState, "random_state"),
+    (IgnoresTemperature, "logprobs"),
+    (NeverGreedy, "greedy"),
+    (KeepsOldWeights, "new_weights"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name"), BROKEN)
+def test_a_broken_engine_is_found_by_the_check_made_for_it(broken, name):
+    results = run_checks(list(engine_checks(broken, model_that_ends(), tiny_tokenizer())))
+    assert {result.check.name for result in results if result.is_bad} == {name}
+
+
+def test_every_check_has_one_that_fails_it():
+    checks = [check.name for check in engine_checks(transformers_engine, tiny_model(), tiny_tokenizer())]
+    assert [name for _, name in BROKEN] == checks
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (OtherLogprobs, "nats from those of softmax"),
+        (NoLogprobs, "a completion that was sampled has no log-probs"),
+        (CannotBeClosed, "CannotBeClosed has no update_weights and no close"),
+    ],
+)
+def test_one_call_tries_them_all_and_says_whose_engine_breaks_what(broken, complaint):
+    with pytest.raises(CheckFailure, match=complaint) as failure:
+        check_engine(broken, tiny_model(), tiny_tokenizer())
+    assert str(failure.value).startswith(f"the engine '{broken.__name__}' does not keep")
+
+
+def test_an_engine_that_replays_is_not_asked_to_sample():
+    checks = engine_checks(lambda _, tokenizer: DatasetEngine(tokenizer), tiny_model(), tiny_tokenizer(), samples=False)
+    outcomes = {result.check.name: result.outcome for result in run_checks(list(checks))}
+    assert [name for name, outcome in outcomes.items() if outcome is Outcome.KEPT] == [
+        "runs",
+        "completions",
+        "versions",
+        "closes",
+    ]
+    assert set(outcomes.values()) == {Outcome.KEPT, Outcome.NOT_APPLICABLE}
 
 
 def test_the_check_puts_the_weights_back():

@@ -58,7 +58,7 @@ def check(
 
 def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool) -> list[Check]:
     from plugrad.config.reading import toml_value
-    from plugrad.testing.conformance import checks_of
+    from plugrad.testing.kinds import checks_of
 
     values = {name: toml_value(text) for name, text in options.items()}
     return checks_of(reference, kind=kind, options=values, strict=strict)
@@ -100,7 +100,7 @@ def _progress(console: Console) -> Iterator[Callable[[str], None]]:
 def _print_results(results: Sequence[Result], seconds: float, console: Console) -> None:
     from plugrad.testing.checks import KIT_VERSION
 
-    component = results[0].check.component
+    component: Any = results[0].check.owner
     options = ", ".join(f"{name}={value!r}" for name, value in component.options.items())
     console.print(Text(component.name, style="bold"), Text(f" {component.kind}, {component.source.owner}"), soft_wrap=True)
     if options:

@@ -41,6 +41,9 @@ class AdvantageFacts:
 
     min_rollouts_per_example: int = 1
     needs: Needs = frozenset()
+    mixes_groups: bool = False
+    order_dependent: bool = False
+    signal_from_equal_rewards: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,29 @@ def loss(
     return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
 
 
-def advantage(*, min_rollouts_per_example: int = 1, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
+def advantage(
+    *,
+    min_rollouts_per_example: int = 1,
+    needs: Needs = frozenset(),
+    mixes_groups: bool = False,
+    order_dependent: bool = False,
+    signal_from_equal_rewards: bool = False,
+) -> Callable[[Plugin], Plugin]:
     """State facts about an advantage.
 
     Args:
         min_rollouts_per_example: the fewest rollouts of an example that it can compare; checked before a model is loaded.
         needs: the optional fields of `AdvantageInputs` that it reads, or a function from its bound options to them.
+        mixes_groups: a group's advantages depend on the other groups of the batch, as where it is normalised over all.
+        order_dependent: the order of rollouts and examples matters, as to a running mean.
+        signal_from_equal_rewards: rollouts of equal rewards may have an advantage, as where it is not their mean that they
+            are compared with.
 
     Raises:
         PluginError: an unknown need.
     """
-    return _mark(AdvantageFacts(min_rollouts_per_example, _checked("advantage", needs, ADVANTAGE_NEEDS)))
+    known = _checked("advantage", needs, ADVANTAGE_NEEDS)
+    return _mark(AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards))
 
 
 def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:

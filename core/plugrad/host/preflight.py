@@ -93,7 +93,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
             inputs = loss.view(_with_leaves(batch.loss))
             with _backward_forbidden(owner, inputs):
                 prepared_inputs = hooks.prepare_loss(loss, inputs)
-                _check_nothing_added(owner, prepared_inputs, inputs)
+                check_nothing_added(owner, prepared_inputs, inputs)
                 outputs = hooks.compute_loss(loss, prepared_inputs)
             _check_gradient(owner, prepared_inputs, outputs)
         hooks.compute_metrics(batch.metric)
@@ -155,7 +155,8 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
         )
 
 
-def _check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
+def check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
+    """Raise ContractError if `prepare_loss` counts a token that did not count."""
     if bool((prepared.loss_mask & ~inputs.loss_mask).any()):
         raise ContractError(
             f"{owner}: its prepare_loss set loss_mask to True where nothing counted. It may drop tokens; the prompt's and "

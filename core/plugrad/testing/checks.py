@@ -31,7 +31,7 @@ class CheckFailure(AssertionError):
     def __init__(self, check: Check, seen: str) -> None:
         promise = check.promise
         lines = [
-            f"{check.component} does not keep {promise.name!r}: {promise.statement}.",
+            f"{check.owner} does not keep {promise.name!r}: {promise.statement}.",
             f"seen: {seen}",
             f"why:  {promise.why}",
             f"fix:  {promise.fix}",
@@ -58,10 +58,11 @@ class Promise(Generic[S]):
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one component. Call it to try."""
+    """One promise of one component or engine. Call it to try."""
 
     promise: Promise[Any]
-    component: Component
+    owner: Component | str
+    """Whose promise it is: a component, or an engine by its name."""
     subject: Any
 
     @property

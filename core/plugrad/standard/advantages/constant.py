@@ -8,7 +8,7 @@ from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.markers import advantage
 
 
-@advantage()
+@advantage(signal_from_equal_rewards=True)
 def constant(inputs: AdvantageInputs, value: float = 1.0) -> AdvantageOutputs:
     """A_ij = value, whatever the reward.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -47,6 +48,10 @@ def test_maxrl_by_hand(rewards: Rewards) -> None:
 @pytest.mark.parametrize("group", [[0.0, 0.0], [-1.0, 1.0], [-1.0, -2.0]])
 def test_maxrl_learns_nothing_where_the_mean_is_not_above_0(group: list[float], rewards: Rewards) -> None:
     assert maxrl(rewards(group)).advantages.tolist() == [[0.0, 0.0]]
+
+
+def test_maxrl_does_not_hide_a_reward_that_is_nan(rewards: Rewards) -> None:
+    assert maxrl(rewards([0.0, math.nan], [1.0, 0.0])).advantages.isnan().tolist() == [[True, True], [False, False]]
 
 
 def test_remax_by_hand(rewards: Rewards) -> None:

@@ -96,10 +96,3 @@ def test_clip_by_hand(ratios: Callable[..., MetricInputs], values: Values) -> No
 def test_clip_has_two_ends(ratios: Callable[..., MetricInputs], values: Values) -> None:
     inputs = ratios([0.5, 0.9, 1.0, 1.1], [1.25, 0.7, 2.0, 3.0])
     assert values(clip, inputs, low=0.05, high=1.5) == {"low": 3 / 8, "high": 1 / 8, "outside": 4 / 8}
-
-
-@pytest.mark.parametrize("metric", [kl, clip])
-def test_ranks_add_up(metric: Callable[..., object], ratios: Callable[..., MetricInputs], values: Values) -> None:
-    rows = [[0.5, 0.9, 1.0, 1.1], [1.25], [0.7, 2.0]]
-    apart = values(metric, *(ratios(row) for row in rows))
-    assert apart == pytest.approx(values(metric, ratios(*rows)))

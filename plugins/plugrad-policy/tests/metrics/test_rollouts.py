@@ -99,19 +99,6 @@ def test_without_a_token_there_is_no_staleness(rollout: Build, batch: Batch, val
 
 
 @pytest.mark.parametrize(
-    "metric", [pass_at_k, reward_components, dead_groups, repetition, truncated, staleness], ids=lambda m: m.__name__
-)
-def test_ranks_add_up(metric: Callable[..., object], rollout: Build, batch: Batch, values: Values) -> None:
-    groups = [
-        [rollout(1.0, [1] * 6, components={"a": 1.0}, truncated=True), rollout(0.0, [1, 2])],
-        [rollout(1.0, [1, 2, 3, 4, 1, 2, 3, 4], components={"a": 0.5}), rollout(1.0, [3])],
-        [rollout(0.0, [], components={"b": 0.25}), rollout(0.0, [1])],
-    ]
-    apart = values(metric, *(batch(group) for group in groups))
-    assert apart == pytest.approx(values(metric, batch(*groups)))
-
-
-@pytest.mark.parametrize(
     ("reference", "options"),
     [("pass_at_k:pass_at_k", {"ks": [0]}), ("repetition:repetition", {"n": 0}), ("clip:clip", {"low": -0.1})],
 )

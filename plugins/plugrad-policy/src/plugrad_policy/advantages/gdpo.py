@@ -11,7 +11,8 @@ from torch import Tensor
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, OptionError, advantage
 
 
-@advantage(min_rollouts_per_example=2)
+# Equal rewards may be of unequal components: that is what it tells apart.
+@advantage(min_rollouts_per_example=2, mixes_groups=True, signal_from_equal_rewards=True)
 def gdpo(
     inputs: AdvantageInputs,
     weights: dict[str, float] | None = None,

@@ -9,7 +9,7 @@ from pydantic import Field
 from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 
 
-@advantage(min_rollouts_per_example=2)
+@advantage(min_rollouts_per_example=2, mixes_groups=True)
 def lite_ppo(inputs: AdvantageInputs, eps: Annotated[float, Field(gt=0)] = 1e-4) -> AdvantageOutputs:
     """A_ij = (r_ij - mean_j r_ij) / (std r + eps), the unbiased standard deviation of all rewards of the batch.
 

@@ -16,5 +16,6 @@ def maxrl(inputs: AdvantageInputs) -> AdvantageOutputs:
     mean close to 0 would magnify them.
     """
     mean = inputs.rewards.mean(dim=1, keepdim=True)
-    has_signal = mean > 0
+    # Not `mean > 0`: a reward that is NaN must not become an advantage of 0.
+    has_signal = ~(mean <= 0)
     return AdvantageOutputs(torch.where(has_signal, (inputs.rewards - mean) / torch.where(has_signal, mean, 1.0), 0.0))

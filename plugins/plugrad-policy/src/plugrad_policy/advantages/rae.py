@@ -10,7 +10,7 @@ from pydantic import Field
 from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 
 
-@advantage()
+@advantage(mixes_groups=True, order_dependent=True, signal_from_equal_rewards=True)
 class Rae:
     """A_ij = r_ij - b_a,  then b_a <- decay b_a + (1 - decay) r_ij, rollout after rollout, in their order; b_a starts at 0.
 

@@ -10,7 +10,7 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 from plugrad_policy.advantages.whitening import Over, whitened
 
 
-@advantage()
+@advantage(mixes_groups=True)
 def reinforce_plus_plus(
     inputs: AdvantageInputs, over: Over = "tokens", eps: Annotated[float, Field(gt=0)] = 1e-8
 ) -> AdvantageOutputs:

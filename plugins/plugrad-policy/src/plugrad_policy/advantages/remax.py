@@ -5,7 +5,7 @@ from __future__ import annotations
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage
 
 
-@advantage(needs={"greedy_rewards"})
+@advantage(needs={"greedy_rewards"}, signal_from_equal_rewards=True)
 def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - g_i,  g_i the reward of one completion that is decoded greedily.
 

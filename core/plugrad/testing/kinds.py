@@ -7,13 +7,23 @@ from typing import Any, TypeVar
 
 from plugrad.errors import PluginError
 from plugrad.registry.scan import Kind
+from plugrad.testing.advantages import advantage_checks
 from plugrad.testing.checks import Check, refuse_unknown
 from plugrad.testing.components import Given, component_of, kind_of
+from plugrad.testing.environments import environment_checks
+from plugrad.testing.extensions import extension_checks
 from plugrad.testing.losses import loss_checks
+from plugrad.testing.metrics import metric_checks
 
 Test = TypeVar("Test", bound=Callable[..., object])
 
-CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {"loss": loss_checks}
+CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
+    "loss": loss_checks,
+    "advantage": advantage_checks,
+    "metric": metric_checks,
+    "environment": environment_checks,
+    "extension": extension_checks,
+}
 
 
 def checks_of(

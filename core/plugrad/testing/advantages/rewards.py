@@ -1,0 +1,104 @@
+"""Promises about rewards: none that differ, others, and one that is no number."""
+
+from __future__ import annotations
+
+import math
+
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.errors import InputsChanged, PlugradError
+from plugrad.testing.advantages.batches import scaled, shifted, with_nan
+from plugrad.testing.advantages.evaluation import Groups, TriedAdvantage, named
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.numbers import Numbers, are_same, same_numbers
+
+EQUAL = (0.0, 0.1, 1.0, -3.0)
+NO_SIGNAL = 1e-6
+SHIFT, SCALE = 10.0, 10.0
+ROUGHLY = 1e-3
+"""An advantage that divides by a deviation adds a small number to it."""
+SPOILT = (1, 2)
+EQUAL_LENGTHS = (5,)
+
+
+def _equal_rewards(advantage: TriedAdvantage) -> str:
+    found = {reward: advantage.numbers(advantage.draw(reward=reward)) for reward in EQUAL}
+    largest = max(abs(value) for numbers in found.values() for value in numbers.values())
+    if advantage.facts.signal_from_equal_rewards:
+        return f"declared to have a signal: up to {largest:.3g}"
+    for reward, numbers in found.items():
+        name, value = max(numbers.items(), key=lambda item: abs(item[1]))
+        if not abs(value) <= NO_SIGNAL:
+            raise Broken(f"where every reward is {reward:g}, {name} is {value:.6g}")
+    return f"{largest:.0e} at most" if largest else "all 0"
+
+
+def _scale_and_shift(advantage: TriedAdvantage) -> str:
+    inputs = advantage.draw()
+    numbers = advantage.numbers(inputs)
+    by_shift = _effect(advantage, shifted(inputs, SHIFT), numbers)
+    by_scale = _effect(advantage, scaled(inputs, SCALE), numbers)
+    return f"rewards + {SHIFT:g}: {by_shift}; rewards x {SCALE:g}: {by_scale}"
+
+
+def _effect(advantage: TriedAdvantage, inputs: AdvantageInputs, before: Numbers) -> str:
+    try:
+        after = advantage.numbers(inputs)
+    except InputsChanged:
+        raise
+    except PlugradError as error:
+        return f"refused ({error})"
+    if are_same(after, before, ROUGHLY):
+        return "unchanged"
+    times = {name: SCALE * value for name, value in before.items()}
+    return f"advantages x {SCALE:g}" if are_same(after, times, ROUGHLY) else "other advantages"
+
+
+def _nan_reward(advantage: TriedAdvantage) -> str:
+    inputs = advantage.draw(lengths=EQUAL_LENGTHS)
+    clean = advantage.groups(inputs)
+    if clean == advantage.groups(advantage.draw(seed=1, lengths=EQUAL_LENGTHS)):
+        raise NotApplicable("it does not look at rewards")
+    try:
+        groups = advantage.unchecked(with_nan(inputs, SPOILT))
+    except InputsChanged:
+        raise
+    except PlugradError as error:
+        return f"refused: {error}"
+    own = groups[SPOILT[0]][SPOILT[1]]
+    if all(map(math.isfinite, own)):
+        raise Broken(f"a rollout whose reward is NaN gets the advantage {own[0]:.6g}, and nobody notices")
+    if advantage.facts.mixes_groups:
+        return "not finite, which plugrad refuses"
+    same_numbers(_others(groups), _others(clean), "With a reward that is NaN in group 1")
+    return "not finite, which plugrad refuses; the other groups as they were"
+
+
+def _others(groups: Groups) -> Numbers:
+    return named([group if i != SPOILT[0] else [] for i, group in enumerate(groups)])
+
+
+REWARDS: tuple[Promise[TriedAdvantage], ...] = (
+    Promise(
+        "equal_rewards",
+        "where all rewards are equal there is no advantage, unless it is declared",
+        "Rewards that tell nothing apart must teach nothing; a deviation of 0 that is divided by teaches noise, or NaN.",
+        "Subtract the mean, and add a small number to a deviation before you divide by it. Where equal rewards are meant to "
+        "push, say so with @advantage(signal_from_equal_rewards=True).",
+        _equal_rewards,
+    ),
+    Promise(
+        "scale_and_shift",
+        "what a shift and a scale of the rewards do to it is reported, and never a failure",
+        "Who changes the scale of a reward, or adds a bonus for everybody, wants to know whether the learning rate goes "
+        "with it.",
+        "Nothing to mend: say it in the docstring.",
+        _scale_and_shift,
+    ),
+    Promise(
+        "nan_reward",
+        "a reward that is NaN is not hidden, and spoils no other group",
+        "A broken reward function has to stop the run. An advantage of 0 in its place lets it train on noise for days.",
+        "No nan_to_num and no nanmean. Mind torch.where: a comparison with NaN is False, so let its other branch compute.",
+        _nan_reward,
+    ),
+)

@@ -1,0 +1,58 @@
+"""What every rollout engine promises, tried on a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from plugrad.testing.checks import Check, NotApplicable, Promise
+from plugrad.testing.engines.completions import COMPLETIONS, RUNS
+from plugrad.testing.engines.evaluation import MakeEngine, TriedEngine
+from plugrad.testing.engines.sampling import SAMPLES
+
+PROMISES: tuple[Promise[Any], ...] = (RUNS, *COMPLETIONS, *SAMPLES)
+
+
+def engine_checks(
+    make_engine: MakeEngine,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: bool = True,
+    tolerance: float = 1e-5,
+) -> Iterator[Check]:
+    """Yield a check of each promise of an engine, with prompts of different lengths. Each makes an engine and closes it.
+
+    Args:
+        make_engine: makes the engine for a model and its tokenizer.
+        model: the policy; its weights are changed and put back.
+        tokenizer: the model's.
+        samples: False for an engine that replays recorded completions: it is not asked to sample.
+        tolerance: the largest difference in nats between the engine's log-probs and the model's.
+    """
+    owner = f"the engine {getattr(make_engine, '__name__', type(make_engine).__name__)!r}"
+    tried = TriedEngine(make_engine, model, tokenizer, samples, tolerance)
+    for promise in PROMISES:
+        yield Check(promise, owner, tried)
+
+
+def check_engine(
+    make_engine: MakeEngine,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: bool = True,
+    tolerance: float = 1e-5,
+) -> None:
+    """Try every one of `engine_checks`, which has the same arguments.
+
+    Raises:
+        CheckFailure: of the first promise that is not kept.
+    """
+    for check in engine_checks(make_engine, model, tokenizer, samples=samples, tolerance=tolerance):
+        try:
+            check()
+        except NotApplicable:
+            continue

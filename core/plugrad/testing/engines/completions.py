@@ -1,0 +1,109 @@
+"""Promises about an engine's completions: how many, how long, of which policy, and closed twice without harm."""
+
+from __future__ import annotations
+
+from plugrad.rollout.engine import Completion, RolloutEngine
+from plugrad.testing.checks import Broken, Promise
+from plugrad.testing.engines.evaluation import SAMPLING, TriedEngine
+
+VERSION = 3
+
+
+def _runs(tried: TriedEngine) -> str:
+    made = tried.make_engine(tried.model, tried.tokenizer)
+    if not isinstance(made, RolloutEngine):
+        missing = [method for method in ("generate", "update_weights", "close") if not hasattr(made, method)]
+        raise Broken(f"{type(made).__name__} has no {' and no '.join(missing)}")
+    made.close()
+    with tried.opened() as engine:
+        sizes = [len(group) for group in engine.generate(tried.prompts, SAMPLING)]
+    if sizes != [SAMPLING.num_completions] * len(tried.prompts):
+        raise Broken(
+            f"for {len(tried.prompts)} prompts and num_completions = {SAMPLING.num_completions} it returns groups of {sizes}"
+        )
+    return f"{len(sizes)} groups of {SAMPLING.num_completions}"
+
+
+def _completions(tried: TriedEngine) -> str:
+    with tried.opened() as engine:
+        found = [completion for group in engine.generate(tried.prompts, SAMPLING) for completion in group]
+    for completion in found:
+        _check_tokens(completion, int(tried.tokenizer.eos_token_id))
+        _check_logprobs_given(completion, tried.samples)
+    lengths = [len(completion.ids) for completion in found]
+    return f"{min(lengths)} to {max(lengths)} tokens, {sum(c.truncated for c in found)} of {len(found)} truncated"
+
+
+def _check_tokens(completion: Completion, end: int) -> None:
+    length = len(completion.ids)
+    if not 0 < length <= SAMPLING.max_new_tokens:
+        raise Broken(f"a completion has {length} tokens; 1 to max_new_tokens = {SAMPLING.max_new_tokens} are right")
+    if end in completion.ids[:-1]:
+        raise Broken(f"a completion goes on after its end-of-sequence token: {completion.ids}")
+    ended = completion.ids[-1] == end
+    if completion.truncated is ended:
+        raise Broken(
+            f"truncated is {completion.truncated} for a completion {'with' if ended else 'without'} an end-of-sequence token"
+        )
+
+
+def _check_logprobs_given(completion: Completion, samples: bool) -> None:
+    if (completion.logprobs is not None) != samples:
+        raise Broken(
+            "a completion that was sampled has no log-probs" if samples else "a completion that was replayed has log-probs"
+        )
+    if completion.logprobs is not None and len(completion.logprobs) != len(completion.ids):
+        raise Broken(f"{len(completion.ids)} tokens have {len(completion.logprobs)} log-probs")
+
+
+def _versions(tried: TriedEngine) -> str:
+    with tried.opened() as engine:
+        engine.update_weights(tried.weights(), version=VERSION)
+        versions = {c.policy_version for group in engine.generate(tried.prompts, SAMPLING) for c in group}
+    if versions != {VERSION}:
+        raise Broken(f"after update_weights(..., version={VERSION}) completions carry {sorted(versions)}")
+    return f"{VERSION} after update_weights(..., version={VERSION})"
+
+
+def _closes(tried: TriedEngine) -> str:
+    engine = tried.make_engine(tried.model, tried.tokenizer)
+    engine.close()
+    try:
+        engine.close()
+    except Exception as error:
+        raise Broken(f"the second close() raises {type(error).__name__}: {error}") from error
+    return "twice, without harm"
+
+
+RUNS: Promise[TriedEngine] = Promise(
+    "runs",
+    "it has the three methods, and completes each prompt as often as it is asked to, in order",
+    "Groups are what advantages compare.",
+    "Write generate, update_weights and close as plugrad.rollout.engine.RolloutEngine has them; generate returns one list "
+    "per prompt.",
+    _runs,
+)
+COMPLETIONS: tuple[Promise[TriedEngine], ...] = (
+    Promise(
+        "completions",
+        "a completion ends at its first end-of-sequence token or at max_new_tokens, says which, and has a log-prob a token",
+        "The end-of-sequence token is sampled and trained on like any other; what follows it is not.",
+        "Keep the end-of-sequence token and cut what comes after it; truncated=True where there is none. What was replayed "
+        "has logprobs=None.",
+        _completions,
+    ),
+    Promise(
+        "versions",
+        "completions carry the version of the weights that made them",
+        "How old the policy was that sampled a token is known from nothing else.",
+        "Keep the version that update_weights was given, and write it into each completion.",
+        _versions,
+    ),
+    Promise(
+        "closes",
+        "it can be closed twice",
+        "A run that fails closes it on more than one way out.",
+        "Let close() do nothing the second time.",
+        _closes,
+    ),
+)

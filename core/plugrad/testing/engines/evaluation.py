@@ -1,0 +1,87 @@
+"""An engine on trial: how it is made and asked, and how its log-probs compare with the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from plugrad.policy.policy import Policy
+from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.rollout.prompts import tokenize_prompts
+
+MakeEngine = Callable[[PreTrainedModel, PreTrainedTokenizerBase], RolloutEngine]
+
+EXAMPLES = [
+    {"example_id": 0, "prompt": "1+1=", "reference": "2"},
+    {"example_id": 1, "prompt": "a longer prompt, so that padding matters: ", "reference": "yes, it does"},
+    {"example_id": 2, "prompt": "x", "reference": ""},
+]
+SAMPLING = Sampling(num_completions=3, max_new_tokens=8, temperature=0.7, seed=1)
+
+
+@dataclass(frozen=True)
+class TriedEngine:
+    """An engine on trial."""
+
+    make_engine: MakeEngine
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    samples: bool
+    """False for an engine that replays recorded completions."""
+    tolerance: float
+    """The largest difference in nats between its log-probs and the model's."""
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """Prompts of different lengths."""
+        return tokenize_prompts(EXAMPLES, self.tokenizer, room=None)
+
+    @contextmanager
+    def opened(self) -> Iterator[RolloutEngine]:
+        """Make an engine, and close it at the end."""
+        engine = self.make_engine(self.model, self.tokenizer)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    def weights(self) -> list[tuple[str, torch.Tensor]]:
+        """Return the model's weights as a run hands them to an engine."""
+        return [(name, weight.detach()) for name, weight in self.model.state_dict(keep_vars=True).items()]
+
+    @contextmanager
+    def other_weights(self) -> Iterator[None]:
+        """Let the model have other weights inside."""
+        kept = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+        try:
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+                    parameter.add_(0.1 * noise.to(parameter))
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(kept[name])
+
+
+def largest_mismatch(
+    prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]], model: PreTrainedModel, temperature: float
+) -> float:
+    """Return the largest difference between the completions' log-probs and those of `model`, in nats."""
+    policy = Policy(model, temperature)
+    differences = [0.0]
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            ids = torch.tensor([[*prompt.ids, *completion.ids]], device=model.device)
+            counted = torch.arange(ids.shape[1], device=model.device).unsqueeze(0) >= len(prompt.ids)
+            with torch.no_grad():
+                logprobs, _ = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted)
+            theirs = torch.tensor(completion.logprobs, device=model.device)
+            differences.append(float((logprobs[counted] - theirs).abs().max()))
+    return max(differences)

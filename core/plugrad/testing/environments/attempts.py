@@ -1,0 +1,75 @@
+"""Attempts at an environment's examples: completions of them, to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+
+NUM_EXAMPLES = 4
+LONG = 20_000
+ODD = (
+    "",
+    " \n\t",
+    "0",
+    "0" * LONG,
+    "NaN",
+    "-1e999",
+    "1/0",
+    '{"answer": ',
+    "\\boxed{",
+    "```python\nraise SystemExit\n```",
+    "ü 漢字 🎲 \u202e\u0301",
+    "\x00\x07",
+)
+"""What a policy says before it has learnt anything, and some of what it says afterwards."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One completion of one example."""
+
+    name: str
+    example: Example
+    completion: str
+
+    def rollout(self) -> Rollout:
+        """Return it as the engine leaves it: not scored yet, and nobody else's."""
+        tokens = [0] * max(1, len(self.completion.split()))
+        return Rollout(
+            prompt=str(self.example["prompt"]),
+            completion=self.completion,
+            prompt_ids=[0],
+            completion_ids=tokens,
+            inference_logprobs=[-1.0] * len(tokens),
+            reward=float("nan"),
+            reward_components={},
+            truncated=False,
+            example=self.example,
+            metrics={},
+            policy_versions=[0] * len(tokens),
+        )
+
+
+def attempts_at(examples: Sequence[Example]) -> list[Attempt]:
+    """Return two plausible completions of each of the first examples: its own reference, and that of the next one."""
+    chosen = list(examples[:NUM_EXAMPLES])
+    return [
+        Attempt(f"the reward of completion {j} of example {i}", example, completion)
+        for i, example in enumerate(chosen)
+        for j, completion in enumerate([reference_of(example, "1"), reference_of(chosen[i - 1], "2")])
+    ]
+
+
+def reference_of(example: Example, otherwise: str) -> str:
+    """Return the known answer, or something else where there is none."""
+    return str(example.get("reference", otherwise))
+
+
+def shown(completion: Any) -> str:
+    """Return the beginning of a completion, as an error shows it."""
+    text = repr(completion)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(completion)} characters)"

@@ -1,0 +1,59 @@
+"""An environment on trial: its examples, and the scores that it gives to attempts at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from plugrad.contracts.rollout import Rollout
+from plugrad.host.environment import BoundEnvironment
+from plugrad.registry.bind import Component
+from plugrad.testing.environments.attempts import Attempt, attempts_at
+from plugrad.testing.losses.evaluation import random_state_of
+from plugrad.testing.numbers import Numbers
+
+
+@dataclass(frozen=True)
+class TriedEnvironment:
+    """An environment on trial."""
+
+    component: Component
+
+    @cached_property
+    def environment(self) -> BoundEnvironment:
+        """The one that most checks share: an environment may take long to make."""
+        return self.fresh(seed=0)
+
+    @cached_property
+    def attempts(self) -> list[Attempt]:
+        """Attempts at its first examples."""
+        return attempts_at(self.environment.train_examples())
+
+    def fresh(self, seed: int) -> BoundEnvironment:
+        """Return a new one with its examples read; whatever it draws at random, it draws from this seed."""
+        with random_state_of(seed):
+            made = BoundEnvironment.create(self.component)
+            made.train_examples()
+            made.eval_examples()
+        return made
+
+    def scores(self, attempts: Sequence[Attempt], seed: int = 0) -> Numbers:
+        """Return rewards and components; whatever is drawn at random is drawn from this seed."""
+        rollouts = [attempt.rollout() for attempt in attempts]
+        self.score(rollouts, seed)
+        return {
+            name: value
+            for attempt, rollout in zip(attempts, rollouts, strict=True)
+            for name, value in _numbers(attempt.name, rollout)
+        }
+
+    def score(self, rollouts: Sequence[Rollout], seed: int = 0) -> None:
+        """Score rollouts as the host does."""
+        with random_state_of(seed):
+            self.environment.score(rollouts)
+
+
+def _numbers(name: str, rollout: Rollout) -> list[tuple[str, float]]:
+    components = [(f"{name}, component {part!r}", value) for part, value in rollout["reward_components"].items()]
+    return [(name, rollout["reward"]), *components]

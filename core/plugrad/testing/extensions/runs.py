@@ -1,0 +1,72 @@
+"""The promise about a whole run: two steps of a small model, with one extension, come to their end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from plugrad.config.run_file import RunFile
+from plugrad.registry.provenance import plain
+from plugrad.testing.checks import Broken, Promise
+from plugrad.testing.extensions.evaluation import TriedExtension
+from plugrad.testing.losses.evaluation import random_state_of
+from plugrad.testing.portable import importable_reference
+
+
+def _run(extension: TriedExtension) -> str:
+    # Only here: the trainer brings Accelerate with it, which takes seconds to import.
+    from plugrad.trainer.display import Silent
+    from plugrad.trainer.train import train
+
+    component = extension.component
+    said = {name: plain(value) for name, value in component.options.items() if value is not None}
+    table = {"name": importable_reference(component), "kwargs": said}
+    with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), quiet():
+        result = train(_run_file(table, Path(folder, "run")), display=Silent())
+    if result.num_steps < 2:
+        raise Broken(f"it ended after {result.num_steps} of 2 steps")
+    skipped = sum(record["skipped_updates"] for record in result.records)
+    return f"{result.num_steps} steps, {skipped:g} updates skipped"
+
+
+def _run_file(extension: dict[str, Any], output_dir: Path) -> RunFile:
+    from plugrad.testing.models import TINY
+
+    return RunFile.model_validate(
+        {
+            "output_dir": str(output_dir),
+            "search_paths": [str(Path.cwd())],
+            "max_steps": 2,
+            "model": {"from_scratch": {"model_type": "qwen3", **TINY}},
+            "environment": {"name": "plugrad/arithmetic", "kwargs": {"digits": 1}},
+            "rollout": {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 3},
+            "loss": {"name": "plugrad/ppo_clip"},
+            "advantage": {"name": "plugrad/group_normalized"},
+            "metrics": ["plugrad/reward"],
+            "extension": [extension],
+        }
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let nothing be logged inside but errors: what happens here happens on purpose."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+RUN: Promise[TriedExtension] = Promise(
+    "run",
+    "a run of two steps with it comes to its end",
+    "Only there all its hooks are called, from on_run_start to on_run_end.",
+    "Read the error; `plugrad train` with this extension, and --traceback, shows the whole of it.",
+    _run,
+)

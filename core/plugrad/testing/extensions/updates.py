@@ -1,0 +1,109 @@
+"""Promises about the update that an extension is part of."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from plugrad.errors import PlugradError
+from plugrad.host.preflight import check_nothing_added
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.extensions.evaluation import TriedExtension
+from plugrad.testing.extensions.runs import quiet
+from plugrad.testing.losses.batches import LENGTHS, Draw
+from plugrad.testing.losses.cuts import CUTS
+from plugrad.testing.losses.evaluation import finite, random_state_of
+from plugrad.testing.numbers import same_numbers
+
+SEEN_BEFORE_UPDATES = ((1.0, 0.5), (1.0, 0.5), (math.nan, math.nan), (0.1, math.inf), (1e6, 3.0), (0.0, 0.0), (1.0, 0.5))
+
+
+def _counts_nothing_new(extension: TriedExtension) -> str:
+    extension.require("prepare_loss")
+    inputs = Draw()()
+    prepared = extension.prepared(inputs).inputs
+    check_nothing_added(str(extension.component), prepared, inputs)
+    dropped = int((inputs.loss_mask & ~prepared.loss_mask).sum())
+    return f"{dropped} of {int(inputs.loss_mask.sum())} tokens dropped, none added"
+
+
+def _gradient(extension: TriedExtension) -> str:
+    extension.require("prepare_loss", "compute_loss")
+    found = extension.prepared(Draw()())
+    if not bool(found.kept.any()):
+        raise NotApplicable("it drops every token of an ordinary batch")
+    if not found.values.requires_grad:
+        raise Broken("the loss has no gradient by the policy's log-probs any more")
+    if not finite(found.gradient):
+        raise Broken("the gradient is not finite any more")
+    if not bool(found.gradient.any()):
+        raise Broken("the gradient is zero at every token")
+    return "there"
+
+
+def _micro_batches(extension: TriedExtension) -> str:
+    extension.require("prepare_loss", "compute_loss")
+    whole, seen = extension.batch(0), ""
+    for sizes in CUTS:
+        hosted, parts = extension.fresh(), torch.arange(len(LENGTHS)).split(list(sizes))
+        found = {name: value for part in parts for name, value in extension.sequences(part.tolist(), hosted).items()}
+        seen = same_numbers(found, whole, f"Cut into micro-batches of {', '.join(map(str, sizes))}")
+    return seen
+
+
+def _before_update(extension: TriedExtension) -> str:
+    extension.require("before_update")
+    first, second = _answers(extension, seed=0), _answers(extension, seed=1)
+    for (grad_norm, loss), one, other in zip(SEEN_BEFORE_UPDATES, first, second, strict=True):
+        if one != other:
+            raise Broken(f"with grad_norm {grad_norm} and loss {loss} one rank {one}, and another {other}")
+    answers = dict(zip(SEEN_BEFORE_UPDATES, first, strict=True))
+    return "; ".join(f"grad_norm {norm:g}, loss {loss:g}: {answer}" for (norm, loss), answer in answers.items())
+
+
+def _answers(extension: TriedExtension, seed: int) -> list[str]:
+    """Return what one rank's instance says to update after update."""
+    hooks = extension.fresh().hooks
+    with random_state_of(seed), quiet():
+        return [_answer(hooks.before_update, grad_norm, loss) for grad_norm, loss in SEEN_BEFORE_UPDATES]
+
+
+def _answer(before_update, grad_norm: float, loss: float) -> str:  # type: ignore[no-untyped-def]
+    try:
+        return "goes on" if before_update(grad_norm, loss) else "skips it"
+    except PlugradError as error:
+        return f"ends the run ({error})"
+
+
+UPDATES: tuple[Promise[TriedExtension], ...] = (
+    Promise(
+        "counts_nothing_new",
+        "it counts no token that did not count",
+        "The prompt and padding have no log-probs: what is there is 0, and its gradient trains on nothing.",
+        "Only ever narrow the mask: loss_mask=inputs.loss_mask & kept.",
+        _counts_nothing_new,
+    ),
+    Promise(
+        "gradient",
+        "the loss of what it prepares still has a gradient",
+        "An update without a gradient costs as much as one with it, and teaches nothing.",
+        "Detach weights, and never trainer_logprobs or the loss itself.",
+        _gradient,
+    ),
+    Promise(
+        "micro_batches",
+        "what becomes of a sequence does not depend on which sequences are in its micro-batch",
+        "How a batch is cut follows from memory and from the number of processes, and must not change what is learnt.",
+        "Take sums and means over dim=1, within a sequence. What has to see the whole batch belongs into "
+        "prepare_advantages, which sees the groups of all ranks.",
+        _micro_batches,
+    ),
+    Promise(
+        "before_update",
+        "before_update gives the same answer on every rank: to the same numbers, in the same order",
+        "All ranks are given the same numbers; if they part, one rank's veto is every rank's.",
+        "Look at grad_norm and loss alone: no random number, no clock, no rank.",
+        _before_update,
+    ),
+)

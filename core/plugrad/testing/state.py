@@ -1,0 +1,54 @@
+"""State: what a component keeps from call to call belongs to two methods, or there is none."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from plugrad.registry.bind import Component
+from plugrad.testing.checks import Broken
+from plugrad.testing.numbers import Numbers, same_numbers
+
+Made = TypeVar("Made")
+
+
+def declares_state(component: Component) -> bool:
+    """Whether it has the two methods by which state goes into a checkpoint and comes back."""
+    target = component.target
+    return inspect.isclass(target) and hasattr(target, "state_dict") and hasattr(target, "load_state_dict")
+
+
+def try_state(
+    component: Component,
+    fresh: Callable[[], Made],
+    instance_of: Callable[[Made], Any],
+    call: Callable[[Made, int], Numbers],
+) -> str:
+    """Return what came of calling it between two other calls.
+
+    Args:
+        component: what is tried.
+        fresh: makes a new one, as a run does.
+        instance_of: gives the author's own instance within it.
+        call: calls it on one of two batches.
+
+    Raises:
+        Broken: the call between mattered, and no state is declared; or state is declared, and did not come back.
+    """
+    used = fresh()
+    before = call(used, 0)
+    call(used, 1)
+    if not declares_state(component):
+        return same_numbers(call(used, 0), before, "Called again after another batch")
+    copy = fresh()
+    instance_of(copy).load_state_dict(_through_a_checkpoint(instance_of(used).state_dict()))
+    return f"declared; {same_numbers(call(copy, 0), call(used, 0), 'Restored from its state_dict')}"
+
+
+def _through_a_checkpoint(state: Any) -> Any:
+    try:
+        return pickle.loads(pickle.dumps(state))
+    except Exception as error:
+        raise Broken(f"its state_dict cannot be saved: {type(error).__name__}: {error}") from error

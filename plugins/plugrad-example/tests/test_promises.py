@@ -1,0 +1,16 @@
+"""What is promised of every advantage and every metric: the conformance kit's checks, a test each."""
+
+from __future__ import annotations
+
+import plugrad.testing
+from plugrad.testing import Check
+
+
+@plugrad.testing.conformance("plugrad-example/group_quantile", kind="advantage")
+def test_group_quantile_keeps_the_promises_of_an_advantage(check: Check) -> None:
+    check()
+
+
+@plugrad.testing.conformance("plugrad-example/solved", kind="metric")
+def test_solved_keeps_the_promises_of_a_metric(check: Check) -> None:
+    check()

@@ -1,0 +1,130 @@
+"""Metrics that each break one promise. The decorator names the check that is made for it, and one that must see it too."""
+
+import statistics
+
+import torch
+from breaking import noted
+
+from plugrad import Max, Mean, MetricInputs, metric
+
+BROKEN, breaks = noted(metric)
+
+
+@breaks("runs")
+def no_mapping(inputs: MetricInputs):
+    return Mean.of(inputs.rewards)
+
+
+@breaks("runs")
+def two_dimensions(inputs: MetricInputs):
+    return {"logprobs": inputs.trainer_logprobs}
+
+
+@breaks("runs")
+def mean_of_nothing(inputs: MetricInputs):
+    return {"mean": Mean.of(reward for reward in inputs.rewards.tolist() if reward > 100)}
+
+
+@breaks("runs")
+def reads_what_it_did_not_ask_for(inputs: MetricInputs):
+    return {"entropy": Mean.over(inputs.entropy, inputs.loss_mask)}
+
+
+@breaks("adds_up")
+def a_mean_that_forgets_its_count(inputs: MetricInputs):
+    return {"logprob": inputs.trainer_logprobs[inputs.loss_mask].mean()}
+
+
+# Each share has a first group.
+@breaks("group_order", "adds_up")
+def the_first_group(inputs: MetricInputs):
+    return {"first": Mean.of(rollout["reward"] for rollout in inputs.rollouts[0])}
+
+
+@breaks("rollout_order")
+def the_first_rollouts(inputs: MetricInputs):
+    return {"first": Mean.of(group[0]["reward"] for group in inputs.rollouts)}
+
+
+@breaks("masked_slots")
+def the_greatest_of_all_slots(inputs: MetricInputs):
+    return {"surprise": Max(inputs.trainer_logprobs.abs().max())}
+
+
+@breaks("padding")
+def a_share_of_all_slots(inputs: MetricInputs):
+    return {"counted": Mean.of(inputs.loss_mask.double().flatten())}
+
+
+@breaks("replayed")
+def needs_an_engine(inputs: MetricInputs):
+    return {"mismatch": Mean.over(inputs.trainer_logprobs - inputs.inference_logprobs, inputs.loss_mask)}
+
+
+@breaks("one_rollout")
+def deviation_of_a_group(inputs: MetricInputs):
+    return {"std": Mean.of(statistics.stdev(r["reward"] for r in group) for group in inputs.rollouts)}
+
+
+@breaks("detached")
+def switches_gradients_on(inputs: MetricInputs):
+    with torch.enable_grad():
+        logprobs = inputs.trainer_logprobs.clone().requires_grad_()
+        return {"logprob": Mean((logprobs * inputs.loss_mask).sum(), inputs.loss_mask.sum())}
+
+
+@breaks("needs", needs={"ref_logprobs"})
+def asks_for_what_it_does_not_read(inputs: MetricInputs):
+    return {"reward": Mean.of(inputs.rewards)}
+
+
+@breaks("inputs_unchanged")
+def in_place(inputs: MetricInputs):
+    return {"size": Mean.over(inputs.advantages.abs_(), inputs.loss_mask)}
+
+
+@breaks("inputs_unchanged")
+def sorts_the_rollouts(inputs: MetricInputs):
+    for group in inputs.rollouts:
+        group.sort(key=lambda rollout: rollout["reward"])
+    return {"reward": Mean.of(inputs.rewards)}
+
+
+# Each share draws another.
+@breaks("deterministic", "adds_up")
+def of_one_drawn_rollout(inputs: MetricInputs):
+    return {"noise": Mean.of(torch.rand(1).expand(len(inputs.rewards)))}
+
+
+@breaks("state")
+class Smoothed:
+    """A running mean, that nobody saves."""
+
+    def __init__(self):
+        self.last = {}
+
+    def __call__(self, inputs: MetricInputs):
+        # Each example by itself, so that the shares of ranks add up.
+        found = [self.smooth(group[0]["example"]["example_id"], group) for group in inputs.rollouts]
+        return {"reward": Mean.of(found)}
+
+    def smooth(self, example, group):
+        mean = statistics.fmean(rollout["reward"] for rollout in group)
+        self.last[example] = 0.5 * self.last.get(example, mean) + 0.5 * mean
+        return self.last[example]
+
+
+@breaks("state")
+class ForgetsItsState(Smoothed):
+    """Declares state, and saves none of it."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+@breaks("options_from_toml")
+def takes_a_function(inputs: MetricInputs, of: object = statistics.fmean):
+    return {"reward": Mean.of(of(rollout["reward"] for rollout in group) for group in inputs.rollouts)}
