@@ -10,7 +10,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from _reference import catalogue, commands, components, contracts, directory, hooks, layers, promises, run_file, weights
+from _reference import (
+    catalogue,
+    commands,
+    comparison,
+    components,
+    contracts,
+    directory,
+    hooks,
+    layers,
+    promises,
+    run_file,
+    weights,
+)
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = re.compile(r"^<!-- reference: (?P<what>[\w-]+)(?: (?P<which>\S+))? -->$", flags=re.MULTILINE)
@@ -37,6 +49,7 @@ SOURCES: Mapping[str, Callable[..., str]] = {
     "commands": commands.commands,
     "directory": directory.directory,
     "promises": promises.promises,
+    "comparison": comparison.quantities,
     "layers": lambda: layers.picture(ROOT / "pyproject.toml"),
     "file": included,
 }

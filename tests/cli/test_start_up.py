@@ -56,6 +56,7 @@ def modules_after(site):
         ["--help"],
         ["--version"],
         ["train", "--help"],
+        ["compare", "--help"],
         ["quickstart", "--help"],
         ["new", "--help"],
         ["new", "loss", "my_idea"],

@@ -63,7 +63,7 @@ def test_a_failure_says_what_was_seen_why_it_matters_and_what_mends_it():
     with pytest.raises(CheckFailure) as failure:
         check()
     assert "the loss 'divides_by_its_own_counts'" in str(failure.value)
-    assert "Cut into micro-batches of 3, 4, the loss of sequence 0, of 7 counted tokens, goes from" in str(failure.value)
+    assert "Cut into micro-batches of 3, 4, the loss of sequence 0 (7 counted tokens) goes from" in str(failure.value)
     assert "must not change what is learnt" in str(failure.value)
     assert "loss_mask.sum()" in str(failure.value)
 

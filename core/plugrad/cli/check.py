@@ -57,7 +57,7 @@ def check(
 
 
 def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool) -> list[Check]:
-    from plugrad.config.reading import toml_value
+    from plugrad.config.override import toml_value
     from plugrad.testing.kinds import checks_of
 
     values = {name: toml_value(text) for name, text in options.items()}

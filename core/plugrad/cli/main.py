@@ -8,6 +8,7 @@ import typer
 
 from plugrad import __version__
 from plugrad.cli.check import check
+from plugrad.cli.compare import compare
 from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(compare)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)
 app.command()(new)

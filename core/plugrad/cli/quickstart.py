@@ -102,3 +102,8 @@ def _print_next_steps(output_dir: Path, picture: Path | None, console: Console) 
         f"try next     plugrad train {output_dir}/reinforce.toml --set loss.name=ppo_clip --set output_dir=runs/ppo_clip",
         soft_wrap=True,
     )
+    console.print(
+        f"and          plugrad compare {output_dir}/reinforce.toml --set max_steps=50 --set updates_per_batch=4 "
+        "--vary loss.name=importance_sampling,ppo_clip",
+        soft_wrap=True,
+    )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isnan
 
+import torch
+from torch import Tensor
+
 from plugrad.testing.checks import Broken
 
 TOLERANCE = 1e-9
@@ -38,3 +41,8 @@ def is_close(found: float, expected: float, tolerance: float = TOLERANCE) -> boo
     """Whether two numbers are the same but for rounding; the mean of nothing is NaN however it is computed."""
     # Not `>`: a NaN is close to no number.
     return abs(found - expected) <= tolerance * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
+
+
+def finite(values: Tensor) -> bool:
+    """Whether all numbers of a tensor are finite."""
+    return bool(torch.isfinite(values).all())

@@ -56,7 +56,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in [*_present(folder), UNFINISHED]:
-            _remove(folder / name)
+            remove(folder / name)
         write_run_file(run_file, folder / RUN_FILE)
         (folder / PLUGINS).write_text(json.dumps(plugins, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -72,10 +72,10 @@ def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
     """
     unfinished, finished = folder / UNFINISHED, folder / MODEL
     try:
-        _remove(unfinished)
+        remove(unfinished)
         save(unfinished)
         _add_provenance(folder, unfinished)
-        _remove(finished)
+        remove(finished)
         unfinished.rename(finished)
     # Safetensors raises an exception of its own where the disk is full.
     except Exception as error:
@@ -145,7 +145,8 @@ def _present(folder: Path) -> list[str]:
     return [name for name in OURS if (folder / name).exists()]
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 

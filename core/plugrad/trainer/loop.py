@@ -18,6 +18,7 @@ from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.folder import MetricsFile, Records
 from plugrad.trainer.interrupts import StopRequest
 from plugrad.trainer.learner import Learner
+from plugrad.trainer.memory import peak_memory_gib
 from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
 from plugrad.trainer.report import make_record, measure, measure_batch
 from plugrad.trainer.run import Run
@@ -61,7 +62,8 @@ def train_loop(training: Training) -> int:
             measured.update(measure(optimizer_batch, outcome, training.hooks, step))
             version += outcome.updated
         training.sampler.engine.update_weights(training.learner.weights(), version)
-        rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started))
+        memory_gib = peak_memory_gib(training.learner.accelerator.device)
+        rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started, memory_gib))
         record = make_record(step, rollouts, updates, ranks.add_up(measured))
         if _evaluated(training, step + 1, record) or training.stop.agreed(ranks):
             return step + 1

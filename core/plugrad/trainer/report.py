@@ -33,21 +33,22 @@ def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, step: int
     return measures
 
 
-def measure_batch(batch: RolloutBatch, seconds: float) -> Measures:
-    """Return what a step's record says of this rank's rollouts: rewards, the environment's own numbers, tokens, time."""
+def measure_batch(batch: RolloutBatch, seconds: float, memory_gib: float) -> Measures:
+    """Return what a step's record says of this rank: rewards, the environment's own numbers, tokens, time and memory."""
     measures = Measures({"reward": Mean.of(rollout["reward"] for rollout in batch.rollouts)})
     for rollout in batch.rollouts:
         measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
     measures.add("num_tokens", Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)))
     # A step has taken as long as its slowest rank.
     measures.add("seconds", Max(seconds))
+    measures.add("memory_gib", Max(memory_gib))
     return measures
 
 
 def make_record(step: int, rollouts: Measures, updates: Measures, measured: Measures) -> dict[str, float | int]:
     """Return the line of `metrics.jsonl`: of the rollouts of all ranks, of the updates, and what plugins measured."""
     own = rollouts.values_by_name()
-    num_tokens, seconds = int(own.pop("num_tokens")), own.pop("seconds")
+    num_tokens, seconds, memory_gib = int(own.pop("num_tokens")), own.pop("seconds"), own.pop("memory_gib")
     ours = {"step": step + 1, **own, **updates.values_by_name()}
     # A plugin's number cannot take the place of one of ours.
     return {
@@ -57,6 +58,7 @@ def make_record(step: int, rollouts: Measures, updates: Measures, measured: Meas
         "num_tokens": num_tokens,
         "seconds": seconds,
         "tokens_per_s": num_tokens / seconds,
+        "memory_gib": memory_gib,
     }
 
 

@@ -14,9 +14,9 @@ from plugrad.contracts.markers import ADVANTAGE_NEEDS, AdvantageFacts
 from plugrad.errors import OptionError, PlugradError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_with_inputs
+from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.advantages.batches import GROUP_SIZE, Draw
-from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.numbers import Numbers
 
 Groups = list[list[list[float]]]

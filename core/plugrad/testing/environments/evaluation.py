@@ -8,9 +8,9 @@ from functools import cached_property
 
 from plugrad.contracts.rollout import Rollout
 from plugrad.host.environment import BoundEnvironment
+from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.environments.attempts import Attempt, attempts_at
-from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.numbers import Numbers
 
 

@@ -14,11 +14,12 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.hookspecs import hook_names
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import keep_rows, sum_rows
+from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
 from plugrad.testing.hosting import bound_loss, bound_metric, hooks_of
 from plugrad.testing.losses.batches import LENGTHS, Draw, rows_of
-from plugrad.testing.losses.evaluation import gradients_of, random_state_of
+from plugrad.testing.losses.evaluation import gradients_of
 from plugrad.testing.numbers import Numbers
 
 PREPARED = ("trainer_logprobs", "inference_logprobs", "advantages", "old_logprobs", "entropy")

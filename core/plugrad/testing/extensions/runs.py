@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from plugrad.config.run_file import RunFile
+from plugrad.host.trial import random_state_of
 from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.extensions.evaluation import TriedExtension
-from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.portable import importable_reference
 
 

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from plugrad.errors import InputsChanged
 from plugrad.host.loss import BoundLoss
-from plugrad.host.trial import on_trial
+from plugrad.host.trial import on_trial, random_state_of
 from plugrad.testing.advantages.batches import Draw as DrawGroups
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.extensions.evaluation import Hosted, TriedExtension
 from plugrad.testing.hosting import bound_loss
 from plugrad.testing.losses.batches import Draw
-from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.metrics.batches import Draw as DrawMetrics
 from plugrad.testing.numbers import Numbers, same_numbers
 from plugrad.testing.state import try_state

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +15,8 @@ from plugrad.contracts.measures import Measure, as_measure
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
-from plugrad.testing.checks import Broken, NotApplicable
-
-TOLERANCE = 1e-9
+from plugrad.testing.checks import NotApplicable
+from plugrad.testing.numbers import Numbers, same_numbers
 
 
 @dataclass(frozen=True)
@@ -92,36 +90,17 @@ def same_rows(found: Sequence[Row], expected: Sequence[Row], change: str) -> str
     Raises:
         Broken: by more than rounding does; it says what `change` did.
     """
-    largest = 0.0
-    for index, (row, wanted) in enumerate(zip(found, expected, strict=True)):
-        where = f"sequence {index}, of {_length(wanted)} counted tokens"
-        if not _close(row.value, wanted.value):
-            raise Broken(f"{change}, the loss of {where}, goes from {wanted.value:.6g} to {row.value:.6g}")
-        for token, pair in enumerate(zip(row.gradient, wanted.gradient, strict=True)):
-            if not _close(*pair):
-                slot = f"{'log-prob' if token < _length(wanted) else 'entropy'} {token % _length(wanted)}"
-                raise Broken(
-                    f"{change}, the gradient of {where}, by {slot} goes from {pair[1]:.6g} to {pair[0]:.6g}, though the "
-                    "loss is the same"
-                )
-        largest = max(largest, *_differences(row, wanted))
-    return f"largest difference {largest:.0e}" if largest else "no difference"
+    return same_numbers(numbers_of(found), numbers_of(expected), change)
 
 
-def _differences(row: Row, wanted: Row) -> list[float]:
-    pairs = [(row.value, wanted.value), *zip(row.gradient, wanted.gradient, strict=True)]
-    return [abs(found - expected) for found, expected in pairs]
-
-
-def _length(row: Row) -> int:
-    return len(row.gradient) // 2
-
-
-def _close(found: float, expected: float) -> bool:
-    # Not `>`: a NaN is close to nothing.
-    return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
-
-
-def finite(values: Any) -> bool:
-    """Whether all numbers of a tensor are finite."""
-    return bool(torch.isfinite(values).all())
+def numbers_of(rows: Sequence[Row]) -> Numbers:
+    """Return the rows' numbers by what they are of: the losses first, then what can differ though they are the same."""
+    lengths = [len(row.gradient) // 2 for row in rows]
+    names = [f"sequence {index} ({length} counted tokens)" for index, length in enumerate(lengths)]
+    losses = {f"the loss of {name}": row.value for name, row in zip(names, rows, strict=True)}
+    gradients = {
+        f"the gradient by {'log-prob' if slot < length else 'entropy'} {slot % length} of {name}": value
+        for name, row, length in zip(names, rows, lengths, strict=True)
+        for slot, value in enumerate(row.gradient)
+    }
+    return losses | gradients

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isnan
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.batches import Draw, rows_of
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.evaluation import TOLERANCE, TriedLoss
+from plugrad.testing.losses.evaluation import TriedLoss
 from plugrad.testing.losses.values import instance_of
+from plugrad.testing.numbers import same_numbers
 
 
 def _metrics(loss: TriedLoss) -> str:
@@ -65,19 +65,9 @@ def _metrics_add_up(loss: TriedLoss) -> str:
         raise NotApplicable("it has no metrics")
     for sizes in CUTS:
         parts = [rows_of(inputs, rows.tolist()) for rows in torch.arange(len(inputs.loss_mask)).split(list(sizes))]
-        added = _measured(loss, parts)
-        for name, value in whole.items():
-            if not _same(added[name], value):
-                raise Broken(
-                    f"{name!r} is {value:.6g} over the batch, and {added[name]:.6g} added up over micro-batches of "
-                    f"{', '.join(map(str, sizes))}"
-                )
+        change = f"Added up over micro-batches of {', '.join(map(str, sizes))}"
+        same_numbers(_measured(loss, parts), whole, change)
     return ", ".join(whole)
-
-
-def _same(found: float, expected: float) -> bool:
-    """Whether two numbers are the same but for rounding; the mean of nothing is NaN however it was cut."""
-    return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
 
 
 def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, float]:
@@ -85,7 +75,7 @@ def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, fl
     for part in parts:
         for name, measure in loss.measures(part).items():
             measures.add(name, measure)
-    return measures.values_by_name()
+    return {repr(name): value for name, value in measures.values_by_name().items()}
 
 
 METRICS: tuple[Promise[TriedLoss], ...] = (

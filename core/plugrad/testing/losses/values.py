@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,9 @@ from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.batches import Draw
-from plugrad.testing.losses.evaluation import TriedLoss, finite, same_rows
+from plugrad.testing.losses.evaluation import TriedLoss, numbers_of, same_rows
+from plugrad.testing.numbers import finite
+from plugrad.testing.state import try_state
 
 LIMIT_S = 60.0
 
@@ -54,20 +55,10 @@ def _deterministic(loss: TriedLoss) -> str:
 
 
 def _state(loss: TriedLoss) -> str:
-    first, between, used = Draw()(), Draw(seed=1)(), loss.fresh()
-    before = loss.rows(first, used)
-    loss.rows(between, used)
-    if not _declares_state(loss):
-        return same_rows(loss.rows(first, used), before, "Called again after another batch")
-    copy = loss.fresh()
-    instance_of(copy).load_state_dict(instance_of(used).state_dict())
-    after = loss.rows(first, used)
-    return f"declared; {same_rows(loss.rows(first, copy), after, 'Restored from its state_dict')}"
-
-
-def _declares_state(loss: TriedLoss) -> bool:
-    target = loss.component.target
-    return inspect.isclass(target) and hasattr(target, "state_dict") and hasattr(target, "load_state_dict")
+    batches = [Draw()(), Draw(seed=1)()]
+    return try_state(
+        loss.component, loss.fresh, instance_of, lambda bound, index: numbers_of(loss.rows(batches[index], bound))
+    )
 
 
 def instance_of(bound: BoundLoss) -> Any:

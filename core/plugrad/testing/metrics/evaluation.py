@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.host.metric import BoundMetric, compute_metric
+from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
-from plugrad.testing.losses.evaluation import random_state_of
 from plugrad.testing.numbers import Numbers
 
 

@@ -1,0 +1,128 @@
+"""Arms: what a comparison compares. An arm is a name and what it changes in the run file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from plugrad.config.override import Override
+from plugrad.errors import RunFileError, did_you_mean
+
+AS_IT_IS = "run-file"
+"""The arm that changes nothing."""
+NOT_AN_ARMS = {"seed": "--seeds says which seeds every arm is run with", "output_dir": "--output-dir says where runs go"}
+NAMED = re.compile(r"\s*(?P<name>[^:=]*[^:=\s])\s*:(?:\s+(?P<overrides>.*))?", flags=re.DOTALL)
+OPENING, CLOSING, QUOTES = "[{(", "]})", "'\""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A name, and what is different from the run file."""
+
+    name: str
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder can have it."""
+        return re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.") or "arm"
+
+
+def arms_of(varied: Sequence[str], written: Sequence[str], baseline: str | None = None) -> list[Arm]:
+    """Return the arms in their order: every combination of the varied values, then those that are written out.
+
+    Where nothing is varied, or the baseline is `run-file`, the run file as it is comes first.
+
+    Raises:
+        RunFileError: an option does not read as it must, or two arms have one name.
+    """
+    written_out = [_written(text) for text in written]
+    combinations = [_combined(overrides) for overrides in product(*map(_varied, varied))] if varied else []
+    is_there = any(not arm.overrides for arm in written_out)
+    as_it_is = [Arm(AS_IT_IS)] if (not varied and not is_there) or baseline == AS_IT_IS else []
+    arms = [*as_it_is, *combinations, *written_out]
+    for number, arm in enumerate(arms):
+        if arm.folder in [earlier.folder for earlier in arms[:number]]:
+            raise RunFileError(
+                f"two arms are called {arm.name!r}. Leave one out, or name it: --arm 'NAME: table.key=value'."
+            )
+    return arms
+
+
+def baseline_of(arms: Sequence[Arm], asked: str | None) -> Arm:
+    """Return the arm that the others are compared with: the one that is asked for, or the first.
+
+    Raises:
+        RunFileError: no arm is called that.
+    """
+    if asked is None:
+        return arms[0]
+    called = [arm for arm in arms if asked in (arm.name, arm.folder)]
+    with_value = [arm for arm in arms if asked in [override.text.partition("=")[2] for override in arm.overrides]]
+    if called or len(with_value) == 1:
+        return (called or with_value)[0]
+    names = [arm.name for arm in arms]
+    raise RunFileError(
+        f"--baseline {asked!r}: no arm is called that.{did_you_mean(asked, names)} Arms: {', '.join(names)}; and "
+        f"{AS_IT_IS!r} is the run file as it is."
+    )
+
+
+def split_outside(text: str, separators: str) -> list[str]:
+    """Split at any of the separators that is in no brackets and no quotes."""
+    pieces, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in QUOTES:
+            quote = character
+        else:
+            depth += (character in OPENING) - (character in CLOSING)
+        if character in separators and not depth and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return [piece.strip() for piece in pieces]
+
+
+def _varied(text: str) -> list[tuple[str, Override]]:
+    """Return each value of a `--vary` as an override, and what to call it."""
+    key, _, values = text.partition("=")
+    pieces = split_outside(values, ",")
+    if not all(pieces):
+        raise RunFileError(f"--vary {text!r}: write --vary table.key=VALUE,VALUE, as in --vary optimizer.lr=1e-5,1e-6.")
+    overrides = [_checked(Override(f"{key.strip()}={piece}", "--vary")) for piece in pieces]
+    short = [_short(override) for override in overrides]
+    if len(set(short)) < len(short):
+        short = [override.text.removeprefix(f"{key.strip()}=") for override in overrides]
+    return list(zip(short, overrides, strict=True))
+
+
+def _written(text: str) -> Arm:
+    """Return the arm that an `--arm` writes out."""
+    match = NAMED.fullmatch(text)
+    if match is None:
+        raise RunFileError(f"--arm {text!r}: write --arm 'NAME: table.key=value table.key=value'.")
+    pieces = filter(None, split_outside(match["overrides"] or "", " \t\n"))
+    return Arm(match["name"], tuple(_checked(Override(piece, "--arm")) for piece in pieces))
+
+
+def _combined(overrides: Sequence[tuple[str, Override]]) -> Arm:
+    return Arm(" ".join(name for name, _ in overrides), tuple(override for _, override in overrides))
+
+
+def _short(override: Override) -> str:
+    """Return `gspo` for `loss.name=plugrad-policy/gspo`, and `lr=1e-5` for `optimizer.lr=1e-5`."""
+    last, value = override.key[-1], override.text.partition("=")[2]
+    if last == "name":
+        return value.strip(QUOTES).rpartition(":")[2].rpartition("/")[2]
+    return f"{last}={value}"
+
+
+def _checked(override: Override) -> Override:
+    because = NOT_AN_ARMS.get(".".join(override.key))
+    if because:
+        raise RunFileError(f"{override}: {because}.")
+    return override

@@ -1,0 +1,143 @@
+"""The picture of a comparison, as an SVG and in the terminal. The two plotting libraries are the extra `plugrad[plots]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from plugrad.compare.curves import Curve, Panel, caption, panels_of
+from plugrad.compare.summary import Summary
+
+# Okabe and Ito's, which the colour-blind can tell apart, without their yellow, which nobody sees on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1)))
+GRID = 120
+"""Points of a mean."""
+LABEL_HEIGHT = 0.06
+"""Of a panel's height: labels are at least so far apart."""
+OUTLINE = re.compile(r' d="[^"]*"')
+DECIMALS = re.compile(r"(\d\.\d\d)\d+")
+IN_TERMINAL = ("blue+", "orange+", "green+", "magenta+", "red+", "cyan+", "gray+")
+
+
+def draw(summary: Summary, path: Path, title: str, console: Console) -> bool:
+    """Draw the curves into an SVG and on the console; return whether there was anything to draw.
+
+    Raises:
+        ImportError: the plotting libraries are not installed.
+    """
+    import matplotlib
+    import plotext
+
+    panels = panels_of(summary)
+    if not any(len(points) > 1 for curve in panels[0].curves for points in curve.seeds):
+        return False
+    matplotlib.use("Agg")
+    _draw_in_terminal(plotext, panels[-1] if panels[-1].has_markers else panels[0], console)
+    _draw_svg(summary, panels, path, title)
+    return True
+
+
+def _draw_in_terminal(plotext: Any, panel: Panel, console: Console) -> None:
+    plotext.clear_figure()
+    plotext.plot_size(min(console.width, 100), 18)
+    plotext.theme("clear" if console.no_color or not console.is_terminal else "pro")
+    for number, curve in enumerate(panel.curves):
+        xs, means, *_ = band(curve)
+        plotext.plot(xs, means, label=curve.arm, marker="braille", color=IN_TERMINAL[number % len(IN_TERMINAL)])
+    plotext.title(f"{panel.title}, mean over seeds")
+    plotext.xlabel(panel.x_label)
+    console.print(Text.from_ansi(plotext.build()))
+
+
+def band(curve: Curve) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return x, and the mean, least and greatest over seeds, where all of the arm's seeds are."""
+    import numpy
+
+    xs = numpy.unique(
+        numpy.linspace(max(points[0][0] for points in curve.seeds), min(points[-1][0] for points in curve.seeds), GRID)
+    )
+    values = numpy.stack([numpy.interp(xs, [x for x, _ in points], [y for _, y in points]) for points in curve.seeds])
+    return xs.tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist()
+
+
+def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str) -> None:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    order = [arm.name for arm in summary.arms]
+    # Text stays text: it can be found, and the file is small.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 9}):
+        figure = Figure(figsize=(3.4 * len(panels) + 0.9, 3.3), layout="constrained")
+        all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, axes in zip(panels, all_axes, strict=True):
+            _draw_panel(panel, axes, order)
+        all_axes[1].sharey(all_axes[0])
+        _label(panels[-1], all_axes[-1], order)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        figure.supxlabel(caption(summary), x=0.01, ha="left", fontsize=8, color="0.35")
+        written = StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    # Hundredths of a point: half the file would be digits that nobody sees.
+    shorter = OUTLINE.sub(lambda outline: DECIMALS.sub(r"\1", outline[0]), written.getvalue())
+    path.write_text(shorter, encoding="utf-8")
+
+
+def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
+    for curve in panel.curves:
+        colour, dashes = _style(order.index(curve.arm))
+        xs, means, least, greatest = band(curve)
+        if len(curve.seeds) > 1:
+            axes.fill_between(xs, least, greatest, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(xs, means, color=colour, linestyle=dashes, linewidth=1.6)
+        if panel.has_markers:
+            at = [x for x, _ in curve.seeds[0] if x <= xs[-1]]
+            nearest = [min(range(len(xs)), key=lambda i, x=x: abs(xs[i] - x)) for x in at]
+            axes.plot(at, [means[i] for i in nearest], "o", color=colour, markersize=3)
+    if panel.cut:
+        axes.axvline(panel.cut, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    axes.set_xlabel(panel.x_label)
+    axes.set_title(panel.title, loc="left", fontsize=9)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.xaxis.get_major_locator().set_params(nbins=5)
+    axes.xaxis.set_major_formatter(_count)
+
+
+def _label(panel: Panel, axes: Any, order: Sequence[str]) -> None:
+    """Write each arm's name where its line ends, in the line's colour, no name upon another."""
+    low, high = axes.get_ylim()
+    ends = sorted((band(curve)[1][-1], curve.arm) for curve in panel.curves)
+    heights = spread_out([(value - low) / (high - low) for value, _ in ends], LABEL_HEIGHT)
+    for height, (_, arm) in zip(heights, ends, strict=True):
+        colour, _ = _style(order.index(arm))
+        axes.text(1.03, height, arm, transform=axes.transAxes, color=colour, va="center", fontweight="bold")
+
+
+def spread_out(heights: Sequence[float], apart: float) -> list[float]:
+    """Move heights, which are in order, apart where they are too near, and no further than they must."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + apart) if placed else height)
+    over = max(0.0, placed[-1] - 1.0) if placed else 0.0
+    for index in range(len(placed) - 1, -1, -1):
+        above = placed[index + 1] - apart if index + 1 < len(placed) else placed[index] - over
+        placed[index] = min(placed[index], above)
+    return placed
+
+
+def _style(number: int) -> tuple[str, Any]:
+    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+
+
+def _count(value: float, _position: object) -> str:
+    from plugrad.compare.quantities import count
+
+    return count(value)

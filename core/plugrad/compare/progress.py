@@ -1,0 +1,118 @@
+"""How far a comparison is: the state of every run, and how long the rest may take."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from plugrad.compare.quantities import at_the_end
+from plugrad.compare.runs import PlannedRun, Record
+from plugrad.trainer.folder import METRICS
+
+Status = Literal["waiting", "running", "done", "failed"]
+LAST_LINES = 65536
+"""Bytes at the end of a record in which its last line is looked for."""
+
+
+@dataclass
+class RunState:
+    """Where a run is."""
+
+    status: Status = "waiting"
+    step: int = 0
+    reward: float | None = None
+    error: str | None = None
+
+
+@dataclass
+class Progress:
+    """Of all runs."""
+
+    runs: Sequence[PlannedRun]
+    states: dict[PlannedRun, RunState] = field(default_factory=dict)
+    _took: list[float] = field(default_factory=list)
+    _started: float = 0.0
+    _first_step: tuple[float, int] | None = None
+    """Seconds after its start at which a step of the current run was first seen, and which: loading comes before."""
+
+    def __post_init__(self) -> None:
+        self.states = {run: RunState() for run in self.runs}
+        for run in self.runs:
+            if run.is_finished:
+                self.note_end(run)
+
+    @property
+    def current(self) -> PlannedRun | None:
+        """The run that is going on."""
+        return next((run for run, state in self.states.items() if state.status == "running"), None)
+
+    def number(self, status: Status) -> int:
+        """Return how many runs are so."""
+        return sum(state.status == status for state in self.states.values())
+
+    def note_start(self, run: PlannedRun) -> None:
+        """A run starts."""
+        self.states[run] = RunState("running")
+        self._started, self._first_step = time.monotonic(), None
+
+    def note_step(self, run: PlannedRun) -> None:
+        """Look how far the run is."""
+        record = last_record(run.folder)
+        if record is not None:
+            state = self.states[run]
+            state.step, state.reward = int(record["step"]), record.get("reward", state.reward)
+            self._first_step = self._first_step or (time.monotonic() - self._started, state.step)
+
+    def note_end(self, run: PlannedRun) -> None:
+        """A run has ended, now or before."""
+        outcome = run.outcome
+        assert outcome is not None
+        if outcome.exit_code:
+            self.states[run] = RunState("failed", outcome.num_steps, error=outcome.error)
+            return
+        self._took.append(outcome.seconds)
+        steps = [record for record in run.records if record["step"]]
+        self.states[run] = RunState("done", outcome.num_steps, at_the_end(steps, "reward"))
+
+    def failures(self) -> dict[tuple[str, str], list[PlannedRun]]:
+        """Return the runs that failed, those of an arm that failed alike together."""
+        alike: dict[tuple[str, str], list[PlannedRun]] = {}
+        for run, state in self.states.items():
+            if state.status == "failed":
+                alike.setdefault((run.arm, f"failed after step {state.step}: {state.error}"), []).append(run)
+        return alike
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest takes if it takes as long as what was; None while nothing is known."""
+        current = self.current
+        elapsed = time.monotonic() - self._started if current else 0.0
+        expected = self._expected(elapsed)
+        if expected is None:
+            return None
+        return (max(expected - elapsed, 0.0) if current else 0.0) + self.number("waiting") * expected
+
+    def _expected(self, elapsed: float) -> float | None:
+        if self._took:
+            return sum(self._took) / len(self._took)
+        current = self.current
+        if current is None or self._first_step is None:
+            return None
+        until_then, first = self._first_step
+        steps = self.states[current].step - first
+        return until_then + (elapsed - until_then) / steps * (current.max_steps - first) if steps else None
+
+
+def last_record(folder: Path) -> Record | None:
+    """Return the last whole line of a record that a run is writing."""
+    try:
+        with (folder / METRICS).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LAST_LINES))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    return json.loads(lines[-1]) if lines else None

@@ -1,0 +1,93 @@
+"""An override of one key of a run file: `table.key=value`, as after `--set`."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from plugrad.errors import RunFileError
+
+
+@dataclass(frozen=True)
+class Override:
+    """What was written, and after which option: messages repeat both."""
+
+    text: str
+    option: str = "--set"
+
+    @property
+    def key(self) -> list[str]:
+        """The key's parts.
+
+        Raises:
+            RunFileError: there is no key, or no value.
+        """
+        key, equals, _ = self.text.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise RunFileError(f"{self}: write {self.option} table.key=value, as in {self.option} loss.kwargs.clip_eps=0.1.")
+        return parts
+
+    @property
+    def value(self) -> Any:
+        """The value: TOML where it is, else a string that needs no quotes."""
+        return toml_value(self.text.partition("=")[2].strip())
+
+    def apply(self, tables: dict[str, Any]) -> None:
+        """Put the value into `tables`.
+
+        Raises:
+            RunFileError: the key's tables are none, or several.
+        """
+        self.table_in(tables)[self.key[-1]] = self.value
+
+    def table_in(self, tables: dict[str, Any]) -> dict[str, Any]:
+        """Return the table that holds the key, made where there is none. Of several, a part of the key says which.
+
+        Raises:
+            RunFileError: the key's tables are none, or several.
+        """
+        parts = self.key
+        table: Any = tables
+        for depth, part in enumerate(parts[:-1]):
+            table = self._step_into(table, part, parts[: depth + 1])
+        return self._only_table(table, parts[:-1])
+
+    def _step_into(self, table: Any, part: str, sofar: list[str]) -> Any:
+        if isinstance(table, list) and part.isdigit() and int(part) < len(table):
+            return table[int(part)]
+        if isinstance(table, list) and any(_is_called(item, part) for item in table):
+            return next(item for item in table if _is_called(item, part))
+        found = self._only_table(table, sofar[:-1]).setdefault(part, {})
+        if not isinstance(found, dict | list):
+            raise RunFileError(f"{self}: {'.'.join(sofar)} is {found!r} and not a table.")
+        return found
+
+    def _only_table(self, table: Any, sofar: list[str]) -> dict[str, Any]:
+        only = table[0] if isinstance(table, list) and len(table) == 1 else table
+        if isinstance(only, dict):
+            return only
+        where = ".".join(sofar)
+        names = [item.get("name") for item in table if isinstance(item, dict)] if isinstance(table, list) else []
+        if not names:
+            raise RunFileError(f"{self}: {where} is {table!r} and not a table.")
+        raise RunFileError(
+            f"{self}: there are {len(table)} [[{where}]] tables. Say which by number or name: "
+            f"{', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names))}."
+        )
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.text!r}"
+
+
+def toml_value(text: str) -> Any:
+    """Return what is written after the `=`: TOML where it is that, else a string that needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _is_called(table: Any, name: str) -> bool:
+    return isinstance(table, dict) and table.get("name") == name
