@@ -15,7 +15,8 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = ["plugins/plugrad-example", "plugins/plugrad-policy"]
 BENCHMARKS = [
-    "catalogue", "command_line", "hook_call", "logprobs", "ranks", "sequence_adapter", "sequence_adapter_in_training",
+    "catalogue", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
+    "sequence_adapter_in_training",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 
@@ -75,7 +76,7 @@ def types(session: nox.Session) -> None:
     for folder in PACKAGES:
         session.run("mypy", "-p", Path(folder).name.replace("-", "_"))
     session.run("mypy", "tests/benchmarks")
-    session.run("mypy", "docs/reference.py")
+    session.run("mypy", "docs/reference.py", "docs/check_directory.py")
 
 
 @nox.session
@@ -101,10 +102,17 @@ def plugins(session: nox.Session) -> None:
         session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
 
 
+@nox.session(reuse_venv=False)
+def directory(session: nox.Session) -> None:
+    """Install each package of docs/plugins.toml by itself and run the conformance kit on it; `-- plugrad-policy` for one."""
+    install(session, ".")
+    session.run("python", "docs/check_directory.py", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print figures of speed, and assert none: `nox -s bench -- hook_call` takes one of tests/benchmarks."""
-    install(session, *editable(".", *PACKAGES))
+    install(session, *editable(".", *PACKAGES), "pytest")
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
 

@@ -4,7 +4,7 @@
 
     PlugradError(ValueError)
     ├── RunFileError     a run file, or an override of it, says what cannot be
-    ├── PluginError      a plugin cannot be found, told apart, or imported
+    ├── PluginError      a plugin cannot be found, told apart, imported, or begun
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin returned or did what its contract forbids, or raised
     │   └── InputsChanged    it changed what it was given
@@ -43,7 +43,7 @@ class RunFileError(PlugradError):
 
 
 class PluginError(PlugradError):
-    """A plugin cannot be found, told apart from another, or imported."""
+    """A plugin cannot be found, told apart from another, or imported; or a new one cannot be begun."""
 
 
 class OptionError(PluginError):

@@ -13,8 +13,11 @@ from zipfile import ZipFile
 
 import pytest
 
+from plugrad.registry.scan import KINDS
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = [ROOT / "plugins" / name for name in ("plugrad-example", "plugrad-policy")]
+TEMPLATES = ROOT / "core" / "plugrad" / "scaffold" / "templates"
 COMPONENTS = {"loss": "soft_clip", "advantage": "group_quantile", "metric": "solved"}
 
 RUN_FILE = """
@@ -102,6 +105,8 @@ def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
     held = {name: set(ZipFile(wheel).namelist()) for name, wheel in wheels.items()}
     run_files = {f"plugrad/runs/{path.name}" for path in (ROOT / "core" / "plugrad" / "runs").glob("*.toml")}
     assert {"plugrad/runs/supervised.toml", "plugrad/runs/reinforce.toml"} <= run_files <= held["plugrad"]
+    templates = {str(path.relative_to(ROOT / "core")) for path in TEMPLATES.rglob("*") if path.is_file()}
+    assert {f"plugrad/scaffold/templates/{kind}/component.py.template" for kind in KINDS} <= templates <= held["plugrad"]
     for name, files in held.items():
         assert f"{name}/py.typed" in files
         assert not [file for file in files if "tests/" in file]
@@ -120,6 +125,12 @@ def test_a_wheel_holds_every_module(wheels, source):
 
 def test_the_installed_packages_fit_together(programs, tmp_path):
     call(programs / "python", "-m", "pip", "check", cwd=tmp_path)
+
+
+def test_a_package_can_be_written_from_what_is_installed(programs, tmp_path):
+    printed = call(programs / "plugrad", "new", "environment", "my_idea", cwd=tmp_path)
+    assert "src/plugrad_my_idea/my_idea.py" in printed
+    assert (tmp_path / "plugrad-my-idea" / ".github" / "workflows" / "publish.yml").is_file()
 
 
 def test_the_plugins_are_listed(programs, tmp_path):

@@ -16,14 +16,16 @@ from rich.text import Text
 
 from plugrad.cli.reporting import reporting
 from plugrad.errors import OptionError, PluginError, did_you_mean
-from plugrad.registry.scan import KINDS, Kind
 
 if TYPE_CHECKING:
+    from plugrad.registry.scan import Kind
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
 STYLES = {"ok": "green", "failed": "bold red", "kept, and declared to fail": "bold red", "failed, as declared": "yellow"}
-KIND = typer.Option(help=f"One of {', '.join(KINDS)}; needed where it cannot be seen from the component.")
+KIND = typer.Option(
+    help="loss, advantage, metric, environment or extension; needed where it cannot be seen from the component."
+)
 SETS = typer.Option(
     "--set", metavar="OPTION=VALUE", help="One of the component's options, as in --set width=0.1. Repeatable."
 )
@@ -69,6 +71,8 @@ def _run(checks: Sequence[Check], reasons: Mapping[str, str], say: Callable[[str
 
 
 def _known_kind(kind: str | None) -> Kind | None:
+    from plugrad.registry.scan import KINDS
+
     found = next((known for known in KINDS if known == kind), None)
     if kind is not None and found is None:
         raise PluginError(f"there is no kind {kind!r}.{did_you_mean(kind, KINDS)} Kinds: {', '.join(KINDS)}.")

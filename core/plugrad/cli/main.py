@@ -9,6 +9,7 @@ import typer
 from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
+from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.train import train
@@ -25,6 +26,7 @@ app.command()(train)
 app.command()(compare)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)
+app.command()(new)
 app.command()(quickstart)
 
 
