@@ -91,7 +91,7 @@ def test_the_workflows_test_every_supported_python_and_publish_without_a_token()
     assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
     assert (jobs["build"]["needs"], jobs["publish"]["needs"]) == ("test", "build")
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
-    assert jobs["publish"]["environment"] == {"name": "pypi", "url": "https://pypi.org/p/plugrad-my-idea"}
+    assert jobs["publish"]["environment"] == "pypi"
     assert jobs["publish"]["steps"][-1] == {"uses": "pypa/gh-action-pypi-publish@release/v1"}
     assert "permissions" not in jobs["build"]
 
