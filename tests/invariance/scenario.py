@@ -223,8 +223,9 @@ def three_steps(scenario, accelerator, ranks=None):
             for cut in cuts
         ]
         for cut, micro_batches in prepared:
-            outcome = train_step(learner, micro_batches, bound, hooks, Progress(step, STEPS))
-            measured = Measures(measure(cut, outcome, hooks, step))
+            progress = Progress(step, STEPS)
+            outcome = train_step(learner, micro_batches, bound, hooks, progress)
+            measured = Measures(measure(cut, outcome, hooks, progress))
             measured.update(measure_batch(batch, seconds=1.0, memory_gib=1.0))
             records.append({**ranks.add_up(measured).values_by_name(), **outcome.measures.values_by_name()})
             num_micro_batches = max(num_micro_batches, len(micro_batches))

@@ -42,3 +42,5 @@ class MetricInputs:
     """log pi_ref, from the frozen reference model."""
     step: int = field(default=0, kw_only=True)
     """The batch of rollouts, counted from 0."""
+    policy_version: int = field(default=0, kw_only=True)
+    """The number of weight updates behind the policy, before this one: a rollout's `policy_versions` count the same."""

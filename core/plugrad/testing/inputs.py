@@ -76,6 +76,7 @@ def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **field
         "entropy": drawn(0, 2),
         "old_logprobs": trainer_logprobs + drawn(-0.5, 0.5),
         "ref_logprobs": drawn(-3, 0),
+        "policy_version": NEWEST_VERSION,
     }
     return MetricInputs(**{**made, **fields})
 

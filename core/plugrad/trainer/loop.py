@@ -55,11 +55,10 @@ def train_loop(training: Training) -> int:
         batch = collect(training.batches, training.sampler, sampling, training.hooks, ranks, training.greedy)
         updates, measured = Measures(), Measures()
         for optimizer_batch in _cut(training, batch):
-            outcome = train_step(
-                training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, Progress(step, max_steps)
-            )
+            progress = Progress(step, max_steps, version)
+            outcome = train_step(training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, progress)
             updates.update(outcome.measures)
-            measured.update(measure(optimizer_batch, outcome, training.hooks, step))
+            measured.update(measure(optimizer_batch, outcome, training.hooks, progress))
             version += outcome.updated
         training.sampler.engine.update_weights(training.learner.weights(), version)
         memory_gib = peak_memory_gib(training.learner.accelerator.device)

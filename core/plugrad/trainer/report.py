@@ -12,7 +12,7 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.host.hooks import Hooks
 from plugrad.trainer.collect import RolloutBatch
 from plugrad.trainer.optimizer_batches import OptimizerBatch
-from plugrad.trainer.step import StepOutcome
+from plugrad.trainer.step import Progress, StepOutcome
 
 COLUMNS = (
     "trainer_logprobs",
@@ -25,11 +25,11 @@ COLUMNS = (
 )
 
 
-def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, step: int) -> Measures:
+def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, progress: Progress) -> Measures:
     """Call the metrics on this rank's share of an optimizer batch, and add what the losses measured on it."""
     measures = Measures(outcome.metrics)
     if batch.sequences:
-        measures.update(hooks.compute_metrics(metric_inputs(batch, outcome, step)))
+        measures.update(hooks.compute_metrics(metric_inputs(batch, outcome, progress)))
     return measures
 
 
@@ -62,7 +62,7 @@ def make_record(step: int, rollouts: Measures, updates: Measures, measured: Meas
     }
 
 
-def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> MetricInputs:
+def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progress) -> MetricInputs:
     """Put the rows of the micro-batches back into the order of the rollouts, padded to one width."""
     shape = (len(batch.sequences), max(len(sequence.input_ids) for sequence in batch.sequences))
     replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
@@ -75,7 +75,8 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, step: int) -> Met
         rollouts=batch.groups,
         rewards=advantages.new_tensor(rewards),
         group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
-        step=step,
+        step=progress.step,
+        policy_version=progress.version,
         **columns,
     )
 

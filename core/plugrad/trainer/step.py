@@ -52,10 +52,12 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is, as losses see it."""
+    """Where the run is, as losses and metrics see it."""
 
     step: int
     max_steps: int
+    version: int = 0
+    """The number of weight updates so far: of this policy, before the next one."""
 
 
 def train_step(

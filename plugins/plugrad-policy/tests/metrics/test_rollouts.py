@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -91,7 +92,8 @@ def test_nothing_is_said_of_what_there_is_none(rollout: Build, batch: Batch, val
 
 def test_staleness_by_hand(rollout: Build, batch: Batch, values: Values) -> None:
     inputs = batch([rollout(ids=[1, 2], versions=[5, 6])], [rollout(ids=[1], versions=[3]), rollout(ids=[], versions=[])])
-    assert values(staleness, inputs) == {"mean": pytest.approx((1 + 0 + 3) / 3), "max": 3.0}
+    later = replace(inputs, policy_version=8)
+    assert values(staleness, later) == {"mean": pytest.approx((3 + 2 + 5) / 3), "max": 5.0}
 
 
 def test_without_a_token_there_is_no_staleness(rollout: Build, batch: Batch, values: Values) -> None:

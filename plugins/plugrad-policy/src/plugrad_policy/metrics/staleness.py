@@ -6,10 +6,9 @@ from plugrad import Max, Mean, Measure, MetricInputs
 
 
 def staleness(inputs: MetricInputs) -> dict[str, Measure]:
-    """v_max - v_t, with v_t the number of weight updates behind token t and v_max the greatest of the batch.
+    """v - v_t, with v_t the number of weight updates behind token t, and v that behind the policy which learns from it.
 
-    A metric is not told which version is being trained: v_max stands for it, and is that of this rank's share. What all
-    tokens lag behind is therefore not seen, as with an engine that is one step late throughout; their differences are.
+    0 is on policy. Of several updates per batch, the second is one update late, the third two.
 
     Reports:
         mean: the mean over the completions' tokens.
@@ -18,6 +17,5 @@ def staleness(inputs: MetricInputs) -> dict[str, Measure]:
     versions = [version for group in inputs.rollouts for rollout in group for version in rollout["policy_versions"]]
     if not versions:
         return {}
-    newest = max(versions)
-    lags = [float(newest - version) for version in versions]
+    lags = [float(inputs.policy_version - version) for version in versions]
     return {"mean": Mean.of(lags), "max": Max(max(lags))}
