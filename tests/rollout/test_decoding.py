@@ -8,7 +8,7 @@ from plugrad.rollout.engine import Sampling
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.transformers import TransformersEngine
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.testing.engines import largest_mismatch
+from plugrad.testing.engines.evaluation import largest_mismatch
 
 EXAMPLES = [{"prompt": prompt} for prompt in ("1+1=", "another one", "1+1=")]
 
