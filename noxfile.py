@@ -15,7 +15,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = ["plugins/plugrad-example", "plugins/plugrad-policy"]
 BENCHMARKS = [
-    "catalogue", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
+    "catalogue", "check", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
     "sequence_adapter_in_training",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"

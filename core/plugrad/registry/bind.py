@@ -123,7 +123,9 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
             raise OptionError(f"{table} has no option {name!r}.{did_you_mean(name, known)} {_takes(known)}")
     missing = [str(o) for o in known.values() if o.default is REQUIRED and o.name not in options]
     if missing:
-        raise OptionError(f"{table} needs the option {', '.join(missing)}. Set it under [{source.kind}.kwargs].")
+        raise OptionError(
+            f"{table} needs the option {', '.join(missing)}. Set it under [{source.kind}.kwargs], or with --set."
+        )
     bound = {name: option.default for name, option in known.items() if name not in options}
     given = {
         name: _checked(table, known[name], value, folders) if name in known else value for name, value in options.items()
