@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 from _reference.markdown import table
 from plugrad.testing import KIT_VERSION, Promise
@@ -36,11 +37,11 @@ def promises(of: str) -> str:
         return _table(import_module("plugrad.testing.losses").STRICT)
     if of not in HOMES:
         raise ValueError(f"there is no table of promises of {of!r}. There are {', '.join(HOMES)}.")
-    found: tuple[Promise, ...] = import_module(f"plugrad.testing.{HOMES[of]}").PROMISES
+    found: tuple[Promise[Any], ...] = import_module(f"plugrad.testing.{HOMES[of]}").PROMISES
     return _table(promise for promise in found if promise not in PORTABLE)
 
 
-def _table(found: Iterable[Promise]) -> str:
+def _table(found: Iterable[Promise[Any]]) -> str:
     rows = [(f"`{p.name}`", _prose(p.statement), _prose(p.why), _prose(p.fix)) for p in found]
     return table(("check", "what is promised", "why it matters", "the usual fix"), rows)
 

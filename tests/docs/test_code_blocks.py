@@ -64,7 +64,7 @@ def run_python(block, namespace, page):
 
 def run_tests_in(path):
     options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(path.parent)]
-    assert pytest.main([str(path), *options]) == pytest.ExitCode.OK
+    assert pytest.main([str(path), *options]) == pytest.ExitCode.OK, f"the tests of {path.name} do not pass"
 
 
 def check_toml(block):
@@ -160,7 +160,7 @@ def test_every_command_that_is_not_run_is_still_shown():
         ('```toml\n[project.entry-points."plugrad.loses"]\n```', "no entry-point group"),
         ("```toml\n[optimizer]\nlr = 1.0\n```", "a whole run file"),
         ("```rust\nfn main() {}\n```", "what is a block"),
-        ('```python title="test_it.py"\ndef test_it():\n    raise ValueError\n```', ValueError),
+        ('```python title="test_it.py"\ndef test_it():\n    raise ValueError\n```', "the tests of test_it.py do not pass"),
     ],
 )
 def test_a_block_that_is_wrong_is_found(block, complaint, tmp_path, monkeypatch):
