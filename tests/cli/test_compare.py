@@ -275,7 +275,13 @@ def start(*arguments):
         "loss.name=importance_sampling,./mine.py:mine",
     ]
     return subprocess.Popen(
-        [*command, "--seeds", "1", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, "--seeds", "1", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        # Whoever runs the tests in the background has it ignored, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
 
 
