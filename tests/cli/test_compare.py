@@ -264,7 +264,18 @@ def test_a_folder_that_is_no_comparison_is_not_touched(mine):
     assert (mine / "notes" / "mine.txt").read_text() == "keep"
 
 
-def start(*arguments):
+@pytest.fixture
+def start():
+    """Start comparisons; one that is still there at the end of the test is ended."""
+    started = []
+    yield lambda *arguments: started.append(popen(*arguments)) or started[-1]
+    for process in started:
+        # SIGTERM, so that it ends its run too.
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def popen(*arguments):
     command = [
         sys.executable,
         "-m",
@@ -294,7 +305,7 @@ def wait_for(process, path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(mine):
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(mine, start):
     long = ["--set", "max_steps=100000"]
     process = start("--arm", "quick: max_steps=2", "--seeds", "3,", "--baseline", "quick", *long)
     half = mine / OUT / "importance_sampling" / "seed-3"
