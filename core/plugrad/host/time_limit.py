@@ -43,15 +43,16 @@ def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
-    timer.start()
     try:
-        try:
-            yield
-        finally:
-            # Once the timer's thread has ended, no interrupt can come any more.
-            ended.set()
-            timer.cancel()
-            timer.join()
+        with _heard():
+            timer.start()
+            try:
+                yield
+            finally:
+                # Once the timer's thread has ended, no interrupt can come any more.
+                ended.set()
+                timer.cancel()
+                timer.join()
     except KeyboardInterrupt as interrupt:
         if not expired.is_set():
             raise
@@ -68,6 +69,20 @@ def waiting_notice(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Let an interrupt be heard inside, also where it is ignored, as in the background of a script."""
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before) or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupt_main_thread() -> None:
