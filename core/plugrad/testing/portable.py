@@ -56,11 +56,14 @@ def _pickles(tried: Tried) -> str:
 def _import_effects(tried: Tried) -> str:
     reference = importable_reference(tried.component)
     command = [sys.executable, "-m", "plugrad.testing.effects", tried.component.kind, reference]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment_of_this_process(), timeout=IMPORT_LIMIT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment_of_this_process(), timeout=IMPORT_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Broken(f"in a process of its own it is not imported within {IMPORT_LIMIT_S:g} s") from error
     if done.returncode:
-        raise Broken(f"in a process of its own it does not import: {done.stderr.strip().splitlines()[-1]}")
+        raise Broken(f"in a process of its own it does not import: {last_line(done.stderr)}")
     effects: list[str] = json.loads(done.stdout.splitlines()[-1])
     if effects:
         raise Broken("; ".join(effects))
@@ -77,6 +80,11 @@ def importable_reference(component: Component) -> str:
     if component.source.entry is None and (target.startswith("__main__:") or "<locals>" in target):
         raise NotApplicable("no other process can import it: it is defined in a function or in a script")
     return component.source.reference if component.source.entry is None else target
+
+
+def last_line(text: str) -> str:
+    """Return the last line that a process printed: of a traceback, the error."""
+    return next(reversed(text.strip().splitlines()), "nothing printed")
 
 
 def environment_of_this_process() -> dict[str, str]:
