@@ -121,10 +121,9 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _send_verdicts(sender: Connection, run_files: dict[str, RunFile], num_processes: int) -> None:
-    # Ctrl-C in the terminal is for the comparison, which ends this process. In here, one of our own ends what hangs.
+    # Ctrl-C in the terminal is for the comparison, which ends this process.
     if hasattr(os, "setsid"):
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sender.send(_verdicts(run_files, num_processes))
 
 
