@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plugrad.cli.reporting import reporting
-from plugrad.errors import OptionError, PluginError, did_you_mean
+from plugrad.errors import OptionError
 
 if TYPE_CHECKING:
     from plugrad.registry.scan import Kind
@@ -45,7 +45,7 @@ def check(
     While you write it, `plugrad check ./my_loss.py:my_loss` needs no package.
     """
     with reporting(show_traceback=show_traceback) as console:
-        kind_asked = _known_kind(kind)
+        kind_asked = _asked(kind)
         options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
         with _progress(console) as say:
             checks = _checks(reference, kind_asked, options, strict)
@@ -70,13 +70,10 @@ def _run(checks: Sequence[Check], reasons: Mapping[str, str], say: Callable[[str
     return run_checks(checks, reasons, watch=lambda check: say(f"{check.name}: {check.promise.statement}"))
 
 
-def _known_kind(kind: str | None) -> Kind | None:
-    from plugrad.registry.scan import KINDS
+def _asked(kind: str | None) -> Kind | None:
+    from plugrad.registry.scan import known_kind
 
-    found = next((known for known in KINDS if known == kind), None)
-    if kind is not None and found is None:
-        raise PluginError(f"there is no kind {kind!r}.{did_you_mean(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
-    return found
+    return None if kind is None else known_kind(kind)
 
 
 def _assignments(option: str, texts: Sequence[str] | None) -> dict[str, str]:

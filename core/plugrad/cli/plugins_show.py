@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plugrad.errors import PluginError, did_you_mean
-from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, scan
+from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, known_kind, scan
 
 
 def show_components(reference: str, kind: str | None, console: Console) -> None:
@@ -26,10 +26,8 @@ def show_components(reference: str, kind: str | None, console: Console) -> None:
 
 
 def _kinds_of(reference: str, kind: str | None, catalogue: Catalogue) -> list[Kind]:
-    if kind is not None and kind not in KINDS:
-        raise PluginError(f"there is no kind {kind!r}.{did_you_mean(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
     if kind is not None:
-        return [each for each in KINDS if each == kind]
+        return [known_kind(kind)]
     name = reference.rpartition("/")[2]
     found: list[Kind] = list(dict.fromkeys(entry.kind for entry in catalogue.entries if entry.name == name))
     if not found and ":" in reference:

@@ -13,6 +13,7 @@ from typing import Literal, cast, get_args
 from importlib_metadata import Distribution, PackageMetadata, distributions
 from packaging.utils import canonicalize_name
 
+from plugrad.errors import PluginError, did_you_mean
 from plugrad.paths import SearchFolder
 
 logger = logging.getLogger("plugrad")
@@ -27,6 +28,18 @@ GROUPS: dict[str, Kind] = {
     "plugrad.extensions": "extension",
 }
 CORE = "plugrad"
+
+
+def known_kind(text: str) -> Kind:
+    """Return the kind that a user wrote.
+
+    Raises:
+        PluginError: there is no such kind.
+    """
+    for kind in KINDS:
+        if kind == text:
+            return kind
+    raise PluginError(f"there is no kind {text!r}.{did_you_mean(text, KINDS)} Kinds: {', '.join(KINDS)}.")
 
 
 @dataclass(frozen=True)
