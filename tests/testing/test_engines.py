@@ -109,7 +109,7 @@ class KeepsOldWeights(Wrapped):
         self.version = version
 
     def spoil(self, completion):
-        return dataclasses.replace(completion, policy_version=self.version)
+        return dataclasses.replace(completion, policy_versions=[self.version] * len(completion.ids))
 
 
 class ClosesOnce(Wrapped):

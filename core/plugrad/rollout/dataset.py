@@ -32,4 +32,5 @@ class DatasetEngine:
     def _replay(self, prompt: Prompt, sampling: Sampling) -> Completion:
         ids = tokenize_reference(prompt.example, self._tokenizer)
         truncated = len(ids) > sampling.max_new_tokens
-        return Completion(ids[: sampling.max_new_tokens], None, truncated, self._version)
+        ids = ids[: sampling.max_new_tokens]
+        return Completion(ids, None, truncated, [self._version] * len(ids))

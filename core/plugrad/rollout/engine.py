@@ -39,7 +39,8 @@ class Completion:
     logprobs: list[float] | None
     """Of each token under the distribution that sampled it, in nats; None where nothing was sampled."""
     truncated: bool
-    policy_version: int
+    policy_versions: list[int]
+    """The version of the weights that sampled each token: an engine may be given new ones in the middle of a completion."""
 
 
 @runtime_checkable
@@ -54,7 +55,11 @@ class RolloutEngine(Protocol):
         ...
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take the policy's weights, named as its Transformers model names them, tied ones too."""
+        """Take the policy's weights, named as its Transformers model names them, tied ones too.
+
+        `weights` can be iterated again, and every rank must iterate it as often: where the policy is sharded, each weight is
+        gathered from all of them.
+        """
         ...
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from plugrad.rollout.decoding import Decoding
 from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.stops import stop_ids
 
 
 class TransformersEngine:
@@ -20,7 +21,7 @@ class TransformersEngine:
         self._model = model
         self._batch_size = batch_size
         self._pad = int(tokenizer.pad_token_id)
-        self._stops = _stop_ids(model, tokenizer)
+        self._stops = stop_ids(model, tokenizer)
         self._version = 0
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -57,7 +58,7 @@ class TransformersEngine:
     def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
         end = next((i + 1 for i, token in enumerate(ids) if token in self._stops), None)
         length = len(ids) if end is None else end
-        return Completion(ids[:length], logprobs[:length], end is None, self._version)
+        return Completion(ids[:length], logprobs[:length], end is None, [self._version] * length)
 
     def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, rows))
@@ -78,9 +79,3 @@ def _for_sampling(model: PreTrainedModel) -> Iterator[None]:
     finally:
         model.generation_config = its_own
         model.train(was_training)
-
-
-def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(token) for token in [tokenizer.eos_token_id, *listed] if token is not None)

@@ -126,5 +126,5 @@ def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:
         truncated=completion.truncated,
         example=prompt.example,
         metrics={},
-        policy_versions=[completion.policy_version] * len(completion.ids),
+        policy_versions=completion.policy_versions,
     )

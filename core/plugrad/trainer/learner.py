@@ -32,6 +32,19 @@ FUSED_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
+class PolicyWeights:
+    """A policy's weights by their Transformers names, one at a time and tied ones too, as often as one iterates."""
+
+    model: PreTrainedModel
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """Gather each weight when its turn comes: the whole model never exists twice."""
+        for name, weight in self.model.state_dict(keep_vars=True).items():
+            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            yield name, whole.detach()
+
+
+@dataclass(frozen=True)
 class Learner:
     """Everything that a step reads or changes."""
 
@@ -67,11 +80,10 @@ class Learner:
         """The learning rate of the next update."""
         return float(self.scheduler.get_last_lr()[0])
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the policy's weights by their Transformers names, one at a time and tied ones too, for an engine."""
-        for name, weight in self.model.state_dict(keep_vars=True).items():
-            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-            yield name, whole.detach()
+    @property
+    def weights(self) -> PolicyWeights:
+        """The policy's weights, for an engine."""
+        return PolicyWeights(self.model)
 
     @property
     def is_sharded(self) -> bool:

@@ -60,7 +60,7 @@ def train_loop(training: Training) -> int:
             updates.update(outcome.measures)
             measured.update(measure(optimizer_batch, outcome, training.hooks, progress))
             version += outcome.updated
-        training.sampler.engine.update_weights(training.learner.weights(), version)
+        training.sampler.engine.update_weights(training.learner.weights, version)
         memory_gib = peak_memory_gib(training.learner.accelerator.device)
         rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started, memory_gib))
         record = make_record(step, rollouts, updates, ranks.add_up(measured))

@@ -59,10 +59,18 @@ def _check_logprobs_given(completion: Completion, samples: bool) -> None:
 def _versions(tried: TriedEngine) -> str:
     with tried.opened() as engine:
         engine.update_weights(tried.weights(), version=VERSION)
-        versions = {c.policy_version for group in engine.generate(tried.prompts, SAMPLING) for c in group}
+        completions = [c for group in engine.generate(tried.prompts, SAMPLING) for c in group]
+    _check_one_each(completions)
+    versions = {version for completion in completions for version in completion.policy_versions}
     if versions != {VERSION}:
         raise Broken(f"after update_weights(..., version={VERSION}) completions carry {sorted(versions)}")
     return f"{VERSION} after update_weights(..., version={VERSION})"
+
+
+def _check_one_each(completions: list[Completion]) -> None:
+    for completion in completions:
+        if len(completion.policy_versions) != len(completion.ids):
+            raise Broken(f"{len(completion.ids)} tokens have {len(completion.policy_versions)} policy_versions")
 
 
 def _closes(tried: TriedEngine) -> str:
@@ -94,9 +102,9 @@ COMPLETIONS: tuple[Promise[TriedEngine], ...] = (
     ),
     Promise(
         "versions",
-        "completions carry the version of the weights that made them",
+        "each token carries the version of the weights that sampled it",
         "How old the policy was that sampled a token is known from nothing else.",
-        "Keep the version that update_weights was given, and write it into each completion.",
+        "Keep the version that update_weights was given, and write it into each completion, once a token.",
         _versions,
     ),
     Promise(

@@ -1,0 +1,12 @@
+"""The tokens that end a completion."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the tokenizer's end-of-sequence token and those of the model's generation config (chat models have several)."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in [tokenizer.eos_token_id, *listed] if token is not None)
