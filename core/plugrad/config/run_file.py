@@ -103,18 +103,79 @@ class LossTable(ComponentTable):
     reduction: Reduction | None = Field(default=None, description="Default: what the loss declares.")
 
 
+class VllmTable(Table):
+    """`[rollout.vllm]`: vLLM in the training process, one engine a rank."""
+
+    tensor_parallel_size: PositiveInt = Field(
+        default=1, description="So many neighbouring ranks share one engine; it must divide their number."
+    )
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.4, description="The share of a GPU's memory that vLLM may take, weights included."
+    )
+    kv_cache_gib: PositiveFloat | None = Field(
+        default=None,
+        description="Of the key-value cache; default: 1 on a CPU, and on a GPU what gpu_memory_utilization leaves.",
+    )
+    enforce_eager: bool | None = Field(
+        default=None, description="Neither compile nor capture graphs; default: true on a CPU, false on a GPU."
+    )
+    sleep: bool | None = Field(
+        default=None,
+        description="Give the device's memory back after sampling; default: where vLLM can, and max_staleness is 0.",
+    )
+    plugins: list[str] = Field(
+        default=[], description="vLLM's own plugins that may run in it (`VLLM_PLUGINS`); others may not."
+    )
+    kwargs: Options = Field(default={}, description="Further arguments of vLLM's `LLM`.")
+
+
 class RolloutTable(Table):
     """`[rollout]`: how completions are sampled. Counts are over all ranks."""
 
-    engine: Literal["transformers", "dataset"] = Field(
+    engine: Literal["transformers", "vllm", "dataset"] = Field(
         default="transformers",
-        description="`transformers` samples in-process; `dataset` replays each example's `reference`.",
+        description="`transformers` and `vllm` sample in the training process, `dataset` replays each `reference`.",
     )
     prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
     rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
     max_new_tokens: PositiveInt = Field(default=64, description="In tokens, the end-of-sequence token included.")
     temperature: PositiveFloat = Field(default=1.0, description="Samples come from softmax(logits / temperature).")
     generation_batch_size: PositiveInt = Field(default=512, description="Sequences that are generated at once.")
+    max_staleness: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Steps that the policy may be ahead of the one that sampled a batch: 0 samples each batch when it is "
+        "needed, 1 samples the next one while this one is trained on.",
+    )
+    parity_every_steps: PositiveInt = Field(
+        default=20,
+        description="How often the trainer scores a few of the engine's completions, besides before the first step and "
+        "after the first update.",
+    )
+    parity_bound: PositiveFloat | None = Field(
+        default=None,
+        description="The mean difference of their log-probs, in nats, that ends the run; default: 0.001, and 0.1 where the "
+        "weights have 16 bits.",
+    )
+    vllm: VllmTable = VllmTable()
+
+    @property
+    def samples(self) -> bool:
+        """Whether the engine samples from the policy: the others replay."""
+        return self.engine != "dataset"
+
+    @model_validator(mode="after")
+    def _samples_ahead_only_with_its_own_weights(self) -> RolloutTable:
+        if self.max_staleness and self.engine in ("transformers", "dataset"):
+            raise ValueError(
+                f'max_staleness = {self.max_staleness} samples while the policy trains, and "{self.engine}" has no '
+                'weights of its own: set engine = "vllm" or "vllm-server", or max_staleness = 0'
+            )
+        if self.max_staleness and self.engine == "vllm" and self.vllm.tensor_parallel_size > 1:
+            raise ValueError(
+                "max_staleness and vllm.tensor_parallel_size > 1 do not go together: ranks that share an engine must ask it "
+                'for the same at the same time. Set engine = "vllm-server", or one of the two back'
+            )
+        return self
 
 
 class OptimizerTable(Table):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,14 +50,16 @@ def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] 
 @contextmanager
 def random_state_of(seed: int) -> Iterator[None]:
     """Let random numbers come from this seed inside, and the process's random state be as it was afterwards."""
-    state = random.getstate()
+    state, numpys = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             random.seed(seed)
+            np.random.seed(seed % 2**32)
             yield
     finally:
         random.setstate(state)
+        np.random.set_state(numpys)
 
 
 @contextmanager

@@ -59,6 +59,8 @@ def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
     else:
         assert table.name is not None
         loaded = LoadedModel(_pretrained(table.name, table.dtype, table.attn_implementation), _tokenizer(table.name))
+    # Engines build the same model from its configuration; one that was built here does not say yet what it is.
+    loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
         _checkpoint_activations(loaded.model)
     return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -29,6 +30,13 @@ class Sampling:
     temperature: float
     """0 is greedy."""
     seed: int
+
+    def seed_of(self, prompt: int) -> int:
+        """Return a seed for the prompt of this index, for engines that have one a request.
+
+        They add the number of the completion to it: far enough from other prompts' seeds.
+        """
+        return random.Random(f"{self.seed}/{prompt}").getrandbits(60)
 
 
 @dataclass(frozen=True)

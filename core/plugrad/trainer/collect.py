@@ -1,9 +1,10 @@
-"""Collecting a batch of rollouts: prompts -> engine -> scores -> advantages."""
+"""A batch of rollouts: prompts -> engine -> scores -> advantages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pickle import PicklingError
 
 import torch
@@ -34,6 +35,8 @@ class RolloutBatch:
     """One per completion token."""
     first_group: int = 0
     """The number of the first of them, counted over all ranks."""
+    num_dropped: int = 0
+    """Rollouts of too old a policy that were sampled again for it."""
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -43,26 +46,36 @@ class RolloutBatch:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Completes examples with an engine, and has the environment score the completions."""
+    """Completes examples with an engine, and has the environment score the completions.
+
+    It may be called from two threads; tokenizers and environments see one call at a time.
+    """
 
     engine: RolloutEngine
     environment: BoundEnvironment
     tokenizer: PreTrainedTokenizerBase
     room_for_prompt: int | None
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
         """Return the scored rollouts of each example."""
         if not examples:
             return []
-        prompts = tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
+        prompts = self.prompts(examples)
         completions = self.engine.generate(prompts, sampling)
-        texts = iter(self._decode([c for group in completions for c in group]))
-        groups = [
-            [_rollout(prompt, completion, next(texts)) for completion in group]
-            for prompt, group in zip(prompts, completions, strict=True)
-        ]
-        self.environment.score([rollout for group in groups for rollout in group])
+        with self.one_at_a_time:
+            texts = iter(self._decode([c for group in completions for c in group]))
+            groups = [
+                [_rollout(prompt, completion, next(texts)) for completion in group]
+                for prompt, group in zip(prompts, completions, strict=True)
+            ]
+            self.environment.score([rollout for group in groups for rollout in group])
         return groups
+
+    def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
+        """Return the examples' prompts, tokenized."""
+        with self.one_at_a_time:
+            return tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
 
     def greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
         """Return the reward of one greedy completion of each example."""
@@ -73,22 +86,23 @@ class Sampler:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
-def collect(
-    batches: Iterator[list[Example]],
-    sampler: Sampler,
-    sampling: Sampling,
-    hooks: Hooks,
-    ranks: Ranks,
-    greedy: Sampler | None = None,
-) -> RolloutBatch:
-    """Sample and score this rank's share of the next batch, and compute its advantages from the groups of all ranks.
+@dataclass(frozen=True)
+class Sampled:
+    """What one rank has sampled for its share of a batch."""
 
-    `greedy` completes each example once more for an advantage that compares with the greedy reward.
-    """
-    examples = ranks.share_of(next(batches))
-    groups = sampler.rollouts(examples, sampling)
-    shares = _of_all_ranks(groups, sampler, ranks)
-    greedy_rewards = ranks.gather(None if greedy is None else greedy.greedy_rewards(examples, sampling))
+    groups: list[list[Rollout]]
+    """As the environment scored them."""
+    greedy_rewards: list[float] | None
+    """Of one greedy completion of each example, for an advantage that compares with it."""
+    num_dropped: int = 0
+    """Rollouts of too old a policy that were sampled again."""
+
+
+def with_advantages(sampled: Sampled, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
+    """Compute the advantages of this rank's rollouts from the groups of all ranks."""
+    groups = sampled.groups
+    shares = _of_all_ranks(groups, environment, ranks)
+    greedy_rewards = ranks.gather(sampled.greedy_rewards)
     first = sum(len(share) for share in shares[: ranks.index])
     own = slice(first, first + len(groups))
     everyones = [group for share in shares for group in share]
@@ -96,15 +110,15 @@ def collect(
     inputs = with_prepared_rewards(hooks.prepare_advantages(given))
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
     advantages = per_token(hooks.compute_advantages(inputs), lengths)
-    return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first)
+    return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first, sampled.num_dropped)
 
 
-def _of_all_ranks(groups: list[list[Rollout]], sampler: Sampler, ranks: Ranks) -> list[list[list[Rollout]]]:
+def _of_all_ranks(groups: list[list[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> list[list[list[Rollout]]]:
     try:
         return ranks.gather(groups)
     except (TypeError, AttributeError, PicklingError) as error:
         raise ContractError(
-            f"{sampler.environment.component} put something into its rollouts or examples that cannot be sent to another "
+            f"{environment.component} put something into its rollouts or examples that cannot be sent to another "
             f"rank: {error}. Advantages see the rollouts of all ranks: keep to numbers, text, lists and mappings."
         ) from error
 

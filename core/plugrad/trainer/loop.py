@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from plugrad.contracts.environment import Example
 from plugrad.contracts.measures import Measures
+from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.micro_batches import Layout
-from plugrad.rollout.engine import Sampling
-from plugrad.trainer.collect import RolloutBatch, Sampler, collect
+from plugrad.rollout.engine import RolloutEngine
+from plugrad.trainer.collect import RolloutBatch, with_advantages
 from plugrad.trainer.display import Display
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.folder import MetricsFile, Records
@@ -20,7 +19,9 @@ from plugrad.trainer.interrupts import StopRequest
 from plugrad.trainer.learner import Learner
 from plugrad.trainer.memory import peak_memory_gib
 from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
+from plugrad.trainer.parity import Parity
 from plugrad.trainer.report import make_record, measure, measure_batch
+from plugrad.trainer.rollouts import Rollouts
 from plugrad.trainer.run import Run
 from plugrad.trainer.step import Progress, train_step
 
@@ -33,10 +34,10 @@ class Training:
     learner: Learner
     losses: list[BoundLoss]
     hooks: Hooks
-    batches: Iterator[list[Example]]
-    sampler: Sampler
-    greedy: Sampler | None
-    """Where the advantage compares with greedy completions: what makes them."""
+    environment: BoundEnvironment
+    engine: RolloutEngine
+    rollouts: Rollouts
+    parity: Parity
     evaluation: Evaluation
     records: Records | MetricsFile
     display: Display
@@ -47,12 +48,12 @@ def train_loop(training: Training) -> int:
     """Run to the last step, the held-out reward that ends the run, or a signal; return how many steps were done."""
     max_steps, ranks = training.run.run_file.max_steps, training.learner.ranks
     version = 0
+    _hand_over(training, 0, version)
     if _evaluated(training, 0, {"step": 0}):
         return 0
     for step in range(max_steps):
         started = time.perf_counter()
-        sampling = _sampling(training, step)
-        batch = collect(training.batches, training.sampler, sampling, training.hooks, ranks, training.greedy)
+        batch = with_advantages(training.rollouts.take(step), training.environment, training.hooks, ranks)
         updates, measured = Measures(), Measures()
         for optimizer_batch in _cut(training, batch):
             progress = Progress(step, max_steps, version)
@@ -60,10 +61,10 @@ def train_loop(training: Training) -> int:
             updates.update(outcome.measures)
             measured.update(measure(optimizer_batch, outcome, training.hooks, progress))
             version += outcome.updated
-        training.sampler.engine.update_weights(training.learner.weights, version)
+        parity = _hand_over(training, step + 1, version)
         memory_gib = peak_memory_gib(training.learner.accelerator.device)
         rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started, memory_gib))
-        record = make_record(step, rollouts, updates, ranks.add_up(measured))
+        record = {**make_record(step, rollouts, updates, ranks.add_up(measured)), **parity}
         if _evaluated(training, step + 1, record) or training.stop.agreed(ranks):
             return step + 1
     return max_steps
@@ -86,15 +87,11 @@ def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
     ]
 
 
-def _sampling(training: Training, step: int) -> Sampling:
-    table = training.run.run_file.rollout
-    return Sampling(
-        num_completions=table.rollouts_per_example,
-        max_new_tokens=table.max_new_tokens,
-        temperature=table.temperature,
-        # Primes: no two ranks or steps share a seed, and neither do runs whose seeds are neighbours.
-        seed=training.run.run_file.seed * 1_000_003 + step + training.learner.ranks.index * 15_485_863,
-    )
+def _hand_over(training: Training, step: int, version: int) -> dict[str, float]:
+    """Give the engine the policy's weights; return how far its log-probs are from the policy's, where that was looked at."""
+    training.engine.update_weights(training.learner.weights, version)
+    training.rollouts.handed_over(version)
+    return training.parity.check(step)
 
 
 def _evaluated(training: Training, step: int, record: dict[str, float | int]) -> bool:

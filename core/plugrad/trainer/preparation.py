@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,20 +15,20 @@ from plugrad.errors import DataError, RunFileError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
-from plugrad.policy.loading import LoadedModel, context_length, load_model
-from plugrad.rollout.dataset import DatasetEngine
-from plugrad.rollout.engine import RolloutEngine
-from plugrad.rollout.transformers import TransformersEngine
+from plugrad.policy.loading import context_length, load_model
 from plugrad.trainer.collect import Sampler
 from plugrad.trainer.display import Display
+from plugrad.trainer.engines import open_engine, transformers_engine
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.examples import batches_of
 from plugrad.trainer.fitting import check_examples_fit
 from plugrad.trainer.folder import MetricsFile, Records
 from plugrad.trainer.interrupts import StopRequest
-from plugrad.trainer.learner import make_learner
+from plugrad.trainer.learner import Learner, make_learner
 from plugrad.trainer.loop import Training
+from plugrad.trainer.parity import MAX_NEW_TOKENS, NUM_PROMPTS, NothingToCompare, Parity, SampleAndScore, default_bound
 from plugrad.trainer.ranks import Ranks
+from plugrad.trainer.rollouts import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.run import Run
 
 
@@ -61,42 +62,68 @@ def prepare(
     check_examples_fit(train_examples, eval_examples, loaded.tokenizer, run_file, room)
     learner = make_learner(run_file, loaded, selection.needs, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
-    sampling_engine = TransformersEngine(loaded.model, loaded.tokenizer, run_file.rollout.generation_batch_size)
-    sampling = Sampler(sampling_engine, environment, loaded.tokenizer, room)
+    # Last: what a failure above leaves behind needs no closing.
+    engine = open_engine(run_file, loaded)
+    sampler = Sampler(engine, environment, loaded.tokenizer, room)
+    samples = sampler if run_file.rollout.samples else replace(sampler, engine=transformers_engine(run_file, loaded))
+    batches = batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed)
+    drawing = Drawing(
+        (ranks.share_of(batch) for batch in batches),
+        sampler,
+        sampling_of(run_file, ranks.index),
+        samples if compares_with_greedy else None,
+    )
     return Training(
         run=Run(run_file, folder, ranks.count),
         learner=learner,
         losses=selection.losses,
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
-        batches=batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed),
-        sampler=Sampler(_engine(run_file, loaded, sampling_engine), environment, loaded.tokenizer, room),
-        # Beside an engine that replays, these still sample.
-        greedy=sampling if compares_with_greedy else None,
-        evaluation=_evaluation(run_file, sampling, eval_examples, ranks),
+        environment=environment,
+        engine=engine,
+        rollouts=_rollouts(run_file, drawing),
+        parity=_parity(run_file, sampler, learner, train_examples),
+        evaluation=_evaluation(run_file, samples, eval_examples, ranks),
         records=MetricsFile(folder) if ranks.is_main else Records(),
         display=display,
         stop=stop,
     )
 
 
+def _rollouts(run_file: RunFile, drawing: Drawing) -> Rollouts:
+    staleness = run_file.rollout.max_staleness
+    return Ahead(drawing, staleness, run_file.max_steps) if staleness else WhenNeeded(drawing)
+
+
+def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Sequence[Example]) -> Parity:
+    table = run_file.rollout
+    if not table.samples:
+        return NothingToCompare()
+    sampling = sampling_of(run_file, learner.ranks.index)(-1)
+    return SampleAndScore(
+        sampler.engine,
+        learner,
+        sampler.prompts(examples[:NUM_PROMPTS]),
+        replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
+        table.parity_every_steps,
+        table.parity_bound or default_bound(next(learner.policy.parameters()).dtype),
+    )
+
+
 def _refuse_sampling_when_sharded(run_file: RunFile, accelerator: Accelerator, compares_with_greedy: bool) -> None:
     if accelerator.distributed_type != DistributedType.FSDP:
         return
+    engine = run_file.rollout.engine
     for key, samples in {
-        "rollout.engine": run_file.rollout.engine == "transformers",
-        "evaluation.every_steps": run_file.evaluation.every_steps > 0,
-        "the advantage": compares_with_greedy,
+        "rollout.engine": engine == "transformers",
+        "evaluation.every_steps": engine == "dataset" and run_file.evaluation.every_steps > 0,
+        "the advantage": engine == "dataset" and compares_with_greedy,
     }.items():
         if samples:
             raise RunFileError(
-                f"{key} asks Transformers to generate with the policy itself, which FSDP2 has cut into shards. Train "
-                'without sharding (distributed_type: MULTI_GPU), or replay completions (rollout.engine = "dataset", '
-                "evaluation.every_steps = 0)."
+                f"{key} asks Transformers to generate with the policy itself, which FSDP2 has cut into shards. Sample with "
+                'vLLM (rollout.engine = "vllm" or "vllm-server"), train without sharding (distributed_type: MULTI_GPU), or '
+                'replay completions (rollout.engine = "dataset", evaluation.every_steps = 0).'
             )
-
-
-def _engine(run_file: RunFile, loaded: LoadedModel, sampling_engine: RolloutEngine) -> RolloutEngine:
-    return DatasetEngine(loaded.tokenizer) if run_file.rollout.engine == "dataset" else sampling_engine
 
 
 def _evaluation(run_file: RunFile, sampler: Sampler, examples: Sequence[Example], ranks: Ranks) -> Evaluation:

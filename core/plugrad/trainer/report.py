@@ -38,6 +38,8 @@ def measure_batch(batch: RolloutBatch, seconds: float, memory_gib: float) -> Mea
     measures = Measures({"reward": Mean.of(rollout["reward"] for rollout in batch.rollouts)})
     for rollout in batch.rollouts:
         measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
+    if batch.num_dropped:
+        measures.add("dropped_rollouts", Sum(batch.num_dropped))
     measures.add("num_tokens", Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)))
     # A step has taken as long as its slowest rank.
     measures.add("seconds", Max(seconds))

@@ -24,6 +24,7 @@ from plugrad.registry.provenance import record
 from plugrad.trainer.agreement import on_main, same_everywhere, together
 from plugrad.trainer.display import Display, Silent, display_for
 from plugrad.trainer.earlier import EarlierRun
+from plugrad.trainer.engines import engine_record
 from plugrad.trainer.failures import failing_together
 from plugrad.trainer.folder import MODEL, check_run_folder, open_run_folder, save_model
 from plugrad.trainer.interrupts import StopRequest, stop_requests
@@ -99,7 +100,7 @@ def _train(
     earlier = None if like is None else on_main(ranks, lambda: EarlierRun.read(like))
     quiet_transformers()
     selection, environment = together(ranks, lambda: _checked_plugins(run_file))
-    plugins = {"num_processes": ranks.count, **record(selection.components())}
+    plugins = {"num_processes": ranks.count, "engine": engine_record(run_file), **record(selection.components())}
     same_everywhere(ranks, plugins, environment)
     run_file = _with_model_defaults(resolved(run_file, selection))
     if earlier:
@@ -140,7 +141,8 @@ def _trained(training: Training) -> tuple[int, Path]:
         training.hooks.on_run_end(training.run)
     finally:
         training.display.close()
-        training.sampler.engine.close()
+        training.engine.close()
+        training.rollouts.close()
     return num_steps, model
 
 

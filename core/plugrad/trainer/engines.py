@@ -1,0 +1,55 @@
+"""The engine that a run file asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plugrad.config.run_file import RunFile
+from plugrad.policy.loading import LoadedModel, context_length
+from plugrad.rollout.dataset import DatasetEngine
+from plugrad.rollout.engine import RolloutEngine
+from plugrad.rollout.model import EngineModel
+from plugrad.rollout.stops import stop_ids
+from plugrad.rollout.transformers import TransformersEngine
+from plugrad.rollout.vllm.engine import VllmEngine
+
+
+def open_engine(run_file: RunFile, loaded: LoadedModel) -> RolloutEngine:
+    """Open the engine of the run. One with weights of its own waits for the first that it is handed.
+
+    Raises:
+        EngineError: it cannot be started.
+    """
+    table = run_file.rollout
+    if table.engine == "dataset":
+        return DatasetEngine(loaded.tokenizer)
+    if table.engine == "vllm":
+        sleeps = table.max_staleness == 0
+        return VllmEngine(
+            table.vllm, engine_model(run_file, loaded), max_sequences=table.generation_batch_size, sleeps=sleeps
+        )
+    return transformers_engine(run_file, loaded)
+
+
+def transformers_engine(run_file: RunFile, loaded: LoadedModel) -> TransformersEngine:
+    """Return the engine that samples with the policy itself; beside an engine that replays, evaluation uses it."""
+    return TransformersEngine(loaded.model, loaded.tokenizer, run_file.rollout.generation_batch_size)
+
+
+def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
+    """Return what an engine with a copy of the weights must know of the policy."""
+    lengths = [run_file.tokens_per_micro_batch, context_length(loaded.model)]
+    return EngineModel(
+        loaded.model.config,
+        loaded.tokenizer,
+        next(loaded.model.parameters()).dtype,
+        stop_ids(loaded.model, loaded.tokenizer),
+        # No longer sequence is trained on, and a cache for the whole of a long context may not fit.
+        min(length for length in lengths if length is not None),
+    )
+
+
+def engine_record(run_file: RunFile) -> dict[str, Any]:
+    """Return what provenance says of the engine: which one, and which plugins of its own may run in it."""
+    table = run_file.rollout
+    return {"name": table.engine, "VLLM_PLUGINS": table.vllm.plugins} if table.engine == "vllm" else {"name": table.engine}
