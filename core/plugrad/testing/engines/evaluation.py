@@ -43,9 +43,10 @@ class TriedEngine:
 
     @contextmanager
     def opened(self) -> Iterator[RolloutEngine]:
-        """Make an engine, and close it at the end."""
+        """Make an engine and hand it the weights, as a run does; close it at the end."""
         engine = self.make_engine(self.model, self.tokenizer)
         try:
+            engine.update_weights(self.weights(), version=0)
             yield engine
         finally:
             engine.close()
