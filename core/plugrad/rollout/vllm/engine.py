@@ -61,7 +61,9 @@ class VllmEngine:
                 use_tqdm=False,
             )
             own = outputs[first : first + len(requests)]
-            return [[self._completion(completion) for completion in output.outputs] for output in own]
+            groups = [[self._completion(completion) for completion in output.outputs] for output in own]
+        # VLLM makes a greedy completion once only: however often it is asked for, it is the same.
+        return groups if sampling.temperature else [group * sampling.num_completions for group in groups]
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Hand the weights over one at a time, and forget what was computed with the old ones."""
@@ -83,7 +85,7 @@ class VllmEngine:
     def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
         """Everything that shapes the distribution is said: what is not, vLLM may take from elsewhere."""
         return self._vllm.sampling_params(
-            n=sampling.num_completions,
+            n=sampling.num_completions if sampling.temperature else 1,
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=1.0,

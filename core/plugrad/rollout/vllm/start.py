@@ -62,7 +62,7 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
     """
     _check_installed()
     _check_ranks(table.tensor_parallel_size)
-    started = time.perf_counter()
+    started, among_ranks = time.perf_counter(), _are_ranks()
     with _environment(table), _process_state_kept(), tempfile.TemporaryDirectory(prefix="plugrad-vllm-") as folder:
         import vllm
         from vllm.platforms import current_platform
@@ -71,7 +71,7 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
         model.save(folder)
         llm = _make(vllm.LLM, folder, _arguments(table, model, max_sequences, sleeps))
     logger.info("vLLM %s has started in %.1f s.", vllm.__version__, time.perf_counter() - started)
-    return StartedVllm(llm, vllm.SamplingParams, sleeps, dist.is_initialized() and dist.get_world_size() > 1)
+    return StartedVllm(llm, vllm.SamplingParams, sleeps, among_ranks)
 
 
 def _check_installed() -> None:
@@ -90,6 +90,11 @@ def _check_ranks(size: int) -> None:
             f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
             f"train with --num-processes {size}, or a multiple of it."
         )
+
+
+def _are_ranks() -> bool:
+    """Whether a launcher has started this process as a rank, which has met the others."""
+    return dist.is_initialized() and "RANK" in os.environ
 
 
 @contextmanager
@@ -144,7 +149,7 @@ def _arguments(table: VllmTable, model: EngineModel, max_sequences: int, sleeps:
         "enable_sleep_mode": sleeps,
         "tensor_parallel_size": table.tensor_parallel_size,
         # The ranks were launched already: vLLM starts no processes, and takes its place among them.
-        "distributed_executor_backend": "external_launcher" if dist.is_initialized() else None,
+        "distributed_executor_backend": "external_launcher" if _are_ranks() else None,
         "disable_log_stats": True,
         "seed": 0,
         **table.kwargs,
