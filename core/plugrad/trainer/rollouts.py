@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
+
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
@@ -131,7 +133,7 @@ class Ahead:
         """Of the weights that each step begins with."""
         self._asked: deque[Future[Sampled]] = deque()
         self._next_step = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="plugrad-rollouts")
+        self._thread = ThreadPoolExecutor(1, "plugrad-rollouts", _to_compute_as_here())
 
     def take(self, step: int) -> Sampled:
         """Wait for the batch, and have the next ones begun."""
@@ -153,6 +155,19 @@ class Ahead:
             oldest = self._versions[max(0, number - self._max_staleness)]
             self._asked.append(self._thread.submit(self._drawing.draw, number, oldest))
         self._next_step = max(self._next_step, step + 1)
+
+
+def _to_compute_as_here() -> Callable[[], None]:
+    """Return what lets another thread compute on this one's device, with as many threads: each thread has its own."""
+    num_threads = torch.get_num_threads()
+    device = torch.accelerator.current_device_index() if torch.accelerator.is_available() else None
+
+    def begin() -> None:
+        torch.set_num_threads(num_threads)
+        if device is not None:
+            torch.accelerator.set_device_index(device)
+
+    return begin
 
 
 def _version(rollout: Rollout) -> int:

@@ -1,0 +1,94 @@
+"""Whole runs with vLLM in the training process: one rank and two, parity, and rollouts sampled ahead."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+import plugrad.trainer.engines
+from plugrad.errors import TrainingError
+from plugrad.rollout.vllm.engine import VllmEngine
+
+MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
+ROLLOUT = {
+    "engine": "vllm",
+    "prompts_per_step": 4,
+    "rollouts_per_example": 4,
+    "max_new_tokens": 6,
+    "parity_every_steps": 1,
+    "vllm": {"kv_cache_gib": 0.25},
+}
+
+
+@pytest.fixture
+def vllm_run(run):
+    """Train with vLLM; keyword arguments of the rollout table, and tables."""
+
+    def train_it(rollout=None, tied=True, **tables):
+        model = {"from_scratch": {**MODEL, "tie_word_embeddings": tied}}
+        return run(model=model, rollout={**ROLLOUT, **(rollout or {})}, **tables)
+
+    return train_it
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_engine_and_trainer_agree_through_a_run(vllm_run, tied):
+    result = vllm_run(tied=tied, max_steps=3)
+    assert [record["inference_mismatch/parity_max"] < 1e-5 for record in result.records] == [True] * 3
+    assert all(abs(record["inference_mismatch/max_ratio"] - 1) < 1e-4 for record in result.records)
+    assert all(record["staleness/max"] == 0 for record in result.records)
+
+
+def test_a_run_can_be_repeated(vllm_run):
+    first, again = vllm_run(max_steps=3), vllm_run(max_steps=3)
+    timed = {"seconds", "tokens_per_s", "memory_gib"}
+    for one, two in zip(first.records, again.records, strict=True):
+        same = {name for name in one if one[name] == two[name] or math.isnan(one[name])}
+        assert one.keys() - same <= timed
+
+
+def test_weights_of_which_a_tied_head_is_left_out_end_the_run(vllm_run, monkeypatch):
+    class LeavesTheHeadOut(VllmEngine):
+        def update_weights(self, weights, version):
+            some = ((name, weight) for name, weight in weights if version == 0 or name != "lm_head.weight")
+            super().update_weights(some, version)
+
+    monkeypatch.setattr(plugrad.trainer.engines, "VllmEngine", LeavesTheHeadOut)
+    with pytest.raises(TrainingError, match=r"after step 1, .* rollout\.parity_bound is 0\.001"):
+        vllm_run()
+
+
+@pytest.mark.parametrize("max_staleness", [1, 2])
+def test_batches_that_are_sampled_ahead_are_stale_by_as_much_and_no_more(vllm_run, max_staleness):
+    result = vllm_run({"max_staleness": max_staleness}, max_steps=6, optimizer={"lr": 1e-2})
+    staleness = [record["staleness/max"] for record in result.records]
+    assert staleness[0] == 0
+    assert 0 < max(staleness) <= max_staleness
+    # The log-probs are those of the policy that sampled, which is not the one that learns.
+    stale = [record for record in result.records if record["staleness/max"]]
+    assert all(abs(record["inference_mismatch/max_ratio"] - 1) > 1e-4 for record in stale)
+    assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in result.records)
+
+
+def test_evaluation_and_a_greedy_baseline_sample_with_it_too(vllm_run):
+    result = vllm_run({"max_staleness": 1}, evaluation={"every_steps": 1, "num_examples": 8}, max_steps=2)
+    assert [record["step"] for record in result.records if "eval/reward" in record] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tensor_parallel_size", [1, 2])
+def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
+    """With an engine each, or with one that they share: the same run, since each prompt has its own seeds."""
+    from plugrad.config.reading import write_run_file
+
+    table = {**ROLLOUT, "vllm": {"kv_cache_gib": 0.25, "tensor_parallel_size": tensor_parallel_size}}
+    write_run_file(run_file(model={"from_scratch": MODEL}, rollout=table, max_steps=2), tmp_path / "run.toml")
+    command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
+    assert [record["num_tokens"] for record in records][0] > 16
