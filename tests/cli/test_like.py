@@ -27,7 +27,7 @@ def test_without_a_run_file_that_run_is_repeated(plugrad, first):
     done = plugrad("train", "--like", "runs/run", "--set", "output_dir=runs/again")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Nothing differs from runs/run.\n")
-    times = ("seconds", "tokens_per_s", "memory_gib")
+    times = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
     old, new = (
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for folder in (first, first.parent / "again")

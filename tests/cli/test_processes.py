@@ -101,7 +101,7 @@ def processes_left(folder):
     return left
 
 
-OF_THE_MACHINE = {"seconds", "tokens_per_s", "memory_gib"}
+OF_THE_MACHINE = {"seconds", "rollouts_s", "tokens_per_s", "memory_gib"}
 
 
 def assert_same_run(found, expected):

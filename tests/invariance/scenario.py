@@ -27,7 +27,7 @@ from plugrad.trainer.collect import RolloutBatch
 from plugrad.trainer.learner import Learner, make_learner
 from plugrad.trainer.optimizer_batches import optimizer_batches
 from plugrad.trainer.ranks import Ranks
-from plugrad.trainer.report import measure, measure_batch
+from plugrad.trainer.report import Cost, measure, measure_batch
 from plugrad.trainer.step import Progress, train_step
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
@@ -226,7 +226,7 @@ def three_steps(scenario, accelerator, ranks=None):
             progress = Progress(step, STEPS)
             outcome = train_step(learner, micro_batches, bound, hooks, progress)
             measured = Measures(measure(cut, outcome, hooks, progress))
-            measured.update(measure_batch(batch, seconds=1.0, memory_gib=1.0))
+            measured.update(measure_batch(batch, Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)))
             records.append({**ranks.add_up(measured).values_by_name(), **outcome.measures.values_by_name()})
             num_micro_batches = max(num_micro_batches, len(micro_batches))
     if scenario.save_to:

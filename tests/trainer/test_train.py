@@ -13,7 +13,7 @@ from plugrad.policy.policy import Policy
 from plugrad.trainer.display import Silent
 
 SUMS = {"name": "arithmetic", "kwargs": {"digits": 1, "num_eval": 8}}
-OF_THE_MACHINE = ("seconds", "tokens_per_s", "memory_gib")
+OF_THE_MACHINE = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
 
 
 def without_those_of_the_machine(records):

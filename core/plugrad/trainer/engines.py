@@ -12,9 +12,10 @@ from plugrad.rollout.model import EngineModel
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.transformers import TransformersEngine
 from plugrad.rollout.vllm.engine import VllmEngine
+from plugrad.trainer.ranks import Ranks
 
 
-def open_engine(run_file: RunFile, loaded: LoadedModel) -> RolloutEngine:
+def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
     """Open the engine of the run. One with weights of its own waits for the first that it is handed.
 
     Raises:

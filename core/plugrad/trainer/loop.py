@@ -20,7 +20,7 @@ from plugrad.trainer.learner import Learner
 from plugrad.trainer.memory import peak_memory_gib
 from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
 from plugrad.trainer.parity import Parity
-from plugrad.trainer.report import make_record, measure, measure_batch
+from plugrad.trainer.report import Cost, make_record, measure, measure_batch
 from plugrad.trainer.rollouts import Rollouts
 from plugrad.trainer.run import Run
 from plugrad.trainer.step import Progress, train_step
@@ -53,7 +53,9 @@ def train_loop(training: Training) -> int:
         return 0
     for step in range(max_steps):
         started = time.perf_counter()
-        batch = with_advantages(training.rollouts.take(step), training.environment, training.hooks, ranks)
+        sampled = training.rollouts.take(step)
+        rollouts_s = time.perf_counter() - started
+        batch = with_advantages(sampled, training.environment, training.hooks, ranks)
         updates, measured = Measures(), Measures()
         for optimizer_batch in _cut(training, batch):
             progress = Progress(step, max_steps, version)
@@ -62,8 +64,8 @@ def train_loop(training: Training) -> int:
             measured.update(measure(optimizer_batch, outcome, training.hooks, progress))
             version += outcome.updated
         parity = _hand_over(training, step + 1, version)
-        memory_gib = peak_memory_gib(training.learner.accelerator.device)
-        rollouts = ranks.add_up(measure_batch(batch, time.perf_counter() - started, memory_gib))
+        cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(training.learner.accelerator.device))
+        rollouts = ranks.add_up(measure_batch(batch, cost))
         record = {**make_record(step, rollouts, updates, ranks.add_up(measured)), **parity}
         if _evaluated(training, step + 1, record) or training.stop.agreed(ranks):
             return step + 1

@@ -63,7 +63,7 @@ def prepare(
     learner = make_learner(run_file, loaded, selection.needs, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: what a failure above leaves behind needs no closing.
-    engine = open_engine(run_file, loaded)
+    engine = open_engine(run_file, loaded, ranks)
     sampler = Sampler(engine, environment, loaded.tokenizer, room)
     samples = sampler if run_file.rollout.samples else replace(sampler, engine=transformers_engine(run_file, loaded))
     batches = batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +34,17 @@ def measure(batch: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, progress:
     return measures
 
 
-def measure_batch(batch: RolloutBatch, seconds: float, memory_gib: float) -> Measures:
+@dataclass(frozen=True)
+class Cost:
+    """What a step has taken on this rank."""
+
+    seconds: float
+    rollouts_s: float
+    """Of these, the seconds in which the loop waited for rollouts."""
+    memory_gib: float
+
+
+def measure_batch(batch: RolloutBatch, cost: Cost) -> Measures:
     """Return what a step's record says of this rank: rewards, the environment's own numbers, tokens, time and memory."""
     measures = Measures({"reward": Mean.of(rollout["reward"] for rollout in batch.rollouts)})
     for rollout in batch.rollouts:
@@ -42,15 +53,15 @@ def measure_batch(batch: RolloutBatch, seconds: float, memory_gib: float) -> Mea
         measures.add("dropped_rollouts", Sum(batch.num_dropped))
     measures.add("num_tokens", Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts)))
     # A step has taken as long as its slowest rank.
-    measures.add("seconds", Max(seconds))
-    measures.add("memory_gib", Max(memory_gib))
+    for name, value in vars(cost).items():
+        measures.add(name, Max(value))
     return measures
 
 
 def make_record(step: int, rollouts: Measures, updates: Measures, measured: Measures) -> dict[str, float | int]:
     """Return the line of `metrics.jsonl`: of the rollouts of all ranks, of the updates, and what plugins measured."""
     own = rollouts.values_by_name()
-    num_tokens, seconds, memory_gib = int(own.pop("num_tokens")), own.pop("seconds"), own.pop("memory_gib")
+    num_tokens, cost = int(own.pop("num_tokens")), {name: own.pop(name) for name in Cost.__dataclass_fields__}
     ours = {"step": step + 1, **own, **updates.values_by_name()}
     # A plugin's number cannot take the place of one of ours.
     return {
@@ -58,9 +69,8 @@ def make_record(step: int, rollouts: Measures, updates: Measures, measured: Meas
         **measured.values_by_name(),
         **ours,
         "num_tokens": num_tokens,
-        "seconds": seconds,
-        "tokens_per_s": num_tokens / seconds,
-        "memory_gib": memory_gib,
+        "tokens_per_s": num_tokens / cost["seconds"],
+        **cost,
     }
 
 
