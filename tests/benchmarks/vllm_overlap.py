@@ -75,7 +75,9 @@ def main() -> None:
     table = new_table("", "SECONDS", "MIDDLE HALF")
     table.add_row("sampling", f"{sampling:.2f}", middle_half([waited for _, waited in one_after_the_other], ".2f"))
     table.add_row("training and update", f"{training:.2f}", middle_half([s - w for s, w in one_after_the_other], ".2f"))
-    table.add_row("a step, max_staleness 0", f"{sampling + training:.2f}", middle_half([s for s, _ in one_after_the_other], ".2f"))
+    table.add_row(
+        "a step, max_staleness 0", f"{sampling + training:.2f}", middle_half([s for s, _ in one_after_the_other], ".2f")
+    )
     table.add_row("a step, max_staleness 1", f"{median(ahead):.2f}", middle_half(ahead, ".2f"))
     show(f"{list(MODELS)[arguments.model]}, {8 * arguments.prompts} rollouts a step", table)
     ratio = median(ahead) / max(sampling, training)

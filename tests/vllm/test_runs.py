@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,17 @@ def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert records[0]["num_tokens"] > 16
+
+
+def test_a_sharded_policy_is_handed_over_a_layer_at_a_time(tmp_path):
+    """Two ranks that hold half of every weight each, as FSDP2 leaves them, with an engine each."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    worker = Path(__file__).parent / "sharded_worker.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, str(worker), str(tmp_path / "found.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for of_rank in json.loads((tmp_path / "found.json").read_text()):
+        for before, after, held_at_once in of_rank.values():
+            assert max(before, after) < 1e-5
+            assert held_at_once < 0.2, "of all weights"
