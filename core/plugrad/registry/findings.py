@@ -210,9 +210,11 @@ def _in_vllm(strays: Iterable[Stray]) -> Iterator[Finding]:
             "runs_in_vllm",
             package,
             f"{package} {version} has plugins for vLLM: {groups}",
-            "vLLM imports and runs them in each of its processes by itself, whatever the run file names or disables.",
-            "Set the environment variable VLLM_PLUGINS to the names that vLLM may load, separated by commas; empty, it "
-            f"loads none. If you do not want {package}, uninstall it.",
+            "A vLLM server that you start yourself imports and runs them in each of its processes, whatever the run file "
+            "names or disables. One that plugrad starts loads none, but for those in rollout.vllm.plugins or "
+            "rollout.server.plugins.",
+            "Start servers with `plugrad serve`, or set the environment variable VLLM_PLUGINS to the names that they may load, "
+            f"separated by commas; empty, they load none. If you do not want {package}, uninstall it.",
         )
 
 

