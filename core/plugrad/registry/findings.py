@@ -213,8 +213,8 @@ def _in_vllm(strays: Iterable[Stray]) -> Iterator[Finding]:
             "A vLLM server that you start yourself imports and runs them in each of its processes, whatever the run file "
             "names or disables. One that plugrad starts loads none, but for those in rollout.vllm.plugins or "
             "rollout.server.plugins.",
-            "Start servers with `plugrad serve`, or set the environment variable VLLM_PLUGINS to the names that they may load, "
-            f"separated by commas; empty, they load none. If you do not want {package}, uninstall it.",
+            "Start servers with `plugrad serve`, or set the environment variable VLLM_PLUGINS to the names that they may "
+            f"load, separated by commas; empty, they load none. If you do not want {package}, uninstall it.",
         )
 
 
