@@ -10,6 +10,7 @@
     │   └── InputsChanged    it changed what it was given
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is not what it must be
+    ├── EngineError      a rollout engine cannot be started or reached, or answers what it must not
     └── TrainingError    a run that had started cannot go on
         └── RankError    another rank failed, and this one stops with it
 
@@ -64,6 +65,10 @@ class ModelError(PlugradError):
 
 class DataError(PlugradError):
     """An example, a prompt, a completion or a reward is not what it must be."""
+
+
+class EngineError(PlugradError):
+    """A rollout engine cannot be started or reached, or answers what it must not."""
 
 
 class TrainingError(PlugradError):

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -20,17 +18,12 @@ from pydantic import (
 
 from plugrad.config.complaints import unusable
 from plugrad.config.prime_rl import from_prime_rl
+from plugrad.config.server import ServerTable
+from plugrad.config.table import Table
 from plugrad.contracts.markers import Reduction
 
 Options = dict[str, Any]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Table(BaseModel):
-    """A table of the run file: strict, and without unknown keys."""
-
-    # TOML can say inf and nan, and what is written must say the same.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")
 
 
 class FrozenModelTable(Table):
@@ -106,15 +99,17 @@ class LossTable(ComponentTable):
 class RolloutTable(Table):
     """`[rollout]`: how completions are sampled. Counts are over all ranks."""
 
-    engine: Literal["transformers", "dataset"] = Field(
+    engine: Literal["transformers", "vllm-server", "dataset"] = Field(
         default="transformers",
-        description="`transformers` samples in-process; `dataset` replays each example's `reference`.",
+        description="`transformers` samples in-process; `vllm-server` asks vLLM servers over HTTP; `dataset` replays each "
+        "example's `reference`.",
     )
     prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
     rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
     max_new_tokens: PositiveInt = Field(default=64, description="In tokens, the end-of-sequence token included.")
     temperature: PositiveFloat = Field(default=1.0, description="Samples come from softmax(logits / temperature).")
     generation_batch_size: PositiveInt = Field(default=512, description="Sequences that are generated at once.")
+    server: ServerTable = ServerTable()
 
 
 class OptimizerTable(Table):
