@@ -69,7 +69,7 @@ class ServerTable(Table):
     start_timeout_s: PositiveFloat = Field(default=600.0, description="Seconds that a server may take to start.")
     kv_cache_gib: PositiveFloat | None = Field(
         default=None,
-        description="Memory for keys and values in each server that plugrad starts; default: 1 on a CPU, vLLM's rule on a GPU.",
+        description="For keys and values in each server that plugrad starts; default: 1 on a CPU, vLLM's rule on a GPU.",
     )
 
     @model_validator(mode="after")

@@ -97,8 +97,8 @@ def _check_version(server: Server) -> None:
         return
     if is_old:
         raise EngineError(
-            f"the server {server.address} has vLLM {version}, and {OLDEST} or newer is needed: an older one does not say which "
-            "weights sampled a token."
+            f"the server {server.address} has vLLM {version}, and {OLDEST} or newer is needed: an older one does not say "
+            "which weights sampled a token."
         )
 
 
@@ -128,8 +128,8 @@ def _check_shape(root: str, server: Server, expected: Expected) -> None:
         if name in theirs and theirs[name] != ours.get(name):
             raise EngineError(
                 f"the server {server.address} serves the model {root!r}, whose {name} is {theirs[name]!r}; this run's model "
-                f"({expected.name}) has {ours.get(name)!r}. Leave rollout.server.addresses empty: the run then starts servers "
-                "for its own model."
+                f"({expected.name}) has {ours.get(name)!r}. Leave rollout.server.addresses empty: the run then starts "
+                "servers for its own model."
             )
 
 

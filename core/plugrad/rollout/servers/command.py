@@ -45,7 +45,7 @@ class ServerCommand:
 def server_commands(
     addresses: Sequence[str], model: str, table: ServerTable, *, dtype: str, max_model_len: int | None, is_cpu: bool
 ) -> list[ServerCommand]:
-    """Return the command for a server at each of these addresses, which share this machine.
+    """Return the command for a server at each of these addresses; those with one host share its cores.
 
     Raises:
         EngineError: the run file names a variable for the API key that is not set.
@@ -61,11 +61,11 @@ def server_commands(
                 # Unset, every installed plugin of vLLM's would load.
                 "VLLM_PLUGINS": ",".join(table.plugins),
                 **({"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if table.weights == "ipc" else {}),
-                **(_cores(number, len(addresses), table.args) if is_cpu else {}),
+                **(_cores(address, addresses, table.args) if is_cpu else {}),
             },
             key_variable,
         )
-        for number, address in enumerate(addresses)
+        for address in addresses
     ]
 
 
@@ -95,13 +95,15 @@ def _if_given(name: str, value: int | None) -> list[str]:
     return [] if value is None else [name, str(value)]
 
 
-def _cores(number: int, count: int, args: Sequence[str]) -> dict[str, str]:
+def _cores(address: str, addresses: Sequence[str], args: Sequence[str]) -> dict[str, str]:
     """Return which cores a server on a CPU computes on.
 
     vLLM binds a server's threads to all cores but one, and so two servers of a machine to the same ones: of several, each
     gets a share of its own. Nothing is said where somebody has chosen, nor of a server that is split over processes, for
     which vLLM wants a list each.
     """
+    on_its_machine = [other for other in addresses if urlsplit(other).hostname == urlsplit(address).hostname]
+    number, count = on_its_machine.index(address), len(on_its_machine)
     if count == 1 or BIND in os.environ or any(argument.partition("=")[0] in PARALLEL for argument in args):
         return {}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -114,5 +116,6 @@ def _cores(number: int, count: int, args: Sequence[str]) -> dict[str, str]:
 def _is_of_a_rank(name: str) -> bool:
     """Return whether a launcher of ranks has set this variable: vLLM would take a server for one of them."""
     return name in (
-        "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+        "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "MASTER_ADDR",
+        "MASTER_PORT",
     ) or name.startswith(("ROLE_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_"))  # fmt: skip

@@ -241,7 +241,7 @@ class ServerEngine:
             )
         if theirs != {asked}:
             raise EngineError(
-                f'rollout.server.weights = "{asked}", and the servers were started for {sorted(map(str, theirs))}. Start each '
+                f'rollout.server.weights = "{asked}", and the servers were started for {sorted(map(str, theirs))}. Start '
                 f'with --weight-transfer-config \'{{"backend": "{asked}"}}\'.'
             )
         return asked

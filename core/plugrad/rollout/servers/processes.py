@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from plugrad.errors import EngineError
 from plugrad.rollout.servers import keeper
@@ -39,7 +40,12 @@ class ServerProcesses:
         Args:
             commands: one a server.
             logs: the folder for what they print, or None to let it be seen.
+
+        Raises:
+            EngineError: something else listens at one of their addresses.
         """
+        for command in commands:
+            _refuse_taken(command.address)
         if logs:
             logs.mkdir(parents=True, exist_ok=True)
         self._started: list[_Started] = []
@@ -100,6 +106,21 @@ def free_addresses(count: int) -> list[str]:
     for listening in sockets:
         listening.close()
     return addresses
+
+
+def _refuse_taken(address: str) -> None:
+    where = urlsplit(address)
+    try:
+        socket.create_server((str(where.hostname), where.port or 80), family=_family_of(str(where.hostname))).close()
+    except OSError as error:
+        raise EngineError(
+            f"no server can be started at {address}: {error.strerror or error}. Stop what listens there, or choose another "
+            "port."
+        ) from error
+
+
+def _family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
