@@ -38,7 +38,8 @@ class Asked:
             "temperature": self.sampling.temperature,
             "seed": self.seed,
             "max_tokens": self.sampling.max_new_tokens,
-            "stop_token_ids": sorted(self.stops),
+            # vLLM refuses those outside the vocabulary, which are never sampled.
+            "stop_token_ids": sorted(stop for stop in self.stops if stop < self.vocab_size),
             # The stops are listed, the end-of-sequence token among them.
             "ignore_eos": True,
             # 0: the sampled token's alone.

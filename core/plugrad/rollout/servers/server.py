@@ -77,9 +77,17 @@ class Server:
 
     def load(self, folder: Path) -> None:
         """Load the weights in a folder, in place. Only inside `taking`."""
-        # A server that was started without weights has a loader that cannot read any.
-        self._on_workers("update_config", overrides={"load_config": {"load_format": "auto"}})
-        self._on_workers("reload_weights", weights_path=str(folder))
+        try:
+            # A server that was started without weights has a loader that cannot read any.
+            self._on_workers("update_config", overrides={"load_config": {"load_format": "auto"}})
+            self._on_workers("reload_weights", weights_path=str(folder))
+        except ServerError as error:
+            raise ServerError(
+                f"it did not load the weights in {folder}: {error}. It must see that folder by this name (rollout.server."
+                "weights_folder). If it does, it has another model: its log says more, and it loads no others before it is "
+                "restarted",
+                error.status,
+            ) from error
 
     def close(self) -> None:
         """Close what connections there are."""
