@@ -9,8 +9,8 @@
     ├── ContractError    a plugin returned or did what its contract forbids, or raised
     │   └── InputsChanged    it changed what it was given
     ├── ModelError       a model or tokenizer cannot be loaded or used
-    ├── EngineError      a rollout engine cannot be started or reached, or answers what it must not
     ├── DataError        an example, a prompt, a completion or a reward is not what it must be
+    ├── EngineError      a rollout engine cannot be started or reached, or answers what it must not
     └── TrainingError    a run that had started cannot go on
         └── RankError    another rank failed, and this one stops with it
 
@@ -63,12 +63,12 @@ class ModelError(PlugradError):
     """A model or its tokenizer cannot be loaded or used."""
 
 
-class EngineError(PlugradError):
-    """A rollout engine cannot be started or reached, or answers what it must not."""
-
-
 class DataError(PlugradError):
     """An example, a prompt, a completion or a reward is not what it must be."""
+
+
+class EngineError(PlugradError):
+    """A rollout engine cannot be started or reached, or answers what it must not."""
 
 
 class TrainingError(PlugradError):

@@ -1,5 +1,127 @@
-"""Tests with the real vLLM: `nox -s vllm` runs them. Without it they are not collected."""
+"""Real vLLM servers for every test here, started once. Without vLLM none of this is collected."""
 
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
-collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
+import pytest
+
+from plugrad.config.server import ServerTable
+from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.rollout.stops import stop_ids
+from plugrad.testing.models import tiny_model, tiny_tokenizer
+
+if find_spec("vllm") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+MAX_MODEL_LEN = 512
+KEY_VARIABLE = "PLUGRAD_TEST_KEY"
+# vLLM computes attention on a CPU for heads of 32 and more.
+HEAD_DIM = 32
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that a server has, without its weights."""
+
+    folder: str
+    address: str
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory):
+    """Three servers, started at once: two with a model whose weights are tied; one untied, with a key and a backend of ours."""
+    from plugrad.rollout.servers.command import server_commands
+    from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
+
+    folder = tmp_path_factory.mktemp("servers")
+    tied, untied = save_model(folder / "tied", tied=True), save_model(folder / "untied", tied=False)
+    patched = pytest.MonkeyPatch()
+    patched.setenv("HF_HUB_OFFLINE", "1")
+    patched.setenv(KEY_VARIABLE, "the-key")
+    patched.setenv("PYTHONPATH", os.pathsep.join([str(save_plugin(folder / "plugin")), os.environ.get("PYTHONPATH", "")]))
+    addresses = free_addresses(3)
+    plain = ServerTable(kv_cache_gib=0.25)
+    guarded = plain.model_copy(
+        update={
+            "api_key_env": KEY_VARIABLE,
+            "plugins": ["plugrad_test_transfer"],
+            "args": ["--weight-transfer-config", '{"backend": "plugrad_file"}'],
+        }
+    )
+    flags = {"dtype": "float32", "max_model_len": MAX_MODEL_LEN, "is_cpu": True}
+    commands = server_commands(addresses[:2], tied, plain, **flags) + server_commands(
+        addresses[2:], untied, guarded, **flags
+    )
+    processes = ServerProcesses(commands, folder / "logs")
+    try:
+        processes.wait_until_well(300)
+        yield [Served(tied, addresses[0]), Served(tied, addresses[1]), Served(untied, addresses[2])]
+    finally:
+        processes.close()
+        patched.undo()
+
+
+def save_model(folder, *, tied):
+    model = make_model(tied=tied)
+    model.config.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def make_model(seed=0, *, tied=True):
+    """Return a model that a server can have."""
+    model = tiny_model(seed, head_dim=HEAD_DIM, tie_word_embeddings=tied)
+    model.config.architectures = [type(model).__name__]
+    return model
+
+
+def save_plugin(folder):
+    """Write what an installed package with a plugin of vLLM's has."""
+    about = folder / "plugrad_test_transfer-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugrad-test-transfer\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[vllm.general_plugins]\nplugrad_test_transfer = file_transfer:register\n")
+    shutil.copy(Path(__file__).parent / "file_transfer.py", folder)
+    return folder
+
+
+@pytest.fixture
+def open_engine(tmp_path):
+    """Open engines as a run does; they are closed at the end."""
+    from plugrad.rollout.servers.engine import ServerEngine
+
+    engines = []
+
+    def make(model, name, tokenizer=None, *, max_model_len=MAX_MODEL_LEN, **table):
+        tokenizer = tokenizer or tiny_tokenizer()
+        engine = ServerEngine(
+            ServerTable(**table),
+            model_name=name,
+            model_config=model.config,
+            tokenizer=tokenizer,
+            stops=stop_ids(model, tokenizer),
+            folder=tmp_path / "run",
+            max_model_len=max_model_len,
+            dtype="float32",
+        )
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def weights_of(model):
+    """Return a model's weights as a run hands them over: tied ones under both names."""
+    return [(name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items()]
+
+
+def prompts_of(count):
+    examples = [{"example_id": number, "prompt": f"{number}+{number}="} for number in range(count)]
+    return tokenize_prompts(examples, tiny_tokenizer(), room=None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugrad.config.run_file import VllmTable
+from plugrad.config.vllm import VllmTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.model import EngineModel

@@ -12,6 +12,7 @@ from plugrad.cli.compare import compare
 from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
+from plugrad.cli.serve import serve
 from plugrad.cli.train import train
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(serve)
 app.command()(compare)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)

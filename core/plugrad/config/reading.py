@@ -78,6 +78,9 @@ def with_absolute_paths(run_file: RunFile) -> RunFile:
     tables = run_file.model_dump()
     tables["search_paths"] = list(dict.fromkeys(folders))
     tables["output_dir"] = str(Path(run_file.output_dir).expanduser().resolve())
+    server = tables["rollout"]["server"]
+    if server["weights_folder"]:
+        server["weights_folder"] = str(Path(server["weights_folder"]).expanduser().resolve())
     for table in (tables["model"], tables["model"]["reference"], tables["model"]["teacher"]):
         if table and table["name"]:
             folder = find_file(table["name"], [Path(folder) for folder in folders])

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -20,17 +18,13 @@ from pydantic import (
 
 from plugrad.config.complaints import unusable
 from plugrad.config.prime_rl import from_prime_rl
+from plugrad.config.server import ServerTable
+from plugrad.config.table import Table
+from plugrad.config.vllm import VllmTable
 from plugrad.contracts.markers import Reduction
 
 Options = dict[str, Any]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Table(BaseModel):
-    """A table of the run file: strict, and without unknown keys."""
-
-    # TOML can say inf and nan, and what is written must say the same.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")
 
 
 class FrozenModelTable(Table):
@@ -103,38 +97,13 @@ class LossTable(ComponentTable):
     reduction: Reduction | None = Field(default=None, description="Default: what the loss declares.")
 
 
-class VllmTable(Table):
-    """`[rollout.vllm]`: vLLM in the training process, one engine a rank."""
-
-    tensor_parallel_size: PositiveInt = Field(
-        default=1, description="So many neighbouring ranks share one engine; it must divide their number."
-    )
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.4, description="The share of a GPU's memory that vLLM may take, weights included."
-    )
-    kv_cache_gib: PositiveFloat | None = Field(
-        default=None,
-        description="Of the key-value cache; default: 1 on a CPU, and on a GPU what gpu_memory_utilization leaves.",
-    )
-    enforce_eager: bool | None = Field(
-        default=None, description="Neither compile nor capture graphs; default: true on a CPU, false on a GPU."
-    )
-    sleep: bool | None = Field(
-        default=None,
-        description="Give the device's memory back after sampling; default: where vLLM can, and max_staleness is 0.",
-    )
-    plugins: list[str] = Field(
-        default=[], description="vLLM's own plugins that may run in it (`VLLM_PLUGINS`); others may not."
-    )
-    kwargs: Options = Field(default={}, description="Further arguments of vLLM's `LLM`.")
-
-
 class RolloutTable(Table):
     """`[rollout]`: how completions are sampled. Counts are over all ranks."""
 
-    engine: Literal["transformers", "vllm", "dataset"] = Field(
+    engine: Literal["transformers", "vllm", "vllm-server", "dataset"] = Field(
         default="transformers",
-        description="`transformers` and `vllm` sample in the training process, `dataset` replays each `reference`.",
+        description="`transformers` and `vllm` sample in the training process, `vllm-server` asks vLLM servers over HTTP, "
+        "`dataset` replays each `reference`.",
     )
     prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
     rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
@@ -157,6 +126,7 @@ class RolloutTable(Table):
         "weights have 16 bits.",
     )
     vllm: VllmTable = VllmTable()
+    server: ServerTable = ServerTable()
 
     @property
     def samples(self) -> bool:

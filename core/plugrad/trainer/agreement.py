@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from plugrad.errors import DataError, PluginError, PlugradError
 from plugrad.host.environment import BoundEnvironment
@@ -44,6 +44,11 @@ def together(ranks: Ranks, attempt: Callable[[], T], num_trying: int | None = No
 def on_main(ranks: Ranks, attempt: Callable[[], T]) -> T | None:
     """Do on the main rank what may fail, and return there what came of it; if it fails, all ranks raise."""
     return together(ranks, attempt if ranks.is_main else lambda: None, num_trying=1)
+
+
+def from_main(ranks: Ranks, attempt: Callable[[], T]) -> T:
+    """Do on the main rank what may fail, and return on all of them what came of it; if it fails, all ranks raise."""
+    return ranks.gather(cast(T, on_main(ranks, attempt)))[0]
 
 
 def same_everywhere(ranks: Ranks, plugins: Mapping[str, Any], environment: BoundEnvironment) -> None:

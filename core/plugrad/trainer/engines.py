@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from plugrad.config.run_file import RunFile
@@ -9,9 +10,11 @@ from plugrad.policy.loading import LoadedModel, context_length
 from plugrad.rollout.dataset import DatasetEngine
 from plugrad.rollout.engine import RolloutEngine
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.transformers import TransformersEngine
 from plugrad.rollout.vllm.engine import VllmEngine
+from plugrad.trainer.agreement import from_main
 from plugrad.trainer.ranks import Ranks
 
 
@@ -29,7 +32,24 @@ def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> Rollout
         return VllmEngine(
             table.vllm, engine_model(run_file, loaded), max_sequences=table.generation_batch_size, sleeps=sleeps
         )
+    if table.engine == "vllm-server":
+        return _server_engine(run_file, engine_model(run_file, loaded), ranks)
     return transformers_engine(run_file, loaded)
+
+
+def _server_engine(run_file: RunFile, model: EngineModel, ranks: Ranks) -> ServerEngine:
+    return ServerEngine(
+        run_file.rollout.server,
+        model_name=run_file.model.name,
+        model_config=model.config,
+        tokenizer=model.tokenizer,
+        stops=model.stops,
+        folder=Path(run_file.output_dir),
+        max_model_len=model.max_tokens,
+        dtype=model.dtype_name,
+        on_main=lambda act: from_main(ranks, act),
+        is_main=ranks.is_main,
+    )
 
 
 def transformers_engine(run_file: RunFile, loaded: LoadedModel) -> TransformersEngine:
@@ -53,4 +73,5 @@ def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
 def engine_record(run_file: RunFile) -> dict[str, Any]:
     """Return what provenance says of the engine: which one, and which plugins of its own may run in it."""
     table = run_file.rollout
-    return {"name": table.engine, "VLLM_PLUGINS": table.vllm.plugins} if table.engine == "vllm" else {"name": table.engine}
+    plugins = {"vllm": table.vllm.plugins, "vllm-server": table.server.plugins}.get(table.engine)
+    return {"name": table.engine} if plugins is None else {"name": table.engine, "VLLM_PLUGINS": plugins}

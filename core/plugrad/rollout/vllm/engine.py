@@ -10,7 +10,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from plugrad.config.run_file import VllmTable
+from plugrad.config.vllm import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling

@@ -1,0 +1,12 @@
+"""What every table of a run file has in common."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Table(BaseModel):
+    """A table of the run file: strict, and without unknown keys."""
+
+    # TOML can say inf and nan, and what is written must say the same.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")

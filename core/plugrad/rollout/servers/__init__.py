@@ -1,0 +1,1 @@
+"""The `vllm-server` engine: completions from running `vllm serve` processes, over HTTP."""

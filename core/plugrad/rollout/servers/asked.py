@@ -1,0 +1,71 @@
+"""One request: a prompt and how it is to be completed, as vLLM's `/inference/v1/generate` takes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plugrad.rollout.engine import Prompt, Sampling
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one request asks for: all the completions of one prompt, so that a group comes from one answer."""
+
+    prompt_ids: list[int]
+    num_completions: int
+    sampling: Sampling
+    seed: int
+    stops: frozenset[int]
+    vocab_size: int
+
+    def body(self, salt: str) -> dict[str, Any]:
+        """Return the request. vLLM samples from softmax(logits / temperature) and nothing else.
+
+        `salt` keeps what the prefix cache holds of other weights from being used.
+        """
+        return {"token_ids": self.prompt_ids, "sampling_params": self._sampling_params(), "cache_salt": salt}
+
+    def __str__(self) -> str:
+        tokens, n = len(self.prompt_ids), self.num_completions
+        return f"{n} completion{'s' if n > 1 else ''} of a prompt of {tokens} token{'s' if tokens > 1 else ''}"
+
+    def _sampling_params(self) -> dict[str, Any]:
+        return {
+            "n": self.num_completions,
+            "temperature": self.sampling.temperature,
+            "seed": self.seed,
+            "max_tokens": self.sampling.max_new_tokens,
+            # vLLM refuses those outside the vocabulary, which are never sampled.
+            "stop_token_ids": sorted(stop for stop in self.stops if stop < self.vocab_size),
+            # The stops are listed, the end-of-sequence token among them.
+            "ignore_eos": True,
+            # 0: the sampled token's alone.
+            "logprobs": 0,
+            "detokenize": False,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "min_tokens": 0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "repetition_penalty": 1.0,
+        }
+
+
+def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int) -> list[Asked]:
+    """Return a request for each prompt. A greedy one asks for one completion: vLLM refuses more, and all would be alike."""
+    num_completions = sampling.num_completions if sampling.temperature > 0 else 1
+    return [
+        Asked(prompt.ids, num_completions, sampling, _seed(sampling.seed, place), stops, vocab_size)
+        for place, prompt in enumerate(prompts)
+    ]
+
+
+def _seed(seed: int, place: int) -> int:
+    """Return the seed of a request. vLLM counts it up for each further completion, so neighbours must lie far apart."""
+    digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).digest()
+    # Of 64 bits two are left free: it must fit a signed integer, counted up too.
+    return int.from_bytes(digest, "big") >> 2

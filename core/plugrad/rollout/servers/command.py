@@ -1,0 +1,121 @@
+"""The command that starts a vLLM server for a run: the flags that its log-probs, its weights and its routes depend on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from plugrad.config.server import ServerTable
+from plugrad.rollout.servers.key import api_key, variable_of
+
+PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
+DEFAULT_KV_CACHE_GIB = 1.0
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """What starts one server."""
+
+    address: str
+    arguments: list[str]
+    """Of Python."""
+    environment: Mapping[str, str]
+    """Beside what is there already."""
+    key_variable: str | None
+    """Where the API key is, if there is one."""
+
+    def __str__(self) -> str:
+        """Return the command as one types it in a shell. The key stays in its variable."""
+        given = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        key = [f'VLLM_API_KEY="${self.key_variable}"'] if self.key_variable else []
+        return " ".join([*given, *key, "python", shlex.join(self.arguments)])
+
+    @property
+    def full_environment(self) -> dict[str, str]:
+        """The process's environment: this one's without what tells a rank who it is, and what the server needs."""
+        inherited = {name: value for name, value in os.environ.items() if not _is_of_a_rank(name)}
+        key = {"VLLM_API_KEY": os.environ[self.key_variable]} if self.key_variable else {}
+        return {**inherited, **self.environment, **key}
+
+
+def server_commands(
+    addresses: Sequence[str], model: str, table: ServerTable, *, dtype: str, max_model_len: int | None, is_cpu: bool
+) -> list[ServerCommand]:
+    """Return the command for a server at each of these addresses; those with one host share its cores.
+
+    Raises:
+        EngineError: the run file names a variable for the API key that is not set.
+    """
+    key_variable = variable_of(table) if api_key(table) else None
+    return [
+        ServerCommand(
+            address,
+            _arguments(address, model, table, dtype, max_model_len, is_cpu),
+            {
+                # Without it a server has no routes that pause it and change its weights.
+                "VLLM_SERVER_DEV_MODE": "1",
+                # Unset, every installed plugin of vLLM's would load.
+                "VLLM_PLUGINS": ",".join(table.plugins),
+                **({"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if table.weights == "ipc" else {}),
+                **(_cores(address, addresses, table.args) if is_cpu else {}),
+            },
+            key_variable,
+        )
+        for address in addresses
+    ]
+
+
+def _arguments(
+    address: str, model: str, table: ServerTable, dtype: str, max_model_len: int | None, is_cpu: bool
+) -> list[str]:
+    where = urlsplit(address)
+    port = where.port or (443 if where.scheme == "https" else 80)
+    # `vllm serve` by its module: the command itself refuses to run from the package for CPUs.
+    arguments = ["-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    arguments += ["--host", str(where.hostname), "--port", str(port)]
+    arguments += ["--dtype", dtype, *_if_given("--max-model-len", max_model_len)]
+    # The trainer gives it weights before it is asked for anything.
+    arguments += ["--load-format", "dummy"]
+    # Tokens in and out; log-probs of the distribution that is sampled; nothing from the model's generation config.
+    arguments += ["--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
+    arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    if table.weights in ("nccl", "ipc"):
+        arguments += ["--weight-transfer-config", f'{{"backend": "{table.weights}"}}']
+    kv_cache_gib = table.kv_cache_gib or (DEFAULT_KV_CACHE_GIB if is_cpu else None)
+    arguments += _if_given("--kv-cache-memory-bytes", None if kv_cache_gib is None else int(kv_cache_gib * 2**30))
+    arguments += ["--enforce-eager"] if is_cpu else []
+    return [*arguments, *table.args]
+
+
+def _if_given(name: str, value: int | None) -> list[str]:
+    return [] if value is None else [name, str(value)]
+
+
+def _cores(address: str, addresses: Sequence[str], args: Sequence[str]) -> dict[str, str]:
+    """Return which cores a server on a CPU computes on.
+
+    vLLM binds a server's threads to all cores but one, and so two servers of a machine to the same ones: of several, each
+    gets a share of its own. Nothing is said where somebody has chosen, nor of a server that is split over processes, for
+    which vLLM wants a list each.
+    """
+    on_its_machine = [other for other in addresses if urlsplit(other).hostname == urlsplit(address).hostname]
+    number, count = on_its_machine.index(address), len(on_its_machine)
+    if count == 1 or BIND in os.environ or any(argument.partition("=")[0] in PARALLEL for argument in args):
+        return {}
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    share = len(cores) // count
+    if not share:
+        return {BIND: "nobind"}
+    return {BIND: ",".join(map(str, cores[number * share : (number + 1) * share]))}
+
+
+def _is_of_a_rank(name: str) -> bool:
+    """Return whether a launcher of ranks has set this variable: vLLM would take a server for one of them."""
+    return name in (
+        "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "MASTER_ADDR",
+        "MASTER_PORT",
+    ) or name.startswith(("ROLE_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_"))  # fmt: skip

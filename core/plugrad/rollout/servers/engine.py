@@ -1,0 +1,291 @@
+"""The `vllm-server` engine: running vLLM servers complete the prompts, and are given the policy's weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.config.server import ServerTable
+from plugrad.errors import EngineError
+from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.rotation import Rotation
+
+if TYPE_CHECKING:
+    from plugrad.rollout.servers.checks import Expected, Found
+    from plugrad.rollout.servers.processes import ServerProcesses
+    from plugrad.rollout.servers.server import Server
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NEEDED = ("httpx", "tenacity")
+
+
+class Transport(Protocol):
+    """How new weights reach the servers."""
+
+    def send(self, weights: Iterable[tuple[str, Tensor]], version: int) -> dict[str, str | None]:
+        """Give every server the weights, on every rank; return by address what went wrong, or None."""
+        ...
+
+    def revive(self, server: Server, version: int) -> None:
+        """Let one server have them again, between updates."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class ServerEngine:
+    """Completes prompts with vLLM servers that run already, or that it starts and stops itself.
+
+    Every rank has one, with its own connections to the same servers. The main rank alone starts them and has them take new
+    weights. `generate` and `update_weights` may be called from two threads at once: requests in flight wait while a server
+    takes new weights, and go on with these.
+    """
+
+    def __init__(
+        self,
+        table: ServerTable,
+        *,
+        model_name: str | None,
+        model_config: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: frozenset[int],
+        folder: Path,
+        max_model_len: int,
+        dtype: str,
+        on_main: Callable[[Callable[[], T]], T] = lambda act: act(),
+        is_main: bool = True,
+    ) -> None:
+        """Start the servers, or find those that run, and see that each can complete this run's prompts.
+
+        Args:
+            table: of the run file.
+            model_name: the hub id or folder of the run's model, or None for one that was built from scratch.
+            model_config: its Transformers configuration.
+            tokenizer: the model's.
+            stops: the tokens that end a completion.
+            folder: of the run, for the servers' logs and the weights on their way to them.
+            max_model_len: the most tokens of a prompt with its completion.
+            dtype: the model's, as Transformers names it.
+            on_main: runs a function on the main rank while the others wait, and returns its result, or its error, on all.
+            is_main: whether this is the main rank.
+
+        Raises:
+            EngineError: a server cannot be started, reached or used, or a package is missing.
+        """
+        _require(NEEDED)
+        from plugrad.rollout.servers.checks import Expected
+
+        self._table, self._stops, self._is_main = table, stops, is_main
+        self._on_main: Callable[[Callable[[], Any]], Any] = on_main
+        self._vocab_size = int(model_config.get_text_config().vocab_size)
+        self._folder = folder.resolve()
+        self._processes: ServerProcesses | None = None
+        self._updating = Lock()
+        self._is_closed = False
+        expected = Expected(model_name, model_config, tokenizer, max_model_len, dtype, table)
+        try:
+            self._open(expected)
+        except BaseException:
+            self._stop_processes()
+            raise
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the servers."""
+        return list(self._servers)
+
+    @property
+    def vllm_plugins(self) -> list[str]:
+        """vLLM's own plugins that the servers may load, for what is recorded of a run."""
+        return sorted({plugin for found in self._found for plugin in found.plugins})
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Sample from softmax(logits / temperature). A group comes from exactly one server's answer.
+
+        Raises:
+            EngineError: no server is left, or none gives an answer that can be used.
+        """
+        from plugrad.rollout.servers.asked import requests_for
+
+        requests = requests_for(prompts, sampling, stops=self._stops, vocab_size=self._vocab_size)
+        groups = self._loop.run(self._client.complete(requests))
+        copies = sampling.num_completions if sampling.temperature == 0 else 1
+        return [group * copies for group in groups]
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
+
+        Raises:
+            EngineError: no server took them, or they cannot be written.
+        """
+        with self._updating:
+            complaints = self._transport.send(weights, version)
+            self._loop.call(lambda: self._after_update(complaints, version))
+            for address, complaint in complaints.items():
+                if complaint is not None:
+                    logger.warning(f"the server {address} did not take the weights of version {version}: {complaint}")
+        if all(complaints.values()):
+            raise self._rotation.nobody_answers(f"no server took the weights of version {version}:")
+
+    def close(self) -> None:
+        """Close the connections, remove the weights on their way, and stop the servers that it started."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._loop.run(self._client.close())
+            self._loop.close()
+            self._transport.close()
+            for server in self._servers.values():
+                server.close()
+        finally:
+            self._stop_processes()
+
+    def _open(self, expected: Expected) -> None:
+        from plugrad.rollout.servers.client import Client
+        from plugrad.rollout.servers.key import headers_of
+        from plugrad.rollout.servers.loop import LoopThread
+        from plugrad.rollout.servers.server import Server
+
+        addresses: list[str] = self._on_main(lambda: self._table.addresses or self._start(expected))
+        headers = headers_of(self._table)
+        self._servers = {address: Server(address, headers, self._table.timeout_s) for address in addresses}
+        self._found: list[Found] = self._on_main(lambda: self._checked(expected))
+        self._labels: Labels = self._on_main(Labels.fresh)
+        self._transport = self._chosen_transport(expected)
+        self._rotation = Rotation.of(addresses)
+        self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
+        self._loop = LoopThread("plugrad-servers")
+
+    def _start(self, expected: Expected) -> list[str]:
+        from plugrad.rollout.servers.command import server_commands
+        from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
+
+        _require(["vllm"])
+        folder = self._folder / "servers"
+        addresses = free_addresses(self._table.num_servers)
+        commands = server_commands(
+            addresses,
+            str(_save_model(expected, folder / "model")),
+            self._table,
+            dtype=expected.dtype,
+            max_model_len=expected.max_model_len,
+            is_cpu=not torch.accelerator.is_available(),
+        )
+        self._processes = ServerProcesses(commands, folder)
+        seconds = self._processes.wait_until_well(self._table.start_timeout_s)
+        several = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
+        logger.info(f"started {several} in {seconds:.0f} s: {', '.join(addresses)}. What they print is in {folder}.")
+        return addresses
+
+    def _checked(self, expected: Expected) -> list[Found]:
+        from plugrad.rollout.servers.checks import check_server
+
+        is_ours = self._processes is not None
+        return [check_server(server, expected, is_ours=is_ours) for server in self._servers.values()]
+
+    def _chosen_transport(self, expected: Expected) -> Transport:
+        servers, by = list(self._servers.values()), self._backend()
+        logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
+        if by == "folder":
+            from plugrad.rollout.servers.folder import FolderTransport
+
+            return FolderTransport(
+                Path(self._table.weights_folder) if self._table.weights_folder else self._folder / "weights",
+                servers,
+                self._labels,
+                model_config=expected.model_config,
+                tokenizer=expected.tokenizer,
+                on_main=self._on_main,
+                is_main=self._is_main,
+            )
+        _require(["vllm"])
+        from plugrad.rollout.servers.transfer import TransferTransport
+
+        return TransferTransport(
+            by,
+            servers,
+            self._labels,
+            on_main=self._on_main,
+            is_main=self._is_main,
+            timeout_s=self._table.timeout_s,
+        )
+
+    def _backend(self) -> str:
+        """Return what the run file says, or what the servers were started with where this machine has a device for it."""
+        theirs = {found.transfer for found in self._found}
+        asked = self._table.weights
+        if asked == "auto":
+            common = theirs.pop() if len(theirs) == 1 else None
+            return common if common in ("nccl", "ipc") and torch.cuda.is_available() else "folder"
+        if asked == "folder":
+            return asked
+        if not torch.cuda.is_available():
+            raise EngineError(
+                f'rollout.server.weights = "{asked}" needs a CUDA device, and this machine has none. Use "folder".'
+            )
+        if theirs != {asked}:
+            raise EngineError(
+                f'rollout.server.weights = "{asked}", and the servers were started for {sorted(map(str, theirs))}. Start '
+                f'with --weight-transfer-config \'{{"backend": "{asked}"}}\'.'
+            )
+        return asked
+
+    def _after_update(self, complaints: dict[str, str | None], version: int) -> None:
+        self._client.version = version
+        self._rotation.after_update(complaints)
+
+    def _revive(self, address: str, version: int, may_load: bool) -> None:
+        """See whether a server has the run's weights; have it load them if it may.
+
+        Raises:
+            ServerError: it does not have them now.
+        """
+        from plugrad.rollout.servers.server import ServerError
+
+        server = self._servers[address]
+        if self._labels.cover(label := server.label(), version):
+            return
+        if not may_load:
+            raise ServerError(f"its weights are {label!r}, which are not the run's of version {version}")
+        self._transport.revive(server, version)
+        logger.warning(f"the server {address} had the weights {label!r}, and was given the run's again.")
+
+    def _stop_processes(self) -> None:
+        if self._processes is not None:
+            self._processes.close()
+
+
+def _save_model(expected: Expected, folder: Path) -> Path:
+    """Write what a server needs of a model to start: all but the weights, which it is given later."""
+    config = deepcopy(expected.model_config)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    expected.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _require(modules: Iterable[str]) -> None:
+    for module in modules:
+        # Found, and not imported: vLLM takes seconds, and what it changes in a process is for its servers alone.
+        if find_spec(module) is None:
+            extra = "vllm" if module == "vllm" else "vllm-server"
+            raise EngineError(
+                f"the engine vllm-server needs the package {module}, which is not installed here: "
+                f'pip install "plugrad[{extra}]"'
+            )

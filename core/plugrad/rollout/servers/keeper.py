@@ -1,0 +1,52 @@
+"""Runs a command for as long as the process that asked for it lives: `python keeper.py PID COMMAND...`.
+
+A trainer that is killed cannot stop its servers; this can, and no server stays behind on a device. It runs by itself, with
+nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+LOOKS_EVERY_S = 0.25
+GRACE_S = 15.0
+
+
+def keep(owner: int, command: Sequence[str]) -> int:
+    """Run the command until it ends, the owner is gone, or this process is told to stop. Return its exit code."""
+    # A session of its own: a Ctrl-C in the trainer's terminal is the trainer's to answer, and all of a server's processes
+    # can be ended together.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
+    while process.poll() is None and not told and os.getppid() == owner:
+        time.sleep(LOOKS_EVERY_S)
+    _end(process)
+    return process.returncode
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the command and whatever it started: asked first, killed after a while."""
+    if process.poll() is None:
+        _signal_all(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+    _signal_all(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_all(group: int, number: signal.Signals) -> None:
+    # There may be nobody left.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+if __name__ == "__main__":
+    sys.exit(keep(int(sys.argv[1]), sys.argv[2:]))

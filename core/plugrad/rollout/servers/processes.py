@@ -1,0 +1,152 @@
+"""Servers that plugrad starts, and that end with it however it ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from plugrad.errors import EngineError
+from plugrad.rollout.servers import keeper
+from plugrad.rollout.servers.command import ServerCommand
+from plugrad.rollout.servers.server import Server, ServerError
+
+LAST_LINES = 20
+LOOKS_EVERY_S = 0.25
+STOPS_WITHIN_S = keeper.GRACE_S + 15
+
+
+@dataclass
+class _Started:
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+
+class ServerProcesses:
+    """The processes of some servers. They end when this is closed, and when this process ends in whatever way."""
+
+    def __init__(self, commands: Sequence[ServerCommand], logs: Path | None) -> None:
+        """Start the servers.
+
+        Args:
+            commands: one a server.
+            logs: the folder for what they print, or None to let it be seen.
+
+        Raises:
+            EngineError: something else listens at one of their addresses.
+        """
+        for command in commands:
+            _refuse_taken(command.address)
+        if logs:
+            logs.mkdir(parents=True, exist_ok=True)
+        self._started: list[_Started] = []
+        atexit.register(self.close)
+        for number, command in enumerate(commands):
+            log = logs / f"server-{number}.log" if logs else None
+            self._started.append(_Started(command.address, _start(command, log), log))
+
+    def wait_until_well(self, timeout_s: float) -> float:
+        """Wait until every server answers; return how many seconds that took.
+
+        Raises:
+            EngineError: one ended, or has not answered in time.
+        """
+        start = time.monotonic()
+        for started in self._started:
+            server = Server(started.address, {}, timeout_s=5.0)
+            while not _is_well(server):
+                self.check()
+                if time.monotonic() - start > timeout_s:
+                    raise EngineError(
+                        f"the server {started.address} has not started within {timeout_s:g} s (rollout.server."
+                        f"start_timeout_s).{_last_lines(started.log)}"
+                    )
+                time.sleep(LOOKS_EVERY_S)
+        return time.monotonic() - start
+
+    def check(self) -> None:
+        """See that all still run.
+
+        Raises:
+            EngineError: one has ended.
+        """
+        for started in self._started:
+            code = started.process.poll()
+            if code is not None:
+                raise EngineError(f"the server {started.address} ended with code {code}.{_last_lines(started.log)}")
+
+    def close(self) -> None:
+        """End the servers. Calling it again does nothing."""
+        atexit.unregister(self.close)
+        for started in self._started:
+            if started.process.poll() is None:
+                started.process.send_signal(signal.SIGTERM)
+        for started in self._started:
+            try:
+                started.process.wait(STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                started.process.kill()
+                started.process.wait()
+        self._started = []
+
+
+def free_addresses(count: int) -> list[str]:
+    """Return addresses on this machine alone that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"http://127.0.0.1:{listening.getsockname()[1]}" for listening in sockets]
+    for listening in sockets:
+        listening.close()
+    return addresses
+
+
+def _refuse_taken(address: str) -> None:
+    where = urlsplit(address)
+    try:
+        socket.create_server((str(where.hostname), where.port or 80), family=_family_of(str(where.hostname))).close()
+    except OSError as error:
+        raise EngineError(
+            f"no server can be started at {address}: {error.strerror or error}. Stop what listens there, or choose another "
+            "port."
+        ) from error
+
+
+def _family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
+    # -P: a folder called vllm in the working directory is not the package.
+    kept = [sys.executable, "-P", keeper.__file__, str(os.getpid()), sys.executable, "-P", *command.arguments]
+    with open(log or os.devnull, "wb") as file:
+        return subprocess.Popen(
+            kept,
+            env=command.full_environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file if log else None,
+            stderr=subprocess.STDOUT if log else None,
+            start_new_session=True,
+        )
+
+
+def _is_well(server: Server) -> bool:
+    try:
+        server.get("/health")
+    except ServerError:
+        return False
+    return True
+
+
+def _last_lines(log: Path | None) -> str:
+    if log is None:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    return "".join([f" Its log, {log}, ends:", *(f"\n    {line}" for line in lines)])

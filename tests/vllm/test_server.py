@@ -1,0 +1,220 @@
+"""The engine `vllm-server` with real vLLM servers: what it promises, and what it does when they fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import httpx
+import pytest
+import torch
+
+from plugrad.errors import EngineError
+from plugrad.rollout.engine import Sampling
+from plugrad.rollout.servers.server import ServerError
+from plugrad.testing import check_engine
+from plugrad.testing.engines.evaluation import largest_mismatch
+from plugrad.testing.models import tiny_tokenizer
+
+from . import file_transfer, proxy
+from .conftest import KEY_VARIABLE, make_model, prompts_of, weights_of
+
+SAMPLING = Sampling(num_completions=4, max_new_tokens=16, temperature=0.7, seed=3)
+TOLERANCE = 1e-5
+
+
+def with_weights(engine, model, version=0):
+    engine.update_weights(weights_of(model), version)
+    return engine
+
+
+@pytest.mark.parametrize("which", ["two tied", "untied"])
+def test_it_keeps_what_an_engine_promises(which, servers, open_engine):
+    model = make_model(tied=which != "untied")
+    chosen = servers[2:] if which == "untied" else servers[:2]
+    key = {"api_key_env": KEY_VARIABLE} if which == "untied" else {}
+    addresses = [server.address for server in chosen]
+
+    def make_engine(model, tokenizer):
+        return with_weights(open_engine(model, chosen[0].folder, tokenizer, addresses=addresses, **key), model)
+
+    check_engine(make_engine, model, tiny_tokenizer(), tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_log_probs_are_the_trainers_before_and_after_an_update(tied, servers, open_engine):
+    server = servers[0 if tied else 2]
+    key = {} if tied else {"api_key_env": KEY_VARIABLE}
+    first, second = make_model(0, tied=tied), make_model(1, tied=tied)
+    engine = with_weights(open_engine(first, server.folder, addresses=[server.address], **key), first)
+    prompts = prompts_of(4)
+    before = engine.generate(prompts, SAMPLING)
+    engine.update_weights(weights_of(second), 1)
+    after = engine.generate(prompts, SAMPLING)
+    assert largest_mismatch(prompts, before, first, SAMPLING.temperature) < TOLERANCE
+    assert largest_mismatch(prompts, after, second, SAMPLING.temperature) < TOLERANCE
+    assert largest_mismatch(prompts, after, first, SAMPLING.temperature) > 100 * TOLERANCE
+    assert {version for group in after for c in group for version in c.policy_versions} == {1}
+
+
+def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
+    """Tokens before it are the old weights', tokens after it the new ones', and each says so."""
+    old, new = make_model(0), make_model(5)
+    addresses = [server.address for server in servers[:2]]
+    engine = with_weights(open_engine(old, servers[0].folder, addresses=addresses), old)
+    prompts = prompts_of(4)
+    # Nothing ends early, so that all are in flight when the weights change.
+    engine._stops = frozenset()
+    sampling = Sampling(num_completions=2, max_new_tokens=400, temperature=1.0, seed=1)
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(engine.generate(prompts, sampling)))
+    thread.start()
+    while sum(place.num_in_flight for place in engine._rotation.places) < len(prompts):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    engine.update_weights(weights_of(new), 1)
+    thread.join()
+    assert [len(group) for group in found] == [2] * 4
+    assert {len(completion.ids) for group in found for completion in group} == {400}
+    spans = Counter(version for group in found for c in group for version in c.policy_versions)
+    assert min(spans[0], spans[1]) > 100, spans
+    for version, model in enumerate([old, new]):
+        assert largest_of_version(prompts, found, model, version) < TOLERANCE
+    assert all(c.policy_versions == sorted(c.policy_versions) for group in found for c in group)
+
+
+def largest_of_version(prompts, groups, model, version):
+    """Return the largest difference from the log-probs of `model`, over the tokens that this version sampled."""
+    from plugrad.policy.policy import Policy
+
+    largest = 0.0
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            ids = torch.tensor([[*prompt.ids, *completion.ids]])
+            counted = torch.arange(ids.shape[1]).unsqueeze(0) >= len(prompt.ids)
+            with torch.no_grad():
+                logprobs, _ = Policy(model, 1.0)(ids, torch.ones_like(ids, dtype=torch.bool), counted)
+            difference = (logprobs[counted] - torch.tensor(completion.logprobs)).abs()
+            theirs = torch.tensor(completion.policy_versions) == version
+            largest = max([largest, *difference[theirs].tolist()])
+    return largest
+
+
+def test_a_server_that_was_restarted_is_left_out_until_the_next_update(servers, open_engine):
+    """A restarted server has other weights, and says so: it is called 'default' again."""
+    model = make_model()
+    addresses = [server.address for server in servers[:2]]
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=addresses), model)
+    rename(addresses[0], "default")
+    prompts = prompts_of(8)
+    groups = engine.generate(prompts, SAMPLING)
+    assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
+    assert [place.is_in for place in engine._rotation.places] == [False, True]
+    engine.update_weights(weights_of(model), 1)
+    assert [place.is_in for place in engine._rotation.places] == [True, True]
+
+
+def test_where_no_server_is_left_one_is_given_the_weights_again(servers, open_engine, caplog):
+    model, other = make_model(), make_model(7)
+    address = servers[0].address
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
+    # Another run takes the server.
+    with_weights(open_engine(other, servers[0].folder, addresses=[address]), other)
+    prompts = prompts_of(4)
+    groups = engine.generate(prompts, SAMPLING)
+    assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
+    assert "was given the run's again" in caplog.text
+
+
+def test_a_server_that_cannot_load_says_so_and_takes_the_next(servers, open_engine, tmp_path):
+    model, address = make_model(), servers[0].address
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
+    server = engine._servers[address]
+    with (
+        pytest.raises(ServerError, match=r"did not load the weights in .*/nowhere: .*500: .*must see that folder"),
+        server.taking(engine._labels.of(1), engine._labels),
+    ):
+        server.load(tmp_path / "nowhere")
+    # It goes on, and no token that it samples passes for the policy's.
+    assert httpx.get(f"{address}/is_paused").json() == {"is_paused": False}
+    assert server.label() == engine._labels.unfinished
+    engine.update_weights(weights_of(model), 2)
+    prompts = prompts_of(2)
+    assert largest_mismatch(prompts, engine.generate(prompts, SAMPLING), model, SAMPLING.temperature) < TOLERANCE
+
+
+def test_an_update_that_one_server_misses_leaves_it_out(servers, open_engine, caplog):
+    model, new = make_model(), make_model(3)
+    through = proxy.Proxy(servers[0].address, proxy.rubbish)
+    try:
+        engine = open_engine(model, servers[0].folder, addresses=[through.address, servers[1].address])
+        with_weights(engine, model)
+    finally:
+        through.close()
+    engine.update_weights(weights_of(new), 1)
+    assert f"{through.address} did not take the weights of version 1: no connection" in caplog.text
+    prompts = prompts_of(4)
+    groups = engine.generate(prompts, SAMPLING)
+    assert largest_mismatch(prompts, groups, new, SAMPLING.temperature) < TOLERANCE
+
+
+@pytest.mark.parametrize("spoil", [proxy.rubbish, proxy.truncated, proxy.slow, proxy.broken_off, proxy.failing])
+def test_what_the_network_spoils_another_server_does(spoil, servers, open_engine):
+    model = make_model()
+    spoilt = proxy.Proxy(servers[0].address, spoil)
+    try:
+        addresses = [spoilt.address, servers[1].address]
+        # Long enough for the one that is well on a busy machine, and not for the slow one.
+        timeout_s = proxy.SLOW_S - 0.5 if spoil is proxy.slow else 60.0
+        engine = open_engine(model, servers[0].folder, addresses=addresses, timeout_s=timeout_s, concurrency=8)
+        with_weights(engine, model)
+        prompts = prompts_of(12)
+        groups = engine.generate(prompts, SAMPLING)
+    finally:
+        spoilt.close()
+    assert spoilt.num_spoilt
+    assert [len(group) for group in groups] == [SAMPLING.num_completions] * 12
+    assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
+
+
+def test_only_the_newest_weights_stay_on_disk_and_none_after_the_run(servers, open_engine, tmp_path):
+    model = make_model()
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=[servers[0].address]), model)
+    engine.update_weights(weights_of(model), 1)
+    engine.update_weights(weights_of(model), 2)
+    assert [path.name for path in (tmp_path / "run" / "weights").glob("*/*-v*")] == ["000003-v2"]
+    engine.close()
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_vllms_own_weight_transfer_is_driven_as_it_expects(servers, open_engine, tmp_path, monkeypatch):
+    """With a backend that moves tensors through a file in the place of NCCL."""
+    from plugrad.rollout.servers import transfer
+
+    file_transfer.register_sender()
+    init = lambda server, rank: file_transfer.FileTrainerInitInfo(str(tmp_path / "weights.safetensors"), rank=rank)  # noqa: E731
+    monkeypatch.setitem(transfer.INITS, file_transfer.BACKEND, init)
+    first, second = make_model(0, tied=False), make_model(1, tied=False)
+    engine = open_engine(first, servers[2].folder, addresses=[servers[2].address], api_key_env=KEY_VARIABLE)
+    assert engine._found[0].transfer == file_transfer.BACKEND
+    assert engine.vllm_plugins == ["plugrad_test_transfer"]
+    engine._transport = transfer.TransferTransport(
+        file_transfer.BACKEND,
+        list(engine._servers.values()),
+        engine._labels,
+        on_main=lambda act: act(),
+        is_main=True,
+        timeout_s=60,
+    )
+    prompts = prompts_of(4)
+    for version, model in enumerate([first, second]):
+        engine.update_weights(weights_of(model), version)
+        groups = engine.generate(prompts, SAMPLING)
+        assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
+        assert {v for group in groups for c in group for v in c.policy_versions} == {version}
+
+
+def rename(address, label):
+    """Let a server's weights be called otherwise."""
+    httpx.post(f"{address}/update_weight_version", json={"new_version": label}).raise_for_status()
