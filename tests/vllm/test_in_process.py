@@ -19,6 +19,7 @@ from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.vllm.engine import VllmEngine
 from plugrad.testing import check_engine, tiny_model, tiny_tokenizer
 from plugrad.testing.engines.evaluation import EXAMPLES, largest_mismatch
+from plugrad.trainer.engines import engine_record
 
 SAMPLING = Sampling(num_completions=3, max_new_tokens=24, temperature=0.7, seed=1)
 TABLE = VllmTable(kv_cache_gib=0.25)
@@ -133,31 +134,29 @@ from pathlib import Path
 def register():
     Path({file!r}).write_text("ran")
 """
+OPENS_AN_ENGINE = """
+import sys
+sys.path.insert(0, {here!r})
+from test_in_process import VllmTable, model_of, tiny_tokenizer, vllm_engine
+vllm_engine(model_of(tied=True), tiny_tokenizer(), VllmTable(plugins={plugins!r}, kv_cache_gib=0.25)).close()
+"""
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_vllm_plugins_of_other_packages_run_only_where_they_are_named(tmp_path, run_file, named):
+def test_vllm_plugins_of_other_packages_run_only_where_they_are_named(tmp_path, named):
     marker = tmp_path / "ran"
     (tmp_path / "stray.py").write_text(STRAY.format(file=str(marker)))
     info = tmp_path / "stray-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stray\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[vllm.general_plugins]\nstray = stray:register\n")
-    plugins = ["stray"] if named else []
-    rollout = {"prompts_per_step": 2, "rollouts_per_example": 2, "max_new_tokens": 4, "engine": "vllm"}
-    table = run_file(
-        max_steps=1,
-        model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32, "head_dim": 32, "num_hidden_layers": 1}},
-        rollout={**rollout, "vllm": {"plugins": plugins, "kv_cache_gib": 0.25}},
-    )
-    from plugrad.config.reading import write_run_file
-
-    path = tmp_path / "run.toml"
-    write_run_file(table, path)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "plugrad", "train", str(path), "--set", f"output_dir='{tmp_path / 'out'}'"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/", check=False)
+    code = OPENS_AN_ENGINE.format(here=str(Path(__file__).parent), plugins=["stray"] if named else [])
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert marker.exists() is named
-    recorded = (Path(tmp_path) / "out" / "plugins.json").read_text()
-    assert ('"stray"' in recorded) is named
+
+
+def test_which_plugins_may_run_is_recorded(run_file):
+    rollout = {"engine": "vllm", "vllm": {"plugins": ["stray"]}}
+    assert engine_record(run_file(rollout=rollout)) == {"name": "vllm", "VLLM_PLUGINS": ["stray"]}

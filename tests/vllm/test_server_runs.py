@@ -1,0 +1,101 @@
+"""Whole runs with vLLM servers that the run starts: the quickstart's second stage, and a server that is killed on the way."""
+
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+import psutil
+import pytest
+
+import plugrad.trainer.engines
+from plugrad import RunFile
+from plugrad.rollout.servers.engine import ServerEngine
+from plugrad.trainer.display import Silent
+from plugrad.trainer.train import train
+
+MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
+ROLLOUT = {
+    "engine": "vllm-server",
+    "prompts_per_step": 16,
+    "rollouts_per_example": 4,
+    "max_new_tokens": 64,
+    "parity_every_steps": 1,
+    "server": {"num_servers": 2, "kv_cache_gib": 0.25, "concurrency": 4},
+}
+GAIN = 0.15
+"""Of held-out accuracy: half of what `plugrad quickstart` goes on to."""
+
+
+def servers():
+    """The processes of this one's servers that listen."""
+    children = psutil.Process().children(recursive=True)
+    return [
+        child
+        for child in children
+        if "vllm.entrypoints.openai.api_server" in child.cmdline() and "--port" in child.cmdline()
+    ]
+
+
+class LosesAServer(ServerEngine):
+    """One of its servers is killed in the middle of its third batch."""
+
+    calls = 0
+    asked = ()
+
+    def generate(self, prompts, sampling):
+        type(self).calls += 1
+        # Evaluation is off: a call for parity has one completion a prompt.
+        if sampling.num_completions > 1:
+            type(self).asked = (*self.asked, len(prompts))
+        if len(self.asked) == 3 and sampling.num_completions > 1:
+            threading.Timer(0.2, self.kill_one).start()
+        return super().generate(prompts, sampling)
+
+    @staticmethod
+    def kill_one():
+        for process in [servers()[-1], *servers()[-1].children(recursive=True)]:
+            process.kill()
+
+
+def test_a_run_goes_on_when_one_of_its_two_servers_is_killed(run, monkeypatch):
+    monkeypatch.setattr(plugrad.trainer.engines, "ServerEngine", LosesAServer)
+    result = run(model={"from_scratch": MODEL}, rollout=ROLLOUT, max_steps=6, optimizer={"lr": 1e-3})
+    assert [record["step"] for record in result.records] == [1, 2, 3, 4, 5, 6]
+    assert LosesAServer.asked == (16,) * 6, "no batch was asked for twice"
+    assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in result.records)
+    assert all(record["staleness/max"] == 0 for record in result.records)
+    assert result.model.exists()
+    assert not servers(), "the other one has ended with the run"
+
+
+def test_batches_are_sampled_ahead_while_servers_take_new_weights(run):
+    server = {**ROLLOUT["server"], "num_servers": 1}
+    rollout = {**ROLLOUT, "server": server, "max_staleness": 1}
+    result = run(model={"from_scratch": MODEL}, rollout=rollout, max_steps=5, optimizer={"lr": 1e-2})
+    assert 0 < max(record["staleness/max"] for record in result.records) <= 1
+    assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in result.records)
+    means = [record["staleness/mean"] for record in result.records]
+    assert all(0 <= mean <= 1 for mean in means)
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory):
+    """The quickstart's first stage."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    for stage in ("supervised", "reinforce"):
+        (folder / f"{stage}.toml").write_text(files("plugrad.runs").joinpath(f"{stage}.toml").read_text())
+    first = RunFile.load(folder / "supervised.toml", [f"output_dir='{folder / 'supervised'}'"])
+    return folder, train(first, display=Silent()).series("eval/reward")[-1][1]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm-server"])
+def test_the_quickstarts_reinforcement_learns_with_it(supervised, engine):
+    folder, begins_at = supervised
+    overrides = [f"rollout.engine={engine}", f"output_dir='{folder / engine}'"]
+    result = train(
+        RunFile.load(folder / "reinforce.toml", [*overrides, f"evaluation.stop_at_reward={begins_at + GAIN}"]),
+        display=Silent(),
+    )
+    assert result.series("eval/reward")[-1][1] >= begins_at + GAIN
+    assert result.records[1]["inference_mismatch/parity_max"] < 1e-5
+    assert Path(result.model, "config.json").exists()
