@@ -34,7 +34,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory):
-    """Three servers, started at once: two with a model whose weights are tied; one untied, with a key and a backend of ours."""
+    """Three servers, started at once: two of a tied model; one of an untied, with a key and a backend of ours."""
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
 

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import torch
 
-from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.servers.server import ServerError
 from plugrad.testing import check_engine
