@@ -40,7 +40,7 @@ def test_the_commands_are_printed_one_a_line(serve):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(" --host ")[1].split(" --dtype")[0] for line in lines] == ["node-1 --port 8000", "node-2 --port 8000"]
-    assert all("VLLM_SERVER_DEV_MODE=1" in line and "--model org/model" in line for line in lines)
+    assert all("VLLM_SERVER_DEV_MODE=1" in line and " org/model --host" in line for line in lines)
     assert "secret-of-mine" not in done.stdout
     assert 'VLLM_API_KEY="$PLUGRAD_API_KEY"' in done.stdout
 

@@ -33,7 +33,7 @@ def test_a_model_from_scratch_is_compared_by_its_shape(servers, open_engine):
     open_engine(make_model(), None, addresses=[servers[0].address])
     model = make_model()
     model.config.num_hidden_layers = 5
-    with pytest.raises(EngineError, match="whose num_hidden_layers is 2; this run's model .* has 5"):
+    with pytest.raises(EngineError, match=r"whose num_hidden_layers is 2; this run's model .* has 5"):
         open_engine(model, None, addresses=[servers[0].address])
 
 
@@ -53,7 +53,7 @@ def test_sequences_that_do_not_fit_are_refused_with_both_numbers(servers, open_e
 def test_a_key_is_asked_for_by_the_name_of_its_variable(servers, open_engine, monkeypatch):
     model, server = make_model(tied=False), servers[2]
     monkeypatch.delenv("PLUGRAD_API_KEY", raising=False)
-    with pytest.raises(EngineError, match="does not let this run in: .*401.* variable PLUGRAD_API_KEY is not set"):
+    with pytest.raises(EngineError, match=r"does not let this run in: .*401.* variable PLUGRAD_API_KEY is not set"):
         open_engine(model, server.folder, addresses=[server.address])
     monkeypatch.setenv("PLUGRAD_API_KEY", "a-wrong-key")
     with pytest.raises(EngineError, match="variable PLUGRAD_API_KEY has another") as raised:

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from plugrad.config.server import ServerTable
+from plugrad.rollout.servers import command as command_module
 from plugrad.rollout.servers.command import server_commands
 
 FLAGS = {"dtype": "bfloat16", "max_model_len": 128}
@@ -18,16 +19,23 @@ def commands(addresses, *, is_cpu=True, **table):
 def clean(monkeypatch):
     for name in ("PLUGRAD_API_KEY", "VLLM_CPU_OMP_THREADS_BIND"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(command_module, "lacks_the_command", lambda: False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
 
 
 def test_as_it_is_typed():
     [command] = commands(["http://10.0.0.1:8001"], is_cpu=False)
     assert str(command) == (
-        "VLLM_SERVER_DEV_MODE=1 VLLM_PLUGINS='' python -m vllm.entrypoints.openai.api_server --model org/model "
-        "--host 10.0.0.1 --port 8001 --dtype bfloat16 --max-model-len 128 --load-format dummy --enable-scale-out "
+        "VLLM_SERVER_DEV_MODE=1 VLLM_PLUGINS='' vllm serve org/model --host 10.0.0.1 --port 8001 --dtype bfloat16 "
+        "--max-model-len 128 --load-format dummy --enable-scale-out "
         "--logprobs-mode processed_logprobs --generation-config vllm --enable-prefix-caching --disable-uvicorn-access-log"
     )
+
+
+def test_the_package_for_cpus_has_no_command(monkeypatch):
+    monkeypatch.setattr(command_module, "lacks_the_command", lambda: True)
+    [command] = commands(["http://a:1"])
+    assert " python -m vllm.entrypoints.openai.api_server --model org/model --host a " in str(command)
 
 
 def test_what_the_run_file_adds_comes_last_and_wins():
