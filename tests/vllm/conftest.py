@@ -12,6 +12,7 @@ import pytest
 
 from plugrad.config.server import ServerTable
 from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
@@ -34,7 +35,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory):
-    """Three servers, started at once: two with a model whose weights are tied; one untied, with a key and a backend of ours."""
+    """Three servers, started at once: two of a tied model; one of an untied, with a key and a backend of ours."""
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
 
@@ -93,28 +94,41 @@ def save_plugin(folder):
 @pytest.fixture
 def open_engine(tmp_path):
     """Open engines as a run does; they are closed at the end."""
-    from plugrad.rollout.servers.engine import ServerEngine
-
     engines = []
 
-    def make(model, name, tokenizer=None, *, max_model_len=MAX_MODEL_LEN, **table):
-        tokenizer = tokenizer or tiny_tokenizer()
-        engine = ServerEngine(
-            ServerTable(**table),
-            model_name=name,
-            model_config=model.config,
-            tokenizer=tokenizer,
-            stops=stop_ids(model, tokenizer),
-            folder=tmp_path / "run",
-            max_model_len=max_model_len,
-            dtype="float32",
-        )
-        engines.append(engine)
-        return engine
+    def make(model, name, tokenizer=None, **options):
+        engines.append(make_engine(model, name, tmp_path / "run", tokenizer, **options))
+        return engines[-1]
 
     yield make
     for engine in engines:
         engine.close()
+
+
+def make_engine(
+    model,
+    name,
+    folder,
+    tokenizer=None,
+    *,
+    max_model_len=MAX_MODEL_LEN,
+    on_main=lambda act: act(),
+    is_main=True,
+    **table,
+):
+    tokenizer = tokenizer or tiny_tokenizer()
+    return ServerEngine(
+        ServerTable(**table),
+        model_name=name,
+        model_config=model.config,
+        tokenizer=tokenizer,
+        stops=stop_ids(model, tokenizer),
+        folder=folder,
+        max_model_len=max_model_len,
+        dtype="float32",
+        on_main=on_main,
+        is_main=is_main,
+    )
 
 
 def weights_of(model):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
 import torch
 
-from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.servers.server import ServerError
 from plugrad.testing import check_engine
@@ -18,7 +19,7 @@ from plugrad.testing.engines.evaluation import largest_mismatch
 from plugrad.testing.models import tiny_tokenizer
 
 from . import file_transfer, proxy
-from .conftest import KEY_VARIABLE, make_model, prompts_of, weights_of
+from .conftest import KEY_VARIABLE, make_engine, make_model, prompts_of, weights_of
 
 SAMPLING = Sampling(num_completions=4, max_new_tokens=16, temperature=0.7, seed=3)
 TOLERANCE = 1e-5
@@ -36,10 +37,10 @@ def test_it_keeps_what_an_engine_promises(which, servers, open_engine):
     key = {"api_key_env": KEY_VARIABLE} if which == "untied" else {}
     addresses = [server.address for server in chosen]
 
-    def make_engine(model, tokenizer):
+    def make(model, tokenizer):
         return with_weights(open_engine(model, chosen[0].folder, tokenizer, addresses=addresses, **key), model)
 
-    check_engine(make_engine, model, tiny_tokenizer(), tolerance=TOLERANCE)
+    check_engine(make, model, tiny_tokenizer(), tolerance=TOLERANCE)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -213,6 +214,51 @@ def test_vllms_own_weight_transfer_is_driven_as_it_expects(servers, open_engine,
         groups = engine.generate(prompts, SAMPLING)
         assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
         assert {v for group in groups for c in group for v in c.policy_versions} == {version}
+
+
+def test_every_rank_asks_the_same_servers_and_the_main_one_gives_them_weights(servers, tmp_path):
+    first, second = make_model(0), make_model(1)
+    addresses = [server.address for server in servers[:2]]
+    prompts = prompts_of(6)
+
+    def run_rank(rank, on_main):
+        engine = make_engine(first, servers[0].folder, tmp_path, on_main=on_main, is_main=rank == 0, addresses=addresses)
+        try:
+            groups = []
+            for version, model in enumerate([first, second]):
+                engine.update_weights(weights_of(model), version)
+                groups.append(engine.generate(prompts, replace(SAMPLING, seed=rank)))
+            return groups
+        finally:
+            # No rank goes before the others have what they asked for.
+            on_main(lambda: None)
+            engine.close()
+
+    of_ranks = as_ranks(2, run_rank)
+    for version, model in enumerate([first, second]):
+        for groups in of_ranks:
+            assert largest_mismatch(prompts, groups[version], model, SAMPLING.temperature) < TOLERANCE
+            assert {v for group in groups[version] for c in group for v in c.policy_versions} == {version}
+    assert of_ranks[0] != of_ranks[1]
+
+
+def as_ranks(count, run_rank):
+    """Run a function as so many ranks, in threads; `on_main` runs on the first while the others wait."""
+    together, shared = threading.Barrier(count, timeout=120), {}
+
+    def on_main_of(rank):
+        def on_main(act):
+            if rank == 0:
+                shared["result"] = act()
+            together.wait()
+            result = shared["result"]
+            together.wait()
+            return result
+
+        return on_main
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(lambda rank: run_rank(rank, on_main_of(rank)), range(count)))
 
 
 def rename(address, label):

@@ -14,11 +14,13 @@ from plugrad.rollout.servers.checks import Expected, check_server
 from plugrad.rollout.servers.server import Server
 from plugrad.testing.models import tiny_tokenizer
 
-from .conftest import KEY_VARIABLE, MAX_MODEL_LEN, make_model, weights_of
+from .conftest import MAX_MODEL_LEN, make_model, weights_of
 
 
 def test_another_model_is_refused_with_both_names(servers, open_engine):
-    with pytest.raises(EngineError, match=f"serves the model '{servers[0].folder}', and this run trains 'Qwen/Qwen3-0.6B'"):
+    with pytest.raises(
+        EngineError, match=rf"serves the model '{servers[0].folder}', and this run trains 'Qwen/Qwen3-0\.6B'"
+    ):
         open_engine(make_model(), "Qwen/Qwen3-0.6B", addresses=[servers[0].address])
 
 
@@ -31,27 +33,27 @@ def test_a_model_from_scratch_is_compared_by_its_shape(servers, open_engine):
     open_engine(make_model(), None, addresses=[servers[0].address])
     model = make_model()
     model.config.num_hidden_layers = 5
-    with pytest.raises(EngineError, match="whose num_hidden_layers is 2; this run's model .* has 5"):
+    with pytest.raises(EngineError, match=r"whose num_hidden_layers is 2; this run's model .* has 5"):
         open_engine(model, None, addresses=[servers[0].address])
 
 
 def test_another_tokenizer_is_refused_with_both_names(servers, open_engine):
     tokenizer = character_tokenizer([string.printable.replace("T", "")])
     with pytest.raises(
-        EngineError, match=f"model '{servers[0].folder}'.* is not this run's .*model '{servers[0].folder}'.*token"
+        EngineError, match=rf"model '{servers[0].folder}'.* is not this run's .*model '{servers[0].folder}'.*token"
     ):
         open_engine(make_model(), servers[0].folder, tokenizer, addresses=[servers[0].address])
 
 
 def test_sequences_that_do_not_fit_are_refused_with_both_numbers(servers, open_engine):
-    with pytest.raises(EngineError, match=f"sequences of {MAX_MODEL_LEN} tokens, and this run's have up to 513"):
+    with pytest.raises(EngineError, match=rf"sequences of {MAX_MODEL_LEN} tokens, and this run's have up to 513"):
         open_engine(make_model(), servers[0].folder, addresses=[servers[0].address], max_model_len=513)
 
 
 def test_a_key_is_asked_for_by_the_name_of_its_variable(servers, open_engine, monkeypatch):
     model, server = make_model(tied=False), servers[2]
     monkeypatch.delenv("PLUGRAD_API_KEY", raising=False)
-    with pytest.raises(EngineError, match="does not let this run in: .*401.* variable PLUGRAD_API_KEY is not set"):
+    with pytest.raises(EngineError, match=r"does not let this run in: .*401.* variable PLUGRAD_API_KEY is not set"):
         open_engine(model, server.folder, addresses=[server.address])
     monkeypatch.setenv("PLUGRAD_API_KEY", "a-wrong-key")
     with pytest.raises(EngineError, match="variable PLUGRAD_API_KEY has another") as raised:

@@ -1,4 +1,4 @@
-"""Whole runs with vLLM servers that the run starts: the quickstart's second stage, and a server that is killed on the way."""
+"""Whole runs with vLLM servers of their own: the quickstart's second stage, and a server that is killed on the way."""
 
 import threading
 from importlib.resources import files

@@ -6,11 +6,16 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from plugrad.config.server import ServerTable
 from plugrad.rollout.servers.key import api_key, variable_of
 
+COMMAND = ["-m", "vllm.entrypoints.cli.main"]
+"""What the command `vllm` runs."""
+OLD_COMMAND = ["-m", "vllm.entrypoints.openai.api_server"]
 PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 DEFAULT_KV_CACHE_GIB = 1.0
@@ -32,7 +37,9 @@ class ServerCommand:
         """Return the command as one types it in a shell. The key stays in its variable."""
         given = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         key = [f'VLLM_API_KEY="${self.key_variable}"'] if self.key_variable else []
-        return " ".join([*given, *key, "python", shlex.join(self.arguments)])
+        is_command = self.arguments[: len(COMMAND)] == COMMAND
+        typed = ["vllm", *self.arguments[len(COMMAND) :]] if is_command else ["python", *self.arguments]
+        return " ".join([*given, *key, shlex.join(typed)])
 
     @property
     def full_environment(self) -> dict[str, str]:
@@ -74,8 +81,7 @@ def _arguments(
 ) -> list[str]:
     where = urlsplit(address)
     port = where.port or (443 if where.scheme == "https" else 80)
-    # `vllm serve` by its module: the command itself refuses to run from the package for CPUs.
-    arguments = ["-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    arguments = [*OLD_COMMAND, "--model", model] if lacks_the_command() else [*COMMAND, "serve", model]
     arguments += ["--host", str(where.hostname), "--port", str(port)]
     arguments += ["--dtype", dtype, *_if_given("--max-model-len", max_model_len)]
     # The trainer gives it weights before it is asked for anything.
@@ -89,6 +95,15 @@ def _arguments(
     arguments += _if_given("--kv-cache-memory-bytes", None if kv_cache_gib is None else int(kv_cache_gib * 2**30))
     arguments += ["--enforce-eager"] if is_cpu else []
     return [*arguments, *table.args]
+
+
+def lacks_the_command() -> bool:
+    """Return whether the vLLM here is the package for CPUs: its `vllm serve` stops at not finding one called vllm."""
+    try:
+        distribution("vllm")
+    except PackageNotFoundError:
+        return find_spec("vllm") is not None
+    return False
 
 
 def _if_given(name: str, value: int | None) -> list[str]:

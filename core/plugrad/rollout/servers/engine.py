@@ -168,7 +168,8 @@ class ServerEngine:
         self._found: list[Found] = self._on_main(lambda: self._checked(expected))
         self._labels: Labels = self._on_main(Labels.fresh)
         self._transport = self._chosen_transport(expected)
-        self._rotation = Rotation.of(addresses)
+        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
+        self._rotation = Rotation.of(addresses, logs)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
         self._loop = LoopThread("plugrad-servers")
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from plugrad.errors import EngineError
 from plugrad.rollout.servers.labels import Labels
-from plugrad.rollout.servers.server import Server, ServerError, in_turn
+from plugrad.rollout.servers.server import Server, ServerError, all_at_once
 
 SHARD_BYTES = 2**30
 """So much of the model is copied at a time, or its largest tensor."""
@@ -93,7 +93,7 @@ class FolderTransport:
         if failure is not None:
             raise failure
         newest = self._newest(0)
-        complaints = in_turn({server.address: self._loading(server, newest) for server in self._servers})
+        complaints = all_at_once({server.address: self._loading(server, newest) for server in self._servers})
         for older in self._versions():
             if older != newest:
                 shutil.rmtree(older, ignore_errors=True)

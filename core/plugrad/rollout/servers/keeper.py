@@ -19,33 +19,30 @@ GRACE_S = 15.0
 
 
 def keep(owner: int, command: Sequence[str]) -> int:
-    """Run the command until it ends, the owner is gone, or this process is told to stop. Return its exit code."""
-    # A session of its own: a Ctrl-C in the trainer's terminal is the trainer's to answer, and all of a server's processes
-    # can be ended together.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    """Run the command until it ends, the owner is gone, or this process is told to stop. Return its code as shells do."""
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: told.append(number))
+    # A session of its own: a Ctrl-C in the trainer's terminal is the trainer's to answer, and all of a server's processes
+    # can be ended together.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and not told and os.getppid() == owner:
         time.sleep(LOOKS_EVERY_S)
     _end(process)
-    return process.returncode
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the command and whatever it started: asked first, killed after a while."""
     if process.poll() is None:
-        _signal_all(process.pid, signal.SIGTERM)
+        # The first process alone: vLLM's ends its others in their order.
+        process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-    _signal_all(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _signal_all(group: int, number: signal.Signals) -> None:
     # There may be nobody left.
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 if __name__ == "__main__":

@@ -50,9 +50,13 @@ class ServerProcesses:
             logs.mkdir(parents=True, exist_ok=True)
         self._started: list[_Started] = []
         atexit.register(self.close)
-        for number, command in enumerate(commands):
-            log = logs / f"server-{number}.log" if logs else None
-            self._started.append(_Started(command.address, _start(command, log), log))
+        try:
+            for number, command in enumerate(commands):
+                log = logs / f"server-{number}.log" if logs else None
+                self._started.append(_Started(command.address, _start(command, log), log))
+        except BaseException:
+            self.close()
+            raise
 
     def wait_until_well(self, timeout_s: float) -> float:
         """Wait until every server answers; return how many seconds that took.

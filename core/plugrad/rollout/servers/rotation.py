@@ -29,11 +29,13 @@ class Rotation:
     """The servers and how they are. Used by the engine's event loop alone, so it needs no lock."""
 
     places: Sequence[Place] = field(default_factory=list)
+    where_to_look: str = ""
+    """Said after an error: where more is found."""
 
     @classmethod
-    def of(cls, addresses: Sequence[str]) -> Rotation:
+    def of(cls, addresses: Sequence[str], where_to_look: str = "") -> Rotation:
         """Return a rotation that no server has come into."""
-        return cls([Place(address) for address in addresses])
+        return cls([Place(address) for address in addresses], where_to_look)
 
     @property
     def inside(self) -> list[Place]:
@@ -47,8 +49,7 @@ class Rotation:
 
     def pick(self, avoiding: Collection[str]) -> Place | None:
         """Return the server with the fewest requests in flight, one of `avoiding` only if there is no other."""
-        key = lambda place: (place.address in avoiding, place.num_in_flight)  # noqa: E731
-        return min(self.inside, key=key, default=None)
+        return min(self.inside, key=lambda place: (place.address in avoiding, place.num_in_flight), default=None)
 
     def succeeded(self, place: Place) -> None:
         """Note a good answer."""
@@ -82,4 +83,4 @@ class Rotation:
     def nobody_answers(self, why: str) -> EngineError:
         """Return the error for a run whose servers are all out, with what each of them said last."""
         said = "".join(f"\n    {place.address}: {place.last_said}" for place in self.places)
-        return EngineError(f"{why}{said}")
+        return EngineError(f"{why}{said}{self.where_to_look}")

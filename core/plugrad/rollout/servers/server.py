@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,8 @@ def excerpt(text: str) -> str:
     return repr(text[:EXCERPT]) + ("…" if len(text) > EXCERPT else "")
 
 
-def in_turn(tries: Mapping[str, Callable[[], None]]) -> dict[str, str | None]:
+def all_at_once(tries: Mapping[str, Callable[[], None]]) -> dict[str, str | None]:
     """Try all at the same time; return what each was refused with, or None where it went well."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(max_workers=max(1, len(tries))) as threads:
         return dict(zip(tries, threads.map(_complaint, tries.values()), strict=True))
 

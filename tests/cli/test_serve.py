@@ -1,0 +1,78 @@
+"""`plugrad serve`: the commands of a run file's servers, and what it says where there are none to start."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+RUN = """
+[model]
+name = "org/model"
+[environment]
+name = "arithmetic"
+[rollout]
+engine = "vllm-server"
+[rollout.server]
+addresses = [{addresses}]
+"""
+
+
+@pytest.fixture
+def serve(tmp_path):
+    def call(*arguments, addresses="", text=None, **environment):
+        (tmp_path / "run.toml").write_text(text or RUN.format(addresses=addresses))
+        return subprocess.run(
+            [sys.executable, "-m", "plugrad", "serve", "run.toml", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    return call
+
+
+def test_the_commands_are_printed_one_a_line(serve):
+    done = serve("--print", addresses='"http://node-1:8000", "http://node-2:8000"', PLUGRAD_API_KEY="secret-of-mine")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(" --host ")[1].split(" --dtype")[0] for line in lines] == ["node-1 --port 8000", "node-2 --port 8000"]
+    assert all("VLLM_SERVER_DEV_MODE=1" in line and " org/model --host" in line for line in lines)
+    assert "secret-of-mine" not in done.stdout
+    assert 'VLLM_API_KEY="$PLUGRAD_API_KEY"' in done.stdout
+
+
+def test_without_addresses_it_chooses_ports(serve):
+    done = serve("--print", "--set", "rollout.server.num_servers=2")
+    ports = [line.split("--port ")[1].split()[0] for line in done.stdout.splitlines()]
+    assert len(set(ports)) == 2
+
+
+def test_a_model_that_the_run_builds_is_served_by_the_run(serve):
+    done = serve("--print", text='[model.from_scratch]\nmodel_type = "qwen3"\n[environment]\nname = "arithmetic"\n')
+    assert done.returncode == 2
+    assert "Leave rollout.server.addresses empty" in done.stderr
+
+
+def test_servers_that_are_elsewhere(serve):
+    # From the range that is kept for examples.
+    done = serve(addresses='"http://192.0.2.1:8000"')
+    assert done.returncode == 2
+    assert "none of the servers in rollout.server.addresses (http://192.0.2.1:8000) is on this machine" in done.stderr
+
+
+def test_a_port_that_is_taken(serve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        done = serve(addresses=f'"{address}"')
+    assert done.returncode == 2
+    assert f"no server can be started at {address}: Address already in use" in done.stderr
+
+
+def test_a_key_that_is_not_set(serve):
+    done = serve("--print", "--set", "rollout.server.api_key_env=NOT_SET")
+    assert done.returncode == 2
+    assert "api_key_env names the environment variable NOT_SET, which is not set" in done.stderr
