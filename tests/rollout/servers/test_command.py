@@ -7,12 +7,14 @@ import pytest
 from plugrad.config.server import ServerTable
 from plugrad.rollout.servers import command as command_module
 from plugrad.rollout.servers.command import server_commands
+from plugrad.rollout.servers.cores import cores_left
 
 FLAGS = {"dtype": "bfloat16", "max_model_len": 128}
 
 
-def commands(addresses, *, is_cpu=True, **table):
-    return server_commands(addresses, "org/model", ServerTable(**table), is_cpu=is_cpu, **FLAGS)
+def commands(addresses, *, is_cpu=True, beside_trainer=False, **table):
+    flags = {**FLAGS, "is_cpu": is_cpu, "beside_trainer": beside_trainer}
+    return server_commands(addresses, "org/model", ServerTable(**table), **flags)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,18 @@ def test_servers_of_one_machine_share_its_cores():
     assert cores(*(f"http://a:{port}" for port in range(1, 7))) == ["nobind"] * 6
     assert cores("http://a:1", "http://a:2", args=["--tensor-parallel-size=2"]) == [None, None]
     assert cores("http://a:1", "http://a:2", is_cpu=False) == [None, None]
+
+
+def test_a_trainer_beside_them_has_half_of_the_cores():
+    def cores(*addresses):
+        started = commands(addresses, beside_trainer=True)
+        environments = [command.environment for command in started]
+        return [environment.get("VLLM_CPU_OMP_THREADS_BIND") for environment in environments], cores_left(environments)
+
+    assert cores("http://a:1") == (["3,4"], 3)
+    assert cores("http://a:1", "http://a:2") == (["3", "4"], 3)
+    assert cores("http://a:1", "http://a:2", "http://a:3") == (["0", "1", "2"], 2), "too few: all of them, shared"
+    assert cores(*(f"http://a:{port}" for port in range(1, 7))) == (["nobind"] * 6, None)
 
 
 def test_somebody_elses_choice_of_cores_stays(monkeypatch):

@@ -11,13 +11,12 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from plugrad.config.server import ServerTable
+from plugrad.rollout.servers.cores import cores_of
 from plugrad.rollout.servers.key import api_key, variable_of
 
 COMMAND = ["-m", "vllm.entrypoints.cli.main"]
 """What the command `vllm` runs."""
 OLD_COMMAND = ["-m", "vllm.entrypoints.openai.api_server"]
-PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
-BIND = "VLLM_CPU_OMP_THREADS_BIND"
 DEFAULT_KV_CACHE_GIB = 1.0
 
 
@@ -50,9 +49,18 @@ class ServerCommand:
 
 
 def server_commands(
-    addresses: Sequence[str], model: str, table: ServerTable, *, dtype: str, max_model_len: int | None, is_cpu: bool
+    addresses: Sequence[str],
+    model: str,
+    table: ServerTable,
+    *,
+    dtype: str,
+    max_model_len: int | None,
+    is_cpu: bool,
+    beside_trainer: bool = False,
 ) -> list[ServerCommand]:
-    """Return the command for a server at each of these addresses; those with one host share its cores.
+    """Return the command for a server at each of these addresses.
+
+    On a CPU those with one host share its cores, with the trainer too if it computes beside them.
 
     Raises:
         EngineError: the run file names a variable for the API key that is not set.
@@ -68,7 +76,7 @@ def server_commands(
                 # Unset, every installed plugin of vLLM's would load.
                 "VLLM_PLUGINS": ",".join(table.plugins),
                 **({"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if table.weights == "ipc" else {}),
-                **(_cores(address, addresses, table.args) if is_cpu else {}),
+                **(cores_of(address, addresses, table.args, beside_trainer=beside_trainer) if is_cpu else {}),
             },
             key_variable,
         )
@@ -108,24 +116,6 @@ def lacks_the_command() -> bool:
 
 def _if_given(name: str, value: int | None) -> list[str]:
     return [] if value is None else [name, str(value)]
-
-
-def _cores(address: str, addresses: Sequence[str], args: Sequence[str]) -> dict[str, str]:
-    """Return which cores a server on a CPU computes on.
-
-    vLLM binds a server's threads to all cores but one, and so two servers of a machine to the same ones: of several, each
-    gets a share of its own. Nothing is said where somebody has chosen, nor of a server that is split over processes, for
-    which vLLM wants a list each.
-    """
-    on_its_machine = [other for other in addresses if urlsplit(other).hostname == urlsplit(address).hostname]
-    number, count = on_its_machine.index(address), len(on_its_machine)
-    if count == 1 or BIND in os.environ or any(argument.partition("=")[0] in PARALLEL for argument in args):
-        return {}
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    share = len(cores) // count
-    if not share:
-        return {BIND: "nobind"}
-    return {BIND: ",".join(map(str, cores[number * share : (number + 1) * share]))}
 
 
 def _is_of_a_rank(name: str) -> bool:

@@ -22,6 +22,7 @@ from plugrad.rollout.servers.rotation import Rotation
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.checks import Expected, Found
+    from plugrad.rollout.servers.command import ServerCommand
     from plugrad.rollout.servers.processes import ServerProcesses
     from plugrad.rollout.servers.server import Server
 
@@ -187,12 +188,24 @@ class ServerEngine:
             dtype=expected.dtype,
             max_model_len=expected.max_model_len,
             is_cpu=not torch.accelerator.is_available(),
+            beside_trainer=True,
         )
+        several = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
+        logger.info(f"starting {several}; what they print is in {folder}.")
         self._processes = ServerProcesses(commands, folder)
         seconds = self._processes.wait_until_well(self._table.start_timeout_s)
-        several = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
-        logger.info(f"started {several} in {seconds:.0f} s: {', '.join(addresses)}. What they print is in {folder}.")
+        logger.info(f"started {several} in {seconds:.0f} s: {', '.join(addresses)}.")
+        self._leave_cores_to(commands)
         return addresses
+
+    def _leave_cores_to(self, commands: Sequence[ServerCommand]) -> None:
+        """Let the trainer compute on the cores that the servers have left it."""
+        from plugrad.rollout.servers.cores import cores_left
+
+        left = cores_left(command.environment for command in commands)
+        if left is not None and left < torch.get_num_threads():
+            torch.set_num_threads(max(1, left))
+            logger.info(f"the trainer computes with {max(1, left)} of this machine's cores; the servers have the others.")
 
     def _checked(self, expected: Expected) -> list[Found]:
         from plugrad.rollout.servers.checks import check_server
