@@ -116,7 +116,7 @@ def test_a_wrong_value_is_refused_under_its_key(read, text, key):
 
 def test_a_wrong_value_is_shown(read):
     with pytest.raises(
-        RunFileError, match=r"rollout\.engine: Input should be 'transformers' or .* It is 'vlm'\. Did you mean 'vllm'\?"
+        RunFileError, match=r"rollout\.engine: Input should be 'transformers', .* It is 'vlm'\. Did you mean 'vllm'\?"
     ):
         read("[rollout]\nengine = 'vlm'")
 

@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from plugrad.config.server import ServerTable
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
@@ -119,13 +121,8 @@ def make_engine(
     tokenizer = tokenizer or tiny_tokenizer()
     return ServerEngine(
         ServerTable(**table),
-        model_name=name,
-        model_config=model.config,
-        tokenizer=tokenizer,
-        stops=stop_ids(model, tokenizer),
+        EngineModel(name, model.config, tokenizer, torch.float32, stop_ids(model, tokenizer), max_model_len),
         folder=folder,
-        max_model_len=max_model_len,
-        dtype="float32",
         on_main=on_main,
         is_main=is_main,
     )

@@ -31,7 +31,7 @@ def model_of(tied, **fields):
 
 
 def vllm_engine(model, tokenizer, table=TABLE):
-    known = EngineModel(model.config, tokenizer, model.dtype, stop_ids(model, tokenizer), 256)
+    known = EngineModel(None, model.config, tokenizer, model.dtype, stop_ids(model, tokenizer), 256)
     return VllmEngine(table, known, max_sequences=64, sleeps=True)
 
 

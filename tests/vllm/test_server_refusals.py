@@ -6,10 +6,12 @@ import logging
 import string
 
 import pytest
+import torch
 
 from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.policy.tokenizer import character_tokenizer
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.checks import Expected, check_server
 from plugrad.rollout.servers.server import Server
 from plugrad.testing.models import tiny_tokenizer
@@ -80,6 +82,7 @@ def test_a_transfer_between_devices_needs_them(weights, servers, open_engine):
 
 def test_another_dtype_is_a_notice(servers, open_engine, caplog):
     caplog.set_level(logging.WARNING)
-    expected = Expected(servers[0].folder, make_model().config, tiny_tokenizer(), 16, "bfloat16", ServerTable())
+    model = EngineModel(servers[0].folder, make_model().config, tiny_tokenizer(), torch.bfloat16, frozenset(), 16)
+    expected = Expected(model, ServerTable())
     check_server(Server(servers[0].address, {}, 60), expected)
     assert "computes in float32, and this run in bfloat16" in caplog.text

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import psutil
+import torch
 
 from plugrad.config.server import ServerTable
 from plugrad.rollout.engine import Sampling
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
@@ -28,13 +30,8 @@ def main(folder: Path) -> None:
     model.config.architectures = [type(model).__name__]
     engine = ServerEngine(
         ServerTable(num_servers=2, kv_cache_gib=0.25, concurrency=16),
-        model_name=None,
-        model_config=model.config,
-        tokenizer=tokenizer,
-        stops=stop_ids(model, tokenizer),
+        EngineModel(None, model.config, tokenizer, torch.float32, stop_ids(model, tokenizer), 256),
         folder=folder,
-        max_model_len=256,
-        dtype="float32",
     )
     for process in descendants():
         say("started", process.pid)

@@ -17,6 +17,8 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "
 class EngineModel:
     """The policy, but for its weights."""
 
+    name: str | None
+    """A hub id or a folder; None for a model that was built from scratch."""
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
@@ -24,6 +26,11 @@ class EngineModel:
     """The tokens that end a completion."""
     max_tokens: int
     """In prompt and completion together."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Of the head: tokens beyond it are never sampled."""
+        return int(self.config.get_text_config().vocab_size)
 
     @property
     def dtype_name(self) -> str:

@@ -40,13 +40,8 @@ def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> Rollout
 def _server_engine(run_file: RunFile, model: EngineModel, ranks: Ranks) -> ServerEngine:
     return ServerEngine(
         run_file.rollout.server,
-        model_name=run_file.model.name,
-        model_config=model.config,
-        tokenizer=model.tokenizer,
-        stops=model.stops,
+        model,
         folder=Path(run_file.output_dir),
-        max_model_len=model.max_tokens,
-        dtype=model.dtype_name,
         on_main=lambda act: from_main(ranks, act),
         is_main=ranks.is_main,
     )
@@ -61,6 +56,7 @@ def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
     """Return what an engine with a copy of the weights must know of the policy."""
     lengths = [run_file.tokens_per_micro_batch, context_length(loaded.model)]
     return EngineModel(
+        run_file.model.name,
         loaded.model.config,
         loaded.tokenizer,
         next(loaded.model.parameters()).dtype,

@@ -3,9 +3,11 @@
 from copy import deepcopy
 
 import pytest
+import torch
 
 from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.checks import PROBE, Expected, Found, check_server
 from plugrad.rollout.servers.server import Server
 from plugrad.testing.models import tiny_model, tiny_tokenizer
@@ -28,7 +30,8 @@ ANSWERS = {
     "/tokenize": (200, {"tokens": TOKENIZER(PROBE, add_special_tokens=False)["input_ids"]}),
     "/server_info": (200, CONFIGURATION),
 }
-EXPECTED = Expected("org/model", tiny_model().config, TOKENIZER, 64, "float32", ServerTable())
+MODEL = EngineModel("org/model", tiny_model().config, TOKENIZER, torch.float32, frozenset(), 64)
+EXPECTED = Expected(MODEL, ServerTable())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,13 +58,6 @@ def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozen
     """Return a request for each prompt. A greedy one asks for one completion: vLLM refuses more, and all would be alike."""
     num_completions = sampling.num_completions if sampling.temperature > 0 else 1
     return [
-        Asked(prompt.ids, num_completions, sampling, _seed(sampling.seed, place), stops, vocab_size)
+        Asked(prompt.ids, num_completions, sampling, sampling.seed_of(place), stops, vocab_size)
         for place, prompt in enumerate(prompts)
     ]
-
-
-def _seed(seed: int, place: int) -> int:
-    """Return the seed of a request. vLLM counts it up for each further completion, so neighbours must lie far apart."""
-    digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).digest()
-    # Of 64 bits two are left free: it must fit a signed integer, counted up too.
-    return int.from_bytes(digest, "big") >> 2

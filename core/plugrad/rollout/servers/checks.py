@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
-from transformers import PreTrainedTokenizerBase
 
 from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.key import denied
 from plugrad.rollout.servers.server import DENIED, Server, ServerError
@@ -31,18 +31,13 @@ SHAPE = ("architectures", "model_type", "hidden_size", "num_hidden_layers", "num
 class Expected:
     """The run's own model, which a server must have."""
 
-    model_name: str | None
-    """None for one that was built from scratch."""
-    model_config: Any
-    tokenizer: PreTrainedTokenizerBase
-    max_model_len: int
-    dtype: str
+    model: EngineModel
     table: ServerTable
 
     @property
     def name(self) -> str:
         """What the run's model is called."""
-        return self.model_name or "built from scratch"
+        return self.model.name or "built from scratch"
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def _check_version(server: Server) -> None:
 
 
 def _check_model(root: str, server: Server, expected: Expected) -> None:
-    asked = expected.model_name
+    asked = expected.model.name
     if asked is None:
         _check_shape(root, server, expected)
     elif root != asked and not _is_same_folder(root, asked):
@@ -123,7 +118,7 @@ def _check_shape(root: str, server: Server, expected: Expected) -> None:
             "model shows when it is given the weights, and when log-probs are compared."
         )
         return
-    ours = expected.model_config.to_dict()
+    ours = expected.model.config.to_dict()
     for name in SHAPE:
         if name in theirs and theirs[name] != ours.get(name):
             raise EngineError(
@@ -139,10 +134,10 @@ def _is_same_folder(one: str, other: str) -> bool:
 
 
 def _check_length(found: int, server: Server, expected: Expected) -> None:
-    if found < expected.max_model_len:
+    if found < expected.model.max_tokens:
         raise EngineError(
             f"the server {server.address} takes sequences of {found} tokens, and this run's have up to "
-            f"{expected.max_model_len}. Start it with --max-model-len {expected.max_model_len}, or lower "
+            f"{expected.model.max_tokens}. Start it with --max-model-len {expected.model.max_tokens}, or lower "
             "rollout.max_new_tokens."
         )
 
@@ -172,7 +167,7 @@ def _check_directed(server: Server, root: str, expected: Expected) -> None:
 
 
 def _check_tokenizer(root: str, server: Server, expected: Expected) -> None:
-    ours = list(expected.tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+    ours = list(expected.model.tokenizer(PROBE, add_special_tokens=False)["input_ids"])
     try:
         theirs = server.post("/tokenize", {"prompt": PROBE, "add_special_tokens": False})["tokens"]
     except ServerError as error:
@@ -203,10 +198,9 @@ def _check_configuration(server: Server, expected: Expected) -> Found:
             f"samples from. Start it with --logprobs-mode processed_logprobs. {_starting(server, expected)}"
         )
     dtype = str(model["dtype"]).removeprefix("torch.")
-    if dtype != expected.dtype:
+    if dtype != (ours := expected.model.dtype_name):
         logger.warning(
-            f"the server {server.address} computes in {dtype}, and this run in {expected.dtype}: their log-probs differ by "
-            "rounding."
+            f"the server {server.address} computes in {dtype}, and this run in {ours}: their log-probs differ by rounding."
         )
     return Found(_backend_of(transfer), tuple(name for name in said["vllm_env"].get("VLLM_PLUGINS") or () if name))
 
@@ -216,14 +210,14 @@ def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:
 
 
 def _starting(server: Server, expected: Expected) -> str:
-    model = expected.model_name or "MODEL"
+    model = expected.model.name or "MODEL"
     [command] = server_commands(
         [server.address],
         model,
         # Without the key: it may be what is wrong.
         expected.table.model_copy(update={"api_key_env": None}),
-        dtype=expected.dtype,
-        max_model_len=expected.max_model_len,
+        dtype=expected.model.dtype_name,
+        max_model_len=expected.model.max_tokens,
         is_cpu=False,
     )
     return f"`plugrad serve` starts it as this run needs it, or:\n    {command}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.labels import Labels
 from plugrad.rollout.servers.rotation import Rotation
 
@@ -60,14 +59,9 @@ class ServerEngine:
     def __init__(
         self,
         table: ServerTable,
+        model: EngineModel,
         *,
-        model_name: str | None,
-        model_config: Any,
-        tokenizer: PreTrainedTokenizerBase,
-        stops: frozenset[int],
         folder: Path,
-        max_model_len: int,
-        dtype: str,
         on_main: Callable[[Callable[[], T]], T] = lambda act: act(),
         is_main: bool = True,
     ) -> None:
@@ -75,13 +69,8 @@ class ServerEngine:
 
         Args:
             table: of the run file.
-            model_name: the hub id or folder of the run's model, or None for one that was built from scratch.
-            model_config: its Transformers configuration.
-            tokenizer: the model's.
-            stops: the tokens that end a completion.
+            model: the policy's.
             folder: of the run, for the servers' logs and the weights on their way to them.
-            max_model_len: the most tokens of a prompt with its completion.
-            dtype: the model's, as Transformers names it.
             on_main: runs a function on the main rank while the others wait, and returns its result, or its error, on all.
             is_main: whether this is the main rank.
 
@@ -91,14 +80,14 @@ class ServerEngine:
         _require(NEEDED)
         from plugrad.rollout.servers.checks import Expected
 
-        self._table, self._stops, self._is_main = table, stops, is_main
+        self._table, self._stops, self._is_main = table, model.stops, is_main
         self._on_main: Callable[[Callable[[], Any]], Any] = on_main
-        self._vocab_size = int(model_config.get_text_config().vocab_size)
+        self._vocab_size = model.vocab_size
         self._folder = folder.resolve()
         self._processes: ServerProcesses | None = None
         self._updating = Lock()
         self._is_closed = False
-        expected = Expected(model_name, model_config, tokenizer, max_model_len, dtype, table)
+        expected = Expected(model, table)
         try:
             self._open(expected)
         except BaseException:
@@ -168,7 +157,7 @@ class ServerEngine:
         self._servers = {address: Server(address, headers, self._table.timeout_s) for address in addresses}
         self._found: list[Found] = self._on_main(lambda: self._checked(expected))
         self._labels: Labels = self._on_main(Labels.fresh)
-        self._transport = self._chosen_transport(expected)
+        self._transport = self._chosen_transport()
         logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
         self._rotation = Rotation.of(addresses, logs)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
@@ -183,10 +172,10 @@ class ServerEngine:
         addresses = free_addresses(self._table.num_servers)
         commands = server_commands(
             addresses,
-            str(_save_model(expected, folder / "model")),
+            _saved(expected.model, folder / "model"),
             self._table,
-            dtype=expected.dtype,
-            max_model_len=expected.max_model_len,
+            dtype=expected.model.dtype_name,
+            max_model_len=expected.model.max_tokens,
             is_cpu=not torch.accelerator.is_available(),
             beside_trainer=True,
         )
@@ -213,7 +202,7 @@ class ServerEngine:
         is_ours = self._processes is not None
         return [check_server(server, expected, is_ours=is_ours) for server in self._servers.values()]
 
-    def _chosen_transport(self, expected: Expected) -> Transport:
+    def _chosen_transport(self) -> Transport:
         servers, by = list(self._servers.values()), self._backend()
         logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
         if by == "folder":
@@ -223,8 +212,6 @@ class ServerEngine:
                 Path(self._table.weights_folder) if self._table.weights_folder else self._folder / "weights",
                 servers,
                 self._labels,
-                model_config=expected.model_config,
-                tokenizer=expected.tokenizer,
                 on_main=self._on_main,
                 is_main=self._is_main,
             )
@@ -285,13 +272,11 @@ class ServerEngine:
             self._processes.close()
 
 
-def _save_model(expected: Expected, folder: Path) -> Path:
+def _saved(model: EngineModel, folder: Path) -> str:
     """Write what a server needs of a model to start: all but the weights, which it is given later."""
-    config = deepcopy(expected.model_config)
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
-    expected.tokenizer.save_pretrained(folder)
-    return folder
+    model.save(folder)
+    return str(folder)
 
 
 def _require(modules: Iterable[str]) -> None:

@@ -16,7 +16,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from plugrad.errors import EngineError
 from plugrad.rollout.servers.labels import Labels
@@ -37,14 +36,11 @@ class FolderTransport:
         servers: Sequence[Server],
         labels: Labels,
         *,
-        model_config: Any,
-        tokenizer: PreTrainedTokenizerBase,
         on_main: Callable[[Callable[[], Any]], Any],
         is_main: bool,
     ) -> None:
         self._folder, self._is_made_here = folder / labels.run_id, not folder.exists()
         self._servers, self._labels = servers, labels
-        self._model_config, self._tokenizer = model_config, tokenizer
         self._on_main, self._is_main = on_main, is_main
         self._count = 0
 
@@ -132,8 +128,6 @@ class FolderTransport:
         unfinished = place.with_suffix(".part")
         try:
             unfinished.mkdir(parents=True)
-            self._model_config.save_pretrained(unfinished)
-            self._tokenizer.save_pretrained(unfinished)
             write_weights(weights, unfinished)
             unfinished.rename(place)
         except (OSError, SafetensorError) as error:

@@ -42,7 +42,8 @@ class VllmEngine:
         """
         self._vllm = start(table, model, max_sequences, sleeps)
         self._llm: Any = self._vllm.llm
-        self._stops = sorted(model.stops)
+        # vLLM refuses tokens that its head does not have.
+        self._stops = sorted(stop for stop in model.stops if stop < model.vocab_size)
         self._tensor_parallel_size = table.tensor_parallel_size
         self._version = 0
         self._lock = threading.Lock()
