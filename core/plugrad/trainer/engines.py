@@ -66,8 +66,13 @@ def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
     )
 
 
-def engine_record(run_file: RunFile) -> dict[str, Any]:
-    """Return what provenance says of the engine: which one, and which plugins of its own may run in it."""
+def engine_record(run_file: RunFile, engine: RolloutEngine | None = None) -> dict[str, Any]:
+    """Return what provenance says of the engine: which one, and which plugins of vLLM's own may run in it.
+
+    Servers that ran already are asked; before the engine is open, what the run file says is all that is known.
+    """
     table = run_file.rollout
+    if isinstance(engine, ServerEngine):
+        return {"name": table.engine, "VLLM_PLUGINS": engine.vllm_plugins}
     plugins = {"vllm": table.vllm.plugins, "vllm-server": table.server.plugins}.get(table.engine)
     return {"name": table.engine} if plugins is None else {"name": table.engine, "VLLM_PLUGINS": plugins}

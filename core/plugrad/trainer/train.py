@@ -107,6 +107,7 @@ def _train(
         display.differs(earlier.folder, earlier.differences(run_file, plugins))
     stop = StopRequest(announces=ranks.is_main)
     training = together(ranks, lambda: prepare(run_file, selection, environment, accelerator, ranks, display, stop))
+    plugins["engine"] = engine_record(run_file, training.engine)
     on_main(ranks, lambda: open_run_folder(run_file, plugins))
     display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     with stop_requests(stop):

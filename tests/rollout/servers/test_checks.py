@@ -109,3 +109,8 @@ def test_the_key_is_in_no_message(check, monkeypatch):
         check({"/is_paused": (404, b"")})
     assert "secret-of-mine" not in str(raised.value)
     assert 'VLLM_API_KEY="$PLUGRAD_API_KEY"' in str(raised.value)
+
+
+def test_a_server_in_which_every_plugin_runs_is_a_notice(check, caplog):
+    assert check(changed(["vllm_env", "VLLM_PLUGINS"], None)) == Found(None, ("*",))
+    assert "was started without VLLM_PLUGINS" in caplog.text

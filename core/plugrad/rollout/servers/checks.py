@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 OLDEST = "0.32"
 """Older ones do not say of each token which weights sampled it."""
+EVERY_PLUGIN = "*"
 PROBE = "The quick brown fox: 12 + 345 = 357?\n\tdef f(x): return x**2  # naïve, 東京, 🙂 <b>\\frac{1}{2}</b>"
 SHAPE = ("architectures", "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """What two models must have in common to take each other's weights."""
@@ -47,7 +48,7 @@ class Found:
     transfer: str | None
     """The backend of vLLM's weight transfer that it was started with."""
     plugins: tuple[str, ...]
-    """Of vLLM's own, that it may load."""
+    """Of vLLM's own, that it may load: their names, or `EVERY_PLUGIN`."""
 
 
 def check_server(server: Server, expected: Expected, *, is_ours: bool = False) -> Found:
@@ -202,7 +203,17 @@ def _check_configuration(server: Server, expected: Expected) -> Found:
         logger.warning(
             f"the server {server.address} computes in {dtype}, and this run in {ours}: their log-probs differ by rounding."
         )
-    return Found(_backend_of(transfer), tuple(name for name in said["vllm_env"].get("VLLM_PLUGINS") or () if name))
+    return Found(_backend_of(transfer), _plugins_of(said["vllm_env"].get("VLLM_PLUGINS"), server))
+
+
+def _plugins_of(listed: Sequence[str] | None, server: Server) -> tuple[str, ...]:
+    if listed is None:
+        logger.warning(
+            f"the server {server.address} was started without VLLM_PLUGINS: every plugin of vLLM's that any package brings "
+            "runs inside it. Set the variable to their names where it is started, or to nothing."
+        )
+        return (EVERY_PLUGIN,)
+    return tuple(name for name in listed if name)
 
 
 def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:

@@ -101,7 +101,7 @@ class ServerEngine:
 
     @property
     def vllm_plugins(self) -> list[str]:
-        """vLLM's own plugins that the servers may load, for what is recorded of a run."""
+        """vLLM's own plugins that the servers may load, for what is recorded of a run; "*" for all that there are."""
         return sorted({plugin for found in self._found for plugin in found.plugins})
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
