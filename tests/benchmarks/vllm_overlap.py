@@ -15,6 +15,7 @@ from measuring import console, middle_half, new_table, show
 from vllm_engines import MODELS
 
 from plugrad.config.run_file import RunFile
+from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.trainer import engines
 from plugrad.trainer.display import Silent
 from plugrad.trainer.train import train
@@ -24,7 +25,7 @@ WARM_UP = 3
 TRAINERS_CORE, SERVERS_CORE = 0, 1
 
 
-class OnAnotherCore(engines.ServerEngine):
+class OnAnotherCore(ServerEngine):
     """Starts its server on a core where the trainer is not."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
@@ -35,9 +36,9 @@ class OnAnotherCore(engines.ServerEngine):
             os.sched_setaffinity(0, {TRAINERS_CORE})
 
 
-def seconds(folder: Path, max_staleness: int, arguments: argparse.Namespace) -> list[tuple[float, float]]:
+def seconds(folder: Path, model: int, max_staleness: int, arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """Train, and return the seconds of each step, and of these how long it waited for rollouts."""
-    fields = list(MODELS.values())[arguments.model]
+    fields = list(MODELS.values())[model]
     run_file = RunFile(
         output_dir=str(folder / str(max_staleness)),
         max_steps=WARM_UP + arguments.steps,
@@ -46,7 +47,7 @@ def seconds(folder: Path, max_staleness: int, arguments: argparse.Namespace) -> 
         environment={"name": "arithmetic", "kwargs": {"digits": 2}},
         rollout={
             "engine": "vllm-server",
-            "prompts_per_step": arguments.prompts,
+            "prompts_per_step": arguments.prompts[model],
             "rollouts_per_example": 8,
             "max_new_tokens": arguments.tokens,
             "max_staleness": max_staleness,
@@ -58,36 +59,45 @@ def seconds(folder: Path, max_staleness: int, arguments: argparse.Namespace) -> 
     return [(record["seconds"], record["rollouts_s"]) for record in records]
 
 
-def main() -> None:
+def measure(model: int, folder: Path, arguments: argparse.Namespace) -> None:
     """Show what a step takes, and what it must."""
+    in_turn: list[tuple[float, float]] = []
+    ahead: list[float] = []
+    for number in range(arguments.rounds):
+        in_turn += seconds(folder / str(number), model, 0, arguments)
+        ahead += [step for step, _ in seconds(folder / str(number), model, 1, arguments)]
+    rows = {
+        "sampling": [waited for _, waited in in_turn],
+        "training and update": [step - waited for step, waited in in_turn],
+        "a step, max_staleness 0": [step for step, _ in in_turn],
+        "a step, max_staleness 1": ahead,
+    }
+    table = new_table("", "SECONDS", "MIDDLE HALF")
+    for name, own in rows.items():
+        table.add_row(name, f"{median(own):.2f}", middle_half(own, ".2f"))
+    show(f"{list(MODELS)[model]}, {8 * arguments.prompts[model]} rollouts a step", table)
+    longer = max(median(rows["sampling"]), median(rows["training and update"]))
+    ratio = median(ahead) / longer
+    console.print(f"with max_staleness 1 a step takes {ratio:.2f} of the longer of the two (goal: at most {GOAL})")
+
+
+def main() -> None:
+    """Show a table for each model."""
     arguments = _arguments()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    engines.ServerEngine = OnAnotherCore  # type: ignore[misc]
-    one_after_the_other: list[tuple[float, float]] = []
-    ahead: list[float] = []
+    vars(engines)["ServerEngine"] = OnAnotherCore
     with TemporaryDirectory() as name:
-        for number in range(arguments.rounds):
-            one_after_the_other += seconds(Path(name) / str(number), 0, arguments)
-            ahead += [step for step, _ in seconds(Path(name) / str(number), 1, arguments)]
-    sampling = median(waited for _, waited in one_after_the_other)
-    training = median(step - waited for step, waited in one_after_the_other)
-    table = new_table("", "SECONDS", "MIDDLE HALF")
-    table.add_row("sampling", f"{sampling:.2f}", middle_half([waited for _, waited in one_after_the_other], ".2f"))
-    table.add_row("training and update", f"{training:.2f}", middle_half([s - w for s, w in one_after_the_other], ".2f"))
-    table.add_row(
-        "a step, max_staleness 0", f"{sampling + training:.2f}", middle_half([s for s, _ in one_after_the_other], ".2f")
-    )
-    table.add_row("a step, max_staleness 1", f"{median(ahead):.2f}", middle_half(ahead, ".2f"))
-    show(f"{list(MODELS)[arguments.model]}, {8 * arguments.prompts} rollouts a step", table)
-    ratio = median(ahead) / max(sampling, training)
-    console.print(f"with max_staleness 1 a step takes {ratio:.2f} of the longer of the two (goal: at most {GOAL})")
+        for model in arguments.models:
+            measure(model, Path(name) / str(model), arguments)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=int, default=1, help="0: the quickstart's, 1: the larger one")
-    parser.add_argument("--prompts", type=int, default=16, help="a step, with 8 rollouts each")
+    parser.add_argument("--models", type=int, nargs="+", default=[0, 1], help="0: the quickstart's, 1: the larger one")
+    parser.add_argument(
+        "--prompts", type=int, nargs=2, default=[128, 16], help="a step, with 8 rollouts each: of each model"
+    )
     parser.add_argument("--tokens", type=int, default=32, help="of a completion, at most")
     parser.add_argument("--steps", type=int, default=10, help="that count")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each")

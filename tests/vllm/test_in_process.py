@@ -91,6 +91,17 @@ def test_a_head_that_is_left_out_shows_in_the_log_probs():
     assert with_it < 1e-5
 
 
+def test_more_is_asked_than_one_pass_reads():
+    """What does not fit into a pass waits for the next: on a CPU, vLLM dies of a prompt that it reads in pieces."""
+    model, tokenizer = model_of(tied=True), tiny_tokenizer()
+    engine = vllm_engine(model, tokenizer, VllmTable(kv_cache_gib=0.25, kwargs={"max_num_batched_tokens": 256}))
+    engine.update_weights(weights_of(model), version=0)
+    prompts = tokenize_prompts([{"example_id": i, "prompt": f"{i:060d}+1="} for i in range(40)], tokenizer, room=None)
+    groups = engine.generate(prompts, SAMPLING)
+    engine.close()
+    assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < 1e-5
+
+
 def test_the_process_stays_as_it_was():
     """The process is the trainer's: its random state, its environment, its threads."""
     set_num_threads, environment = torch.set_num_threads, dict(os.environ)

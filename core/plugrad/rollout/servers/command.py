@@ -101,7 +101,9 @@ def _arguments(
         arguments += ["--weight-transfer-config", f'{{"backend": "{table.weights}"}}']
     kv_cache_gib = table.kv_cache_gib or (DEFAULT_KV_CACHE_GIB if is_cpu else None)
     arguments += _if_given("--kv-cache-memory-bytes", None if kv_cache_gib is None else int(kv_cache_gib * 2**30))
-    arguments += ["--enforce-eager"] if is_cpu else []
+    # On a CPU vLLM 0.32 dies of a prompt that it reads in pieces: it wants to put its seeded generator back, which there is
+    # no way to do.
+    arguments += ["--enforce-eager", "--no-enable-chunked-prefill"] if is_cpu else []
     return [*arguments, *table.args]
 
 

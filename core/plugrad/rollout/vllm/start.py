@@ -143,6 +143,9 @@ def _arguments(table: VllmTable, model: EngineModel, max_sequences: int, sleeps:
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
+        # On a CPU vLLM 0.32 dies of a prompt that it reads in pieces: it wants to put its seeded generator back, which there
+        # is no way to do.
+        "enable_chunked_prefill": not on_cpu,
         "enforce_eager": on_cpu if table.enforce_eager is None else table.enforce_eager,
         "gpu_memory_utilization": table.gpu_memory_utilization,
         "kv_cache_memory_bytes": None if cache_gib is None else int(cache_gib * GIB),
