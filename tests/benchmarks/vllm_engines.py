@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from measuring import console, in_turn, middle_half, new_table, seconds_of, show
+from torch import Tensor
 
 from plugrad import RunFile
 from plugrad.policy.loading import LoadedModel, load_model
@@ -65,7 +66,7 @@ def opened(
         yield engines, seconds
 
 
-def weights_of(loaded: LoadedModel) -> list[tuple[str, object]]:
+def weights_of(loaded: LoadedModel) -> list[tuple[str, Tensor]]:
     """Return the weights as a run hands them over."""
     return [(name, weight.detach()) for name, weight in loaded.model.state_dict(keep_vars=True).items()]
 
@@ -106,8 +107,8 @@ def measure(title: str, fields: Mapping[str, object], arguments: argparse.Namesp
             work = {name: Work(engine, prompts_of(loaded, count // GROUP)) for name, engine in engines.items()}
             for name, own in tokens_per_s(work, arguments.rounds).items():
                 rows[name].append(f"{median(own):,.0f} ({middle_half(own, ',.0f')})")
-        for name, cells in rows.items():
-            speeds.add_row(name, *cells)
+        for name, row in rows.items():
+            speeds.add_row(name, *row)
         show(f"{title}: tokens/s, groups of {GROUP}, at most {MAX_NEW_TOKENS} new tokens", speeds)
         updates = in_turn(
             {name: lambda engine=engine: engine.update_weights(weights_of(loaded), 1) for name, engine in engines.items()},
