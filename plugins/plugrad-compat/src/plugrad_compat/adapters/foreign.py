@@ -1,0 +1,127 @@
+"""ForeignLoss: somebody else's scalar, and the sums over sequences that it comes from.
+
+Another system's loss returns a mean over what it was given, or a sum that expects something else to divide. Called with one
+sequence and with every denominator 1, either is the sum over that sequence up to a known factor: `divides_by` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure
+from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.notices import notice
+from plugrad_compat.adapters.probe import Probe
+
+DividesBy = Literal["tokens", "nothing"]
+
+
+@dataclass(frozen=True)
+class ForeignLoss:
+    """One loss of another system, with its config."""
+
+    target: str
+    """As the run file names it."""
+    style: str
+    """With an article: "a SkyRL policy loss"."""
+    call: Callable[[BatchLossInputs], Any]
+    """Gives it the rows under its own names; returns what it returns."""
+    divides_by: DividesBy
+    """What its scalar has been divided by: the counted tokens that it was given, or nothing."""
+    metrics_are: Literal["means", "sums"]
+    """Whether its metrics are means over tokens, or were divided as its scalar was."""
+    config: Config
+
+    def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return the sum over one sequence, for which the host chooses the denominator."""
+        scalar, metrics = self._called(inputs)
+        tokens = inputs.loss_mask.sum()
+        return LossOutputs(self._sum(scalar, tokens), self._measures(metrics, tokens))
+
+    def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
+        scalar, metrics = self._called(inputs)
+        counts = inputs.loss_mask.sum(dim=1)
+        shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
+        return LossOutputs(shares, self._measures(metrics, counts.sum()))
+
+    def checked(self, probe: Probe) -> None:
+        """Raise ContractError unless a trial on drawn sequences agrees with what is declared of this loss."""
+        found = probe.of(lambda inputs: float(self._called(inputs)[0]))
+        if found.mixes:
+            raise ContractError(
+                f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time it "
+                f"would be another loss. Select {self._micro_batch_name()}, which gives it whole micro-batches; it then "
+                "depends on how the batch is cut."
+            )
+        if found.divides_by not in (None, self.divides_by):
+            raise ContractError(
+                f"{self.target!r} returns {_SAID[found.divides_by]}, and divides_by = {self.divides_by!r} says "
+                f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
+                f'kwargs = {{ divides_by = "{found.divides_by}", ... }}.'
+            )
+
+    def say_what_was_not_read(self) -> None:
+        """Give a notice of config keys that the loss has never looked at."""
+        for key in self.config.unread():
+            notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
+
+    def _micro_batch_name(self) -> str:
+        return f'name = "{self.style.split()[1].lower()}_micro_batch"'
+
+    def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
+        return scalar * tokens if self.divides_by == "tokens" else scalar
+
+    def _called(self, inputs: BatchLossInputs) -> tuple[Tensor, Mapping[str, Any]]:
+        returned = self.call(inputs)
+        loss, metrics = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
+        if not isinstance(loss, Tensor):
+            raise ContractError(
+                f"{self.target!r} returned {_type_of(returned)}; {self.style} returns a scalar tensor, or one and its metrics."
+            )
+        if loss.numel() != 1:
+            raise ContractError(
+                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, and {self.style} returns a "
+                "scalar. Reduce it as that system does, for example (loss * mask).sum() / mask.sum()."
+            )
+        # SkyRL's older functions hand out a clip ratio alone.
+        named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}
+        return loss.reshape(()), named
+
+    def _measures(self, metrics: Mapping[str, Any], tokens: Tensor) -> dict[str, Measure]:
+        numbers = {_key(name): self._number(name, value) for name, value in metrics.items() if value is not None}
+        if self.metrics_are == "sums" and self.divides_by == "nothing":
+            return {name: Mean(value, tokens) for name, value in numbers.items()}
+        return {name: Mean(value * tokens, tokens) for name, value in numbers.items()}
+
+    def _number(self, name: str, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            if value.requires_grad:
+                notice(
+                    f"{self.target!r} hands out the metric {name!r} with its graph, which keeps the whole forward pass in "
+                    "memory. It is detached here; write .detach() or .item()."
+                )
+            return value.detach().reshape(())
+        if isinstance(value, bool | int | float):
+            return float(value)
+        raise ContractError(f"{self.target!r} returned the metric {name!r} of {_type_of(value)}; {self.style} returns numbers.")
+
+
+_SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
+
+
+def _key(name: str) -> str:
+    """Return a metric's name as one part of ours: `actor/ppo_kl` is `ppo_kl` of this loss."""
+    return str(name).removeprefix("actor/").replace("/", "_")
+
+
+def _type_of(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__}"
+
+
