@@ -30,8 +30,9 @@ class ForeignLoss:
     """With an article: "a SkyRL policy loss"."""
     call: Callable[[BatchLossInputs], Any]
     """Gives it the rows under its own names; returns what it returns."""
-    divides_by: DividesBy
-    """What its scalar has been divided by: the counted tokens that it was given, or nothing."""
+    divides_by: DividesBy | None
+    """What its scalar has been divided by: the counted tokens that it was given, or nothing; None where it is one value a
+    sequence, whatever it is made of."""
     metrics_are: Literal["means", "sums"]
     """Whether its metrics are means over tokens, or were divided as its scalar was."""
     config: Config
@@ -39,17 +40,17 @@ class ForeignLoss:
     def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return the sum over one sequence, for which the host chooses the denominator."""
         scalar, metrics = self._called(inputs)
-        tokens = inputs.loss_mask.sum()
+        tokens = inputs.loss_mask.sum().to(inputs.advantages)
         return LossOutputs(self._sum(scalar, tokens), self._measures(metrics, tokens))
 
     def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
         scalar, metrics = self._called(inputs)
-        counts = inputs.loss_mask.sum(dim=1)
+        counts = inputs.loss_mask.sum(dim=1).to(inputs.advantages)
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
         return LossOutputs(shares, self._measures(metrics, counts.sum()))
 
-    def checked(self, probe: Probe) -> None:
+    def check(self, probe: Probe) -> None:
         """Raise ContractError unless a trial on drawn sequences agrees with what is declared of this loss."""
         found = probe.of(lambda inputs: float(self._called(inputs)[0]))
         if found.mixes:
@@ -58,7 +59,7 @@ class ForeignLoss:
                 f"would be another loss. Select {self._micro_batch_name()}, which gives it whole micro-batches; it then "
                 "depends on how the batch is cut."
             )
-        if found.divides_by not in (None, self.divides_by):
+        if self.divides_by and found.divides_by not in (None, self.divides_by):
             raise ContractError(
                 f"{self.target!r} returns {_SAID[found.divides_by]}, and divides_by = {self.divides_by!r} says "
                 f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
@@ -94,8 +95,9 @@ class ForeignLoss:
 
     def _measures(self, metrics: Mapping[str, Any], tokens: Tensor) -> dict[str, Measure]:
         numbers = {_key(name): self._number(name, value) for name, value in metrics.items() if value is not None}
-        if self.metrics_are == "sums" and self.divides_by == "nothing":
-            return {name: Mean(value, tokens) for name, value in numbers.items()}
+        if self.metrics_are == "sums" and self.divides_by != "tokens":
+            sequences = 1.0 if self.divides_by is None else tokens
+            return {name: Mean(value, sequences) for name, value in numbers.items()}
         return {name: Mean(value * tokens, tokens) for name, value in numbers.items()}
 
     def _number(self, name: str, value: Any) -> Any:

@@ -35,7 +35,6 @@ class Registry:
         Raises:
             PluginError: neither; it says what is registered.
         """
-        known = len(self._entries)
         try:
             return resolve_callable(reference)
         except PluginError as error:
@@ -43,11 +42,24 @@ class Registry:
             found = [target for registered, target in self._entries if registered == name]
             own = [target for target in found if _file_of(target) == _resolved(location)]
             if not found:
-                raise self._not_found(error, known) from error
+                raise self._not_found(error) from error
             return (own or found)[-1]
 
-    def _not_found(self, error: PluginError, known: int) -> PluginError:
-        if len(self._entries) == known and not self._entries:
+    def named(self, name: Any) -> Any:
+        """Return what is registered under a name.
+
+        Raises:
+            PluginError: nothing is; it says what is registered.
+        """
+        asked = str(getattr(name, "value", name))
+        found = [target for registered, target in self._entries if registered == asked]
+        if not found:
+            known = ", ".join(self.names()) or "nothing"
+            raise PluginError(f"no {self.kind} is registered as {asked!r}. Registered: {known}.")
+        return found[-1]
+
+    def _not_found(self, error: PluginError) -> PluginError:
+        if not self._entries:
             return error
         return PluginError(f"{error} Registered as a {self.kind}: {', '.join(self.names())}.")
 

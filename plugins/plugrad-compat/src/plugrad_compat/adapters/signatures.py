@@ -52,7 +52,7 @@ VERL_LOSS = Style(
 VERL_ADVANTAGE = Style(
     "a verl advantage estimator",
     '[advantage] name = "verl"',
-    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines", "non_tensor_batch", "batch"),
+    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines"),
     ("token_level_rewards", "response_mask"),
 )
 NEMO_RL_LOSS = Style(

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, loss
+from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.notices import notice
-from plugrad_compat.adapters.probe import Probe
-from plugrad_compat.adapters.responses import Responses, as_rows
+from plugrad_compat.adapters.responses import Responses
+from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, checked_signature
 from plugrad_compat.skyrl.registering import POLICY_LOSSES
 
@@ -35,7 +35,7 @@ Call = Callable[[BatchLossInputs], Any]
 
 
 @loss(needs={"old_logprobs"})
-class SkyrlLoss:
+class SkyrlLoss(OneAtATime):
     """sum_t l_t of a SkyRL policy loss, called with one sequence at a time.
 
     Args:
@@ -50,21 +50,11 @@ class SkyrlLoss:
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "tokens"
     ) -> None:
-        self._foreign = foreign_loss(target, config or {}, divides_by)
-        self._make_another = lambda: foreign_loss(target, config or {}, divides_by)
-        self._is_checked = False
+        super().__init__(lambda: foreign_loss(target, config or {}, divides_by))
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
-        rows = as_rows(inputs)
-        if not self._is_checked:
-            # Another instance: what it keeps of the trial is not kept.
-            self._make_another().checked(Probe(rows.advantages.dtype, rows.advantages.device))
-        outputs = self._foreign.of_sequence(rows)
-        if not self._is_checked:
-            self._foreign.say_what_was_not_read()
-        self._is_checked = True
-        return outputs
+        return self.of_sequence(inputs)
 
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
@@ -140,9 +130,7 @@ def _logprobs(responses: Responses) -> dict[str, Any]:
     }
 
 
-def _no_method(target: str, found: Any) -> Exception:
-    from plugrad import PluginError
-
+def _no_method(target: str, found: Any) -> PluginError:
     methods = [name for name in vars(found) if not name.startswith("_")]
     return PluginError(
         f"{target!r} is a class without compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs), which is "
