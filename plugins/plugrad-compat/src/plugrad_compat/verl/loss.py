@@ -101,6 +101,8 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     found = POLICY_LOSSES.find(target)
     signature = checked_signature(target, found, VERL_LOSS)
     whole = Config(config, DEFAULTS)
+    # verl's own losses ask whether their config is an instance of its class.
+    handed: Any = _actor_config(config) if str(found.__module__).startswith("verl.") else whole
     if "loss_agg_mode" in config:
         _say_where_the_reduction_is(target, str(config["loss_agg_mode"]))
 
@@ -112,14 +114,24 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
             "advantages": responses.of_field("advantages"),
             "response_mask": responses.mask,
             "loss_agg_mode": TOKEN_MEAN,
-            "config": whole,
+            "config": handed,
             # What corrects for engine and trainer is an extension here.
             "rollout_is_weights": None,
             "rollout_log_probs": responses.of_field("inference_logprobs"),
         }
         return found(**signature.taken(given))
 
-    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", whole)
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", whole if handed is whole else Config({}))
+
+
+def _actor_config(config: dict[str, Any]) -> Any:
+    """Return verl's own config of an actor, with unit denominators."""
+    from verl.workers.config import ActorConfig, PolicyLossConfig
+
+    tables = {name: PolicyLossConfig(**value) if name == "policy_loss" else value for name, value in config.items()}
+    made = ActorConfig(strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, **tables)
+    made.global_batch_info.update(UNIT_DENOMINATORS)
+    return made
 
 
 def _say_where_the_reduction_is(target: str, asked: str) -> None:
