@@ -187,11 +187,21 @@ def test_its_metrics_are_logged(folder, tmp_path):
     ("plugins", "config", "error", "complaint"),
     [
         ({"loss": "gpso"}, {}, PluginError, "no loss is called 'gpso'. Did you mean 'gspo'"),
-        ({"loss": "gspo", "loss_options": {"clip_hihg": 1.0}}, {}, OptionError, "no option 'clip_hihg'. Did you mean 'clip_high'"),
+        (
+            {"loss": "gspo", "loss_options": {"clip_hihg": 1.0}},
+            {},
+            OptionError,
+            "no option 'clip_hihg'. Did you mean 'clip_high'",
+        ),
         ({"loss": "gspo", "advantage": "roo"}, {}, PluginError, "no advantage is called 'roo'"),
         ({"loss": "gspo"}, {"beta": 0.1}, OptionError, "beta = 0.1 is of TRL's own loss"),
         ({"loss": "kl_to_reference"}, {}, OptionError, "needs ref_logprobs: set beta"),
-        ({"loss": "plugrad-policy/reference_kl", "loss_options": {"towards": "teacher"}}, {}, PluginError, "needs teacher_logprobs"),
+        (
+            {"loss": "plugrad-policy/reference_kl", "loss_options": {"towards": "teacher"}},
+            {},
+            PluginError,
+            "needs teacher_logprobs",
+        ),
         ({"loss": "gspo"}, {"top_entropy_quantile": 0.2}, OptionError, "top_entropy_quantile = 0.2 is of TRL's own loss"),
         ({"loss": "gspo", "reduction": "tokens"}, {}, OptionError, "no reduction 'tokens'"),
         ({"loss": "gspo"}, {"gradient_accumulation_steps": 2, "steps_per_generation": 1}, OptionError, "no multiple of"),

@@ -15,7 +15,9 @@ class NLLLoss(LossFunction):
 
     def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
         mask = data["token_mask"][:, 1:] * data["sample_mask"].unsqueeze(-1)
-        loss = -masked_mean(next_token_logprobs(next_token_logits, data), mask, global_normalization_factor=global_valid_toks)
+        loss = -masked_mean(
+            next_token_logprobs(next_token_logits, data), mask, global_normalization_factor=global_valid_toks
+        )
         return loss, {"loss": loss.item(), "num_valid_samples": data["sample_mask"].sum().item()}
 
 

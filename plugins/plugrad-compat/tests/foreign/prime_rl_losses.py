@@ -27,6 +27,10 @@ def distilled_loss(inputs: LossInputs, tau: float = 1.0) -> LossOutputs:
 
 def by_trajectory(inputs: AdvantageInputs, bonus: float = 0.0) -> AdvantageOutputs:
     rewards = torch.tensor(
-        [[r["reward"] + bonus * len(r["trajectory"]) + r["metrics"].get("tidy", 0.0) for r in group] for group in inputs.rollouts]
+        [
+            [r["reward"] + bonus * len(r["trajectory"]) + r["metrics"].get("tidy", 0.0) for r in group]
+            for group in inputs.rollouts
+        ],
+        dtype=torch.float64,
     )
     return AdvantageOutputs(advantages=rewards - rewards.mean(dim=1, keepdim=True))

@@ -22,15 +22,19 @@ def compute_policy_loss_vanilla(
     pg_losses = torch.where(advantages < 0, clip_pg_losses2, clip_pg_losses1)
     if rollout_is_weights is not None:
         pg_losses = pg_losses * rollout_is_weights
-    pg_loss = agg_loss(
-        loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
-    )
+    pg_loss = agg_loss(loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
     return pg_loss, {"actor/ppo_kl": ppo_kl.detach().item()}
 
 
 @register_policy_loss("my_gspo")
 def compute_policy_loss_gspo(
-    old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="seq-mean-token-mean", config=None, rollout_is_weights=None
+    old_log_prob,
+    log_prob,
+    advantages,
+    response_mask,
+    loss_agg_mode="seq-mean-token-mean",
+    config=None,
+    rollout_is_weights=None,
 ):
     negative_approx_kl = log_prob - old_log_prob
     lengths = torch.sum(response_mask, dim=-1).clamp(min=1)
@@ -54,9 +58,7 @@ def compute_policy_loss_cov(
     centred = advantages - verl_F.masked_mean(advantages, response_mask)
     cov = centred * (log_prob.detach() - verl_F.masked_mean(log_prob.detach(), response_mask))
     pg_losses = -advantages * torch.exp(log_prob - old_log_prob) * (1 + cov)
-    pg_loss = agg_loss(
-        loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
-    )
+    pg_loss = agg_loss(loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
     return pg_loss, {}
 
 
@@ -71,7 +73,9 @@ def compute_grpo_outcome_advantage(
             id2score[index[i]].append(scores[i])
         for idx, found in id2score.items():
             stacked = torch.stack(found)
-            id2mean[idx], id2std[idx] = torch.mean(stacked), torch.std(stacked)
+            several = len(found) > 1
+            id2mean[idx] = torch.mean(stacked) if several else torch.tensor(0.0)
+            id2std[idx] = torch.std(stacked) if several else torch.tensor(1.0)
         for i in range(scores.shape[0]):
             scores[i] = scores[i] - id2mean[index[i]]
             if norm_adv_by_std_in_grpo:

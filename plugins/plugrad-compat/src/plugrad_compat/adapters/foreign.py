@@ -110,7 +110,9 @@ class ForeignLoss:
             return value.detach().reshape(())
         if isinstance(value, bool | int | float):
             return float(value)
-        raise ContractError(f"{self.target!r} returned the metric {name!r} of {_type_of(value)}; {self.style} returns numbers.")
+        raise ContractError(
+            f"{self.target!r} returned the metric {name!r} of {_type_of(value)}; {self.style} returns numbers."
+        )
 
 
 _SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
@@ -125,5 +127,3 @@ def _type_of(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"{type(value).__name__}"
-
-

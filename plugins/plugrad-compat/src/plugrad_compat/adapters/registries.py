@@ -74,5 +74,3 @@ def _file_of(target: Any) -> Path | None:
 
 def _resolved(location: str) -> Path:
     return Path(location).resolve()
-
-

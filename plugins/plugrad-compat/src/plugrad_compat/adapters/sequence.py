@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from plugrad import LossInputs, LossOutputs
 from plugrad_compat.adapters.foreign import ForeignLoss
 from plugrad_compat.adapters.probe import Probe
@@ -29,7 +31,8 @@ class OneAtATime:
         if self._is_tried:
             return self._foreign.of_sequence(rows)
         # Another instance is tried: what a loss keeps of the trial is gone with it.
-        self._make().check(Probe(rows.advantages.dtype, rows.advantages.device, self._with_logits))
+        dtype = torch.promote_types(rows.advantages.dtype, torch.float32)
+        self._make().check(Probe(dtype, rows.advantages.device, self._with_logits))
         outputs = self._foreign.of_sequence(rows)
         self._foreign.say_what_was_not_read()
         self._is_tried = True

@@ -65,7 +65,9 @@ def _by_group(index: Sequence[Any]) -> Tensor:
         rows.setdefault(str(group), []).append(row)
     sizes = {len(group) for group in rows.values()}
     if len(sizes) != 1:
-        raise DataError(f"the groups of the batch have {sorted(sizes)} rollouts: plugrad's advantages take the same number each.")
+        raise DataError(
+            f"the groups of the batch have {sorted(sizes)} rollouts: plugrad's advantages take the same number each."
+        )
     return torch.tensor(list(rows.values()))
 
 

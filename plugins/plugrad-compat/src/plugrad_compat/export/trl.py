@@ -174,7 +174,9 @@ class GRPOTrainer(trl.GRPOTrainer):
         for setting, (left_out, ours) in ELSEWHERE.items():
             found = getattr(args, setting, left_out)
             if found not in (left_out, None):
-                raise OptionError(f"{setting} = {found} is of TRL's own loss, and loss={name!r} takes its place: see {ours!r}.")
+                raise OptionError(
+                    f"{setting} = {found} is of TRL's own loss, and loss={name!r} takes its place: see {ours!r}."
+                )
         if args.use_vllm and args.vllm_importance_sampling_correction:
             raise OptionError(
                 "vllm_importance_sampling_correction is of TRL's own loss: set it to False. The engine's log-probs are the "
@@ -196,7 +198,9 @@ class GRPOTrainer(trl.GRPOTrainer):
                 "its first micro-batch."
             )
         if self._plugrad_reduction == "group" and args.steps_per_generation != args.gradient_accumulation_steps:
-            raise OptionError("reduction='group' needs whole groups in an update: steps_per_generation as many as accumulated.")
+            raise OptionError(
+                "reduction='group' needs whole groups in an update: steps_per_generation as many as accumulated."
+            )
         if self._plugrad_reduction not in REDUCTIONS:
             raise OptionError(f"there is no reduction {self._plugrad_reduction!r}: there are {', '.join(REDUCTIONS)}.")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,7 +62,7 @@ class NemoRlLoss(OneAtATime):
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
     ) -> None:
-        super().__init__(lambda: foreign_loss(target, config or {}, "token_level", divides_by), with_logits=True)
+        super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by), with_logits=True)
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
@@ -80,7 +82,7 @@ class NemoRlSequenceLoss(OneAtATime):
     """
 
     def __init__(self, target: CallableReference, config: dict[str, Any] | None = None) -> None:
-        super().__init__(lambda: foreign_loss(target, config or {}, "sequence_level", None), with_logits=True)
+        super().__init__(partial(foreign_loss, target, config or {}, "sequence_level", None), with_logits=True)
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the loss of one sequence."""
@@ -101,17 +103,26 @@ def foreign_loss(
     signature = checked_signature(target, made, NEMO_RL_LOSS)
     _check_level(target, made, level)
 
-    def call(inputs: BatchLossInputs) -> Any:
+    return ForeignLoss(target, NEMO_RL_LOSS.name, _Call(made, signature, read), divides_by, "sums", whole)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Calls a loss under NeMo RL's names."""
+
+    made: Callable[..., Any]
+    signature: Signature
+    read: set[str] | None
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
         one = torch.ones((), dtype=inputs.trainer_logprobs.dtype, device=inputs.trainer_logprobs.device)
         given = {
             "next_token_logits": _shifted(inputs),
-            "data": BatchedDataDict(data_of(inputs), read),
+            "data": BatchedDataDict(data_of(inputs), self.read),
             "global_valid_seqs": one,
             "global_valid_toks": one,
         }
-        return made(**signature.taken(given))
-
-    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, "sums", whole)
+        return self.made(**self.signature.taken(given))
 
 
 def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:

@@ -38,7 +38,9 @@ class PrimeRlLoss:
         NAME: each metric that the loss hands out.
     """
 
-    def __init__(self, target: CallableReference, kwargs: dict[str, Any] | None = None, ref: Reference | None = None) -> None:
+    def __init__(
+        self, target: CallableReference, kwargs: dict[str, Any] | None = None, ref: Reference | None = None
+    ) -> None:
         self._target = target
         self._call = resolve_callable(target)
         self._kwargs = kwargs or {}

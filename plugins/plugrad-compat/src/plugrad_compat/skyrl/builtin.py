@@ -53,9 +53,7 @@ def skyrl_dual_clip(
 
 
 @loss(needs={"old_logprobs"}, policy_gradient=True)
-def skyrl_cispo(
-    inputs: BatchLossInputs, cispo_eps_clip_low: float = 1.0, cispo_eps_clip_high: float = 4.0
-) -> LossOutputs:
+def skyrl_cispo(inputs: BatchLossInputs, cispo_eps_clip_low: float = 1.0, cispo_eps_clip_high: float = 4.0) -> LossOutputs:
     """-sg(clip(r, 1 - cispo_eps_clip_low, 1 + cispo_eps_clip_high)) A log pi.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
@@ -12,7 +14,7 @@ from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
 from plugrad_compat.adapters.sequence import OneAtATime
-from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, checked_signature
+from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, Signature, checked_signature
 from plugrad_compat.skyrl.registering import POLICY_LOSSES
 
 DEFAULTS = {
@@ -31,7 +33,7 @@ DEFAULTS = {
 """Of SkyRL's `trainer.algorithm`, below what `config` says."""
 REDUCTIONS = {"token_mean": "token", "sequence_mean": "sequence", "seq_mean_token_sum_norm": "constant"}
 """SkyRL's `loss_reduction`, and the run file's `reduction`."""
-Call = Callable[[BatchLossInputs], Any]
+Call = Callable[..., Any]
 
 
 @loss(needs={"old_logprobs"})
@@ -50,7 +52,7 @@ class SkyrlLoss(OneAtATime):
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "tokens"
     ) -> None:
-        super().__init__(lambda: foreign_loss(target, config or {}, divides_by))
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
@@ -92,33 +94,43 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     whole = Config(config, DEFAULTS)
     if "loss_reduction" in config:
         _say_where_the_reduction_is(target, str(config["loss_reduction"]))
-    call = _method(target, found, whole) if inspect.isclass(found) else _function(target, found, whole)
-    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, "means", whole)
+    return ForeignLoss(target, SKYRL_FUNCTION.name, _call(target, found, whole), divides_by, "means", whole)
 
 
-def _method(target: str, found: Any, config: Config) -> Call:
+@dataclass(frozen=True)
+class _Method:
+    """Calls the class style."""
+
+    made: Any
+    signature: Signature
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        responses = Responses.of(inputs)
+        given = {**_logprobs(responses), "masks": responses.mask}
+        return self.made.compute_loss(**self.signature.taken(given))
+
+
+@dataclass(frozen=True)
+class _Function:
+    """Calls the function style."""
+
+    found: Call
+    signature: Signature
+    config: Config
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        responses = Responses.of(inputs)
+        given = {**_logprobs(responses), "config": self.config, "loss_mask": responses.mask}
+        return self.found(**self.signature.taken(given))
+
+
+def _call(target: str, found: Any, config: Config) -> Call:
+    if not inspect.isclass(found):
+        return _Function(found, checked_signature(target, found, SKYRL_FUNCTION), config)
     made = found(config)
     if not callable(getattr(made, "compute_loss", None)):
         raise _no_method(target, found)
-    signature = checked_signature(f"{target}.compute_loss", made.compute_loss, SKYRL_METHOD)
-
-    def call(inputs: BatchLossInputs) -> Any:
-        responses = Responses.of(inputs)
-        given = {**_logprobs(responses), "masks": responses.mask}
-        return made.compute_loss(**signature.taken(given))
-
-    return call
-
-
-def _function(target: str, found: Any, config: Config) -> Call:
-    signature = checked_signature(target, found, SKYRL_FUNCTION)
-
-    def call(inputs: BatchLossInputs) -> Any:
-        responses = Responses.of(inputs)
-        given = {**_logprobs(responses), "config": config, "loss_mask": responses.mask}
-        return found(**signature.taken(given))
-
-    return call
+    return _Method(made, checked_signature(f"{target}.compute_loss", made.compute_loss, SKYRL_METHOD))
 
 
 def _logprobs(responses: Responses) -> dict[str, Any]:

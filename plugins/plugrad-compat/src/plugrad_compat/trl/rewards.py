@@ -105,7 +105,9 @@ def reward_functions(targets: Sequence[str], weights: Sequence[float] | None) ->
     if not targets:
         raise DataError("rewards is empty: name at least one reward function, as file.py:function or module:function.")
     if weights is not None and len(weights) != len(targets):
-        raise DataError(f"there are {len(targets)} reward functions and {len(weights)} weights: give one weight each, in order.")
+        raise DataError(
+            f"there are {len(targets)} reward functions and {len(weights)} weights: give one weight each, in order."
+        )
     names: list[str] = []
     functions = []
     for target, weight in zip(targets, weights or [1.0] * len(targets), strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, loss
@@ -10,7 +13,7 @@ from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
 from plugrad_compat.adapters.sequence import OneAtATime
-from plugrad_compat.adapters.signatures import VERL_LOSS, checked_signature
+from plugrad_compat.adapters.signatures import VERL_LOSS, Signature, checked_signature
 from plugrad_compat.verl.registering import POLICY_LOSSES
 
 TOKEN_MEAN = "token-mean"
@@ -59,7 +62,7 @@ class VerlLoss(OneAtATime):
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
     ) -> None:
-        super().__init__(lambda: foreign_loss(target, config or {}, divides_by))
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
@@ -106,7 +109,19 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     if "loss_agg_mode" in config:
         _say_where_the_reduction_is(target, str(config["loss_agg_mode"]))
 
-    def call(inputs: BatchLossInputs) -> Any:
+    call = _Function(found, signature, handed)
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", whole if handed is whole else Config({}))
+
+
+@dataclass(frozen=True)
+class _Function:
+    """Calls a loss under verl's names."""
+
+    found: Callable[..., Any]
+    signature: Signature
+    config: Any
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
         responses = Responses.of(inputs)
         given = {
             "old_log_prob": responses.of_field("old_logprobs"),
@@ -114,14 +129,12 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
             "advantages": responses.of_field("advantages"),
             "response_mask": responses.mask,
             "loss_agg_mode": TOKEN_MEAN,
-            "config": handed,
+            "config": self.config,
             # What corrects for engine and trainer is an extension here.
             "rollout_is_weights": None,
             "rollout_log_probs": responses.of_field("inference_logprobs"),
         }
-        return found(**signature.taken(given))
-
-    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", whole if handed is whole else Config({}))
+        return self.found(**self.signature.taken(given))
 
 
 def _actor_config(config: dict[str, Any]) -> Any:
