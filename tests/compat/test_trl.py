@@ -157,7 +157,7 @@ def test_several_updates_of_one_generation_have_their_own_counts(folder, tmp_pat
 
 
 def test_a_loss_of_the_reference_takes_trls(folder, tmp_path):
-    losses, gradients, trainer = their_updates(
+    _, gradients, trainer = their_updates(
         folder, tmp_path, config={"beta": 0.1}, loss="plugrad-policy/kl_penalty", advantage="rloo"
     )
     assert trainer.state.global_step == 2

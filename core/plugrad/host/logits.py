@@ -17,9 +17,8 @@ LEAST = 1e-12
 def with_made_up_logits(inputs: BatchLossInputs) -> BatchLossInputs:
     """Return the inputs with logits of a small vocabulary that give each counted token the log-prob which it has.
 
-    They are a function of `trainer_logprobs`: a loss that reads the one or the other has its gradient there. What stands in
-    masked slots is what stands there of the log-probs. A row's are the same in any company. As a policy's, they are in float32
-    at least.
+    They are a function of `trainer_logprobs`: a loss that reads the one or the other has its gradient there. Masked slots
+    hold what they hold of the log-probs. A row's are the same in any company. As a policy's, they are in float32 at least.
     """
     return replace(inputs, logits=_logits(inputs))
 

@@ -55,8 +55,8 @@ class ForeignLoss:
         found = probe.of(lambda inputs: float(self._called(inputs)[0]))
         if found.mixes:
             raise ContractError(
-                f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time it "
-                f"would be another loss. Select {self._micro_batch_name()}, which gives it whole micro-batches; it then "
+                f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time "
+                f"it would be another loss. Select {self._micro_batch_name()}, which gives it whole micro-batches; it then "
                 "depends on how the batch is cut."
             )
         if self.divides_by and found.divides_by not in (None, self.divides_by):
@@ -82,12 +82,12 @@ class ForeignLoss:
         loss, metrics = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
         if not isinstance(loss, Tensor):
             raise ContractError(
-                f"{self.target!r} returned {_type_of(returned)}; {self.style} returns a scalar tensor, or one and its metrics."
+                f"{self.target!r} returned {_type_of(returned)}; {self.style} returns a scalar tensor, or one and metrics."
             )
         if loss.numel() != 1:
             raise ContractError(
-                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, and {self.style} returns a "
-                "scalar. Reduce it as that system does, for example (loss * mask).sum() / mask.sum()."
+                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, and {self.style} returns "
+                "a scalar. Reduce it as that system does, for example (loss * mask).sum() / mask.sum()."
             )
         # SkyRL's older functions hand out a clip ratio alone.
         named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}

@@ -1,6 +1,6 @@
 """Probe: what a foreign scalar was divided by, and whether it mixes sequences, found on sequences drawn for it.
 
-Three calls tell: with a sequence, with the same tokens twice over, and with two sequences at once. They are drawn from a seed,
+Calls tell, with a sequence, with the same tokens twice over, and with two sequences at once. They are drawn from a seed,
 alike in every process.
 """
 
@@ -73,7 +73,7 @@ class Probe:
             ref_logprobs=own + drawn(-0.1, 0.1),
             input_ids=ids,
             reward=torch.ones(1, dtype=torch.double),
-            **({"logits": logits} if self.with_logits else {}),
+            logits=logits if self.with_logits else None,
         )
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 

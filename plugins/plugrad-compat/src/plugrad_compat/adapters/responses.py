@@ -50,4 +50,5 @@ class Responses:
 def as_rows(inputs: LossInputs) -> BatchLossInputs:
     """Return one sequence as a micro-batch of one row."""
     values: dict[str, Any] = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    return BatchLossInputs(**{name: v.unsqueeze(0) if isinstance(v, Tensor) else v for name, v in values.items()})
+    rows: dict[str, Any] = {name: v.unsqueeze(0) if isinstance(v, Tensor) else v for name, v in values.items()}
+    return BatchLossInputs(**rows)

@@ -6,7 +6,7 @@
     nemo_rl_loss                           a LossFunction
     trl.GRPOTrainer                        TRL's trainer, with loss="gspo" and advantage="rloo"
 
-A name and its options are all that a function here holds: it can be pickled, and finds its plugin in the process that calls it.
+A name and its options are all that a function here holds: it can be pickled, and finds its plugin where it is called.
 """
 
 from plugrad_compat.export.advantages import skyrl_advantage, verl_advantage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -114,5 +114,5 @@ def weighted(rows: Rows, weights: Tensor, name: str, what: str) -> Tensor:
 
 
 def _kept(inputs: BatchLossInputs, counting: Tensor) -> BatchLossInputs:
-    kept = {name: value[counting] if isinstance(value, Tensor) else value for name, value in vars(inputs).items()}
-    return BatchLossInputs(**kept)
+    kept: dict[str, Any] = {name: value[counting] for name, value in vars(inputs).items() if isinstance(value, Tensor)}
+    return replace(inputs, **kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ class NemoRlLossFunction:
         self._reduction = reduction or self._loss.loss.reduction
         if self._reduction not in LEVELS:
             raise PluginError(
-                f"the loss {name!r} has the reduction {self._reduction!r}, and NeMo RL divides by tokens or by sequences: give "
-                f"reduction=, one of {', '.join(LEVELS)}."
+                f"the loss {name!r} has the reduction {self._reduction!r}, and NeMo RL divides by tokens or by sequences: "
+                f"give reduction=, one of {', '.join(LEVELS)}."
             )
         self.loss_type = getattr(_loss_types(), LEVELS[self._reduction])
         """A member of NeMo RL's own enumeration, where it is installed."""
@@ -77,7 +77,7 @@ def _inputs(next_token_logits: Tensor, data: Mapping[str, Any], needs: frozenset
     logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], dim=1)
     log_softmax = logits.log_softmax(dim=2)
     own = log_softmax.gather(2, data["input_ids"].unsqueeze(2)).squeeze(2)
-    optional = {
+    optional: dict[str, Callable[[], Any]] = {
         "old_logprobs": lambda: _masked(data["prev_logprobs"], mask, own),
         "ref_logprobs": lambda: _masked(data["reference_policy_logprobs"], mask, own),
         "entropy": lambda: -(log_softmax.exp() * log_softmax).sum(dim=2) * mask,

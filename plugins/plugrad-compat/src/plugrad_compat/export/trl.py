@@ -1,7 +1,7 @@
 """TRL's GRPOTrainer with a plugrad loss and advantage: `GRPOTrainer(..., loss="gspo", advantage="rloo")`.
 
-Everything else is TRL's: generation, reward functions, the optimizer, logging. What it divides by is plugrad's: the counts of
-the whole optimizer batch, over micro-batches and processes, taken before the first of them.
+Everything else is TRL's: generation, reward functions, the optimizer, logging. What it divides by is plugrad's: the counts
+of the whole optimizer batch, over micro-batches and processes, taken before the first of them.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class GRPOTrainer(trl.GRPOTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         # Of all processes, one column per reward function; NaN where a function had nothing to say.
-        self._plugrad_rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        return self._plugrad_rewards
+        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._plugrad_rewards = rewards
+        return rewards
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -131,9 +132,9 @@ class GRPOTrainer(trl.GRPOTrainer):
         )
         rows = self._plugrad_loss.rows(self._loss_inputs(logprobs, entropy, inputs))
         self._log(rows.metrics, entropy, _loss_mask(inputs))
-        total: Tensor = (inputs[WEIGHTS] * rows.sums).sum()
         # DDP averages over processes where the objective sums. Accumulation sums already.
-        return total * self.accelerator.num_processes
+        total: Tensor = (inputs[WEIGHTS] * rows.sums).sum() * self.accelerator.num_processes
+        return total
 
     def _loss_inputs(self, logprobs: Tensor, entropy: Tensor, inputs: dict[str, Any]) -> BatchLossInputs:
         mask = _loss_mask(inputs).bool()

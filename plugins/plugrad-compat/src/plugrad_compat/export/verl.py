@@ -17,7 +17,7 @@ GIVES = frozenset({"old_logprobs"})
 
 @dataclass(frozen=True)
 class VerlPolicyLoss:
-    """`(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode, config, rollout_is_weights) -> (loss, metrics)`."""
+    """Called with verl's names, `loss_agg_mode`, `config` and `rollout_is_weights` among them: a loss and its metrics."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,10 +1,12 @@
-"""NeMo RL: what its losses import. `from nemo_rl.algorithms.interfaces import X` becomes `from plugrad_compat.nemo_rl import X`.
+"""NeMo RL: what its losses import.
 
-class MyLoss(LossFunction):
-    loss_type = LossType.TOKEN_LEVEL
+`from nemo_rl.algorithms.interfaces import X` becomes `from plugrad_compat.nemo_rl import X`.
 
-    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
-        ...                     # a scalar, metrics as Python numbers
+    class MyLoss(LossFunction):
+        loss_type = LossType.TOKEN_LEVEL
+
+        def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
+            ...                     # a scalar, metrics as Python numbers
 """
 
 from plugrad_compat.nemo_rl.functions import calculate_kl, masked_mean

@@ -30,7 +30,9 @@ class BatchedDataDict(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value, or the default."""
-        return self[key] if key in self else default
+        if self._read is not None:
+            self._read.add(key)
+        return super().get(key, default)
 
     def __missing__(self, key: str) -> Any:
         raise KeyError(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class NemoRlLoss(OneAtATime):
     Args:
         target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
         config: NeMo RL's `loss_function.params`.
-        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes a mean of its own.
+        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
 
     Reports:
         NAME: each metric that the loss hands out, divided as its loss is.
@@ -149,8 +149,8 @@ def _made(found: Callable[..., Any], config: Config) -> Callable[..., Any]:
     if not inspect.isclass(found):
         return found
     # A Protocol's own constructor takes (*args, **kwargs), and refuses them.
-    takes_config = bool(Signature.of(found).names)
-    made: Callable[..., Any] = found(config) if takes_config else found()
+    takes_config, make = bool(Signature.of(found).names), cast(Any, found)
+    made: Callable[..., Any] = make(config) if takes_config else make()
     return made
 
 
@@ -165,6 +165,6 @@ def _check_level(target: str, made: Callable[..., Any], level: str) -> None:
         )
     if found != level:
         raise PluginError(
-            f"{target!r} states LossType.{found.upper()}, and name = {SELECTED_BY[level]!r} is for {level.upper()}: it would "
-            f'be divided by something else. Write name = "{SELECTED_BY[found]}".'
+            f"{target!r} states LossType.{found.upper()}, and name = {SELECTED_BY[level]!r} is for {level.upper()}: it "
+            f'would be divided by something else. Write name = "{SELECTED_BY[found]}".'
         )

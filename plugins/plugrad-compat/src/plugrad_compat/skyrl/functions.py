@@ -48,13 +48,14 @@ def compute_approx_kl(
         PluginError: another estimator.
     """
     log_ratio = log_probs - log_probs_base
+    bounded = log_ratio.clamp(-LIMIT, LIMIT)
     estimators = {
-        "k1": lambda: log_ratio,
-        "abs": lambda: log_ratio.abs(),
-        "k2": lambda: 0.5 * log_ratio.square(),
-        "k3": lambda: ((-log_ratio).clamp(-LIMIT, LIMIT).exp() + log_ratio.clamp(-LIMIT, LIMIT) - 1).clamp(-10, 10),
+        "k1": log_ratio,
+        "abs": log_ratio.abs(),
+        "k2": 0.5 * log_ratio.square(),
+        "k3": ((-bounded).exp() + bounded - 1).clamp(-10, 10),
     }
     if kl_estimator_type not in estimators:
         raise PluginError(f"kl_estimator_type = {kl_estimator_type!r}: SkyRL has {', '.join(estimators)}.")
-    estimate = estimators[kl_estimator_type]()
+    estimate = estimators[kl_estimator_type]
     return estimate if loss_mask is None else estimate * loss_mask

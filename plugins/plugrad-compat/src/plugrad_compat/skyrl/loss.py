@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
 from plugrad_compat.adapters.config import Config
@@ -127,7 +127,7 @@ class _Function:
 def _call(target: str, found: Any, config: Config) -> Call:
     if not inspect.isclass(found):
         return _Function(found, checked_signature(target, found, SKYRL_FUNCTION), config)
-    made = found(config)
+    made: Any = cast(Any, found)(config)
     if not callable(getattr(made, "compute_loss", None)):
         raise _no_method(target, found)
     return _Method(made, checked_signature(f"{target}.compute_loss", made.compute_loss, SKYRL_METHOD))

@@ -42,8 +42,8 @@ class Source:
         columns = list(rows.column_names)
         if self.prompt_column not in columns:
             raise DataError(
-                f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}; it has {', '.join(columns)}. "
-                "Set prompt_column under [environment.kwargs]."
+                f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}; it has "
+                f"{', '.join(columns)}. Set prompt_column under [environment.kwargs]."
             )
         name = f"{self.dataset.name}:{split}"
         return [self._example(row, f"{name}:{number}") for number, row in enumerate(rows)]

@@ -109,7 +109,7 @@ def _check_signature(function: RewardFunction, columns: Mapping[str, Any]) -> No
         looks = f" It looks like {likest.name}: {likest.selected_by}." if likest.likeness(signature.names) >= 0.5 else ""
         raise PluginError(f"{function.target!r} is not {TRL_REWARD.name}: it does not take 'completions'.{looks}")
     raise PluginError(
-        f"the reward function {function.target!r} asks for {', '.join(map(repr, missing))}, which is neither a column of the "
-        f"dataset ({', '.join(name for name in columns if name != 'example_id')}) nor what TRL gives "
+        f"the reward function {function.target!r} asks for {', '.join(map(repr, missing))}, which is neither a column of "
+        f"the dataset ({', '.join(name for name in columns if name != 'example_id')}) nor what TRL gives "
         f"({', '.join(TRL_REWARD.parameters)})."
     )

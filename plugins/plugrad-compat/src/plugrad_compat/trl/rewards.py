@@ -77,8 +77,8 @@ class RewardFunction:
         listed = values if isinstance(values, Sequence) else values.tolist()
         if len(listed) != len(rollouts):
             raise ContractError(
-                f"the reward function {self.target!r} returned {len(listed)} rewards for {len(rollouts)} completions: return "
-                "exactly one each, or None."
+                f"the reward function {self.target!r} returned {len(listed)} rewards for {len(rollouts)} completions: "
+                "return exactly one each, or None."
             )
         return [self._number(value, rollout) for value, rollout in zip(listed, rollouts, strict=True)]
 
@@ -90,8 +90,8 @@ class RewardFunction:
             if abs(number) != float("inf"):
                 return number
         raise DataError(
-            f"the reward function {self.target!r} returned {value!r} for the completion {rollout['completion']!r} of example "
-            f"{rollout['example'].get('example_id')!r}: a reward is a finite number, or None."
+            f"the reward function {self.target!r} returned {value!r} for the completion {rollout['completion']!r} of "
+            f"example {rollout['example'].get('example_id')!r}: a reward is a finite number, or None."
         )
 
 

@@ -70,8 +70,8 @@ class VerlAdvantage:
         if not isinstance(advantages, Tensor) or advantages.shape != mask.shape:
             found = tuple(advantages.shape) if isinstance(advantages, Tensor) else type(advantages).__name__
             raise ContractError(
-                f"{self._target!r} returned advantages of {found}; {VERL_ADVANTAGE.name} returns (advantages, returns), both "
-                f"[batch, response_length], here {list(mask.shape)}."
+                f"{self._target!r} returned advantages of {found}; {VERL_ADVANTAGE.name} returns (advantages, returns), "
+                f"both [batch, response_length], here {list(mask.shape)}."
             )
 
 

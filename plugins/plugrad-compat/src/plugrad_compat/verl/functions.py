@@ -57,7 +57,7 @@ def agg_loss(
 ) -> Tensor:
     """Aggregate `[batch, response_length]` as verl does.
 
-    With `**config.global_batch_info` as a loss is given it here, every denominator is 1 and the modes that sum are plain sums;
+    With `**config.global_batch_info` as a loss is given it here, every denominator is 1 and a mode that sums is a plain sum:
     the run file's `reduction` divides. Without it this is verl's mean over what is here.
 
     Raises:
