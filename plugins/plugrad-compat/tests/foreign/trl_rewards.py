@@ -23,7 +23,10 @@ def correct(completions, ground_truth, **kwargs):
 
 def math_reward_func(prompts, completions, task, **kwargs):
     """Says nothing of examples of another task."""
-    return [float(c == eval(p)) if t == "math" else None for p, c, t in zip(prompts, completions, task, strict=True)]
+    return [
+        float(c == str(eval(p.rstrip("=")))) if t == "math" else None
+        for p, c, t in zip(prompts, completions, task, strict=True)
+    ]
 
 
 def logging_reward(completions, log_metric=None, log_extra=None, trainer_state=None, **kwargs):
