@@ -137,18 +137,19 @@ class TestSkyrl:
         torch.testing.assert_close(there_and_back(inputs).loss.detach(), row_sums(batch))
 
 
-class TestVerl:
-    MODES = {
-        "token-mean": lambda sums: sums.sum() / 6,
-        "seq-mean-token-sum": lambda sums: sums.sum() / 2,
-        "seq-mean-token-mean": lambda sums: (sums[0] / 4 + sums[1] / 2) / 2,
-    }
+MODES = {
+    "token-mean": lambda sums: sums.sum() / 6,
+    "seq-mean-token-sum": lambda sums: sums.sum() / 2,
+    "seq-mean-token-mean": lambda sums: (sums[0] / 4 + sums[1] / 2) / 2,
+}
 
+
+class TestVerl:
     @pytest.mark.parametrize("mode", MODES)
     def test_it_is_aggregated_as_verl_aggregates(self, batch, mode):
         function = export.verl_policy_loss("ppo_clip")
         loss, metrics = function(batch.old, batch.own, batch.advantages, batch.mask, mode, None, None)
-        assert loss.item() == pytest.approx(self.MODES[mode](row_sums(batch)).item())
+        assert loss.item() == pytest.approx(MODES[mode](row_sums(batch)).item())
         assert metrics.keys() == {"actor/clip_fraction", "actor/ratio"}
 
     def test_weights_of_tokens_need_a_loss_of_tokens(self, batch, written):

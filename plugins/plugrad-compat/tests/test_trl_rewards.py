@@ -155,12 +155,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_of_another_shape_is_told_so(case, sums, written):
+def test_what_is_of_another_shape_is_told_so(case, sums, written, target):
     code, error, complaint = BAD[case]
-    path = written(code)
+    path, whole = written(code), TrlRewards(sums, target("trl_rewards", "reward_func"))
     with pytest.raises(error, match=complaint):
-        environment = TrlRewards(sums, f"{path}:f")
-        environment.score(completed(environment, ["a", "b"]))
+        TrlRewards(sums, f"{path}:f").score(completed(whole, ["a", "b"]))
 
 
 @pytest.mark.parametrize(

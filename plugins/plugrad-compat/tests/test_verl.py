@@ -101,15 +101,15 @@ def test_an_estimator_of_another_shape_is_told_so(code, complaint, written):
 
 def test_skyrls_order_of_arguments_is_no_verl_loss(written):
     path = written("def mine(log_probs, old_log_probs, advantages, config, loss_mask=None): ...")
-    with pytest.raises(PluginError, match='looks like a SkyRL policy loss: select it with .* name = "skyrl"'):
+    with pytest.raises(PluginError, match=r'looks like a SkyRL policy loss: select it with .* name = "skyrl"'):
         load(f"{path}:mine")
 
 
 def test_a_name_that_is_not_registered_is_answered_with_those_that_are(target):
     load(target("verl_losses", "my_vanilla"))
-    with pytest.raises(PluginError, match="no verl policy loss is registered as 'my_vanila'. Registered: .*my_vanilla"):
+    with pytest.raises(PluginError, match=r"no verl policy loss is registered as 'my_vanila'. Registered: .*my_vanilla"):
         get_policy_loss_fn("my_vanila")
-    with pytest.raises(PluginError, match="Registered as a verl policy loss: .*my_gspo"):
+    with pytest.raises(PluginError, match=r"Registered as a verl policy loss: .*my_gspo"):
         load(target("verl_losses", "my_gsop"))
 
 

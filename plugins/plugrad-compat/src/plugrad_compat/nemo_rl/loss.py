@@ -30,20 +30,29 @@ SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
 """The loss here, by NeMo RL's `loss_type`: they differ in what the host divides by."""
 
 
-def needs_of(level: str) -> Callable[[Mapping[str, Any]], set[str]]:
+def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
     """Return a function from options to needs: the logits, and the keys that the loss reads on a trial."""
+    found: dict[str, frozenset[str]] = {}
 
-    def needs(options: Mapping[str, Any]) -> set[str]:
-        read: set[str] = set()
-        foreign = foreign_loss(str(options["target"]), options["config"] or {}, level, None, read)
-        try:
-            foreign.call(Probe(torch.double, torch.device("cpu"), with_logits=True).sequence())
-        except Exception:
-            # What fails here fails in the pre-flight, and is told there.
-            read.update(KEYS)
-        return {"logits", *(need for key, need in KEYS.items() if key in read)}
+    def needs(options: Mapping[str, Any]) -> frozenset[str]:
+        # Asked at every micro-batch, and the trial is of one.
+        key = repr((options["target"], options["config"]))
+        if key not in found:
+            found[key] = _keys_read(str(options["target"]), options["config"] or {}, level)
+        return found[key]
 
     return needs
+
+
+def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str]:
+    read: set[str] = set()
+    foreign = foreign_loss(target, config, level, None, read)
+    try:
+        foreign.call(Probe(torch.double, torch.device("cpu"), with_logits=True).sequence())
+    except Exception:
+        # What fails here fails in the pre-flight, and is told there.
+        read.update(KEYS)
+    return frozenset({"logits", *(need for key, need in KEYS.items() if key in read)})
 
 
 @loss(needs=needs_of("token_level"))

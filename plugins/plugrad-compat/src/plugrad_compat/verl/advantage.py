@@ -20,10 +20,10 @@ DEFAULTS = {"gamma": 1.0, "lam": 1.0, "adv_estimator": "grpo", "norm_adv_by_std_
 GREEDY = "reward_baselines"
 
 
-def needs_of(options: Mapping[str, Any]) -> set[str]:
+def needs_of(options: Mapping[str, Any]) -> frozenset[str]:
     """Return what the estimator needs: the greedy rewards, if it has a parameter for them."""
     takes = Signature.of(ADVANTAGE_ESTIMATORS.find(str(options["target"])))
-    return {"greedy_rewards"} if GREEDY in takes.names else set()
+    return frozenset({"greedy_rewards"} if GREEDY in takes.names else ())
 
 
 @advantage(needs=needs_of)
