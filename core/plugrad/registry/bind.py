@@ -171,6 +171,8 @@ def type_name(annotation: Any) -> str:
         return "module:function or file.py:function"
     if get_origin(annotation) is Annotated:
         return type_name(get_args(annotation)[0])
+    if annotation == list[CallableReference]:
+        return f"list of {type_name(CallableReference)}"
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(type_name(part) for part in get_args(annotation)).replace("NoneType", "None")
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

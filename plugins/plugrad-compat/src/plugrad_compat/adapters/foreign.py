@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure
+from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure, PlugradError
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.probe import Probe
@@ -78,7 +79,12 @@ class ForeignLoss:
         return scalar * tokens if self.divides_by == "tokens" else scalar
 
     def _called(self, inputs: BatchLossInputs) -> tuple[Tensor, Mapping[str, Any]]:
-        returned = self.call(inputs)
+        try:
+            returned = self.call(inputs)
+        except PlugradError:
+            raise
+        except Exception as error:
+            raise ContractError(f"{self.target!r} raised {type(error).__name__}: {error}") from from_their_frame(error)
         loss, metrics = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
         if not isinstance(loss, Tensor):
             raise ContractError(
@@ -116,6 +122,14 @@ class ForeignLoss:
 
 
 _SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
+
+
+def from_their_frame(error: Exception) -> Exception:
+    """Return the exception with a traceback that begins where this package ends."""
+    own, trace = str(Path(__file__).parents[1]), error.__traceback__
+    while trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(own):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def _key(name: str) -> str:

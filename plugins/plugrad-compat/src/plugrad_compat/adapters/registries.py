@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ class Registry:
             found = [target for registered, target in self._entries if registered == name]
             own = [target for target in found if _file_of(target) == _resolved(location)]
             if not found:
-                raise self._not_found(error) from error
+                raise self._not_found(error, name) from error
             return (own or found)[-1]
 
     def named(self, name: Any) -> Any:
@@ -58,10 +59,12 @@ class Registry:
             raise PluginError(f"no {self.kind} is registered as {asked!r}. Registered: {known}.")
         return found[-1]
 
-    def _not_found(self, error: PluginError) -> PluginError:
+    def _not_found(self, error: PluginError, asked: str) -> PluginError:
         if not self._entries:
             return error
-        return PluginError(f"{error} Registered as a {self.kind}: {', '.join(self.names())}.")
+        nearest = get_close_matches(asked, self.names(), n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        return PluginError(f"{error} Registered as a {self.kind}: {', '.join(self.names())}.{hint}")
 
 
 def _file_of(target: Any) -> Path | None:
