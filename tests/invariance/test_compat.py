@@ -45,6 +45,10 @@ STYLES = {
 }
 
 
+SHARDED = ("skyrl class", "NeMo RL token level")
+"""Of a policy whose weights each rank has a part of: one loss of log-probs, one of logits."""
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_the_cut_changes_nothing(style):
     found, whole = (
@@ -57,7 +61,9 @@ def test_the_cut_changes_nothing(style):
 
 def test_two_ranks_do_what_one_does(tmp_path):
     scenarios = {name: replace(scenario, budget=40, shares=(3, 1)) for name, scenario in STYLES.items()}
-    (tmp_path / "scenarios.pickle").write_bytes(pickle.dumps(scenarios))
+    sharded = {name: replace(scenarios[name], sharded=True) for name in SHARDED}
+    given = {**scenarios, **{f"{name}, sharded": scenario for name, scenario in sharded.items()}}
+    (tmp_path / "scenarios.pickle").write_bytes(pickle.dumps(given))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, str(HERE / "rank_worker.py"), str(tmp_path / "scenarios.pickle"), str(tmp_path)],
@@ -73,7 +79,7 @@ def test_two_ranks_do_what_one_does(tmp_path):
         _, count, results = pickle.loads((tmp_path / f"{rank}.pickle").read_bytes())
         assert count == 2
         for name, result in results.items():
-            assert_same(result, alone[name])
+            assert_same(result, alone[name.removesuffix(", sharded")])
 
 
 @pytest.mark.parametrize("style", ["skyrl", "verl"])
