@@ -82,9 +82,9 @@ def test_two_ranks_do_what_one_does(tmp_path):
             assert_same(result, alone[name.removesuffix(", sharded")])
 
 
-@pytest.mark.parametrize("style", ["skyrl", "verl"])
+@pytest.mark.parametrize("style", ["skyrl", "verl", "nemo_rl"])
 def test_a_loss_that_mixes_sequences_is_told_so_and_given_whole_micro_batches(style):
-    target = {"skyrl": "mixing", "verl": "my_clip_cov"}[style]
+    target = {"skyrl": "mixing", "verl": "my_clip_cov", "nemo_rl": "MeanSeeking"}[style]
     with pytest.raises(ContractError, match=f'mixes sequences.* name = "{style}_micro_batch"'):
         three_steps(foreign(style, target), Accelerator(cpu=True))
     mixed = foreign(style, target)

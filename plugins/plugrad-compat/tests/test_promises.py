@@ -44,6 +44,7 @@ TRIED = {
         foreign("nemo_rl_losses", "NLLLoss"),
         foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": True}),
     ],
+    "nemo_rl_micro_batch": [foreign("nemo_rl_losses", "MeanSeeking")],
     "nemo_rl_sequence": [foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": False})],
     "prime_rl": [
         foreign("prime_rl_losses", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),

@@ -46,3 +46,15 @@ class ClippedPGLossFn(LossFunction):
             loss = masked_mean(per_sequence, sample_mask, global_normalization_factor=global_valid_seqs)
         probs_ratio = masked_mean(ratios.detach(), mask, global_normalization_factor=global_valid_toks)
         return loss, {"probs_ratio": probs_ratio.item()}
+
+
+class MeanSeeking(LossFunction):
+    """Compares each token with the mean of whatever it is given: a loss of several sequences together."""
+
+    loss_type = LossType.TOKEN_LEVEL
+
+    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
+        mask = data["token_mask"][:, 1:] * data["sample_mask"].unsqueeze(-1)
+        logprobs = next_token_logprobs(next_token_logits, data)
+        centred = (logprobs - masked_mean(logprobs, mask)).square()
+        return masked_mean(centred, mask, global_normalization_factor=global_valid_toks), {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure, PlugradError
@@ -37,17 +38,19 @@ class ForeignLoss:
     metrics_are: Literal["means", "sums"]
     """Whether its metrics are means over tokens, or were divided as its scalar was."""
     config: Config
+    micro_batch_name: str
+    """The loss here that gives it whole micro-batches."""
 
     def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return the sum over one sequence, for which the host chooses the denominator."""
         scalar, metrics = self._called(inputs)
-        tokens = inputs.loss_mask.sum().to(inputs.advantages)
+        tokens = _counted(inputs).sum()
         return LossOutputs(self._sum(scalar, tokens), self._measures(metrics, tokens))
 
     def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
         scalar, metrics = self._called(inputs)
-        counts = inputs.loss_mask.sum(dim=1).to(inputs.advantages)
+        counts = _counted(inputs)
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
         return LossOutputs(shares, self._measures(metrics, counts.sum()))
 
@@ -57,8 +60,8 @@ class ForeignLoss:
         if found.mixes:
             raise ContractError(
                 f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time "
-                f"it would be another loss. Select {self._micro_batch_name()}, which gives it whole micro-batches; it then "
-                "depends on how the batch is cut."
+                f'it would be another loss. Select name = "{self.micro_batch_name}", which gives it whole micro-batches; it '
+                "then depends on how the batch is cut."
             )
         if self.divides_by and found.divides_by not in (None, self.divides_by):
             raise ContractError(
@@ -71,9 +74,6 @@ class ForeignLoss:
         """Give a notice of config keys that the loss has never looked at."""
         for key in self.config.unread():
             notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
-
-    def _micro_batch_name(self) -> str:
-        return f'name = "{self.style.split()[1].lower()}_micro_batch"'
 
     def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
         return scalar * tokens if self.divides_by == "tokens" else scalar
@@ -130,6 +130,11 @@ def from_their_frame(error: Exception) -> Exception:
     while trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(own):
         trace = trace.tb_next
     return error.with_traceback(trace)
+
+
+def _counted(inputs: BatchLossInputs) -> Tensor:
+    """Return each row's counted tokens, `[batch]`: in 16 bits they could not be told apart."""
+    return inputs.loss_mask.sum(dim=1).to(torch.promote_types(inputs.advantages.dtype, torch.float32))
 
 
 def _key(name: str) -> str:

@@ -98,6 +98,31 @@ class NemoRlSequenceLoss(OneAtATime):
         return self.of_sequence(inputs)
 
 
+@loss(needs=needs_of("token_level"), cut_dependent=True)
+class NemoRlMicroBatchLoss:
+    """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
+
+    Args:
+        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        config: NeMo RL's `loss_function.params`.
+        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
+
+    Reports:
+        NAME: each metric that the loss hands out, divided as its loss is.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
+    ) -> None:
+        self._foreign = foreign_loss(target, config or {}, "token_level", divides_by)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of what the micro-batch gives."""
+        outputs = self._foreign.of_micro_batch(inputs)
+        self._foreign.say_what_was_not_read()
+        return outputs
+
+
 def foreign_loss(
     target: str, config: dict[str, Any], level: str, divides_by: DividesBy | None, read: set[str] | None = None
 ) -> ForeignLoss:
@@ -112,7 +137,8 @@ def foreign_loss(
     signature = checked_signature(target, made, NEMO_RL_LOSS)
     _check_level(target, made, level)
 
-    return ForeignLoss(target, NEMO_RL_LOSS.name, _Call(made, signature, read), divides_by, "sums", whole)
+    call = _Call(made, signature, read)
+    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, "sums", whole, "nemo_rl_micro_batch")
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     whole = Config(config, DEFAULTS)
     if "loss_reduction" in config:
         _say_where_the_reduction_is(target, str(config["loss_reduction"]))
-    return ForeignLoss(target, SKYRL_FUNCTION.name, _call(target, found, whole), divides_by, "means", whole)
+    call = _call(target, found, whole)
+    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, "means", whole, "skyrl_micro_batch")
 
 
 @dataclass(frozen=True)

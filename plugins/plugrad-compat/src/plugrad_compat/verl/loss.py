@@ -110,7 +110,8 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
         _say_where_the_reduction_is(target, str(config["loss_agg_mode"]))
 
     call = _Function(found, signature, handed)
-    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", whole if handed is whole else Config({}))
+    watched = whole if handed is whole else Config({})
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", watched, "verl_micro_batch")
 
 
 @dataclass(frozen=True)
