@@ -1,5 +1,11 @@
 """TRL's trainer with plugrad's losses and advantages: what it computes is what plugrad's own step computes."""
 
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from recorded import EPS, LONGEST, LR, NUM_PROMPTS, PER_PROMPT, completions, our_updates
@@ -141,6 +147,29 @@ def test_the_second_update_on_a_batch_sees_the_log_probs_of_before_the_first(fol
     )
     wanted = our_updates(completions(tiny_tokenizer()), options=options, is_stale=True, **chosen)
     assert_same_updates((losses, gradients), wanted)
+
+
+def test_two_ranks_take_the_updates_of_one(folder, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    worker = Path(__file__).with_name("trl_worker.py")
+    done = subprocess.run(
+        [*command, worker, folder, tmp_path], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    wanted = our_updates(completions(tiny_tokenizer()), "gspo", "rloo")
+    found = [pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+    for _, gradients in found:
+        assert_same_updates((wanted[0], gradients), wanted)
+    # The main rank logs the loss of all.
+    assert found[0][0] == pytest.approx(wanted[0], rel=1e-5, abs=1e-6)
+
+
+def test_evaluation_has_a_loss_too(folder, tmp_path):
+    trainer = trainer_of(folder, tmp_path, config={"per_device_eval_batch_size": 8}, loss="ppo_clip", advantage="rloo")
+    found = trainer.evaluate(eval_dataset=trainer.train_dataset)
+    assert abs(found["eval_loss"]) < 10
+    assert found["eval_ppo_clip/ratio"] == pytest.approx(1.0)
 
 
 def test_several_updates_of_one_generation_have_their_own_counts(folder, tmp_path):
