@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "invariance")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "invariance"))
 
 from recorded import NUM_PROMPTS, PER_PROMPT
 from test_trl import their_updates
