@@ -11,12 +11,12 @@ from plugrad import ContractError, DataError, PluginError
 from plugrad.testing import rollouts
 from plugrad_compat.trl.environment import TrlRewards
 
-datasets = pytest.importorskip("datasets", reason="pip install 'plugrad-compat[datasets]'")
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+@pytest.fixture
+def datasets(tmp_path, monkeypatch):
+    package = pytest.importorskip("datasets", reason="pip install 'plugrad-compat[datasets]'")
+    monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return package
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_the_completion_of_a_conversation_is_a_message(tmp_path, target):
     assert [score["reward"] for score in environment.score(batch)] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "folder", "dictionary"])
-def test_what_a_dataset_may_be(tmp_path, target, ending):
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet", "folder", "dictionary"])
+def test_what_a_dataset_may_be(tmp_path, target, datasets, ending):
     made_here = datasets.Dataset.from_list([{"prompt": f"{i}", "ground_truth": str(i)} for i in range(4)])
     path = tmp_path / f"data.{ending}"
     if ending == "folder":
@@ -99,7 +99,9 @@ def test_what_a_dataset_may_be(tmp_path, target, ending):
     elif ending == "dictionary":
         datasets.DatasetDict({"train": made_here, "test": made_here.select([0])}).save_to_disk(path)
     else:
-        {"jsonl": made_here.to_json, "csv": made_here.to_csv, "parquet": made_here.to_parquet}[ending](path)
+        {"json": made_here.to_json, "jsonl": made_here.to_json, "csv": made_here.to_csv, "parquet": made_here.to_parquet}[
+            ending
+        ](path)
     environment = made(path, target, "correct", eval_split="test" if ending == "dictionary" else None)
     assert [str(example["prompt"]) for example in environment.train_examples()] == ["0", "1", "2", "3"]
     assert len(environment.eval_examples()) == (1 if ending == "dictionary" else 0)
@@ -175,7 +177,26 @@ def test_options_that_cannot_be(options, complaint, sums, target):
         made(sums, target, "reward_func", **options)
 
 
-def test_a_dataset_that_cannot_be_read(tmp_path, target):
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('{"prompt": "a"}\n{"prompt": "b"', r"line 2 is not JSON: Expecting ',' delimiter at column 15"),
+        ('{"prompt": "a"}\n\n["b"]\n', "line 3 is list; each line is one JSON object"),
+        ("", "has no column 'prompt'"),
+    ],
+)
+def test_lines_that_cannot_be(text, complaint, tmp_path, target):
+    (tmp_path / "bad.jsonl").write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        made(tmp_path / "bad.jsonl", target, "reward_func")
+
+
+def test_a_column_that_a_line_lacks_is_none(tmp_path, target):
+    (tmp_path / "ragged.jsonl").write_text('{"prompt": "a", "answer": "1"}\n{"prompt": "b"}\n')
+    assert [row["answer"] for row in made(tmp_path / "ragged.jsonl", target, "reward_func").train_examples()] == ["1", None]
+
+
+def test_a_dataset_that_cannot_be_read(tmp_path, target, datasets):
     from pathlib import Path
 
     with pytest.raises(

@@ -1,7 +1,8 @@
-"""Examples from a dataset of the `datasets` package: a hub id, files, or a folder that it saved."""
+"""Examples from a dataset of the `datasets` package: a hub id, files, or a folder that it saved; and from JSON lines."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,11 @@ class Source:
             DataError: it cannot be read, or has no such split or column.
             PluginError: the `datasets` package is not installed.
         """
-        rows = self._load(split)
-        columns = list(rows.column_names)
+        if self.dataset.suffix == ".jsonl" and self.dataset.is_file():
+            rows, columns = _lines(self.dataset)
+        else:
+            rows = self._load(split)
+            columns = list(rows.column_names)
         if self.prompt_column not in columns:
             raise DataError(
                 f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}; it has "
@@ -88,13 +92,28 @@ def held_out(examples: Sequence[Row], number: int, seed: int) -> tuple[list[Row]
     return train, [examples[index] for index in sorted(chosen)]
 
 
+def _lines(path: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows of a JSON-lines file, and its columns: the one format that is read without a package."""
+    rows: list[dict[str, Any]] = []
+    # Not splitlines(): JSON strings may hold the line separators of Unicode.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}.") from error
+        if rows and not isinstance(rows[-1], dict):
+            raise DataError(f"{path}, line {number} is {type(rows[-1]).__name__}; each line is one JSON object.")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows], columns
+
+
 def _datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
         raise PluginError(
-            "the environment 'trl' reads its examples with the `datasets` package, which is not installed: "
-            "pip install 'plugrad-compat[datasets]'."
+            "the environment 'trl' reads its examples with the `datasets` package, unless they are in a .jsonl file, and it is "
+            "not installed: pip install 'plugrad-compat[datasets]'."
         ) from error
     datasets.disable_progress_bars()
     return datasets
