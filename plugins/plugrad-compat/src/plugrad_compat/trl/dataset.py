@@ -112,8 +112,8 @@ def _datasets() -> Any:
         import datasets
     except ImportError as error:
         raise PluginError(
-            "the environment 'trl' reads its examples with the `datasets` package, unless they are in a .jsonl file, and it is "
-            "not installed: pip install 'plugrad-compat[datasets]'."
+            "the environment 'trl' reads its examples with the `datasets` package, unless they are in a .jsonl file, and it "
+            "is not installed: pip install 'plugrad-compat[datasets]'."
         ) from error
     datasets.disable_progress_bars()
     return datasets
