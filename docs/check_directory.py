@@ -94,6 +94,8 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def _as_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_as_toml(item)}' for key, item in value.items())} }}"
     return tomli_w.dumps({"value": value}).partition("=")[2].strip()
 
 

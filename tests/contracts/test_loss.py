@@ -33,7 +33,7 @@ def test_five_arguments_are_enough():
     later = {field.name: getattr(inputs, field.name) for field in fields(inputs)[5:]}
     assert later.pop("step") == 0
     assert later.pop("max_steps") == 1
-    assert set(later) == {"old_logprobs", "ref_logprobs", "entropy", "input_ids", "reward", "loss_weights"}
+    assert set(later) == {"old_logprobs", "ref_logprobs", "entropy", "logits", "input_ids", "reward", "loss_weights"}
     assert set(later.values()) == {None}
 
 

@@ -81,6 +81,16 @@ def test_an_entry_may_say_how_its_components_are_checked(read, directory, monkey
     assert "[source](https://example.org/mine)" in directory.directory()
 
 
+def test_an_option_may_be_a_table(directory):
+    spec = importlib.util.spec_from_file_location("check_directory", ROOT / "docs" / "check_directory.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_directory"] = module
+    spec.loader.exec_module(module)
+    options = {"target": "a.py:b", "config": {"low": 0.2, "deep": {"flag": True}}}
+    written = "\n".join(f"{name} = {module._as_toml(value)}" for name, value in options.items())
+    assert tomllib.loads(written) == options
+
+
 def test_the_entries_that_the_documentation_shows_are_ones(read):
     text = (ROOT / "docs" / "publish.md").read_text(encoding="utf-8")
     entry, check = re.findall(r"^```text\n(\[.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

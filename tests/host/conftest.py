@@ -70,6 +70,7 @@ def batch():
             "old_logprobs": numbers(3, 5),
             "ref_logprobs": numbers(3, 5),
             "entropy": (-numbers(3, 5)).requires_grad_(),
+            "logits": numbers(3, 5, 7),
             "input_ids": torch.arange(15).reshape(3, 5),
             "reward": torch.tensor([1.0, 0.0, 0.5]),
             "group_ids": torch.tensor([0, 0, 1]),

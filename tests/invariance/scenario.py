@@ -50,6 +50,8 @@ class Scenario:
     seed: int = 0
     terms: tuple[tuple[str, float, str], ...] = (("ppo_clip", 1.0, "token"),)
     """Loss, weight, reduction."""
+    options: tuple[tuple[str, object], ...] = ()
+    """Of the first loss."""
     folder: str | None = None
     """Where losses in files lie."""
     num_groups: int = 4
@@ -139,7 +141,8 @@ def _rollout(draw, group):
 def losses(scenario):
     bound = []
     for name, weight, reduction in scenario.terms:
-        component = load_component("loss", name, {}, scan(), [scenario.folder] if scenario.folder else [])
+        options = {} if bound else dict(scenario.options)
+        component = load_component("loss", name, options, scan(), [scenario.folder] if scenario.folder else [])
         label = f"{component.name}/{reduction}"
         bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction))
     return bound

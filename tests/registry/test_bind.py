@@ -139,6 +139,22 @@ def test_paths_and_references_become_absolute(write, tmp_path):
     }
 
 
+def test_a_list_of_references_becomes_absolute_one_by_one(write, tmp_path):
+    def scored(
+        inputs, rewards: CallableReference | list[CallableReference], more: list[CallableReference] | None = None
+    ): ...
+
+    rewards = write("rewards.py", "")
+    given = {"rewards": ["rewards.py:one", "math:sqrt"], "more": ["rewards.py:two"]}
+    assert options_of(scored, given, [tmp_path]) == {
+        "rewards": [f"{rewards}:one", "math:sqrt"],
+        "more": [f"{rewards}:two"],
+    }
+    assert options_of(scored, {"rewards": "rewards.py:one"}, [tmp_path])["rewards"] == f"{rewards}:one"
+    with pytest.raises(OptionError, match=r"'rewards' is 3, which is not module:function .* \| list of module:function"):
+        options_of(scored, {"rewards": 3})
+
+
 def test_paths_and_references_that_are_not_there_stay(tmp_path):
     def writing(inputs, path: Path, reward: CallableReference): ...
 

@@ -3,9 +3,9 @@
 import broken_advantages
 import pytest
 import torch
+from installed import ready
 
 from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage
-from plugrad.registry.scan import scan
 from plugrad.testing import Outcome, advantage_checks, run_checks
 from plugrad.testing.inputs import rollouts
 
@@ -51,7 +51,7 @@ def test_every_check_that_can_fail_has_one_that_fails_it():
     assert set().union(*(names for _, names in broken_advantages.BROKEN.values())) == checks - never - of_every_kind
 
 
-@pytest.mark.parametrize("entry", scan().of_kind("advantage"), ids=lambda entry: f"{entry.package}/{entry.name}")
+@pytest.mark.parametrize("entry", ready("advantage"), ids=lambda entry: f"{entry.package}/{entry.name}")
 def test_every_installed_advantage_passes(entry):
     assert not failed(results(f"{entry.package}/{entry.name}"))
 

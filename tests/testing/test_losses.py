@@ -5,10 +5,10 @@ from pathlib import Path
 import broken_losses
 import pytest
 import torch
+from installed import ready
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs
-from plugrad.registry.scan import scan
 from plugrad.testing import CheckFailure, NotApplicable, Outcome, checks_of, loss_checks, run_checks
 
 PROCESSES = {"import_effects", "one_rank_equals_two"}
@@ -47,7 +47,7 @@ def test_what_an_import_does_besides_is_found():
     assert "it prints 'ready'" in seen
 
 
-@pytest.mark.parametrize("entry", scan().of_kind("loss"), ids=lambda entry: f"{entry.package}/{entry.name}")
+@pytest.mark.parametrize("entry", ready("loss"), ids=lambda entry: f"{entry.package}/{entry.name}")
 def test_every_installed_loss_passes(entry):
     assert not failed(results(f"{entry.package}/{entry.name}"))
 

@@ -38,6 +38,9 @@ class LossInputs:
     """log pi_ref in nats, from the frozen reference model."""
     entropy: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
     """The entropy of pi_theta at this position in nats, with gradient."""
+    logits: Float[Tensor, "seq vocab"] | None = field(default=None, kw_only=True)
+    """Their log-softmax is log pi_theta of every token at this position, with gradient: they are divided by the temperature.
+    A micro-batch of them takes tokens x vocabulary of memory, several times over."""
     input_ids: Int[Tensor, "seq"] | None = field(default=None, kw_only=True)
     """The tokens, the prompt's first."""
     reward: Float[Tensor, ""] | None = field(default=None, kw_only=True)
@@ -81,6 +84,9 @@ class BatchLossInputs:
     """log pi_ref in nats, from the frozen reference model."""
     entropy: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
     """The entropy of pi_theta at this position in nats, with gradient."""
+    logits: Float[Tensor, "batch seq vocab"] | None = field(default=None, kw_only=True)
+    """Their log-softmax is log pi_theta of every token at this position, with gradient: they are divided by the temperature.
+    A micro-batch of them takes tokens x vocabulary of memory, several times over."""
     input_ids: Int[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
     """The tokens, the prompt's first."""
     reward: Float[Tensor, "batch"] | None = field(default=None, kw_only=True)

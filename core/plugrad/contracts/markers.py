@@ -13,7 +13,7 @@ Options = Mapping[str, Any]
 Needs = Collection[str] | Callable[[Options], Collection[str]]
 Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
 
-LOSS_NEEDS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs", "entropy", "input_ids", "reward"})
+LOSS_NEEDS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs", "entropy", "logits", "input_ids", "reward"})
 ADVANTAGE_NEEDS = frozenset({"greedy_rewards"})
 METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs"})
 KNOWN_NEEDS = {"loss": LOSS_NEEDS, "advantage": ADVANTAGE_NEEDS, "metric": METRIC_NEEDS}

@@ -22,6 +22,7 @@ from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
+from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.select import Selection
@@ -90,7 +91,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         prepared = hooks.prepare_advantages(batch.advantage)
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
-            inputs = loss.view(_with_leaves(batch.loss))
+            inputs = loss.view(_with_leaves(batch.loss, loss))
             with _backward_forbidden(owner, inputs):
                 prepared_inputs = hooks.prepare_loss(loss, inputs)
                 check_nothing_added(owner, prepared_inputs, inputs)
@@ -102,7 +103,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
 
 def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
     owner = str(loss.component)
-    inputs = loss.view(_with_leaves(batch))
+    inputs = loss.view(_with_leaves(batch, loss))
     with on_trial(owner, batch, limit_s), _backward_forbidden(owner, inputs):
         outputs = compute_loss(loss.fresh(), inputs)
     _check_gradient(owner, inputs, outputs)
@@ -113,10 +114,11 @@ def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
             raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
 
 
-def _with_leaves(batch: BatchLossInputs) -> BatchLossInputs:
+def _with_leaves(batch: BatchLossInputs, loss: BoundLoss) -> BatchLossInputs:
     """Let the policy's own numbers be where gradients end, so that one sees which arrive."""
     entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
-    return replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
+    leaves = replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
+    return with_made_up_logits(leaves) if "logits" in loss.needs else leaves
 
 
 @contextmanager

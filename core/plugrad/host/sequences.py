@@ -100,7 +100,7 @@ class PerSequence:
         )
 
     def _map(self, columns: dict[str, Tensor], shared: dict[str, Any], length: int) -> LossOutputs:
-        rows = {name: column[:, :length] if column.ndim == 2 else column for name, column in columns.items()}
+        rows = {name: column[:, :length] if column.ndim > 1 else column for name, column in columns.items()}
         # One mask for all of them, so that a loss may index by it: `loss[inputs.loss_mask].sum()`.
         mask = rows.pop("loss_mask")[0]
         outputs = call_vectorized(self.call, rows, {**shared, "loss_mask": mask}, self._owner)
@@ -172,7 +172,7 @@ def _ragged(column: Tensor, lengths: list[int]) -> Sequence[Tensor]:
         return column.unbind()
     inside = torch.arange(column.shape[1]) < torch.tensor(lengths).unsqueeze(1)
     places = inside.flatten().nonzero().squeeze(1).to(column.device, non_blocking=True)
-    rows: Sequence[Tensor] = column.flatten().index_select(0, places).split(lengths)
+    rows: Sequence[Tensor] = column.flatten(0, 1).index_select(0, places).split(lengths)
     return rows
 
 

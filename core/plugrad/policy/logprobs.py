@@ -9,7 +9,7 @@ from torch import Tensor
 from plugrad.policy.blocks import EntropyMode, Plan
 from plugrad.policy.fused import TokenScores
 
-__all__ = ["EntropyMode", "scores_from_logits", "token_scores"]
+__all__ = ["EntropyMode", "logits_of", "scores_from_logits", "token_scores"]
 
 
 def token_scores(
@@ -59,6 +59,21 @@ def scores_from_logits(
         # A token that is impossible contributes 0, not 0 * -inf, and to the gradient too.
         possible = scaled.masked_fill(scaled.isneginf(), 0.0)
         return logprobs, normalizer - (probabilities * possible).sum(dim=-1)
+
+
+def logits_of(
+    hidden: Float[Tensor, "tokens hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    bias: Float[Tensor, "vocab"] | None,
+    *,
+    temperature: float,
+    scaling: float = 1.0,
+    softcap: float | None = None,
+) -> Float[Tensor, "tokens vocab"]:
+    """Return the logits whose softmax `token_scores` takes, divided by the temperature, in float32 at least."""
+    product = torch.nn.functional.linear(hidden, weight, bias)
+    scaled = scaling * product.to(torch.promote_types(product.dtype, torch.float32))
+    return (scaled if softcap is None else softcap * torch.tanh(scaled / softcap)) / temperature
 
 
 def _product_dtype(hidden: Tensor) -> torch.dtype:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from plugrad.policy.head import backbone, find_head
-from plugrad.policy.logprobs import EntropyMode, scores_from_logits, token_scores
+from plugrad.policy.logprobs import EntropyMode, logits_of, scores_from_logits, token_scores
 from plugrad.policy.packing import can_pack, packed_inputs
+
+
+class ScoresAndLogits(NamedTuple):
+    """What the policy says of each counted token, and of every other token in its place."""
+
+    logprobs: Float[Tensor, "batch seq"]
+    entropy: Float[Tensor, "batch seq"] | None
+    logits: Float[Tensor, "batch seq vocab"]
 
 
 class Policy(nn.Module):
@@ -39,10 +47,13 @@ class Policy(nn.Module):
         attention_mask: Bool[Tensor, "batch seq"],
         counted: Bool[Tensor, "batch seq"],
         entropy: EntropyMode = "none",
-    ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"] | None]:
+        *,
+        logits: bool = False,
+    ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"] | None] | ScoresAndLogits:
         """Return log-prob and entropy of each counted token given those before it; zero where nothing counts.
 
-        The head runs only where `counted` is True. The first token of a row has nothing before it and never counts.
+        The head runs only where `counted` is True. The first token of a row has nothing before it and never counts. Asked
+        for logits, it also returns those whose softmax that is, which then exist for the whole micro-batch.
         """
         predicts = nn.functional.pad(counted[:, 1:], (0, 1))
         targets = input_ids[:, 1:][counted[:, 1:]]
@@ -51,22 +62,42 @@ class Policy(nn.Module):
         else:
             chosen = predicts
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
-        if self.head is None:
-            logits = self.model(**inputs).logits[chosen]
-            logprobs, entropies = scores_from_logits(logits, targets, temperature=self.temperature, entropy=entropy)
+        if logits or self.head is None:
+            found = self._logits(inputs, chosen)
+            logprobs, entropies = scores_from_logits(found, targets, temperature=1.0, entropy=entropy)
         else:
             logprobs, entropies = self._scores(backbone(self.model)(**inputs)[0][chosen], targets, entropy)
-        return _scatter(logprobs, counted), None if entropies is None else _scatter(entropies, counted)
+        scattered = _scatter(logprobs, counted), None if entropies is None else _scatter(entropies, counted)
+        return ScoresAndLogits(*scattered, _scatter(found, counted)) if logits else scattered
+
+    def _logits(self, inputs: dict[str, Any], chosen: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens vocab"]:
+        """Return the logits of the chosen positions, divided by the temperature, in float32 at least."""
+        if self.head is None:
+            found = self.model(**inputs).logits[chosen]
+            return found.to(torch.promote_types(found.dtype, torch.float32)) / self.temperature  # type: ignore[no-any-return]
+        head, hidden = self._head_and_hidden(backbone(self.model)(**inputs)[0][chosen])
+        return logits_of(
+            hidden,
+            head.weight,
+            getattr(head, "bias", None),
+            temperature=self.temperature,
+            scaling=self.head.scaling,
+            softcap=self.head.softcap,
+        )
+
+    def _head_and_hidden(self, hidden: Float[Tensor, "tokens hidden"]) -> tuple[Any, Float[Tensor, "tokens hidden"]]:
+        """Return the head, and what the model gives it."""
+        assert self.head is not None
+        head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        # A head may be more precise than the layers below it.
+        hidden = hidden.to(head.weight.dtype)
+        return head, hidden if self.head.hidden_scaling == 1 else hidden * self.head.hidden_scaling
 
     def _scores(
         self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"], entropy: EntropyMode
     ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
         assert self.head is not None
-        head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
-        # A head may be more precise than the layers below it.
-        hidden = hidden.to(head.weight.dtype)
-        if self.head.hidden_scaling != 1:
-            hidden = hidden * self.head.hidden_scaling
+        head, hidden = self._head_and_hidden(hidden)
         return token_scores(
             hidden,
             head.weight,
@@ -82,4 +113,6 @@ class Policy(nn.Module):
 def _scatter(values: Tensor, counted: Tensor) -> Tensor:
     places = counted.clone()
     places[:, 0] = False
-    return torch.zeros(counted.shape, dtype=values.dtype, device=values.device).masked_scatter(places, values)
+    if values.ndim == 1:
+        return torch.zeros(counted.shape, dtype=values.dtype, device=values.device).masked_scatter(places, values)
+    return values.new_zeros(*counted.shape, values.shape[1]).masked_scatter(places.unsqueeze(2), values)

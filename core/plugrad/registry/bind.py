@@ -171,6 +171,8 @@ def type_name(annotation: Any) -> str:
         return "module:function or file.py:function"
     if get_origin(annotation) is Annotated:
         return type_name(get_args(annotation)[0])
+    if annotation == list[CallableReference]:
+        return f"list of {type_name(CallableReference)}"
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(type_name(part) for part in get_args(annotation)).replace("NoneType", "None")
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
@@ -221,7 +223,7 @@ def _takes_any_option(source: Source, target: Any) -> bool:
 def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) -> Any:
     if option.annotation in (REQUIRED, Any) or isinstance(option.annotation, str):
         return value
-    if CallableReference in (option.annotation, *get_args(option.annotation)) and isinstance(value, str):
+    if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
         return absolute_reference(value, folders)
     try:
         checked = _validate(option.annotation, value)
@@ -230,6 +232,8 @@ def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) ->
         raise OptionError(
             f"{table}: the option {option.name!r} is {value!r}, which is not {type_name(option.annotation)} ({reasons})."
         ) from error
+    if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
+        return [absolute_reference(item, folders) for item in checked]
     return _absolute(checked, folders)
 
 

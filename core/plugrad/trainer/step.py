@@ -73,10 +73,10 @@ def train_step(
     cut nor the number of ranks can change the result. Every rank has the same number of micro-batches.
     """
     accelerator, ledger, scored = learner.accelerator, Ledger(), []
-    entropy = _entropy_mode(learner, losses)
+    entropy, logits = _entropy_mode(learner, losses), any("logits" in loss.needs for loss in losses)
     for micro_batch, is_last in _mark_last(micro_batches):
         with nullcontext() if is_last else accelerator.no_sync(learner.policy):
-            inputs = evaluate(learner, micro_batch, entropy, progress)
+            inputs = evaluate(learner, micro_batch, entropy, progress, logits=logits)
             # The first term is 0 and lets every parameter see a gradient where nothing counts.
             objective = inputs.trainer_logprobs.sum() * 0
             for loss in losses:
@@ -85,6 +85,8 @@ def train_step(
             accelerator.backward(objective * accelerator.num_processes)
         ledger.sums.add("loss", Sum(objective.detach()))
         scored.append((micro_batch, _detached(inputs)))
+        # Logits of this micro-batch and of the next are not there together.
+        del inputs
     grad_norm = clip_gradient(learner)
     lr, measures = learner.lr, ledger.totals(learner.ranks)
     updated = _may_update(learner.ranks, hooks, grad_norm, measures["loss"].value())
@@ -102,10 +104,12 @@ def clip_gradient(learner: Learner) -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress) -> BatchLossInputs:
+def evaluate(
+    learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress, *, logits: bool = False
+) -> BatchLossInputs:
     """Run the policy on a micro-batch: everything that any loss or metric asked for, in one forward pass."""
-    logprobs, entropies = learner.policy(
-        micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, entropy=entropy
+    logprobs, entropies, *found_logits = learner.policy(
+        micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, entropy=entropy, logits=logits
     )
     own = logprobs.detach()
     return BatchLossInputs(
@@ -118,6 +122,7 @@ def evaluate(learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, pr
         old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
         ref_logprobs=micro_batch.ref_logprobs,
         entropy=entropies,
+        logits=found_logits[0] if found_logits else None,
         input_ids=micro_batch.input_ids,
         reward=micro_batch.reward,
         group_ids=micro_batch.group_ids,
@@ -175,7 +180,8 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
-    return replace(inputs, **detached)
+    # No metric sees logits: they are not kept until the update is over.
+    return replace(inputs, **{**detached, "logits": None})
 
 
 def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:

@@ -13,7 +13,7 @@ from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.batches import LENGTHS, Draw, rows_of
 from plugrad.testing.losses.cuts import refuse_cut_dependent
-from plugrad.testing.losses.evaluation import TriedLoss, gradients_of
+from plugrad.testing.losses.evaluation import TriedLoss, gradients_of, view
 from plugrad.testing.numbers import same_numbers
 
 DROPPED = (1, 4)
@@ -37,7 +37,7 @@ def _emptied_rows(loss: TriedLoss) -> str:
     refuse_cut_dependent(loss)
     inputs, bound, hooks = Draw()(), loss.fresh(), hooks_around(_Drop(DROPPED))
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
-    prepared, kept = without_empty_rows(hooks.prepare_loss(bound, bound.view(replace(inputs, trainer_logprobs=leaf))))
+    prepared, kept = without_empty_rows(hooks.prepare_loss(bound, view(bound, replace(inputs, trainer_logprobs=leaf))))
     assert prepared is not None
     with random_state_of(0):
         sums = sum_rows(hooks.compute_loss(bound, prepared), prepared.loss_mask)

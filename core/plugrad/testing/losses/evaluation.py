@@ -12,6 +12,7 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.contracts.measures import Measure, as_measure
+from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
@@ -48,7 +49,7 @@ class TriedLoss:
         """Call it as the host does; whatever it draws at random, it draws from this seed."""
         bound = loss or self.fresh()
         with random_state_of(seed):
-            return compute_loss(bound, bound.view(inputs))
+            return compute_loss(bound, view(bound, inputs))
 
     def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
         """Return the metrics that it hands out with a micro-batch, as measures."""
@@ -74,6 +75,12 @@ class TriedLoss:
         outputs = self.outputs(replace(inputs, trainer_logprobs=leaves[0], entropy=leaves[1]), loss, seed)
         values = sum_rows(outputs, inputs.loss_mask)
         return values.detach(), gradients_of(values.sum(), leaves)
+
+
+def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
+    """Return the inputs with only what a loss asked for, logits among it."""
+    lacking = "logits" in bound.needs and inputs.logits is None
+    return bound.view(with_made_up_logits(inputs) if lacking else inputs)
 
 
 def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.batches import Draw, rows_of
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.evaluation import TriedLoss, view
 from plugrad.testing.losses.values import instance_of
 from plugrad.testing.numbers import same_numbers
 
@@ -38,8 +38,8 @@ def _metrics(loss: TriedLoss) -> str:
 def _own_metrics(loss: TriedLoss, inputs: BatchLossInputs) -> Mapping[str, Any]:
     """Return what the loss itself hands out: of one sequence, before the host puts sequences together and detaches."""
     bound = loss.fresh()
-    view = bound.view(replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
-    given = _first_row(view) if loss.component.form == "sequence" else view
+    seen = view(bound, replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
+    given = _first_row(seen) if loss.component.form == "sequence" else seen
     with random_state_of(0):
         returned = call_plugin(str(loss.component), instance_of(bound), given)
     return returned.metrics if isinstance(returned, LossOutputs) else {}

@@ -54,7 +54,7 @@ def update_by_hand(loss: TriedLoss) -> Update:
     with random_state_of(0):
         values = [
             weight * sum_rows(compute_loss(bound, bound.view(inputs)), inputs.loss_mask)[0]
-            for weight, inputs in zip(weights, (_inputs(models, *rollout) for rollout in rollouts), strict=True)
+            for weight, inputs in zip(weights, (_inputs(models, *rollout, bound) for rollout in rollouts), strict=True)
         ]
     total = torch.stack(values).sum()
     found = torch.autograd.grad(total, list(models["policy"].parameters()), allow_unused=True)
@@ -145,13 +145,15 @@ def _advantages(rollout: Rollout) -> list[float]:
     return [rollout["reward"]] * len(rollout["completion_ids"])
 
 
-def _inputs(models: dict[str, Policy], group: int, rollout: Rollout) -> BatchLossInputs:
+def _inputs(models: dict[str, Policy], group: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
     """Return one sequence as a micro-batch, as the trainer's first update sees it."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-    logprobs, entropy = models["policy"](ids, torch.ones_like(mask), mask, entropy="gradient")
+    wants_logits = "logits" in loss.needs
+    scores = models["policy"](ids, torch.ones_like(mask), mask, entropy="gradient", logits=wants_logits)
+    logprobs, entropy = scores[:2]
     with torch.no_grad():
         frozen: dict[str, Any] = {
             f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask)[0]
@@ -165,6 +167,7 @@ def _inputs(models: dict[str, Policy], group: int, rollout: Rollout) -> BatchLos
         loss_mask=mask,
         old_logprobs=logprobs.detach(),
         entropy=entropy,
+        logits=scores.logits if wants_logits else None,
         input_ids=ids,
         reward=torch.tensor([rollout["reward"]], dtype=torch.double),
         group_ids=torch.tensor([group]),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
+from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
@@ -70,7 +71,7 @@ def _needs(loss: TriedLoss) -> str:
     needs = sorted(loss.component.needs)
     if not needs:
         raise NotApplicable("it asks for no optional field")
-    inputs = Draw()()
+    inputs = with_made_up_logits(Draw()()) if "logits" in needs else Draw()()
     whole = _everything(loss, inputs)
     for need in needs:
         other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}

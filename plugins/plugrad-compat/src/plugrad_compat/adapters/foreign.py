@@ -1,0 +1,148 @@
+"""ForeignLoss: somebody else's scalar, and the sums over sequences that it comes from.
+
+Another system's loss returns a mean over what it was given, or a sum that expects something else to divide. Called with one
+sequence and with every denominator 1, either is the sum over that sequence up to a known factor: `divides_by` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure, PlugradError
+from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.notices import notice
+from plugrad_compat.adapters.probe import Probe
+
+DividesBy = Literal["tokens", "nothing"]
+
+
+@dataclass(frozen=True)
+class ForeignLoss:
+    """One loss of another system, with its config."""
+
+    target: str
+    """As the run file names it."""
+    style: str
+    """With an article: "a SkyRL policy loss"."""
+    call: Callable[[BatchLossInputs], Any]
+    """Gives it the rows under its own names; returns what it returns."""
+    divides_by: DividesBy | None
+    """What its scalar has been divided by: the counted tokens that it was given, or nothing; None where it is one value a
+    sequence, whatever it is made of."""
+    metrics_are: Literal["means", "sums"]
+    """Whether its metrics are means over tokens, or were divided as its scalar was."""
+    config: Config
+    micro_batch_name: str
+    """The loss here that gives it whole micro-batches."""
+
+    def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return the sum over one sequence, for which the host chooses the denominator."""
+        scalar, metrics = self._called(inputs)
+        tokens = _counted(inputs).sum()
+        return LossOutputs(self._sum(scalar, tokens), self._measures(metrics, tokens))
+
+    def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
+        scalar, metrics = self._called(inputs)
+        counts = _counted(inputs)
+        shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
+        return LossOutputs(shares, self._measures(metrics, counts.sum()))
+
+    def check(self, probe: Probe) -> None:
+        """Raise ContractError unless a trial on drawn sequences agrees with what is declared of this loss."""
+        found = probe.of(lambda inputs: float(self._called(inputs)[0]))
+        if found.mixes:
+            raise ContractError(
+                f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time "
+                f'it would be another loss. Select name = "{self.micro_batch_name}", which gives it whole micro-batches; it '
+                "then depends on how the batch is cut."
+            )
+        if self.divides_by and found.divides_by not in (None, self.divides_by):
+            raise ContractError(
+                f"{self.target!r} returns {_SAID[found.divides_by]}, and divides_by = {self.divides_by!r} says "
+                f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
+                f'kwargs = {{ divides_by = "{found.divides_by}", ... }}.'
+            )
+
+    def say_what_was_not_read(self) -> None:
+        """Give a notice of config keys that the loss has never looked at."""
+        for key in self.config.unread():
+            notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
+
+    def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
+        return scalar * tokens if self.divides_by == "tokens" else scalar
+
+    def _called(self, inputs: BatchLossInputs) -> tuple[Tensor, Mapping[str, Any]]:
+        try:
+            returned = self.call(inputs)
+        except PlugradError:
+            raise
+        except Exception as error:
+            raise ContractError(f"{self.target!r} raised {type(error).__name__}: {error}") from from_their_frame(error)
+        loss, metrics = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
+        if not isinstance(loss, Tensor):
+            raise ContractError(
+                f"{self.target!r} returned {_type_of(returned)}; {self.style} returns a scalar tensor, or one and metrics."
+            )
+        if loss.numel() != 1:
+            raise ContractError(
+                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, and {self.style} returns "
+                "a scalar. Reduce it as that system does, for example (loss * mask).sum() / mask.sum()."
+            )
+        # SkyRL's older functions hand out a clip ratio alone.
+        named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}
+        return loss.reshape(()), named
+
+    def _measures(self, metrics: Mapping[str, Any], tokens: Tensor) -> dict[str, Measure]:
+        numbers = {_key(name): self._number(name, value) for name, value in metrics.items() if value is not None}
+        if self.metrics_are == "sums" and self.divides_by != "tokens":
+            sequences = 1.0 if self.divides_by is None else tokens
+            return {name: Mean(value, sequences) for name, value in numbers.items()}
+        return {name: Mean(value * tokens, tokens) for name, value in numbers.items()}
+
+    def _number(self, name: str, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            if value.requires_grad:
+                notice(
+                    f"{self.target!r} hands out the metric {name!r} with its graph, which keeps the whole forward pass in "
+                    "memory. It is detached here; write .detach() or .item()."
+                )
+            return value.detach().reshape(())
+        if isinstance(value, bool | int | float):
+            return float(value)
+        raise ContractError(
+            f"{self.target!r} returned the metric {name!r} of {_type_of(value)}; {self.style} returns numbers."
+        )
+
+
+_SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
+
+
+def from_their_frame(error: Exception) -> Exception:
+    """Return the exception with a traceback that begins where this package ends."""
+    own, trace = str(Path(__file__).parents[1]), error.__traceback__
+    while trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(own):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def _counted(inputs: BatchLossInputs) -> Tensor:
+    """Return each row's counted tokens, `[batch]`: in 16 bits they could not be told apart."""
+    return inputs.loss_mask.sum(dim=1).to(torch.promote_types(inputs.advantages.dtype, torch.float32))
+
+
+def _key(name: str) -> str:
+    """Return a metric's name as one part of ours: `actor/ppo_kl` is `ppo_kl` of this loss."""
+    return str(name).removeprefix("actor/").replace("/", "_")
+
+
+def _type_of(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__}"

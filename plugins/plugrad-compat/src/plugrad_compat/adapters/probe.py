@@ -1,0 +1,113 @@
+"""Probe: what a foreign scalar was divided by, and whether it mixes sequences, found on sequences drawn for it.
+
+Calls tell, with a sequence, with the same tokens twice over, and with two sequences at once. They are drawn from a seed,
+alike in every process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs
+
+LENGTH = 5
+"""Of each sequence, in tokens: the same, since a function that takes a plain mean counts padding too."""
+PROMPT = 2
+VOCABULARY = 11
+CLOSE = 1e-3
+Scalar = Callable[[BatchLossInputs], float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What three calls tell."""
+
+    divides_by: Literal["tokens", "nothing"] | None
+    """None where the loss is no sum over tokens, so that the question has no answer."""
+    mixes: bool
+    """Whether two sequences together are something else than each alone."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Sequences to try a loss on."""
+
+    dtype: torch.dtype
+    device: torch.device
+    with_logits: bool = False
+
+    def of(self, scalar: Scalar) -> Found:
+        """Try a loss, without gradient and with the random state put back."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            first, second = (self.sequence(seed) for seed in (0, 1))
+            alone, other = scalar(first), scalar(second)
+            twice, both = scalar(_repeated(first)), scalar(_together(first, second))
+        return Found(_divisor(alone, twice), not _explained(both, alone, other))
+
+    def sequence(self, seed: int = 0) -> BatchLossInputs:
+        """Return one sequence as a micro-batch: a prompt of two tokens, and five that count."""
+        draw = torch.Generator().manual_seed(seed)
+        seq = PROMPT + LENGTH
+        mask = torch.arange(seq).unsqueeze(0) >= PROMPT
+
+        def drawn(low: float, high: float) -> Tensor:
+            values = low + (high - low) * torch.rand(1, seq, generator=draw, dtype=torch.double)
+            return torch.where(mask, values, 0.0)
+
+        ids = torch.randint(VOCABULARY, (1, seq), generator=draw)
+        logits = torch.randn(1, seq, VOCABULARY, generator=draw, dtype=torch.double) * mask.unsqueeze(2)
+        own = torch.where(mask, logits.log_softmax(dim=2).gather(2, ids.unsqueeze(2)).squeeze(2), 0.0)
+        inputs = BatchLossInputs(
+            trainer_logprobs=own,
+            inference_logprobs=own + drawn(-0.1, 0.1),
+            teacher_logprobs=own + drawn(-0.1, 0.1),
+            advantages=torch.where(mask, torch.rand(1, generator=draw, dtype=torch.double) + 0.5, 0.0),
+            loss_mask=mask,
+            old_logprobs=own + drawn(-0.1, 0.1),
+            ref_logprobs=own + drawn(-0.1, 0.1),
+            input_ids=ids,
+            reward=torch.ones(1, dtype=torch.double),
+            logits=logits if self.with_logits else None,
+        )
+        return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
+
+
+def _divisor(alone: float, twice: float) -> Literal["tokens", "nothing"] | None:
+    if alone == 0 or not math.isfinite(alone):
+        return None
+    return "tokens" if _close(twice, alone) else "nothing" if _close(twice, 2 * alone) else None
+
+
+def _repeated(inputs: BatchLossInputs) -> BatchLossInputs:
+    """Return the sequence with its counted tokens twice."""
+    return _changed(inputs, lambda value: torch.cat([value, value[:, PROMPT:]], dim=1) if value.ndim > 1 else value)
+
+
+def _together(first: BatchLossInputs, second: BatchLossInputs) -> BatchLossInputs:
+    """Return both in one micro-batch."""
+    others = _tensors(second)
+    values = {name: torch.cat([value, others[name]]) for name, value in _tensors(first).items()}
+    return replace(first, **values)  # type: ignore[arg-type]
+
+
+def _changed(inputs: BatchLossInputs, change: Callable[[Tensor], Tensor]) -> BatchLossInputs:
+    return replace(inputs, **{name: change(value) for name, value in _tensors(inputs).items()})  # type: ignore[arg-type]
+
+
+def _tensors(inputs: BatchLossInputs) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(inputs).items() if isinstance(value, Tensor)}
+
+
+def _explained(both: float, first: float, second: float) -> bool:
+    """Whether two sequences are the sum of each alone, or the mean."""
+    return any(_close(both, expected) for expected in (first + second, (first + second) / 2))
+
+
+def _close(left: float, right: float) -> bool:
+    return math.isclose(left, right, rel_tol=CLOSE, abs_tol=1e-9)

@@ -1,0 +1,108 @@
+"""Any plugrad loss as a LossFunction of NeMo RL's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs, PluginError
+from plugrad_compat.export.named import named_loss
+from plugrad_compat.nemo_rl.interfaces import LossType
+
+GIVES = frozenset({"old_logprobs", "ref_logprobs", "entropy", "logits", "input_ids", "reward"})
+LEVELS = {"token": "TOKEN_LEVEL", "sequence": "SEQUENCE_LEVEL", "sequence_sum": "SEQUENCE_LEVEL"}
+"""The `loss_type`, by the reduction."""
+
+
+class NemoRlLossFunction:
+    """`(next_token_logits, data, global_valid_seqs, global_valid_toks) -> (loss, metrics)`, for any plugrad loss."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], reduction: str | None = None) -> None:
+        self._loss = named_loss(name, options, "NeMo RL", GIVES)
+        self._reduction = reduction or self._loss.loss.reduction
+        if self._reduction not in LEVELS:
+            raise PluginError(
+                f"the loss {name!r} has the reduction {self._reduction!r}, and NeMo RL divides by tokens or by sequences: "
+                f"give reduction=, one of {', '.join(LEVELS)}."
+            )
+        self.loss_type = getattr(_loss_types(), LEVELS[self._reduction])
+        """A member of NeMo RL's own enumeration, where it is installed."""
+
+    def __call__(
+        self,
+        next_token_logits: Tensor,
+        data: Mapping[str, Any],
+        global_valid_seqs: Tensor,
+        global_valid_toks: Tensor,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return this micro-batch's part of the loss of the whole batch, and metrics as Python numbers."""
+        inputs = _inputs(next_token_logits, data, self._loss.loss.needs)
+        rows = self._loss.rows(inputs)
+        lengths = inputs.loss_mask.sum(dim=1)
+        if self._reduction == "token":
+            loss = rows.sums.sum() / global_valid_toks
+        else:
+            sums = rows.sums / lengths.clamp(min=1) if self._reduction == "sequence" else rows.sums
+            loss = sums.sum() / global_valid_seqs
+        # NeMo RL adds the metrics of micro-batches up: each brings its share of a mean.
+        share = float(lengths.sum() / global_valid_toks)
+        shares = {name: value * share for name, value in rows.metrics.items()}
+        return loss, {"loss": loss.item(), "num_valid_samples": float(inputs.loss_mask.any(dim=1).sum()), **shares}
+
+
+def nemo_rl_loss(name: str, *, reduction: str | None = None, **options: Any) -> NemoRlLossFunction:
+    """Return a plugrad loss as a LossFunction.
+
+    Args:
+        name: the plugrad loss.
+        reduction: "token", "sequence" or "sequence_sum"; by default what the loss declares.
+        options: the loss's own.
+
+    Raises:
+        PluginError: it is not installed, or needs or divides by what NeMo RL does not have.
+    """
+    return NemoRlLossFunction(name, options, reduction)
+
+
+def _inputs(next_token_logits: Tensor, data: Mapping[str, Any], needs: frozenset[str]) -> BatchLossInputs:
+    mask = (data["token_mask"] * data["sample_mask"].unsqueeze(-1)).bool()
+    # The first token has nothing before it.
+    mask = torch.cat([torch.zeros_like(mask[:, :1]), mask[:, 1:]], dim=1)
+    logits = next_token_logits.to(torch.promote_types(next_token_logits.dtype, torch.float32))
+    # Here place t is about token t; NeMo RL's is about token t + 1.
+    logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], dim=1)
+    log_softmax = logits.log_softmax(dim=2)
+    own = log_softmax.gather(2, data["input_ids"].unsqueeze(2)).squeeze(2)
+    optional: dict[str, Callable[[], Any]] = {
+        "old_logprobs": lambda: _masked(data["prev_logprobs"], mask, own),
+        "ref_logprobs": lambda: _masked(data["reference_policy_logprobs"], mask, own),
+        "entropy": lambda: -(log_softmax.exp() * log_softmax).sum(dim=2) * mask,
+        "logits": lambda: logits,
+        "input_ids": lambda: data["input_ids"],
+        "reward": lambda: data["rewards"].to(own),
+    }
+    inference = data["generation_logprobs"] if "generation_logprobs" in data else data["prev_logprobs"]
+    return BatchLossInputs(
+        torch.where(mask, own, 0.0),
+        _masked(inference, mask, own),
+        None,
+        _masked(data["advantages"], mask, own),
+        mask,
+        **{name: optional[name]() for name in sorted(needs)},
+    )
+
+
+def _masked(values: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    return torch.where(mask, values.to(like), 0.0)
+
+
+def _loss_types() -> Any:
+    try:
+        from nemo_rl.algorithms.interfaces import LossType as Theirs
+    except ImportError:
+        return LossType
+    return Theirs

@@ -1,0 +1,68 @@
+"""Any plugrad loss and advantage for prime-rl's `import_path`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, LossInputs, LossOutputs
+from plugrad_compat.adapters.responses import as_rows
+from plugrad_compat.export.named import named_advantage, named_loss, weighted
+
+GIVES = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs"})
+
+
+def prime_rl_loss(inputs: Any, *, name: str, **options: Any) -> LossOutputs:
+    """Return the sum over one sequence: `import_path = "plugrad_compat.export.prime_rl_loss"`.
+
+    prime-rl has no log-probs from before the update: `old_logprobs` are the inference engine's. Its `ref_logprobs`, and
+    `teacher_logprobs` in earlier versions, are given as both. Its `loss_weights` weigh the tokens.
+
+    Args:
+        inputs: prime-rl's LossInputs.
+        name: the plugrad loss.
+        options: the loss's own.
+
+    Raises:
+        PluginError: it is not installed, or needs what prime-rl does not give.
+    """
+    found = named_loss(name, options, "prime-rl", GIVES)
+    ref = getattr(inputs, "ref_logprobs", None)
+    teacher = getattr(inputs, "teacher_logprobs", None)
+    own = LossInputs(
+        inputs.trainer_logprobs,
+        inputs.inference_logprobs,
+        ref if teacher is None else teacher,
+        inputs.advantages,
+        inputs.loss_mask,
+        old_logprobs=inputs.inference_logprobs,
+        ref_logprobs=teacher if ref is None else ref,
+    )
+    # A sequence without a counted token is prime-rl's to give: it adds nothing.
+    rows = found.rows(as_rows(own))
+    weights = getattr(inputs, "loss_weights", None)
+    sums = rows.sums if weights is None else weighted(rows, weights.unsqueeze(0), name, "prime-rl's loss_weights")
+    return LossOutputs(sums[0], {key: torch.tensor(value) for key, value in rows.metrics.items()})
+
+
+def prime_rl_advantage(inputs: Any, *, name: str, **options: Any) -> AdvantageOutputs:
+    """Return one advantage per rollout: `import_path = "plugrad_compat.export.prime_rl_advantage"`.
+
+    Args:
+        inputs: prime-rl's AdvantageInputs, with `rewards` and `completion_lengths`, or with `rollouts`.
+        name: the plugrad advantage.
+        options: the advantage's own.
+
+    Raises:
+        PluginError: it is not installed.
+    """
+    rewards = getattr(inputs, "rewards", None)
+    rollouts = getattr(inputs, "rollouts", None) or []
+    if rewards is None:
+        rewards = torch.tensor([[rollout["reward"] for rollout in group] for group in rollouts])
+    lengths = getattr(inputs, "completion_lengths", None)
+    lengths = torch.ones_like(rewards, dtype=torch.long) if lengths is None else lengths.long()
+    given = replace(AdvantageInputs(rewards, lengths), rollouts=rollouts)
+    return named_advantage(name, options)(given)

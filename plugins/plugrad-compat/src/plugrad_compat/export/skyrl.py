@@ -1,0 +1,68 @@
+"""Any plugrad loss as a policy loss of SkyRL's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from plugrad import BatchLossInputs, PluginError
+from plugrad_compat.export.named import named_loss
+
+GIVES = frozenset({"old_logprobs"})
+
+
+@dataclass(frozen=True)
+class SkyrlPolicyLoss:
+    """`(log_probs, old_log_probs, advantages, config, loss_mask, rollout_logprobs) -> (loss, metrics)`."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    returns: Literal["mean", "sum"] = "mean"
+
+    def __call__(
+        self,
+        log_probs: Tensor,
+        old_log_probs: Tensor,
+        advantages: Tensor,
+        config: Any = None,
+        loss_mask: Tensor | None = None,
+        rollout_logprobs: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a micro-batch, reduced as SkyRL reduces it, and metrics."""
+        mask = log_probs.new_ones(log_probs.shape) if loss_mask is None else loss_mask
+        inputs = BatchLossInputs(
+            log_probs,
+            old_log_probs if rollout_logprobs is None else rollout_logprobs,
+            None,
+            advantages,
+            mask.bool(),
+            old_logprobs=old_log_probs,
+        )
+        rows = named_loss(self.name, self.options, "SkyRL", GIVES).rows(inputs)
+        return self._reduced(rows.sums, mask.bool().sum(dim=1), config), rows.metrics
+
+    def _reduced(self, sums: Tensor, lengths: Tensor, config: Any) -> Tensor:
+        if self.returns == "sum":
+            return sums.sum()
+        reduction = getattr(config, "loss_reduction", "token_mean")
+        if reduction == "token_mean":
+            return sums.sum() / lengths.sum().clamp(min=1)
+        if reduction == "sequence_mean":
+            return (sums / lengths.clamp(min=1)).mean()
+        if reduction == "seq_mean_token_sum_norm":
+            return sums.mean() / float(config.max_seq_len)
+        raise PluginError(f"loss_reduction = {reduction!r}: SkyRL has token_mean, sequence_mean, seq_mean_token_sum_norm.")
+
+
+def skyrl_policy_loss(name: str, *, returns: Literal["mean", "sum"] = "mean", **options: Any) -> SkyrlPolicyLoss:
+    """Return a plugrad loss to register: `register_policy_loss("plugrad_gspo")(skyrl_policy_loss("gspo"))`.
+
+    Args:
+        name: the plugrad loss.
+        returns: "mean", by `config.loss_reduction`; "sum" for versions of SkyRL that divide the advantages beforehand.
+        options: the loss's own.
+    """
+    return SkyrlPolicyLoss(name, options, returns)

@@ -1,0 +1,15 @@
+"""NeMo RL: what its losses import.
+
+`from nemo_rl.algorithms.interfaces import X` becomes `from plugrad_compat.nemo_rl import X`.
+
+    class MyLoss(LossFunction):
+        loss_type = LossType.TOKEN_LEVEL
+
+        def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
+            ...                     # a scalar, metrics as Python numbers
+"""
+
+from plugrad_compat.nemo_rl.functions import calculate_kl, masked_mean
+from plugrad_compat.nemo_rl.interfaces import BatchedDataDict, LossFunction, LossType
+
+__all__ = ["BatchedDataDict", "LossFunction", "LossType", "calculate_kl", "masked_mean"]

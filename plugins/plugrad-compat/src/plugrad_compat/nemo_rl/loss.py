@@ -1,0 +1,205 @@
+"""The losses `nemo_rl` and `nemo_rl_sequence`: a NeMo RL LossFunction from the user's own file or package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss, resolve_callable
+from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.probe import Probe
+from plugrad_compat.adapters.sequence import OneAtATime
+from plugrad_compat.adapters.signatures import NEMO_RL_LOSS, Signature, checked_signature
+from plugrad_compat.nemo_rl.interfaces import BatchedDataDict
+
+KEYS = {
+    "input_ids": "input_ids",
+    "prev_logprobs": "old_logprobs",
+    "reference_policy_logprobs": "ref_logprobs",
+    "rewards": "reward",
+}
+"""What a loss has to ask for here, by the key that it reads."""
+SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
+"""The loss here, by NeMo RL's `loss_type`: they differ in what the host divides by."""
+
+
+def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
+    """Return a function from options to needs: the logits, and the keys that the loss reads on a trial."""
+    found: dict[str, frozenset[str]] = {}
+
+    def needs(options: Mapping[str, Any]) -> frozenset[str]:
+        # Asked at every micro-batch, and the trial is of one.
+        key = repr((options["target"], options["config"]))
+        if key not in found:
+            found[key] = _keys_read(str(options["target"]), options["config"] or {}, level)
+        return found[key]
+
+    return needs
+
+
+def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str]:
+    read: set[str] = set()
+    foreign = foreign_loss(target, config, level, None, read)
+    try:
+        foreign.call(Probe(torch.double, torch.device("cpu"), with_logits=True).sequence())
+    except Exception:
+        # What fails here fails in the pre-flight, and is told there.
+        read.update(KEYS)
+    return frozenset({"logits", *(need for key, need in KEYS.items() if key in read)})
+
+
+@loss(needs=needs_of("token_level"))
+class NemoRlLoss(OneAtATime):
+    """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL, called with one sequence at a time.
+
+    Args:
+        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        config: NeMo RL's `loss_function.params`.
+        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
+
+    Reports:
+        NAME: each metric that the loss hands out, divided as its loss is.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
+    ) -> None:
+        super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by), with_logits=True)
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        """Return the sum over one sequence."""
+        return self.of_sequence(inputs)
+
+
+@loss(needs=needs_of("sequence_level"), reduction="sequence_sum")
+class NemoRlSequenceLoss(OneAtATime):
+    """l_s of a NeMo RL loss with LossType.SEQUENCE_LEVEL, called with one sequence at a time.
+
+    Args:
+        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        config: NeMo RL's `loss_function.params`.
+
+    Reports:
+        NAME: each metric that the loss hands out, a mean over sequences.
+    """
+
+    def __init__(self, target: CallableReference, config: dict[str, Any] | None = None) -> None:
+        super().__init__(partial(foreign_loss, target, config or {}, "sequence_level", None), with_logits=True)
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        """Return the loss of one sequence."""
+        return self.of_sequence(inputs)
+
+
+@loss(needs=needs_of("token_level"), cut_dependent=True)
+class NemoRlMicroBatchLoss:
+    """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
+
+    Args:
+        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        config: NeMo RL's `loss_function.params`.
+        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
+
+    Reports:
+        NAME: each metric that the loss hands out, divided as its loss is.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
+    ) -> None:
+        self._foreign = foreign_loss(target, config or {}, "token_level", divides_by)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of what the micro-batch gives."""
+        outputs = self._foreign.of_micro_batch(inputs)
+        self._foreign.say_what_was_not_read()
+        return outputs
+
+
+def foreign_loss(
+    target: str, config: dict[str, Any], level: str, divides_by: DividesBy | None, read: set[str] | None = None
+) -> ForeignLoss:
+    """Find the loss, make it, and see to it that it is of this level; the keys of its data that it reads go into `read`.
+
+    Raises:
+        PluginError: it is not found, of another style, or of the other level.
+    """
+    found = resolve_callable(target)
+    whole = Config(config)
+    made = _made(found, whole)
+    signature = checked_signature(target, made, NEMO_RL_LOSS)
+    _check_level(target, made, level)
+
+    call = _Call(made, signature, read)
+    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, "sums", whole, "nemo_rl_micro_batch")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Calls a loss under NeMo RL's names."""
+
+    made: Callable[..., Any]
+    signature: Signature
+    read: set[str] | None
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        one = torch.ones((), dtype=inputs.trainer_logprobs.dtype, device=inputs.trainer_logprobs.device)
+        given = {
+            "next_token_logits": _shifted(inputs),
+            "data": BatchedDataDict(data_of(inputs), self.read),
+            "global_valid_seqs": one,
+            "global_valid_toks": one,
+        }
+        return self.made(**self.signature.taken(given))
+
+
+def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:
+    """Return the documented keys: what is of tokens `[batch, seq]`, what is of sequences `[batch]`."""
+    log_probs = inputs.trainer_logprobs
+    data = {
+        "input_lengths": inputs.loss_mask.shape[1] - inputs.loss_mask.flip(1).to(torch.uint8).argmax(dim=1),
+        "token_mask": inputs.loss_mask.to(log_probs),
+        "sample_mask": inputs.loss_mask.any(dim=1).to(log_probs),
+        "advantages": inputs.advantages,
+        "generation_logprobs": inputs.inference_logprobs,
+    }
+    asked_for = {key: getattr(inputs, need) for key, need in KEYS.items()}
+    return data | {key: value for key, value in asked_for.items() if value is not None}
+
+
+def _shifted(inputs: BatchLossInputs) -> Tensor:
+    """Return logits as NeMo RL lays them out: place t is about token t + 1, and the last one about none."""
+    assert inputs.logits is not None
+    return torch.cat([inputs.logits[:, 1:], torch.zeros_like(inputs.logits[:, :1])], dim=1)
+
+
+def _made(found: Callable[..., Any], config: Config) -> Callable[..., Any]:
+    if not inspect.isclass(found):
+        return found
+    # A Protocol's own constructor takes (*args, **kwargs), and refuses them.
+    takes_config, make = bool(Signature.of(found).names), cast(Any, found)
+    made: Callable[..., Any] = make(config) if takes_config else make()
+    return made
+
+
+def _check_level(target: str, made: Callable[..., Any], level: str) -> None:
+    stated = getattr(made, "loss_type", None)
+    # NeMo RL's own enumeration is another class with the same values.
+    found = getattr(stated, "value", stated)
+    if found not in SELECTED_BY:
+        raise PluginError(
+            f"{target!r} has the loss_type {stated!r}. A NeMo RL LossFunction states LossType.TOKEN_LEVEL or "
+            "LossType.SEQUENCE_LEVEL: what its sums are divided by."
+        )
+    if found != level:
+        raise PluginError(
+            f"{target!r} states LossType.{found.upper()}, and name = {SELECTED_BY[level]!r} is for {level.upper()}: it "
+            f'would be divided by something else. Write name = "{SELECTED_BY[found]}".'
+        )

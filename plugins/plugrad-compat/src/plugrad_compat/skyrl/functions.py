@@ -1,0 +1,61 @@
+"""The functions of SkyRL's `ppo_utils` that its losses are written with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from plugrad import PluginError
+
+LIMIT = 20.0
+
+
+def masked_mean(tensor: Tensor, mask: Tensor | None, dim: int | None = None) -> Tensor:
+    """Return the mean over what `mask` counts, of everything or along one axis."""
+    if mask is None:
+        return tensor.mean() if dim is None else tensor.mean(dim=dim)
+    summed = tensor * mask
+    if dim is None:
+        return summed.sum() / mask.sum().clamp(min=1.0)
+    return summed.sum(dim=dim) / mask.sum(dim=dim).clamp(min=1.0)
+
+
+def reduce_loss(
+    loss: Tensor,
+    loss_mask: Tensor | None,
+    loss_reduction: str = "token_mean",
+    max_seq_len: int | None = None,
+) -> Tensor:
+    """Return the mean over the counted tokens of the one sequence that is here.
+
+    SkyRL chooses the denominator of the batch in this place. Here the run file's `reduction` does, and a loss is given one
+    sequence at a time, of which all of SkyRL's reductions are the mean over tokens, up to a constant.
+    """
+    return masked_mean(loss, loss_mask)
+
+
+def safe_exp_delta(delta: Tensor, clip: float = LIMIT, out_dtype: torch.dtype | None = None) -> Tensor:
+    """Return exp(delta) with delta bounded first, so that it cannot overflow."""
+    return delta.clamp(-clip, clip).exp().to(out_dtype or delta.dtype)
+
+
+def compute_approx_kl(
+    log_probs: Tensor, log_probs_base: Tensor, loss_mask: Tensor | None = None, kl_estimator_type: str = "k3"
+) -> Tensor:
+    """Return an estimate of the KL divergence per token: "k1", "abs", "k2" or "k3".
+
+    Raises:
+        PluginError: another estimator.
+    """
+    log_ratio = log_probs - log_probs_base
+    bounded = log_ratio.clamp(-LIMIT, LIMIT)
+    estimators = {
+        "k1": log_ratio,
+        "abs": log_ratio.abs(),
+        "k2": 0.5 * log_ratio.square(),
+        "k3": ((-bounded).exp() + bounded - 1).clamp(-10, 10),
+    }
+    if kl_estimator_type not in estimators:
+        raise PluginError(f"kl_estimator_type = {kl_estimator_type!r}: SkyRL has {', '.join(estimators)}.")
+    estimate = estimators[kl_estimator_type]
+    return estimate if loss_mask is None else estimate * loss_mask

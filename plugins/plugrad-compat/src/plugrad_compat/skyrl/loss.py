@@ -1,0 +1,159 @@
+"""The losses `skyrl` and `skyrl_micro_batch`: a SkyRL policy loss from the user's own file or package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
+from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.notices import notice
+from plugrad_compat.adapters.responses import Responses
+from plugrad_compat.adapters.sequence import OneAtATime
+from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, Signature, checked_signature
+from plugrad_compat.skyrl.registering import POLICY_LOSSES
+
+DEFAULTS = {
+    "policy_loss_type": "regular",
+    "loss_reduction": "token_mean",
+    "eps_clip_low": 0.2,
+    "eps_clip_high": 0.2,
+    "clip_ratio_c": 3.0,
+    "max_seq_len": 1,
+    "use_tis": False,
+    "tis_imp_ratio_cap": -1.0,
+    "cispo": {"cispo_eps_clip_low": 1.0, "cispo_eps_clip_high": 4.0},
+    "clip_cov": {"clip_ratio": 0.0002, "clip_cov_lb": 1.0, "clip_cov_ub": 5.0},
+    "kl_cov": {"kl_cov_frac": 0.2, "ppo_kl_coef": 1.0},
+}
+"""Of SkyRL's `trainer.algorithm`, below what `config` says."""
+REDUCTIONS = {"token_mean": "token", "sequence_mean": "sequence", "seq_mean_token_sum_norm": "constant"}
+"""SkyRL's `loss_reduction`, and the run file's `reduction`."""
+Call = Callable[..., Any]
+
+
+@loss(needs={"old_logprobs"})
+class SkyrlLoss(OneAtATime):
+    """sum_t l_t of a SkyRL policy loss, called with one sequence at a time.
+
+    Args:
+        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file registers.
+        config: what the loss is given as its config; SkyRL's defaults lie below it.
+        divides_by: what its scalar has been divided by: "tokens" where it is a mean, "nothing" where it is a sum.
+
+    Reports:
+        NAME: each metric that the loss hands out, a mean over tokens.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "tokens"
+    ) -> None:
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        """Return the sum over one sequence."""
+        return self.of_sequence(inputs)
+
+
+@loss(needs={"old_logprobs"}, cut_dependent=True)
+class SkyrlMicroBatchLoss:
+    """sum_t l_t of a SkyRL policy loss that mixes sequences, called with whole micro-batches.
+
+    Args:
+        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file registers.
+        config: what the loss is given as its config; SkyRL's defaults lie below it.
+        divides_by: what its scalar has been divided by: "tokens" where it is a mean, "nothing" where it is a sum.
+
+    Reports:
+        NAME: each metric that the loss hands out, a mean over tokens.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "tokens"
+    ) -> None:
+        self._foreign = foreign_loss(target, config or {}, divides_by)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of what the micro-batch gives."""
+        outputs = self._foreign.of_micro_batch(inputs)
+        self._foreign.say_what_was_not_read()
+        return outputs
+
+
+def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
+    """Find the loss, and see to it that it is of one of SkyRL's two styles.
+
+    Raises:
+        PluginError: it is not found, or of another style.
+    """
+    found = POLICY_LOSSES.find(target)
+    whole = Config(config, DEFAULTS)
+    if "loss_reduction" in config:
+        _say_where_the_reduction_is(target, str(config["loss_reduction"]))
+    call = _call(target, found, whole)
+    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, "means", whole, "skyrl_micro_batch")
+
+
+@dataclass(frozen=True)
+class _Method:
+    """Calls the class style."""
+
+    made: Any
+    signature: Signature
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        responses = Responses.of(inputs)
+        given = {**_logprobs(responses), "masks": responses.mask}
+        return self.made.compute_loss(**self.signature.taken(given))
+
+
+@dataclass(frozen=True)
+class _Function:
+    """Calls the function style."""
+
+    found: Call
+    signature: Signature
+    config: Config
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        responses = Responses.of(inputs)
+        given = {**_logprobs(responses), "config": self.config, "loss_mask": responses.mask}
+        return self.found(**self.signature.taken(given))
+
+
+def _call(target: str, found: Any, config: Config) -> Call:
+    if not inspect.isclass(found):
+        return _Function(found, checked_signature(target, found, SKYRL_FUNCTION), config)
+    made: Any = cast(Any, found)(config)
+    if not callable(getattr(made, "compute_loss", None)):
+        raise _no_method(target, found)
+    return _Method(made, checked_signature(f"{target}.compute_loss", made.compute_loss, SKYRL_METHOD))
+
+
+def _logprobs(responses: Responses) -> dict[str, Any]:
+    return {
+        "log_probs": responses.of_field("trainer_logprobs"),
+        "old_log_probs": responses.of_field("old_logprobs"),
+        "advantages": responses.of_field("advantages"),
+        "rollout_logprobs": responses.of_field("inference_logprobs"),
+    }
+
+
+def _no_method(target: str, found: Any) -> PluginError:
+    methods = [name for name in vars(found) if not name.startswith("_")]
+    return PluginError(
+        f"{target!r} is a class without compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs), which is "
+        f"what SkyRL's class style calls. It has {', '.join(methods) or 'no methods'}."
+    )
+
+
+def _say_where_the_reduction_is(target: str, asked: str) -> None:
+    ours = REDUCTIONS.get(asked)
+    notice(
+        f"{target!r}: config.loss_reduction = {asked!r} divides nothing here. The run file does, beside the loss's name: "
+        + (f'reduction = "{ours}".' if ours else f"SkyRL's are {', '.join(REDUCTIONS)}.")
+    )

@@ -1,0 +1,119 @@
+"""Examples from a dataset of the `datasets` package: a hub id, files, or a folder that it saved; and from JSON lines."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plugrad import DataError, PluginError
+
+FORMATS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".txt": "text",
+}
+"""What `datasets` calls the format of a file, by its ending."""
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where examples come from."""
+
+    dataset: Path
+    """A file, a folder that `save_to_disk` left, or a hub id."""
+    config_name: str | None
+    prompt_column: str
+
+    def read(self, split: str) -> list[Row]:
+        """Return the examples of a split, each with its column `prompt`.
+
+        Raises:
+            DataError: it cannot be read, or has no such split or column.
+            PluginError: the `datasets` package is not installed.
+        """
+        if self.dataset.suffix == ".jsonl" and self.dataset.is_file():
+            rows, columns = _lines(self.dataset)
+        else:
+            rows = self._load(split)
+            columns = list(rows.column_names)
+        if self.prompt_column not in columns:
+            raise DataError(
+                f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}; it has "
+                f"{', '.join(columns)}. Set prompt_column under [environment.kwargs]."
+            )
+        name = f"{self.dataset.name}:{split}"
+        return [self._example(row, f"{name}:{number}") for number, row in enumerate(rows)]
+
+    def _example(self, row: Row, name: str) -> Row:
+        return {"example_id": name, **row, "prompt": row[self.prompt_column]}
+
+    def _load(self, split: str) -> Any:
+        datasets = _datasets()
+        try:
+            if (self.dataset / "dataset_dict.json").is_file() or (self.dataset / "state.json").is_file():
+                saved = datasets.load_from_disk(str(self.dataset))
+                return saved[split] if isinstance(saved, Mapping) else saved
+            if self.dataset.is_file():
+                return datasets.load_dataset(self._format(), data_files=str(self.dataset), split="train")
+            return datasets.load_dataset(self.dataset.as_posix(), self.config_name, split=split)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"the split {split!r} of the dataset {self.dataset.as_posix()!r} cannot be read: {type(error).__name__}: "
+                f"{error}. It is looked up as a file beside the run file and in the working directory, then on the hub."
+            ) from error
+
+    def _format(self) -> str:
+        found = FORMATS.get(self.dataset.suffix)
+        if found is None:
+            raise DataError(f"the dataset {str(self.dataset)!r} is a file of no known kind: {', '.join(FORMATS)}.")
+        return found
+
+
+def held_out(examples: Sequence[Row], number: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Return the examples to train on, and so many to hold out, drawn from the seed.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    if number >= len(examples):
+        raise DataError(f"num_eval is {number}, and the dataset has {len(examples)} examples: none would be left.")
+    chosen = set(random.Random(seed).sample(range(len(examples)), number))
+    train = [example for index, example in enumerate(examples) if index not in chosen]
+    return train, [examples[index] for index in sorted(chosen)]
+
+
+def _lines(path: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows of a JSON-lines file, and its columns: the one format that is read without a package."""
+    rows: list[dict[str, Any]] = []
+    # Not splitlines(): JSON strings may hold the line separators of Unicode.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}.") from error
+        if rows and not isinstance(rows[-1], dict):
+            raise DataError(f"{path}, line {number} is {type(rows[-1]).__name__}; each line is one JSON object.")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows], columns
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise PluginError(
+            "the environment 'trl' reads its examples with the `datasets` package, unless they are in a .jsonl file, and it "
+            "is not installed: pip install 'plugrad-compat[datasets]'."
+        ) from error
+    datasets.disable_progress_bars()
+    return datasets

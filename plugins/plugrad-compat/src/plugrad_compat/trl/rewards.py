@@ -1,0 +1,157 @@
+"""Calling TRL's reward functions: prompts, completions and columns in, one number or None per completion out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugrad import ContractError, DataError, Rollout, resolve_callable
+from plugrad_compat.adapters.signatures import TRL_REWARD, Signature
+
+OURS = ("prompt", "completion", "completion_ids")
+"""Columns that TRL does not hand on: it gives them under other names."""
+
+
+@dataclass
+class TrainerState:
+    """What a reward function may read of `trainer_state`."""
+
+    global_step: int
+    """The number of weight updates behind the newest of the completions."""
+
+
+@dataclass
+class Log:
+    """What reward functions log, of one batch of completions."""
+
+    metrics: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    extras: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Keep a number of this batch; several of one name are averaged."""
+        self.metrics[name].append(float(value))
+
+    def log_extra(self, column: str, values: Sequence[Any]) -> None:
+        """Keep one value per completion."""
+        self.extras[column].extend(values)
+
+    def write_into(self, rollouts: Sequence[Rollout]) -> None:
+        """Give every rollout the metrics, and each its own value of the extra columns."""
+        averages = {name: sum(values) / len(values) for name, values in self.metrics.items()}
+        for index, rollout in enumerate(rollouts):
+            rollout["metrics"].update(averages)
+            columns = {name: values[index] for name, values in self.extras.items() if index < len(values)}
+            if columns:
+                rollout["info"] = {**rollout.get("info", {}), **columns}
+
+
+@dataclass(frozen=True)
+class RewardFunction:
+    """One reward function, its weight, and the name of its component of the reward."""
+
+    target: str
+    name: str
+    weight: float
+    call: Callable[..., Any]
+
+    def rewards(self, rollouts: Sequence[Rollout], log: Log) -> list[float | None]:
+        """Return a number per rollout, None where the function has nothing to say of it.
+
+        Raises:
+            ContractError: it raised, or did not return one value per completion.
+            DataError: it returned a value that is no finite number.
+        """
+        given = arguments(rollouts, log)
+        taken = Signature.of(self.call).taken(given)
+        try:
+            returned = self.call(**taken)
+            values = asyncio.run(_awaited(returned)) if inspect.isawaitable(returned) else returned
+        except Exception as error:
+            raise ContractError(f"the reward function {self.target!r} raised {type(error).__name__}: {error}") from error
+        if not isinstance(values, Sequence) and not hasattr(values, "tolist"):
+            raise ContractError(f"the reward function {self.target!r} returned {type(values).__name__}; return a list.")
+        listed = values if isinstance(values, Sequence) else values.tolist()
+        if len(listed) != len(rollouts):
+            raise ContractError(
+                f"the reward function {self.target!r} returned {len(listed)} rewards for {len(rollouts)} completions: "
+                "return exactly one each, or None."
+            )
+        return [self._number(value, rollout) for value, rollout in zip(listed, rollouts, strict=True)]
+
+    def _number(self, value: Any, rollout: Rollout) -> float | None:
+        if value is None or value != value:  # noqa: PLR0124 - NaN, which is how TRL keeps None
+            return None
+        if isinstance(value, bool | int | float) or hasattr(value, "item"):
+            number = float(value)
+            if abs(number) != float("inf"):
+                return number
+        raise DataError(
+            f"the reward function {self.target!r} returned {value!r} for the completion {rollout['completion']!r} of "
+            f"example {rollout['example'].get('example_id')!r}: a reward is a finite number, or None."
+        )
+
+
+def reward_functions(targets: Sequence[str], weights: Sequence[float] | None) -> list[RewardFunction]:
+    """Find the functions, with their weights: 1 by default.
+
+    Raises:
+        PluginError: one is not found, or asks for what nothing gives.
+        DataError: there are none, or not as many weights.
+    """
+    if not targets:
+        raise DataError("rewards is empty: name at least one reward function, as file.py:function or module:function.")
+    if weights is not None and len(weights) != len(targets):
+        raise DataError(
+            f"there are {len(targets)} reward functions and {len(weights)} weights: give one weight each, in order."
+        )
+    names: list[str] = []
+    functions = []
+    for target, weight in zip(targets, weights or [1.0] * len(targets), strict=True):
+        name = _unused(target.rpartition(":")[2].rpartition(".")[2], names)
+        functions.append(RewardFunction(target, name, weight, resolve_callable(target)))
+    return functions
+
+
+def arguments(rollouts: Sequence[Rollout], log: Log) -> dict[str, Any]:
+    """Return everything that TRL hands to a reward function, for these rollouts."""
+    columns = dict.fromkeys(name for rollout in rollouts for name in rollout["example"] if name not in OURS)
+    return {
+        **{name: [rollout["example"].get(name) for rollout in rollouts] for name in columns},
+        "prompts": [rollout["example"]["prompt"] for rollout in rollouts],
+        "completions": [_completion(rollout) for rollout in rollouts],
+        "completion_ids": [rollout["completion_ids"] for rollout in rollouts],
+        "trainer_state": TrainerState(max((max(r["policy_versions"], default=0) for r in rollouts), default=0)),
+        "log_extra": log.log_extra,
+        "log_metric": log.log_metric,
+    }
+
+
+def missing_columns(function: RewardFunction, columns: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that neither TRL nor a column of the dataset gives."""
+    given = {*TRL_REWARD.parameters, *columns} - set(OURS[:2])
+    return [name for name in Signature.of(function.call).needed if name not in given]
+
+
+def _completion(rollout: Rollout) -> str | list[dict[str, str]]:
+    """Return the text, or, as the prompt is messages, a message."""
+    text = rollout["completion"]
+    return text if isinstance(rollout["example"]["prompt"], str) else [{"role": "assistant", "content": text}]
+
+
+def _unused(name: str, names: list[str]) -> str:
+    """Return a name that no other component has; "reward" is what they come to."""
+    base = candidate = "reward_function" if name == "reward" else name
+    number = 1
+    while candidate in names:
+        number += 1
+        candidate = f"{base}_{number}"
+    names.append(candidate)
+    return candidate
+
+
+async def _awaited(value: Any) -> Any:
+    return await value

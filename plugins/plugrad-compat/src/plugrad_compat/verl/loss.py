@@ -1,0 +1,156 @@
+"""The losses `verl` and `verl_micro_batch`: a verl policy loss from the user's own file, or verl's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, loss
+from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.notices import notice
+from plugrad_compat.adapters.responses import Responses
+from plugrad_compat.adapters.sequence import OneAtATime
+from plugrad_compat.adapters.signatures import VERL_LOSS, Signature, checked_signature
+from plugrad_compat.verl.registering import POLICY_LOSSES
+
+TOKEN_MEAN = "token-mean"
+UNIT_DENOMINATORS = {"dp_size": 1, "batch_num_tokens": 1, "global_batch_size": 1, "loss_scale_factor": 1}
+"""What verl divides by, of the whole batch: here nothing, so that the run file's `reduction` can."""
+DEFAULTS = {
+    "clip_ratio": 0.2,
+    "clip_ratio_low": 0.2,
+    "clip_ratio_high": 0.2,
+    "clip_ratio_c": 3.0,
+    "loss_agg_mode": TOKEN_MEAN,
+    "policy_loss": {
+        "loss_mode": "vanilla",
+        "clip_cov_ratio": 0.0002,
+        "clip_cov_lb": 1.0,
+        "clip_cov_ub": 5.0,
+        "kl_cov_ratio": 0.0002,
+        "ppo_kl_coef": 0.1,
+    },
+    "global_batch_info": UNIT_DENOMINATORS,
+}
+"""Of verl's `actor_rollout_ref.actor`, below what `config` says."""
+REDUCTIONS = {
+    TOKEN_MEAN: "token",
+    "seq-mean-token-sum": "sequence_sum",
+    "seq-mean-token-mean": "sequence",
+    "seq-mean-token-sum-norm": "constant",
+}
+"""verl's `loss_agg_mode`, and the run file's `reduction`."""
+
+
+@loss(needs={"old_logprobs"})
+class VerlLoss(OneAtATime):
+    """sum_t l_t of a verl policy loss, called with one sequence at a time.
+
+    Args:
+        target: `file.py:name` or `module:name` of the function, or a name that the file registers.
+        config: what the loss is given as its config; the defaults of verl's actor lie below it.
+        divides_by: what its scalar has been divided by: "nothing" where it aggregates with `**config.global_batch_info`,
+            "tokens" where it takes a mean of its own.
+
+    Reports:
+        NAME: each metric that the loss hands out, a mean over tokens, without verl's `actor/`.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
+    ) -> None:
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        """Return the sum over one sequence."""
+        return self.of_sequence(inputs)
+
+
+@loss(needs={"old_logprobs"}, cut_dependent=True)
+class VerlMicroBatchLoss:
+    """sum_t l_t of a verl policy loss that mixes sequences, called with whole micro-batches.
+
+    Args:
+        target: `file.py:name` or `module:name` of the function, or a name that the file registers.
+        config: what the loss is given as its config; the defaults of verl's actor lie below it.
+        divides_by: what its scalar has been divided by: "nothing" where it aggregates with `**config.global_batch_info`,
+            "tokens" where it takes a mean of its own.
+
+    Reports:
+        NAME: each metric that the loss hands out, a mean over tokens, without verl's `actor/`.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
+    ) -> None:
+        self._foreign = foreign_loss(target, config or {}, divides_by)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of what the micro-batch gives."""
+        outputs = self._foreign.of_micro_batch(inputs)
+        self._foreign.say_what_was_not_read()
+        return outputs
+
+
+def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
+    """Find the loss, and see to it that it is of verl's style.
+
+    Raises:
+        PluginError: it is not found, or of another style.
+    """
+    found = POLICY_LOSSES.find(target)
+    signature = checked_signature(target, found, VERL_LOSS)
+    whole = Config(config, DEFAULTS)
+    # verl's own losses ask whether their config is an instance of its class.
+    handed: Any = _actor_config(config) if str(found.__module__).startswith("verl.") else whole
+    if "loss_agg_mode" in config:
+        _say_where_the_reduction_is(target, str(config["loss_agg_mode"]))
+
+    call = _Function(found, signature, handed)
+    watched = whole if handed is whole else Config({})
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", watched, "verl_micro_batch")
+
+
+@dataclass(frozen=True)
+class _Function:
+    """Calls a loss under verl's names."""
+
+    found: Callable[..., Any]
+    signature: Signature
+    config: Any
+
+    def __call__(self, inputs: BatchLossInputs) -> Any:
+        responses = Responses.of(inputs)
+        given = {
+            "old_log_prob": responses.of_field("old_logprobs"),
+            "log_prob": responses.of_field("trainer_logprobs"),
+            "advantages": responses.of_field("advantages"),
+            "response_mask": responses.mask,
+            "loss_agg_mode": TOKEN_MEAN,
+            "config": self.config,
+            # What corrects for engine and trainer is an extension here.
+            "rollout_is_weights": None,
+            "rollout_log_probs": responses.of_field("inference_logprobs"),
+        }
+        return self.found(**self.signature.taken(given))
+
+
+def _actor_config(config: dict[str, Any]) -> Any:
+    """Return verl's own config of an actor, with unit denominators."""
+    from verl.workers.config import ActorConfig, PolicyLossConfig
+
+    tables = {name: PolicyLossConfig(**value) if name == "policy_loss" else value for name, value in config.items()}
+    made = ActorConfig(strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, **tables)
+    made.global_batch_info.update(UNIT_DENOMINATORS)
+    return made
+
+
+def _say_where_the_reduction_is(target: str, asked: str) -> None:
+    ours = REDUCTIONS.get(asked)
+    notice(
+        f"{target!r}: config.loss_agg_mode = {asked!r} divides nothing here. The run file does, beside the loss's name: "
+        + (f'reduction = "{ours}".' if ours else f"verl's are {', '.join(REDUCTIONS)}.")
+    )

@@ -1,0 +1,64 @@
+"""Losses as SkyRL's documentation has them: their imports are changed, and nothing else."""
+
+import torch
+
+from plugrad_compat.skyrl import PolicyLoss, masked_mean, reduce_loss, register_policy_loss
+
+
+class MyCustomPolicyLoss(PolicyLoss):
+    def __init__(self, config):
+        super().__init__(config)
+        self.my_param = config.get("my_param", 1.0)
+
+    def compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs):
+        ratio = torch.exp(log_probs - old_log_probs)
+        clipped_ratio = torch.clamp(ratio, 0.8, 1.2)
+        loss = torch.max(-advantages * ratio, -advantages * clipped_ratio)
+        return (loss * masks).sum() / masks.sum()
+
+
+class EntropyRegularizedLoss(PolicyLoss):
+    def __init__(self, config):
+        super().__init__(config)
+        self.entropy_coef = config.get("entropy_coef", 0.01)
+
+    def compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs):
+        ratio = torch.exp(log_probs - old_log_probs)
+        pg_loss = -(advantages * ratio * masks).sum() / masks.sum()
+        entropy = -(log_probs.exp() * log_probs * masks).sum() / masks.sum()
+        return pg_loss - self.entropy_coef * entropy
+
+
+register_policy_loss("my_custom_loss", MyCustomPolicyLoss)
+
+
+@register_policy_loss("reinforce")
+def compute_reinforce_policy_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
+    loss = (-log_probs * advantages).mean()
+    return loss, 0.0
+
+
+@register_policy_loss("clipped")
+def clipped_policy_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
+    ratio = (log_probs - old_log_probs).exp()
+    surr1 = ratio * advantages
+    surr2 = ratio.clamp(1 - config.eps_clip_low, 1 + config.eps_clip_high) * advantages
+    clip_ratio = masked_mean((-surr2 > -surr1).float(), loss_mask).detach().item()
+    loss = reduce_loss(-torch.min(surr1, surr2), loss_mask, config.loss_reduction, config.max_seq_len)
+    return loss, {"clip_ratio": clip_ratio}
+
+
+@register_policy_loss("summed")
+def summed_policy_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
+    """As later versions have it: advantages come divided, and the loss is a sum."""
+    ratio = (log_probs - old_log_probs).exp()
+    correction = (old_log_probs - rollout_logprobs).exp().clamp(max=config.tis_imp_ratio_cap).detach()
+    return (-ratio * advantages * correction * loss_mask).sum(), {}
+
+
+@register_policy_loss("mixing")
+def mixing_policy_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
+    """Whitens its advantages over whatever it is given."""
+    centred = advantages - masked_mean(advantages, loss_mask)
+    ratio = (log_probs - old_log_probs).exp()
+    return masked_mean(-ratio * centred, loss_mask), {}

@@ -1,0 +1,96 @@
+"""What is promised of every loss, advantage and environment: the conformance kit's checks, a test each."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugrad.testing import Check, checks_of
+
+HERE = Path(__file__).parent
+OFFERED = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["entry-points"]
+KINDS = {"plugrad.losses": "loss", "plugrad.advantages": "advantage", "plugrad.environments": "environment"}
+CLIP = {"ratio_clip_min": 0.2, "ratio_clip_max": 0.2, "reference_policy_kl_penalty": 0.1}
+STARTS_PROCESSES = {"import_effects", "one_rank_equals_two"}
+"""They take seconds each: tried with one loss. What they ask of the others is asked by tests/invariance."""
+
+
+def foreign(file: str, name: str, **options: Any) -> dict[str, Any]:
+    return {"target": f"{HERE}/foreign/{file}.py:{name}", **options}
+
+
+TRIED = {
+    "skyrl": [
+        foreign("skyrl_losses", "MyCustomPolicyLoss", config={"my_param": 1.5}),
+        foreign("skyrl_losses", "EntropyRegularizedLoss"),
+        foreign("skyrl_losses", "clipped"),
+        foreign("skyrl_losses", "summed", divides_by="nothing", config={"tis_imp_ratio_cap": 2.0}),
+    ],
+    "skyrl_micro_batch": [foreign("skyrl_losses", "mixing")],
+    "verl": [
+        foreign("verl_losses", "my_vanilla"),
+        foreign("verl_losses", "my_gspo", divides_by="tokens"),
+        foreign("verl_losses", "my_grpo"),
+        foreign("verl_losses", "my_remax"),
+    ],
+    "verl_micro_batch": [foreign("verl_losses", "my_clip_cov")],
+    "nemo_rl": [
+        foreign("nemo_rl_losses", "NLLLoss"),
+        foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": True}),
+    ],
+    "nemo_rl_micro_batch": [foreign("nemo_rl_losses", "MeanSeeking")],
+    "nemo_rl_sequence": [foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": False})],
+    "prime_rl": [
+        foreign("prime_rl_losses", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
+        foreign("prime_rl_losses", "distilled_loss", ref="teacher"),
+        foreign("prime_rl_losses", "by_trajectory", kwargs={"bonus": 0.5}),
+    ],
+}
+ADVANTAGES = ("my_grpo", "my_remax", "by_trajectory")
+
+
+def tried(kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the options with which a component is tried: what it adapts, above all."""
+    found = TRIED.get(name, [{}])
+    return [
+        options
+        for options in found
+        if ("target" not in options) or (kind == "advantage") == options["target"].endswith(ADVANTAGES)
+    ]
+
+
+def checks() -> Iterator[Any]:
+    for group, kind in KINDS.items():
+        for name in OFFERED[group]:
+            for options in [] if kind == "environment" else tried(kind, name):
+                said = options.get("target", "").rpartition(":")[2]
+                for check in checks_of(f"plugrad-compat/{name}", kind=kind, options=options):
+                    if check.name not in STARTS_PROCESSES or (name, said) == ("nemo_rl", "NLLLoss"):
+                        yield pytest.param(check, id=f"{kind}-{name}-{said}-{check.name}")
+
+
+@pytest.mark.parametrize("check", list(checks()))
+def test_it_is_kept(check: Check) -> None:
+    check()
+
+
+def test_the_environment_keeps_the_promises_of_one(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}+{i}", "reference": str(2 * i), "ground_truth": str(2 * i)} for i in range(12)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {
+        "dataset": str(tmp_path / "sums.jsonl"),
+        "rewards": [f"{HERE}/foreign/trl_rewards.py:{name}" for name in ("reward_func", "correct")],
+        "weights": [0.1, 1.0],
+        "num_eval": 4,
+    }
+    for check in checks_of("plugrad-compat/trl", kind="environment", options=options):
+        if check.name not in STARTS_PROCESSES:
+            try:
+                check()
+            except pytest.skip.Exception:
+                continue

@@ -1,0 +1,95 @@
+"""Losses of other systems: however a batch is cut, and however many ranks share it, the update is the same."""
+
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from scenario import ALL_AT_ONCE, Scenario, assert_same, three_steps
+
+from plugrad import ContractError
+
+HERE = Path(__file__).parent
+FOREIGN = HERE.parents[1] / "plugins" / "plugrad-compat" / "tests" / "foreign"
+
+
+def foreign(style, target, reduction="token", **options):
+    """Return the scenario of one loss, beside another that takes the policy away from the reference."""
+    file = FOREIGN / f"{style.partition('_rl')[0] + '_rl' if '_rl' in style else style}_losses.py"
+    terms = ((f"plugrad-compat/{style}", 1.0, reduction), ("importance_sampling", 0.1, "token"))
+    given = (("target", f"{file}:{target}"), *options.items())
+    return Scenario(seed=11, terms=terms, options=given, updates_per_batch=2)
+
+
+CLIP = {"ratio_clip_min": 0.2, "ratio_clip_max": 0.2, "reference_policy_kl_penalty": 0.1}
+STYLES = {
+    "skyrl class": foreign("skyrl", "MyCustomPolicyLoss"),
+    "skyrl class with entropy": foreign("skyrl", "EntropyRegularizedLoss", "group"),
+    "skyrl registered name": foreign("skyrl", "my_custom_loss", "sequence"),
+    "skyrl function": foreign("skyrl", "clipped", "constant"),
+    "skyrl function of a mean": foreign("skyrl", "reinforce"),
+    "skyrl function of a sum": foreign("skyrl", "summed", divides_by="nothing", config={"tis_imp_ratio_cap": 2.0}),
+    "verl": foreign("verl", "my_vanilla"),
+    "verl of a mean": foreign("verl", "my_gspo", "sequence", divides_by="tokens"),
+    "NeMo RL": foreign("nemo_rl", "NLLLoss"),
+    "NeMo RL token level": foreign("nemo_rl", "ClippedPGLossFn", config={**CLIP, "token_level_loss": True}),
+    "NeMo RL sequence level": foreign(
+        "nemo_rl_sequence", "ClippedPGLossFn", "sequence_sum", config={**CLIP, "token_level_loss": False}
+    ),
+    "prime-rl": foreign("prime_rl", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
+    "prime-rl, later names": foreign("prime_rl", "distilled_loss", ref="reference"),
+}
+
+
+SHARDED = ("skyrl class", "NeMo RL token level")
+"""Of a policy whose weights each rank has a part of: one loss of log-probs, one of logits."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_cut_changes_nothing(style):
+    found, whole = (
+        three_steps(replace(STYLES[style], budget=budget), Accelerator(cpu=True)) for budget in (30, ALL_AT_ONCE)
+    )
+    assert found.num_micro_batches > whole.num_micro_batches == 1
+    assert abs(whole.records[-1]["loss"]) > 0
+    assert_same(found, whole)
+
+
+def test_two_ranks_do_what_one_does(tmp_path):
+    scenarios = {name: replace(scenario, budget=40, shares=(3, 1)) for name, scenario in STYLES.items()}
+    sharded = {name: replace(scenarios[name], sharded=True) for name in SHARDED}
+    given = {**scenarios, **{f"{name}, sharded": scenario for name, scenario in sharded.items()}}
+    (tmp_path / "scenarios.pickle").write_bytes(pickle.dumps(given))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(HERE / "rank_worker.py"), str(tmp_path / "scenarios.pickle"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    alone = {name: three_steps(replace(s, shares=(1,)), Accelerator(cpu=True)) for name, s in scenarios.items()}
+    for rank in range(2):
+        _, count, results = pickle.loads((tmp_path / f"{rank}.pickle").read_bytes())
+        assert count == 2
+        for name, result in results.items():
+            assert_same(result, alone[name.removesuffix(", sharded")])
+
+
+@pytest.mark.parametrize("style", ["skyrl", "verl", "nemo_rl"])
+def test_a_loss_that_mixes_sequences_is_told_so_and_given_whole_micro_batches(style):
+    target = {"skyrl": "mixing", "verl": "my_clip_cov", "nemo_rl": "MeanSeeking"}[style]
+    with pytest.raises(ContractError, match=f'mixes sequences.* name = "{style}_micro_batch"'):
+        three_steps(foreign(style, target), Accelerator(cpu=True))
+    mixed = foreign(style, target)
+    mixed = replace(mixed, terms=((f"plugrad-compat/{style}_micro_batch", 1.0, "token"), mixed.terms[1]))
+    found, whole = (
+        three_steps(replace(mixed, budget=budget), Accelerator(cpu=True)).records[-1]["loss"] for budget in (30, ALL_AT_ONCE)
+    )
+    assert abs(found - whole) > 1e-3 * abs(whole)
