@@ -12,6 +12,7 @@ from string import printable
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+import torch
 from measuring import console, in_turn, middle_half, new_table, seconds_of, show
 from torch import Tensor
 
@@ -133,9 +134,11 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, nargs="+", default=[64, 256, 1024], help="at once; multiples of 8")
     parser.add_argument("--rounds", type=int, default=3, help="of each engine")
     arguments = parser.parse_args()
+    # A server of the run's own leaves half of the cores to the others: with two of them, one.
+    torch.set_num_threads(1)
     for title, fields in MODELS.items():
         measure(title, fields, arguments)
-    console.print("one vLLM server; all engines on the same cores, one at a time")
+    console.print("one vLLM server; one core for each engine, which take turns")
 
 
 if __name__ == "__main__":
