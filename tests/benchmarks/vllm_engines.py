@@ -36,7 +36,7 @@ MODELS = {
 }
 ENGINES = ("transformers", "vllm", "vllm-server")
 GROUP = 8
-MAX_NEW_TOKENS = 64
+MAX_NEW_TOKENS = 32
 
 
 def run_file(engine: str, fields: Mapping[str, object], folder: Path, *, most: int) -> RunFile:
@@ -89,7 +89,7 @@ class Work:
 
 def tokens_per_s(work: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
     """Return the tokens/s of each engine, round by round."""
-    seconds = in_turn(work, rounds=rounds)
+    seconds = in_turn(work, rounds=rounds, warm_up=0)
     return {
         name: [tokens / taken for tokens, taken in zip(work[name].tokens[-rounds:], own, strict=True)]
         for name, own in seconds.items()
@@ -107,7 +107,7 @@ def measure(title: str, fields: Mapping[str, object], arguments: argparse.Namesp
         for count in arguments.rollouts:
             work = {name: Work(engine, prompts_of(loaded, count // GROUP)) for name, engine in engines.items()}
             for name, own in tokens_per_s(work, arguments.rounds).items():
-                rows[name].append(f"{median(own):,.0f} ({middle_half(own, ',.0f')})")
+                rows[name].append(f"{median(own):,.0f} ({min(own):,.0f} to {max(own):,.0f})")
         for name, row in rows.items():
             speeds.add_row(name, *row)
         show(f"{title}: tokens/s, groups of {GROUP}, at most {MAX_NEW_TOKENS} new tokens", speeds)
@@ -132,12 +132,13 @@ def main() -> None:
     """Show the tables of both models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, nargs="+", default=[64, 256, 1024], help="at once; multiples of 8")
+    parser.add_argument("--models", type=int, nargs="+", default=[0, 1], help="0: the quickstart's, 1: the larger one")
     parser.add_argument("--rounds", type=int, default=3, help="of each engine")
     arguments = parser.parse_args()
     # A server of the run's own leaves half of the cores to the others: with two of them, one.
     torch.set_num_threads(1)
-    for title, fields in MODELS.items():
-        measure(title, fields, arguments)
+    for model in arguments.models:
+        measure(list(MODELS)[model], list(MODELS.values())[model], arguments)
     console.print("one vLLM server; one core for each engine, which take turns")
 
 
