@@ -33,7 +33,8 @@ def serve(
 ) -> None:
     """Start vLLM servers as a run with the engine vllm-server needs them. Ctrl-C stops them.
 
-    One for each address in [rollout.server] that is on this machine; without addresses, num_servers of them on free ports.
+    One for each of rollout.server.addresses that is on this machine; without any, rollout.server.num_servers of them on free
+    ports.
     """
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.config.run_file import RunFile
