@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugrad.rollout.engine import Prompt, Sampling
+from plugrad.rollout.sampling_params import sampling_params
 
 
 @dataclass(frozen=True)
@@ -32,26 +33,7 @@ class Asked:
         return f"{n} completion{'s' if n > 1 else ''} of a prompt of {tokens} token{'s' if tokens > 1 else ''}"
 
     def _sampling_params(self) -> dict[str, Any]:
-        return {
-            "n": self.num_completions,
-            "temperature": self.sampling.temperature,
-            "seed": self.seed,
-            "max_tokens": self.sampling.max_new_tokens,
-            # vLLM refuses those outside the vocabulary, which are never sampled.
-            "stop_token_ids": sorted(stop for stop in self.stops if stop < self.vocab_size),
-            # The stops are listed, the end-of-sequence token among them.
-            "ignore_eos": True,
-            # 0: the sampled token's alone.
-            "logprobs": 0,
-            "detokenize": False,
-            "top_p": 1.0,
-            "top_k": 0,
-            "min_p": 0.0,
-            "min_tokens": 0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
-            "repetition_penalty": 1.0,
-        }
+        return sampling_params(self.sampling, seed=self.seed, stops=self.stops, vocab_size=self.vocab_size)
 
 
 def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int) -> list[Asked]:

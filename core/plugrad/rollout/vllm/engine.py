@@ -15,6 +15,7 @@ from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.sampling_params import sampling_params
 from plugrad.rollout.vllm.start import start
 
 Request = tuple[list[int], int]
@@ -42,8 +43,7 @@ class VllmEngine:
         """
         self._vllm = start(table, model, max_sequences, sleeps)
         self._llm: Any = self._vllm.llm
-        # vLLM refuses tokens that its head does not have.
-        self._stops = sorted(stop for stop in model.stops if stop < model.vocab_size)
+        self._stops, self._vocab_size = model.stops, model.vocab_size
         self._tensor_parallel_size = table.tensor_parallel_size
         self._version = 0
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class VllmEngine:
             )
             own = outputs[first : first + len(requests)]
             groups = [[self._completion(completion) for completion in output.outputs] for output in own]
-        # VLLM makes a greedy completion once only: however often it is asked for, it is the same.
+        # A greedy completion is made once: however often it is asked for, it is the same.
         return groups if sampling.temperature else [group * sampling.num_completions for group in groups]
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -84,24 +84,8 @@ class VllmEngine:
             self._llm = None
 
     def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
-        """Everything that shapes the distribution is said: what is not, vLLM may take from elsewhere."""
-        return self._vllm.sampling_params(
-            n=sampling.num_completions if sampling.temperature else 1,
-            max_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=1.0,
-            top_k=0,
-            min_p=0.0,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            repetition_penalty=1.0,
-            # vLLM adds the number of the completion to it.
-            seed=seed,
-            stop_token_ids=self._stops,
-            ignore_eos=True,
-            logprobs=0,
-            detokenize=False,
-        )
+        given = sampling_params(sampling, seed=seed, stops=self._stops, vocab_size=self._vocab_size)
+        return self._vllm.sampling_params(**given)
 
     def _completion(self, output: Any) -> Completion:
         ids = list(output.token_ids)
