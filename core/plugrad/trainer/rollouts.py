@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +16,6 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.collect import Sampled, Sampler
-
-logger = logging.getLogger("plugrad")
 
 ATTEMPTS = 3
 """How often rollouts of too old a policy are sampled again."""
