@@ -189,6 +189,12 @@ def test_every_layer_is_in_the_picture():
         assert f">{module.removeprefix('plugrad.')}</text>" in page("architecture.md")
 
 
+def test_every_nox_session():
+    sessions = re.findall(r"^@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE)
+    assert len(sessions) > 10
+    assert {f"nox -s {name}" for name in sessions} <= set(entries("../CONTRIBUTING.md")["Set-up"])
+
+
 @pytest.mark.parametrize(
     ("placeholder", "complaint"),
     [

@@ -4,10 +4,13 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from plugrad import RunFile
+from plugrad.config.run_file import RolloutTable
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select
@@ -22,6 +25,10 @@ def test_a_run_file_passes_the_pre_flight(path):
     run_file = RunFile.load(path)
     selection = select(run_file)
     preflight(selection, BoundEnvironment.create(selection.environment), run_file.rollout.rollouts_per_example)
+
+
+def is_table(annotation):
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def readme_blocks(language):
@@ -43,3 +50,16 @@ def test_every_table_and_key_of_the_run_file_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     for name, field in RunFile.model_fields.items():
         assert f"`{name}`" in text or f"[{name}]" in text, f"{name}: {field.description}"
+
+
+@pytest.mark.parametrize("name", [name for name, field in RunFile.model_fields.items() if is_table(field.annotation)])
+def test_every_key_of_a_table_is_in_its_row_of_the_readme(name):
+    (row,) = re.findall(rf"^\| `\[{name}\]` \|.*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    keys = RunFile.model_fields[name].annotation.model_fields
+    assert [key for key in keys if f"`{key}`" not in row and f"`[{name}.{key}]`" not in row] == []
+
+
+@pytest.mark.parametrize("engine", get_args(RolloutTable.model_fields["engine"].annotation))
+def test_every_engine_is_where_one_looks_for_it(engine):
+    assert f"`{engine}`" in (ROOT / "README.md").read_text()
+    assert f"\n| `{engine}` |" in (ROOT / "docs" / "rollouts.md").read_text()
