@@ -1,6 +1,7 @@
 """For every test: one thread, imports taken back, and runs that take a second."""
 
 import json
+import os
 import sys
 from textwrap import dedent
 
@@ -11,8 +12,9 @@ from plugrad import RunFile
 from plugrad.trainer.display import Silent
 from plugrad.trainer.train import train
 
-# Faster than two for tiny models, and tests can run beside other work.
+# Faster than two for tiny models, and tests can run beside other work; the processes that they start too.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
 
