@@ -22,16 +22,19 @@ PROMPT = 2
 VOCABULARY = 11
 CLOSE = 1e-3
 Scalar = Callable[[BatchLossInputs], float]
+Divisor = Literal["tokens", "nothing"] | None
 
 
 @dataclass(frozen=True)
 class Found:
     """What three calls tell."""
 
-    divides_by: Literal["tokens", "nothing"] | None
+    divides_by: Divisor
     """None where the loss is no sum over tokens, so that the question has no answer."""
     mixes: bool
     """Whether two sequences together are something else than each alone."""
+    is_finite: bool
+    """Whether two sequences together are a number at all."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,11 @@ class Probe:
 
     dtype: torch.dtype
     device: torch.device
-    with_logits: bool = False
+
+    @classmethod
+    def like(cls, inputs: BatchLossInputs) -> Probe:
+        """Return a probe whose sequences lie where these do, in 32 bits at least."""
+        return cls(torch.promote_types(inputs.advantages.dtype, torch.float32), inputs.advantages.device)
 
     def of(self, scalar: Scalar) -> Found:
         """Try a loss, without gradient and with the random state put back."""
@@ -48,7 +55,13 @@ class Probe:
             first, second = (self.sequence(seed) for seed in (0, 1))
             alone, other = scalar(first), scalar(second)
             twice, both = scalar(_repeated(first)), scalar(_together(first, second))
-        return Found(_divisor(alone, twice), not _explained(both, alone, other))
+        return Found(_divisor(alone, twice), not _explained(both, alone, other), math.isfinite(both))
+
+    def divisor_of(self, scalar: Scalar) -> Divisor:
+        """Try what a loss that mixes sequences divides two of them by."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            both = _together(self.sequence(0), self.sequence(1))
+            return _divisor(scalar(both), scalar(_repeated(both)))
 
     def sequence(self, seed: int = 0) -> BatchLossInputs:
         """Return one sequence as a micro-batch: a prompt of two tokens, and five that count."""
@@ -73,12 +86,12 @@ class Probe:
             ref_logprobs=own + drawn(-0.1, 0.1),
             input_ids=ids,
             reward=torch.ones(1, dtype=torch.double),
-            logits=logits if self.with_logits else None,
+            logits=logits,
         )
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 
 
-def _divisor(alone: float, twice: float) -> Literal["tokens", "nothing"] | None:
+def _divisor(alone: float, twice: float) -> Divisor:
     if alone == 0 or not math.isfinite(alone):
         return None
     return "tokens" if _close(twice, alone) else "nothing" if _close(twice, 2 * alone) else None

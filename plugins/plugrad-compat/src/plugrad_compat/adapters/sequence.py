@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from plugrad import LossInputs, LossOutputs
 from plugrad_compat.adapters.foreign import ForeignLoss
 from plugrad_compat.adapters.probe import Probe
@@ -15,9 +13,8 @@ from plugrad_compat.adapters.responses import as_rows
 class OneAtATime:
     """A foreign loss, tried before its first sequence: what it declares of itself must be so."""
 
-    def __init__(self, make: Callable[[], ForeignLoss], *, with_logits: bool = False) -> None:
+    def __init__(self, make: Callable[[], ForeignLoss]) -> None:
         self._make = make
-        self._with_logits = with_logits
         self._foreign = make()
         self._is_tried = False
 
@@ -31,8 +28,7 @@ class OneAtATime:
         if self._is_tried:
             return self._foreign.of_sequence(rows)
         # Another instance is tried: what a loss keeps of the trial is gone with it.
-        dtype = torch.promote_types(rows.advantages.dtype, torch.float32)
-        self._make().check(Probe(dtype, rows.advantages.device, self._with_logits))
+        self._make().check(Probe.like(rows))
         outputs = self._foreign.of_sequence(rows)
         self._foreign.say_what_was_not_read()
         self._is_tried = True

@@ -40,6 +40,12 @@ SKYRL_METHOD = Style(
     ("log_probs", "old_log_probs", "advantages", "masks", "rollout_logprobs"),
     ("log_probs", "old_log_probs", "advantages", "masks"),
 )
+SKYRL_ADVANTAGE = Style(
+    "a SkyRL advantage estimator",
+    '[advantage] name = "skyrl"',
+    ("token_level_rewards", "response_mask", "index", "gamma", "lambd", "grpo_norm_by_std", "config"),
+    ("token_level_rewards", "response_mask"),
+)
 VERL_LOSS = Style(
     "a verl policy loss",
     '[loss] name = "verl"',
@@ -52,14 +58,14 @@ VERL_LOSS = Style(
 VERL_ADVANTAGE = Style(
     "a verl advantage estimator",
     '[advantage] name = "verl"',
-    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines"),
+    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines", "norm_adv_by_std_in_grpo"),
     ("token_level_rewards", "response_mask"),
 )
 NEMO_RL_LOSS = Style(
     "a NeMo RL LossFunction",
     '[loss] name = "nemo_rl"',
-    ("next_token_logits", "data", "global_valid_seqs", "global_valid_toks"),
-    ("next_token_logits", "data", "global_valid_seqs", "global_valid_toks"),
+    ("next_token_logits", "next_token_logprobs", "logits", "data", "global_valid_seqs", "global_valid_toks"),
+    ("data", "global_valid_seqs", "global_valid_toks"),
 )
 TRL_REWARD = Style(
     "a TRL reward function",
@@ -67,7 +73,7 @@ TRL_REWARD = Style(
     ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
 )
 PRIME_RL_LOSS = Style("a prime-rl loss", '[loss] name = "prime_rl"', ("inputs",), ("inputs",))
-STYLES = (SKYRL_FUNCTION, SKYRL_METHOD, VERL_LOSS, VERL_ADVANTAGE, NEMO_RL_LOSS, TRL_REWARD, PRIME_RL_LOSS)
+STYLES = (SKYRL_FUNCTION, SKYRL_METHOD, SKYRL_ADVANTAGE, VERL_LOSS, VERL_ADVANTAGE, NEMO_RL_LOSS, TRL_REWARD, PRIME_RL_LOSS)
 LIKE = 0.5
 """The share of its parameters at which a function looks like a style."""
 

@@ -16,6 +16,21 @@ class LossType(Enum):
     SEQUENCE_LEVEL = "sequence_level"
 
 
+class LossInputType(Enum):
+    """What a loss is called with beside its data, in versions that hand out log-probs too."""
+
+    LOGIT = "logit"
+    LOGPROB = "logprob"
+
+
+class MetricNormalizer(Enum):
+    """What a metric has been divided by, of which a loss may say so in `metric_normalizations`."""
+
+    TOKENS = "tokens"
+    SEQUENCES = "sequences"
+    NONE = "none"
+
+
 class BatchedDataDict(dict[str, Any]):
     """The data of a micro-batch: a dict. NeMo RL's has methods to shard and slice it too, which no loss calls."""
 
@@ -39,13 +54,11 @@ class BatchedDataDict(dict[str, Any]):
 
 
 class LossFunction(Protocol):
-    """NeMo RL's protocol."""
+    """NeMo RL's protocol: `next_token_logits` comes first, or in later versions, by name, what `input_type` says."""
 
     loss_type: LossType
     """What its sums are divided by."""
 
-    def __call__(
-        self, next_token_logits: Tensor, data: Any, global_valid_seqs: Tensor, global_valid_toks: Tensor
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Return a scalar, divided by the global counts, and metrics."""
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return a scalar, divided by `global_valid_seqs` or `global_valid_toks`, and metrics."""
         ...
