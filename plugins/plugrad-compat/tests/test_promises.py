@@ -31,7 +31,7 @@ TRIED = {
         foreign("skyrl_losses", "clipped"),
         foreign("skyrl_losses", "summed", divides_by="nothing", config={"tis_imp_ratio_cap": 2.0}),
         foreign("skyrl_losses", "later"),
-        foreign("skyrl_losses", "simple_baseline"),
+        foreign("skyrl_losses", "leave_one_out"),
     ],
     "skyrl_micro_batch": [foreign("skyrl_losses", "mixing")],
     "verl": [
@@ -55,7 +55,7 @@ TRIED = {
         foreign("prime_rl_losses", "by_trajectory", kwargs={"bonus": 0.5}),
     ],
 }
-ADVANTAGES = ("simple_baseline", "my_grpo", "my_remax", "by_trajectory")
+ADVANTAGES = ("leave_one_out", "my_grpo", "my_remax", "by_trajectory")
 
 
 def tried(kind: str, name: str) -> list[dict[str, Any]]:

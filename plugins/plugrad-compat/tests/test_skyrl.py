@@ -176,7 +176,8 @@ BAD = {
         "returned no finite number for two sequences that were drawn to try it",
     ),
     "a mean over rows that one row has not": (
-        "def mine(log_probs, old_log_probs, advantages, config):\n    return (log_probs - log_probs.mean(0)).abs().sum() / (len(log_probs) - 1)",
+        "def mine(log_probs, old_log_probs, advantages, config):\n"
+        "    return (log_probs - log_probs.mean(0)).abs().sum() / (len(log_probs) - 1)",
         ContractError,
         "mixes sequences",
     ),

@@ -1,5 +1,7 @@
 """Losses as SkyRL's documentation has them: their imports are changed, and nothing else."""
 
+from collections import defaultdict
+
 import torch
 
 from plugrad_compat.skyrl import (
@@ -113,3 +115,16 @@ def compute_discounted_advantage(token_level_rewards, response_mask, gamma, **kw
             running = running * response_mask[:, t]
         advantages = masked_whiten(returns, response_mask) * response_mask
     return advantages, returns
+
+
+@register_advantage_estimator("leave_one_out")
+def compute_leave_one_out_advantage(token_level_rewards, response_mask, index, **kwargs):
+    scores, of_group = token_level_rewards.sum(dim=-1), defaultdict(list)
+    with torch.no_grad():
+        for i in range(scores.shape[0]):
+            of_group[index[i]].append(scores[i])
+        for i in range(scores.shape[0]):
+            group = torch.stack(of_group[index[i]])
+            scores[i] = (scores[i] - group.mean()) * len(group) / (len(group) - 1)
+        scores = scores.unsqueeze(-1) * response_mask
+    return scores, scores
