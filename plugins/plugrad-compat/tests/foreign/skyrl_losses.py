@@ -119,12 +119,13 @@ def compute_discounted_advantage(token_level_rewards, response_mask, gamma, **kw
 
 @register_advantage_estimator("leave_one_out")
 def compute_leave_one_out_advantage(token_level_rewards, response_mask, index, **kwargs):
-    scores, of_group = token_level_rewards.sum(dim=-1), defaultdict(list)
+    scores, id2score = token_level_rewards.sum(dim=-1), defaultdict(list)
     with torch.no_grad():
         for i in range(scores.shape[0]):
-            of_group[index[i]].append(scores[i])
+            id2score[index[i]].append(scores[i])
+        id2mean = {idx: torch.mean(torch.stack(found)) for idx, found in id2score.items()}
         for i in range(scores.shape[0]):
-            group = torch.stack(of_group[index[i]])
-            scores[i] = (scores[i] - group.mean()) * len(group) / (len(group) - 1)
+            num = len(id2score[index[i]])
+            scores[i] = (scores[i] - id2mean[index[i]]) * num / (num - 1) if num > 1 else 0.0
         scores = scores.unsqueeze(-1) * response_mask
     return scores, scores
