@@ -171,7 +171,7 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"
             "    def __call__(self, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl",
-            "takes neither 'next_token_logits', 'logits' nor 'next_token_logprobs'",
+            "takes none of 'next_token_logits', 'logits', 'next_token_logprobs'",
         ),
         (
             "def Mine(log_probs, old_log_probs, advantages, config): ...",

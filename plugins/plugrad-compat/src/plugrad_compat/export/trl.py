@@ -25,7 +25,8 @@ ELSEWHERE = {
     "entropy_coef": (0.0, "entropy_bonus"),
 }
 """Settings of TRL's own loss that do nothing here: what leaves them out, and which plugrad loss is what they do."""
-WEIGHTS, REWARDS, GROUP_LENGTHS = "plugrad_weights", "plugrad_rewards", "plugrad_group_lengths"
+WEIGHTS, REWARDS = "plugrad_weights", "plugrad_rewards"
+GROUP_LENGTHS, GROUP_IDS = "plugrad_group_lengths", "plugrad_group_ids"
 
 
 class GRPOTrainer(trl.GRPOTrainer):
@@ -76,6 +77,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         grouped = lengths.view(-1, per_group).sum(dim=1).repeat_interleave(per_group)
         output[REWARDS] = rewards[own].to(mask.device)
         output[GROUP_LENGTHS] = grouped[own].to(output[REWARDS])
+        output[GROUP_IDS] = torch.arange(len(lengths), device=mask.device)[own] // per_group
         if self._plugrad_advantage is not None:
             advantages = self._advantages(rewards, unscorable, lengths, per_group, mask.shape[1])
             output["advantages"] = advantages[own].to(output["advantages"])
@@ -159,6 +161,9 @@ class GRPOTrainer(trl.GRPOTrainer):
             _finite(wide.to(logprobs), mask),
             mask,
             **{name: optional[name] for name in sorted(self._plugrad_loss.loss.needs)},
+            group_ids=inputs[GROUP_IDS],
+            step=self.state.global_step,
+            max_steps=self.state.max_steps,
         )
 
     def _log(self, metrics: Mapping[str, float], entropy: Tensor, mask: Tensor) -> None:

@@ -171,19 +171,17 @@ class _Call:
 def _called_with(target: str, made: Any, signature: Signature) -> str:
     """Return the name of what the loss computes from."""
     stated = getattr(made, "input_type", None)
-    by_type = {"logit": "logits", "logprob": LOGPROBS}
+    by_type = {None: (*LOGITS, LOGPROBS), "logit": LOGITS, "logprob": (LOGPROBS,)}
     # NeMo RL's own enumeration is another class with the same values.
     kind = getattr(stated, "value", stated)
-    if kind is not None and kind not in by_type:
+    if kind not in by_type:
         raise PluginError(
             f"{target!r} states the input_type {stated!r}. Given here: LossInputType.LOGIT and LossInputType.LOGPROB."
         )
-    named = [name for name in (*LOGITS, LOGPROBS) if name in signature.names]
+    named = [name for name in by_type[kind] if name in signature.names]
     if not named and not (kind and signature.takes_any):
-        raise PluginError(
-            f"{target!r} is not {NEMO_RL_LOSS.name}: it takes neither {', '.join(map(repr, LOGITS))} nor {LOGPROBS!r}."
-        )
-    return named[0] if named else by_type[kind]
+        raise PluginError(f"{target!r} is not {NEMO_RL_LOSS.name}: it takes none of {', '.join(map(repr, by_type[kind]))}.")
+    return named[0] if named else by_type[kind][-1]
 
 
 def _metrics(made: Any, divides_by: DividesBy | None) -> Metrics:
