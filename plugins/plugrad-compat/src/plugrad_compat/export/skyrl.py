@@ -67,8 +67,8 @@ def skyrl_policy_loss(name: str, *, returns: Returns | None = None, **options: A
 
     Args:
         name: the plugrad loss.
-        returns: "mean", by `config.loss_reduction`, or "sum", for versions of SkyRL that divide the advantages beforehand; by
-            default what the version needs in which it runs.
+        returns: "mean", by `config.loss_reduction`; or "sum", for versions of SkyRL that divide the advantages beforehand.
+            Left out, it is what the version needs in which it runs.
         options: the loss's own.
     """
     return SkyrlPolicyLoss(name, options, returns)
