@@ -84,7 +84,7 @@ def test_an_estimator_that_takes_baselines_needs_the_greedy_rewards(target):
     [
         (
             "def mine(token_level_rewards, values, response_mask, gamma, lam): ...",
-            r"is not a verl advantage estimator: it asks for 'values', 'gamma', 'lam'",
+            r"is not a verl advantage estimator: it asks for 'values', 'gamma', 'lam'.* is not given 'values', 'lam' either",
         ),
         ("def mine(old_log_prob, log_prob, advantages, response_mask): ...", r"looks like a verl policy loss"),
         (
@@ -127,6 +127,15 @@ def test_skyrls_order_of_arguments_is_no_verl_loss(written):
     path = written("def mine(log_probs, old_log_probs, advantages, config, loss_mask=None): ...")
     with pytest.raises(PluginError, match=r'looks like a SkyRL policy loss: select it with .* name = "skyrl"'):
         load(f"{path}:mine")
+
+
+def test_a_class_of_another_system_is_no_verl_loss(target):
+    with pytest.raises(
+        PluginError, match=r'is a class, and a verl policy loss is a function. It looks like a NeMo RL.*"nemo_rl"'
+    ):
+        load(target("nemo_rl_losses", "NLLLoss"))
+    with pytest.raises(PluginError, match=r"looks like a SkyRL PolicyLoss.compute_loss"):
+        load(target("skyrl_losses", "MyCustomPolicyLoss"))
 
 
 def test_a_name_that_is_not_registered_is_answered_with_those_that_are(target):

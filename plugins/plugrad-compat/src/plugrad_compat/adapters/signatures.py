@@ -92,7 +92,7 @@ class Signature:
     def of(cls, call: Callable[..., Any]) -> Signature:
         """Read the signature of a function or bound method."""
         parameters = inspect.signature(call).parameters.values()
-        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
         return cls(
             tuple(p.name for p in named),
             tuple(p.name for p in named if p.default is p.empty),
@@ -110,6 +110,10 @@ def checked_signature(target: str, call: Callable[..., Any], style: Style, more:
     Raises:
         PluginError: it has a parameter that nothing gives, or lacks one of the style's; it says which style it looks like.
     """
+    if inspect.isclass(call):
+        method = getattr(call, "compute_loss", vars(call).get("__call__"))
+        looks = _advice(Signature.of(method), style) if method else ""
+        raise PluginError(f"{target!r} is a class, and {style.name} is a function. {looks}".strip())
     signature = Signature.of(call)
     foreign = [name for name in signature.needed if name not in style.parameters and name not in more]
     lacking = [name for name in style.required if name not in signature.names and not signature.takes_any]
@@ -127,6 +131,9 @@ def _what(foreign: list[str], lacking: list[str]) -> str:
 def _advice(signature: Signature, style: Style) -> str:
     likest = max(STYLES, key=lambda other: other.likeness(signature.names))
     if likest.name != style.name and likest.likeness(signature.names) > max(LIKE, style.likeness(signature.names)):
+        neither = [name for name in signature.needed if name not in likest.parameters]
+        if neither:
+            return f"It looks like {likest.name}, which is not given {_quoted(neither)} either."
         return f"It looks like {likest.name}: select it with {likest.selected_by}."
     return f"{style.name[0].upper()}{style.name[1:]} takes {', '.join(style.parameters)}."
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from plugrad_compat.adapters.config import MissingKey
+
 
 class LossType(Enum):
     """By what a loss is divided: all valid tokens of the batch, or all valid sequences."""
@@ -50,7 +52,7 @@ class BatchedDataDict(dict[str, Any]):
         return super().get(key, default)
 
     def __missing__(self, key: str) -> Any:
-        raise KeyError(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")
+        raise MissingKey(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")
 
 
 class LossFunction(Protocol):
