@@ -37,7 +37,7 @@ class PrimeRlAdvantage:
 def verifiers_rollout(rollout: Rollout) -> Rollout:
     """Return a rollout with every key that `verifiers` gives one: what the environment supplied, or what follows from it.
 
-    The trajectory of a rollout of one turn is that turn, a `TrajectoryStep` of `verifiers/types.py` as far as it is known here.
+    The trajectory of a rollout of one turn is that turn: a `TrajectoryStep` of `verifiers/types.py`, as far as it is known.
     """
     turn = {
         "prompt": rollout["prompt"],
