@@ -15,10 +15,9 @@ from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs,
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.metrics import Are, Metrics
-from plugrad_compat.adapters.micro_batch import WholeMicroBatches
 from plugrad_compat.adapters.probe import Probe
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import NEMO_RL_LOSS, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
 from plugrad_compat.nemo_rl.interfaces import BatchedDataDict
 
 KEYS = {
@@ -63,7 +62,7 @@ def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str
 
 
 @loss(needs=needs_of("token_level"))
-class NemoRlLoss(OneAtATime):
+class NemoRlLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL, called with one sequence at a time.
 
     Args:
@@ -86,7 +85,7 @@ class NemoRlLoss(OneAtATime):
 
 
 @loss(needs=needs_of("sequence_level"), reduction="sequence_sum")
-class NemoRlSequenceLoss(OneAtATime):
+class NemoRlSequenceLoss(TriedLoss):
     """l_s of a NeMo RL loss with LossType.SEQUENCE_LEVEL, called with one sequence at a time.
 
     Args:
@@ -106,7 +105,7 @@ class NemoRlSequenceLoss(OneAtATime):
 
 
 @loss(needs=needs_of("token_level"), cut_dependent=True)
-class NemoRlMicroBatchLoss(WholeMicroBatches):
+class NemoRlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
 
     Args:

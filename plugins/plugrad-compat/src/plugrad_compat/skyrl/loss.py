@@ -11,11 +11,10 @@ from typing import Any, cast
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.metrics import Metrics
-from plugrad_compat.adapters.micro_batch import WholeMicroBatches
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
 from plugrad_compat.skyrl.configs import DEFAULTS, AlgorithmConfig
 from plugrad_compat.skyrl.registering import POLICY_LOSSES
 
@@ -30,7 +29,7 @@ Call = Callable[..., Any]
 
 
 @loss(needs={"old_logprobs"})
-class SkyrlLoss(OneAtATime):
+class SkyrlLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss, called with one sequence at a time.
 
     Args:
@@ -53,7 +52,7 @@ class SkyrlLoss(OneAtATime):
 
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
-class SkyrlMicroBatchLoss(WholeMicroBatches):
+class SkyrlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss that mixes sequences, called with whole micro-batches.
 
     Args:

@@ -11,11 +11,10 @@ from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs,
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
 from plugrad_compat.adapters.metrics import Metrics
-from plugrad_compat.adapters.micro_batch import WholeMicroBatches
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import VERL_LOSS, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
 from plugrad_compat.verl.configs import ActorConfig
 from plugrad_compat.verl.registering import POLICY_LOSSES
 
@@ -57,7 +56,7 @@ REDUCTIONS = {
 
 
 @loss(needs={"old_logprobs"})
-class VerlLoss(OneAtATime):
+class VerlLoss(TriedLoss):
     """sum_t l_t of a verl policy loss, called with one sequence at a time.
 
     Args:
@@ -81,7 +80,7 @@ class VerlLoss(OneAtATime):
 
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
-class VerlMicroBatchLoss(WholeMicroBatches):
+class VerlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a verl policy loss that mixes sequences, called with whole micro-batches.
 
     Args:
