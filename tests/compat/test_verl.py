@@ -130,6 +130,9 @@ def test_the_source_of_their_estimators_does_too(name, copied):
 @pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
 def test_its_losses_that_mix_sequences_are_given_whole_micro_batches(name, batch, config):
     theirs = core_algos.get_policy_loss_fn(name)
+    one_at_a_time = load("loss", "plugrad-compat/verl", target=f"{MODULE}:{theirs.__name__}")
+    with pytest.raises(plugrad.ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+        one_at_a_time(inputs_of(batch))
     torch.manual_seed(0)
     wanted, _ = theirs(**batch, loss_agg_mode="token-mean", config=config)
     ours = load("loss", "plugrad-compat/verl_micro_batch", target=f"{MODULE}:{theirs.__name__}")

@@ -131,14 +131,14 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
 
             def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
                 Late.calls += 1
-                extra = data["rewards"].sum() if Late.calls > 8 else 0.0
+                extra = data["rewards"].sum() if Late.calls > 15 else 0.0
                 logprobs = next_token_logits[:, :-1].log_softmax(-1)
                 picked = logprobs.gather(-1, data["input_ids"][:, 1:, None]).squeeze(-1)
                 return -(picked * data["token_mask"][:, 1:]).sum() / global_valid_toks + extra, {}
         """
     )
     loss = load(f"{path}:Late")
-    # One call said what it needs, and four what it divides by.
+    # One call said what it needs, and eleven what it divides by and whether it mixes.
     for _ in range(3):
         loss(with_logits([1.0], [1.0]))
     with pytest.raises(

@@ -46,6 +46,11 @@ def test_one_that_mixes_sequences_has_a_way(tokens, target):
     assert load(target("verl_losses", "my_clip_cov"), "verl_micro_batch").bound.component.facts.cut_dependent
 
 
+def test_one_that_mixes_only_what_a_threshold_selects_is_found_too(tokens, target):
+    with pytest.raises(ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+        load(target("verl_losses", "my_thresholded"))(tokens([1.0], [1.0]))
+
+
 def test_where_the_reduction_is(target, caplog):
     load(target("verl_losses", "my_vanilla"), config={"loss_agg_mode": "seq-mean-token-sum-norm"})
     assert 'reduction = "constant"' in caplog.text

@@ -65,6 +65,18 @@ def compute_policy_loss_cov(
     return pg_loss, {}
 
 
+@register_policy_loss("my_thresholded")
+def compute_policy_loss_thresholded(
+    old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, rollout_is_weights=None
+):
+    """Drops the tokens that covary more than a threshold: it mixes sequences only where some do."""
+    centred = advantages - verl_F.masked_mean(advantages, response_mask)
+    cov = centred * (log_prob.detach() - verl_F.masked_mean(log_prob.detach(), response_mask))
+    pg_losses = -advantages * torch.exp(log_prob - old_log_prob) * (cov <= config.policy_loss.clip_cov_lb)
+    pg_loss = agg_loss(loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
+    return pg_loss, {}
+
+
 @register_adv_est("my_grpo")
 def compute_grpo_outcome_advantage(
     token_level_rewards, response_mask, index, epsilon=1e-6, norm_adv_by_std_in_grpo=True, config=None
