@@ -212,6 +212,21 @@ def test_its_metrics_are_logged(folder, tmp_path):
     assert logged[0]["ppo_clip/ratio"] == pytest.approx(1.0)
 
 
+def test_a_loss_sees_the_step_and_the_groups(folder, tmp_path):
+    path = tmp_path / "scheduled.py"
+    path.write_text(
+        "from plugrad import BatchLossInputs, LossOutputs\n\n\n"
+        "def scheduled(inputs: BatchLossInputs) -> LossOutputs:\n"
+        "    weight = 1 - inputs.step / inputs.max_steps\n"
+        "    metrics = {'weight': weight, 'groups': float(len(inputs.group_ids.unique()))}\n"
+        "    return LossOutputs(-weight * inputs.advantages * inputs.trainer_logprobs, metrics)\n"
+    )
+    _, _, trainer = their_updates(folder, tmp_path, loss=f"{path}:scheduled", advantage="rloo")
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry[f"{path}:scheduled/weight"] for entry in logged] == [1.0, 0.5]
+    assert [entry[f"{path}:scheduled/groups"] for entry in logged] == [NUM_PROMPTS, NUM_PROMPTS]
+
+
 @pytest.mark.parametrize(
     ("plugins", "config", "error", "complaint"),
     [
@@ -232,6 +247,19 @@ def test_its_metrics_are_logged(folder, tmp_path):
             "needs teacher_logprobs",
         ),
         ({"loss": "gspo"}, {"top_entropy_quantile": 0.2}, OptionError, "top_entropy_quantile = 0.2 is of TRL's own loss"),
+        ({"loss": "gspo"}, {"epsilon": 0.3}, OptionError, "epsilon = 0.3 is of TRL's own loss.*see loss_options="),
+        (
+            {"loss": "gspo"},
+            {"loss_type": "dr_grpo"},
+            OptionError,
+            "loss_type = dr_grpo is of TRL's own loss.*see loss=, and",
+        ),
+        (
+            {"loss": "gspo", "advantage": "rloo"},
+            {"scale_rewards": "none"},
+            OptionError,
+            "scale_rewards = none is of TRL's own advantage.*see advantage=",
+        ),
         ({"loss": "gspo", "reduction": "tokens"}, {}, OptionError, "no reduction 'tokens'"),
         ({"loss": "gspo"}, {"gradient_accumulation_steps": 2, "steps_per_generation": 1}, OptionError, "no multiple of"),
     ],

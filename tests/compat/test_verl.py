@@ -1,5 +1,7 @@
 """verl itself: its own losses and estimators through plugrad's adapters, and plugrad's through its registries."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,23 @@ LOSSES = {
     "gspo": ("sequence", "nothing"),
     # It takes the mean over each sequence, whatever mode it is told.
     "sapo": ("sequence", "tokens"),
+    "geo_mean": ("sequence", "tokens"),
 }
 """What reduces them, and what they have divided by when every denominator is 1."""
+THEIR_IMPORTS = """
+from collections import defaultdict
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+import plugrad_compat.verl as verl_F
+from plugrad_compat.verl import ActorConfig, AlgoConfig, agg_loss, register_policy_loss
+
+
+"""
+"""Those of core_algos, changed."""
 MODES = ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
 
 
@@ -74,9 +91,48 @@ def test_its_own_losses_run_here_and_are_what_they_are_there(name, batch, config
     torch.testing.assert_close(value_and_gradient(found, batch), value_and_gradient(wanted, batch), rtol=1e-6, atol=1e-9)
 
 
+@pytest.fixture
+def copied(tmp_path):
+    """Copy a function's source into a file of its own, under the changed imports; return the reference to it."""
+
+    def copy(function):
+        path = tmp_path / f"{function.__name__}.py"
+        source = inspect.getsource(function)
+        # An estimator's decorator names a member of verl's enumeration.
+        own = source if "register_policy_loss" in source else source[source.index("def ") :]
+        path.write_text(THEIR_IMPORTS + own, encoding="utf-8")
+        return f"{path}:{function.__name__}"
+
+    return copy
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_their_source_runs_here_with_its_imports_changed(name, batch, copied):
+    theirs = core_algos.get_policy_loss_fn(name)
+    given = {"divides_by": LOSSES[name][1]}
+    installed = load("loss", "plugrad-compat/verl", target=f"{MODULE}:{theirs.__name__}", **given)(inputs_of(batch))
+    found = load("loss", "plugrad-compat/verl", target=copied(theirs), **given)(inputs_of(batch))
+    torch.testing.assert_close(found.loss, installed.loss)
+    assert found.metrics.keys() == installed.metrics.keys()
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo_passk", "gpg", "opo", "reinforce_plus_plus", "rloo"])
+def test_the_source_of_their_estimators_does_too(name, copied):
+    theirs = core_algos.get_adv_estimator_fn(name)
+    inputs = AdvantageInputs(torch.tensor([[1.0, 0.2], [0.5, 0.9]]).double(), torch.tensor([[3, 1], [2, 2]]))
+    found, installed = (
+        load("advantage", "plugrad-compat/verl", target=target)(inputs).advantages
+        for target in (copied(theirs), f"{MODULE}:{theirs.__name__}")
+    )
+    torch.testing.assert_close(found, installed)
+
+
 @pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
 def test_its_losses_that_mix_sequences_are_given_whole_micro_batches(name, batch, config):
     theirs = core_algos.get_policy_loss_fn(name)
+    one_at_a_time = load("loss", "plugrad-compat/verl", target=f"{MODULE}:{theirs.__name__}")
+    with pytest.raises(plugrad.ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+        one_at_a_time(inputs_of(batch))
     torch.manual_seed(0)
     wanted, _ = theirs(**batch, loss_agg_mode="token-mean", config=config)
     ours = load("loss", "plugrad-compat/verl_micro_batch", target=f"{MODULE}:{theirs.__name__}")

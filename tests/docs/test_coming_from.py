@@ -31,6 +31,7 @@ STAND_INS = {
     "skyrl_train.utils.ppo_utils": skyrl,
     "verl.trainer.ppo.core_algos": verl,
     "nemo_rl.algorithms.interfaces": nemo_rl,
+    "nemo_rl.algorithms.loss.interfaces": nemo_rl,
     "prime_rl.trainer.rl.loss": prime_rl,
 }
 INSTALLED = {root for root in {name.partition(".")[0] for name in STAND_INS} if importlib.util.find_spec(root)}

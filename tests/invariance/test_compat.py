@@ -33,6 +33,7 @@ STYLES = {
     "skyrl function": foreign("skyrl", "clipped", "constant"),
     "skyrl function of a mean": foreign("skyrl", "reinforce"),
     "skyrl function of a sum": foreign("skyrl", "summed", divides_by="nothing", config={"tis_imp_ratio_cap": 2.0}),
+    "skyrl function of its later versions": foreign("skyrl", "later"),
     "verl": foreign("verl", "my_vanilla"),
     "verl of a mean": foreign("verl", "my_gspo", "sequence", divides_by="tokens"),
     "NeMo RL": foreign("nemo_rl", "NLLLoss"),
@@ -40,6 +41,10 @@ STYLES = {
     "NeMo RL sequence level": foreign(
         "nemo_rl_sequence", "ClippedPGLossFn", "sequence_sum", config={**CLIP, "token_level_loss": False}
     ),
+    "NeMo RL with log-probs": foreign(
+        "nemo_rl", "LaterClippedPGLossFn", config={"ratio_clip_min": 0.2, "ratio_clip_max": 0.2}
+    ),
+    "NeMo RL with logits by their later name": foreign("nemo_rl", "LaterEntropyLoss"),
     "prime-rl": foreign("prime_rl", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
     "prime-rl, later names": foreign("prime_rl", "distilled_loss", ref="reference"),
 }

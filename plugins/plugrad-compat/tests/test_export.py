@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -106,8 +107,12 @@ class TestSkyrl:
         assert loss.item() == pytest.approx(wanted(row_sums(batch, clip_eps=0.1)).item())
         assert 0 <= metrics["clip_fraction"] <= 1
 
-    def test_a_sum_for_versions_that_divide_the_advantages(self, batch):
-        function = export.skyrl_policy_loss("ppo_clip", returns="sum")
+    @pytest.mark.parametrize("returns", ["sum", None])
+    def test_a_sum_for_versions_that_divide_the_advantages(self, batch, returns, monkeypatch):
+        if returns is None:
+            later = SimpleNamespace(apply_loss_reduction_to_advantages_minibatch=None)
+            monkeypatch.setitem(sys.modules, "skyrl.backends.skyrl_train.utils.ppo_utils", later)
+        function = export.skyrl_policy_loss("ppo_clip", returns=returns)
         loss, _ = function(batch.own, batch.old, batch.advantages, config=None, loss_mask=batch.mask)
         assert loss.item() == pytest.approx(row_sums(batch).sum().item())
 
@@ -229,10 +234,29 @@ class TestNemoRl:
         with pytest.raises(PluginError, match="'dr_grpo' has the reduction 'constant', and NeMo RL divides by tokens or"):
             export.nemo_rl_loss("dr_grpo")
 
-    def test_it_runs_through_its_own_adapter(self, written):
+    def test_its_later_versions_hand_out_log_probs_or_logits_by_name(self, data, logits):
+        logprobs = logits[:, :-1].log_softmax(-1).gather(-1, data["input_ids"][:, 1:, None]).squeeze(-1)
+        counts = {"global_valid_seqs": torch.tensor(2.0), "global_valid_toks": torch.tensor(6.0)}
+        for name, kind in (("ppo_clip", "logprob"), ("gspo", "logprob"), ("entropy_bonus", "logit")):
+            function = pickle.loads(pickle.dumps(export.nemo_rl_loss(name)))
+            assert function.input_type.value == kind
+            given = {"next_token_logprobs": logprobs} if kind == "logprob" else {"logits": logits}
+            found, metrics = function(data=data, **counts, **given)
+            wanted, expected = function(logits, data, *counts.values())
+            torch.testing.assert_close(found, wanted)
+            assert metrics == pytest.approx(expected)
+
+    def test_it_runs_through_its_own_adapter(self, batch, written):
         path = written("from plugrad_compat.export import nemo_rl_loss\nclip = nemo_rl_loss('ppo_clip', clip_eps=0.1)\n")
         loss = plugrad.load("loss", "plugrad-compat/nemo_rl", target=f"{path}:clip")
-        assert loss.needs == {"logits", "input_ids", "old_logprobs"}
+        assert loss.needs == {"old_logprobs"}
+        inputs = BatchLossInputs(
+            batch.own[:2], batch.old[:2], None, batch.advantages[:2], batch.mask[:2].bool(), old_logprobs=batch.old[:2]
+        )
+        # A first token is scored by nothing, there.
+        inputs = replace(inputs, loss_mask=inputs.loss_mask & (torch.arange(4) > 0))
+        direct = plugrad.load("loss", "ppo_clip", clip_eps=0.1)(inputs).loss.where(inputs.loss_mask, 0.0).sum(dim=1)
+        torch.testing.assert_close(loss(inputs).loss, direct)
 
 
 @pytest.mark.parametrize(

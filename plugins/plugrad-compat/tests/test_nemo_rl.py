@@ -88,6 +88,38 @@ def test_every_documented_key_is_there(with_logits):
     assert {"input_ids", "reference_policy_logprobs"} <= data.keys()
 
 
+def test_a_loss_of_log_probs_needs_no_logits_and_says_what_its_metrics_are(tokens, target):
+    loss = load(target("nemo_rl_losses", "LaterClippedPGLossFn"), config=CLIP)
+    assert loss.needs == {"old_logprobs"}
+    inputs = tokens([2.0, 0.5], [1.0, -1.0])
+    outputs = loss(inputs)
+    outputs.loss.backward()
+    assert outputs.loss.item() == pytest.approx(-1.2 + 0.8)
+    torch.testing.assert_close(inputs.trainer_logprobs.grad.tolist(), [0.0] * 4)
+    assert loss(tokens([1.1], [2.0])).loss.item() == pytest.approx(-2.2)
+    other = loss(tokens([1.1], [2.0])).metrics
+    added = {name: (measure + other[name]).value() for name, measure in outputs.metrics.items()}
+    assert added == {
+        "probs_ratio": pytest.approx((2.0 + 0.5 + 1.1) / 3),
+        "probs_ratio_max": pytest.approx(2.0),
+        "per_sequence": pytest.approx((1.25 + 1.1) / 2),
+        "seen": 2.0,
+    }
+
+
+def test_a_loss_of_logits_by_their_later_name(with_logits, target):
+    loss = load(target("nemo_rl_losses", "LaterEntropyLoss"))
+    assert loss.needs == {"logits"}
+    inputs = with_logits([1.0], [1.0])
+    logprobs = inputs.logits[2].log_softmax(-1)
+    assert loss(inputs).loss.item() == pytest.approx((logprobs.exp() * logprobs).sum().item())
+
+
+def test_a_loss_of_pairs_has_no_way(tokens, target):
+    with pytest.raises(plugrad.ContractError, match=r"mixes sequences.*Nothing here keeps together what it mixes"):
+        load(target("nemo_rl_losses", "PreferenceLoss"), "nemo_rl_sequence")(tokens([1.0], [1.0]))
+
+
 def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logits, written):
     path = written(
         """
@@ -99,14 +131,14 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
 
             def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
                 Late.calls += 1
-                extra = data["rewards"].sum() if Late.calls > 8 else 0.0
+                extra = data["rewards"].sum() if Late.calls > 15 else 0.0
                 logprobs = next_token_logits[:, :-1].log_softmax(-1)
                 picked = logprobs.gather(-1, data["input_ids"][:, 1:, None]).squeeze(-1)
                 return -(picked * data["token_mask"][:, 1:]).sum() / global_valid_toks + extra, {}
         """
     )
     loss = load(f"{path}:Late")
-    # One call said what it needs, and four what it divides by.
+    # One call said what it needs, and eleven what it divides by and whether it mixes.
     for _ in range(3):
         loss(with_logits([1.0], [1.0]))
     with pytest.raises(
@@ -122,12 +154,24 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             "class Mine:\n    loss_type = LossType.SEQUENCE_LEVEL\n"
             "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl",
-            "states LossType.SEQUENCE_LEVEL, and name = 'nemo_rl' .* Write name = \"nemo_rl_sequence\"",
+            'states LossType.SEQUENCE_LEVEL, and is selected as one of TOKEN_LEVEL.* Write name = "nemo_rl_sequence"',
         ),
         (
             "class Mine:\n    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl",
             "has the loss_type None. A NeMo RL LossFunction states LossType.TOKEN_LEVEL or LossType.SEQUENCE_LEVEL",
+        ),
+        (
+            "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n    input_type = 'distillation'\n"
+            "    def __call__(self, data, global_valid_seqs, global_valid_toks, **kwargs): ...",
+            "nemo_rl",
+            "states the input_type 'distillation'. Given here: LossInputType.LOGIT and LossInputType.LOGPROB",
+        ),
+        (
+            "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"
+            "    def __call__(self, data, global_valid_seqs, global_valid_toks): ...",
+            "nemo_rl",
+            "takes none of 'next_token_logits', 'logits', 'next_token_logprobs'",
         ),
         (
             "def Mine(log_probs, old_log_probs, advantages, config): ...",

@@ -78,6 +78,8 @@ def test_rollouts_have_the_keys_of_verifiers():
     assert {"reward", "prompt", "completion", "trajectory", "metrics", "info", "example_id", "answer"} <= found.keys()
     (turn,) = found["trajectory"]
     assert turn["tokens"]["completion_ids"] == rollout["completion_ids"]
+    assert turn["tokens"]["completion_mask"] == [1] * len(rollout["completion_ids"])
+    assert {"prompt", "completion", "advantage", "is_truncated", "extras"} <= turn.keys()
     assert turn["reward"] == found["reward"] == 0.5
     assert (found["metrics"], found["info"]) == ({"format": 0.5}, {})
     assert "answer" not in rollout

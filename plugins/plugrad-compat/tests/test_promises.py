@@ -30,6 +30,8 @@ TRIED = {
         foreign("skyrl_losses", "EntropyRegularizedLoss"),
         foreign("skyrl_losses", "clipped"),
         foreign("skyrl_losses", "summed", divides_by="nothing", config={"tis_imp_ratio_cap": 2.0}),
+        foreign("skyrl_losses", "later"),
+        foreign("skyrl_losses", "leave_one_out"),
     ],
     "skyrl_micro_batch": [foreign("skyrl_losses", "mixing")],
     "verl": [
@@ -42,6 +44,8 @@ TRIED = {
     "nemo_rl": [
         foreign("nemo_rl_losses", "NLLLoss"),
         foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": True}),
+        foreign("nemo_rl_losses", "LaterClippedPGLossFn", config=CLIP),
+        foreign("nemo_rl_losses", "LaterEntropyLoss"),
     ],
     "nemo_rl_micro_batch": [foreign("nemo_rl_losses", "MeanSeeking")],
     "nemo_rl_sequence": [foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": False})],
@@ -51,7 +55,7 @@ TRIED = {
         foreign("prime_rl_losses", "by_trajectory", kwargs={"bonus": 0.5}),
     ],
 }
-ADVANTAGES = ("my_grpo", "my_remax", "by_trajectory")
+ADVANTAGES = ("leave_one_out", "my_grpo", "my_remax", "by_trajectory")
 
 
 def tried(kind: str, name: str) -> list[dict[str, Any]]:

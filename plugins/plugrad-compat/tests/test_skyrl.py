@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import plugrad
-from plugrad import ContractError, PluginError
-from plugrad_compat.skyrl import compute_approx_kl, masked_mean, reduce_loss
+from plugrad import AdvantageInputs, ContractError, OptionError, PluginError
+from plugrad_compat.skyrl import AdvantageEstimatorRegistry, compute_approx_kl, masked_mean, reduce_loss
 
 
 def load(target, name="skyrl", **options):
@@ -89,6 +89,39 @@ def test_a_loss_that_mixes_sequences_is_found_and_has_a_way(tokens, target):
     assert mixed(tokens([1.0, 2.0], [1.0, 2.0])).loss.item() == pytest.approx(0.5 - 1.0)
 
 
+def test_one_of_its_later_versions_runs(tokens, target):
+    outputs = load(target("skyrl_losses", "later"))(tokens([2.0, 0.5, 1.1], [1.0, -1.0, 2.0]))
+    assert outputs.loss.item() == pytest.approx(-1.2 + 0.8 - 2.2)
+    added = {name: (measure + measure).value() for name, measure in outputs.metrics.items()}
+    assert added == {"ratio_max": pytest.approx(2.0), "ratio_min": pytest.approx(0.5), "tokens_sum": 6.0}
+
+
+def test_its_correction_of_engine_and_trainer_is_an_extension_here(tokens, target):
+    loss = load(target("skyrl_losses", "later"), config={"off_policy_correction": {"tis_ratio_type": "token"}})
+    with pytest.raises(OptionError, match=r"off_policy_correction.tis_ratio_type = 'token'.*mismatch_correction"):
+        loss(tokens([1.0], [1.0]))
+
+
+def estimator(target, **options):
+    return plugrad.load("advantage", "plugrad-compat/skyrl", target=target, **options)
+
+
+def test_an_estimator_by_hand(target):
+    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0], [0.5, 0.5]]).double(), torch.tensor([[2, 1], [1, 1]]))
+    for name in ("simple_baseline", "compute_simple_baseline_advantage"):
+        found = estimator(target("skyrl_losses", name))(inputs).advantages
+        assert [[tokens.tolist() for tokens in group] for group in found] == [[[0.5, 0.5], [-0.5]], [[0.0], [0.0]]]
+
+
+def test_an_estimator_is_given_what_skyrl_gives_by_name(target):
+    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[2, 2]]))
+    ((first, second),) = estimator(target("skyrl_losses", "discounted"), config={"gamma": 0.5})(inputs).advantages
+    # Returns of 0.5 and 1, 0 and 0: the mean is 0.375, and of the second token of the first twice as far as of its first.
+    assert (first[1] - second[1]) / (first[0] - second[0]) == pytest.approx(2.0)
+    with pytest.raises(PluginError, match=r"no SkyRL advantage estimator is registered as 'grpo'. Registered: discounted"):
+        AdvantageEstimatorRegistry.get("grpo")
+
+
 def test_a_config_key_that_nothing_reads_is_said_once(tokens, target, caplog):
     loss = load(target("skyrl_losses", "MyCustomPolicyLoss"), config={"my_param": 2.0, "my_parm": 3.0})
     for _ in range(3):
@@ -126,6 +159,27 @@ BAD = {
         "def mine(log_probs, old_log_probs, advantages, config):\n    return 1.0, {}",
         ContractError,
         "a SkyRL policy loss returns a scalar tensor",
+    ),
+    "three things": (
+        "def mine(log_probs, old_log_probs, advantages, config):\n    return -log_probs.mean(), {}, 1",
+        ContractError,
+        "returned a tuple of 3; a SkyRL policy loss returns a scalar tensor, or one and metrics",
+    ),
+    "nothing": (
+        "def mine(log_probs, old_log_probs, advantages, config): ...",
+        ContractError,
+        "returned NoneType; a SkyRL policy loss returns a scalar tensor",
+    ),
+    "NaN": (
+        "def mine(log_probs, old_log_probs, advantages, config):\n    return -log_probs.mean() * float('nan'), {}",
+        ContractError,
+        "returned no finite number for two sequences that were drawn to try it",
+    ),
+    "a mean over rows that one row has not": (
+        "def mine(log_probs, old_log_probs, advantages, config):\n"
+        "    return (log_probs - log_probs.mean(0)).abs().sum() / (len(log_probs) - 1)",
+        ContractError,
+        "mixes sequences",
     ),
     "a metric of many": (
         "def mine(log_probs, old_log_probs, advantages, config):\n    return -log_probs.mean(), {'r': log_probs}",
@@ -176,6 +230,17 @@ def test_a_name_that_is_not_registered_is_answered_with_those_that_are(written):
     )
     with pytest.raises(PluginError, match=r"no 'mine_to'.*Registered as a SkyRL policy loss: .*mine_too"):
         load(f"{path}:mine_to")
+
+
+def test_what_another_file_registers_is_not_what_a_file_that_is_not_there_does(target, written):
+    load(target("skyrl_losses", "my_custom_loss"))
+    with pytest.raises(PluginError, match=r"names a file that is not there: '\./missing\.py'"):
+        load("./missing.py:my_custom_loss")
+    broken = written("import plugrad_compat.nothing", "broken.py")
+    with pytest.raises(PluginError, match="does not import: ModuleNotFoundError"):
+        load(f"{broken}:my_custom_loss")
+    with pytest.raises(PluginError, match="does not name a function"):
+        load("my_custom_loss")
 
 
 def test_two_files_may_register_one_name(tokens, written):

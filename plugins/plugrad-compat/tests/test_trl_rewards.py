@@ -81,6 +81,57 @@ def test_asynchronous_functions_are_awaited(sums, target):
     assert [score["reward"] for score in found] == [1.0, 0.0]
 
 
+def test_asynchronous_functions_wait_together_and_keep_one_loop(sums, written):
+    path = written(
+        """
+        import asyncio
+        import threading
+
+        met = []
+
+        async def wait(completions):
+            met.append(asyncio.get_running_loop())
+            for _ in range(200):
+                if len(met) % 2 == 0:
+                    return [1.0] * len(completions)
+                await asyncio.sleep(0.01)
+            raise TimeoutError("the other never came")
+
+        async def first(completions, **kwargs):
+            return await wait(completions)
+
+        async def second(completions, **kwargs):
+            return await wait(completions)
+
+        def here(completions, **kwargs):
+            return [float(threading.current_thread() is threading.main_thread())] * len(completions)
+
+        def loops(completions, **kwargs):
+            return [float(len(set(map(id, met))))] * len(completions)
+        """,
+        "judges.py",
+    )
+    environment = TrlRewards(sums, [f"{path}:{name}" for name in ("loops", "first", "here", "second")])
+    batch = completed(environment, ["a"])
+    environment.score(batch)
+    (found,) = environment.score(batch)
+    assert found == {"loops": 1.0, "first": 1.0, "second": 1.0, "here": 1.0, "reward": 4.0}
+
+
+def test_an_asynchronous_function_that_raises_says_whose_it_is(sums, written):
+    path = written("async def judge(completions, **kwargs): return [1 / 0]")
+    environment = TrlRewards(sums, f"{path}:judge")
+    with pytest.raises(ContractError, match=r"judge' raised ZeroDivisionError: division by zero"):
+        environment.score(completed(environment, ["a"]))
+
+
+def test_what_trainer_state_has_not_is_said(sums, written):
+    path = written("def shaped(completions, trainer_state, **kwargs): return [trainer_state.max_steps]")
+    environment = TrlRewards(sums, f"{path}:shaped")
+    with pytest.raises(ContractError, match="trainer_state has no 'max_steps' here: it has global_step alone"):
+        environment.score(completed(environment, ["a"]))
+
+
 def test_the_completion_of_a_conversation_is_a_message(tmp_path, target):
     path = tmp_path / "chat.jsonl"
     path.write_text(json.dumps({"prompt": [{"role": "user", "content": "2+2?"}]}) + "\n")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import plugrad
-from plugrad import AdvantageInputs, ContractError, PluginError
+from plugrad import AdvantageInputs, ContractError, OptionError, PluginError
 from plugrad_compat.verl import agg_loss, get_policy_loss_fn, masked_var, masked_whiten
 
 
@@ -44,6 +44,11 @@ def test_one_that_mixes_sequences_has_a_way(tokens, target):
     with pytest.raises(ContractError, match='name = "verl_micro_batch"'):
         load(target("verl_losses", "my_clip_cov"))(tokens([1.0], [1.0]))
     assert load(target("verl_losses", "my_clip_cov"), "verl_micro_batch").bound.component.facts.cut_dependent
+
+
+def test_one_that_mixes_only_what_a_threshold_selects_is_found_too(tokens, target):
+    with pytest.raises(ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+        load(target("verl_losses", "my_thresholded"))(tokens([1.0], [1.0]))
 
 
 def test_where_the_reduction_is(target, caplog):
@@ -84,12 +89,12 @@ def test_an_estimator_that_takes_baselines_needs_the_greedy_rewards(target):
     [
         (
             "def mine(token_level_rewards, values, response_mask, gamma, lam): ...",
-            r"is not a verl advantage estimator: it asks for 'values', 'gamma', 'lam'",
+            r"is not a verl advantage estimator: it asks for 'values', 'gamma', 'lam'.* is not given 'values', 'lam' either",
         ),
         ("def mine(old_log_prob, log_prob, advantages, response_mask): ...", r"looks like a verl policy loss"),
         (
             "def mine(token_level_rewards, response_mask): return token_level_rewards.sum(), None",
-            r"returned advantages of \(\)",
+            r"returned advantages of a tensor of shape \(\)",
         ),
     ],
 )
@@ -99,10 +104,43 @@ def test_an_estimator_of_another_shape_is_told_so(code, complaint, written):
         estimator(f"{path}:mine")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[2, 1]])))
 
 
+def test_an_estimator_that_raises_says_whose_it_is(written):
+    path = written("def mine(token_level_rewards, response_mask, config=None): return config.epsilon")
+    with pytest.raises(ContractError, match=r"mine' raised MissingKey: the config has no 'epsilon'; it has adv_estimator"):
+        estimator(f"{path}:mine")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[2, 1]])))
+
+
+def test_a_keyword_that_an_estimator_does_not_take(target):
+    with pytest.raises(OptionError, match="no keyword argument 'epsilonn': it takes token_level_rewards"):
+        estimator(target("verl_losses", "my_grpo"), kwargs={"epsilonn": 1e-3})
+
+
+def test_a_setting_of_grpo_reaches_its_parameter(target):
+    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[1, 1]]))
+    config = {"norm_adv_by_std_in_grpo": False}
+    (found,) = estimator(target("verl_losses", "my_grpo"), config=config)(inputs).advantages
+    assert [tokens.tolist() for tokens in found] == [[0.5], [-0.5]]
+
+
+def test_of_one_that_mixes_sequences_what_it_divides_by_is_tried_too(tokens, target):
+    mixed = load(target("verl_losses", "my_clip_cov"), "verl_micro_batch", divides_by="tokens")
+    with pytest.raises(ContractError, match=r"returns a sum .* divides_by = \"nothing\""):
+        mixed(tokens([1.0, 2.0], [1.0, 2.0]))
+
+
 def test_skyrls_order_of_arguments_is_no_verl_loss(written):
     path = written("def mine(log_probs, old_log_probs, advantages, config, loss_mask=None): ...")
     with pytest.raises(PluginError, match=r'looks like a SkyRL policy loss: select it with .* name = "skyrl"'):
         load(f"{path}:mine")
+
+
+def test_a_class_of_another_system_is_no_verl_loss(target):
+    with pytest.raises(
+        PluginError, match=r'is a class, and a verl policy loss is a function. It looks like a NeMo RL.*"nemo_rl"'
+    ):
+        load(target("nemo_rl_losses", "NLLLoss"))
+    with pytest.raises(PluginError, match=r"looks like a SkyRL PolicyLoss.compute_loss"):
+        load(target("skyrl_losses", "MyCustomPolicyLoss"))
 
 
 def test_a_name_that_is_not_registered_is_answered_with_those_that_are(target):

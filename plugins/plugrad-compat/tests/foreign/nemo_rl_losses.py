@@ -2,7 +2,7 @@
 
 import torch
 
-from plugrad_compat.nemo_rl import LossFunction, LossType, calculate_kl, masked_mean
+from plugrad_compat.nemo_rl import LossFunction, LossInputType, LossType, MetricNormalizer, calculate_kl, masked_mean
 
 
 def next_token_logprobs(next_token_logits, data):
@@ -58,3 +58,59 @@ class MeanSeeking(LossFunction):
         logprobs = next_token_logprobs(next_token_logits, data)
         centred = (logprobs - masked_mean(logprobs, mask)).square()
         return masked_mean(centred, mask, global_normalization_factor=global_valid_toks), {}
+
+
+class LaterClippedPGLossFn(LossFunction):
+    """As its later versions are written: with log-probs, and metrics of which it says what they are divided by."""
+
+    input_type = LossInputType.LOGPROB
+    loss_type = LossType.TOKEN_LEVEL
+    metric_normalizations = {
+        "per_sequence": MetricNormalizer.SEQUENCES,
+        "probs_ratio_max": MetricNormalizer.NONE,
+        "seen": MetricNormalizer.NONE,
+    }
+
+    def __init__(self, cfg):
+        self.ratio_clip_min, self.ratio_clip_max = cfg.ratio_clip_min, cfg.ratio_clip_max
+
+    def __call__(self, next_token_logprobs, data, global_valid_seqs, global_valid_toks):
+        token_mask, sample_mask = data["token_mask"][:, 1:], data["sample_mask"]
+        advantages, prev_logprobs = data["advantages"][:, 1:], data["prev_logprobs"][:, 1:]
+        mask = token_mask * sample_mask.unsqueeze(-1)
+        ratios = (next_token_logprobs - prev_logprobs).exp()
+        ratios_clamped = ratios.clamp(1.0 - self.ratio_clip_min, 1.0 + self.ratio_clip_max)
+        per_token = torch.max(-advantages * ratios, -advantages * ratios_clamped)
+        loss = masked_mean(per_token, mask, global_normalization_factor=global_valid_toks)
+        means = masked_mean(ratios.detach(), token_mask, dim=-1)
+        return loss, {
+            "probs_ratio": masked_mean(ratios.detach(), mask, global_normalization_factor=global_valid_toks).item(),
+            "probs_ratio_max": ratios.detach()[mask.bool()].max().item(),
+            "per_sequence": masked_mean(means, sample_mask, global_normalization_factor=global_valid_seqs).item(),
+            "seen": sample_mask.sum().item(),
+        }
+
+
+class LaterEntropyLoss(LossFunction):
+    """As its later versions are written, with logits."""
+
+    input_type = LossInputType.LOGIT
+    loss_type = LossType.TOKEN_LEVEL
+
+    def __call__(self, data, global_valid_seqs, global_valid_toks, **kwargs):
+        logprobs = torch.nn.functional.log_softmax(kwargs["logits"][:, :-1], dim=-1)
+        mask = data["token_mask"][:, 1:] * data["sample_mask"].unsqueeze(-1)
+        negative_entropy = (logprobs.exp() * logprobs).sum(dim=-1)
+        return masked_mean(negative_entropy, mask, global_normalization_factor=global_valid_toks), {}
+
+
+class PreferenceLoss(LossFunction):
+    """Compares the chosen and the rejected completion of a pair, which stand beside each other."""
+
+    loss_type = LossType.SEQUENCE_LEVEL
+    input_type = LossInputType.LOGPROB
+
+    def __call__(self, next_token_logprobs, data, global_valid_seqs, global_valid_toks):
+        rewards = (next_token_logprobs * data["token_mask"][:, 1:]).sum(dim=-1)
+        per_pair = -torch.nn.functional.logsigmoid(rewards[::2] - rewards[1::2]) * data["sample_mask"][::2]
+        return masked_mean(per_pair, data["sample_mask"][::2], global_normalization_factor=global_valid_seqs / 2), {}

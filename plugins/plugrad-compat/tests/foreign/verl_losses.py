@@ -5,13 +5,15 @@ from collections import defaultdict
 import torch
 
 import plugrad_compat.verl as verl_F
-from plugrad_compat.verl import agg_loss, register_adv_est, register_policy_loss
+from plugrad_compat.verl import ActorConfig, AlgoConfig, agg_loss, register_adv_est, register_policy_loss
 
 
 @register_policy_loss("my_vanilla")
 def compute_policy_loss_vanilla(
     old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, rollout_is_weights=None
 ):
+    assert config is not None
+    assert not isinstance(config, AlgoConfig)
     negative_approx_kl = torch.clamp(log_prob - old_log_prob, min=-20.0, max=20.0)
     ratio = torch.exp(negative_approx_kl)
     ppo_kl = verl_F.masked_mean(-negative_approx_kl, response_mask)
@@ -36,6 +38,7 @@ def compute_policy_loss_gspo(
     config=None,
     rollout_is_weights=None,
 ):
+    assert isinstance(config, ActorConfig)
     negative_approx_kl = log_prob - old_log_prob
     lengths = torch.sum(response_mask, dim=-1).clamp(min=1)
     negative_approx_kl_seq = torch.sum(negative_approx_kl * response_mask, dim=-1) / lengths
@@ -62,10 +65,23 @@ def compute_policy_loss_cov(
     return pg_loss, {}
 
 
+@register_policy_loss("my_thresholded")
+def compute_policy_loss_thresholded(
+    old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, rollout_is_weights=None
+):
+    """Drops the tokens that covary more than a threshold: it mixes sequences only where some do."""
+    centred = advantages - verl_F.masked_mean(advantages, response_mask)
+    cov = centred * (log_prob.detach() - verl_F.masked_mean(log_prob.detach(), response_mask))
+    pg_losses = -advantages * torch.exp(log_prob - old_log_prob) * (cov <= config.policy_loss.clip_cov_lb)
+    pg_loss = agg_loss(loss_mat=pg_losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
+    return pg_loss, {}
+
+
 @register_adv_est("my_grpo")
 def compute_grpo_outcome_advantage(
     token_level_rewards, response_mask, index, epsilon=1e-6, norm_adv_by_std_in_grpo=True, config=None
 ):
+    assert config is None or isinstance(config, AlgoConfig)
     scores = token_level_rewards.sum(dim=-1)
     id2score, id2mean, id2std = defaultdict(list), {}, {}
     with torch.no_grad():

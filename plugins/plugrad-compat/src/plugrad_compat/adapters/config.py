@@ -8,6 +8,13 @@ from typing import Any
 NESTED = "."
 
 
+class MissingKey(KeyError, AttributeError):
+    """A key that the config does not have: of `config["x"]` a KeyError, of `config.x` an AttributeError."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Config(Mapping[str, Any]):
     """Read as `config.clip`, `config["clip"]` or `config.get("clip", 0.2)`; tables within it are configs too.
 
@@ -21,17 +28,16 @@ class Config(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self._read.add(name)
+        if name not in self._values:
+            known = ", ".join(sorted(self._values)) or "no keys"
+            raise MissingKey(f"the config has no {name!r}; it has {known}. Set it under kwargs.config.")
         value = self._values[name]
         return _Within(self, name, value) if isinstance(value, Mapping) else value
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        try:
-            return self[name]
-        except KeyError:
-            known = ", ".join(sorted(self._values)) or "no keys"
-            raise AttributeError(f"the config has no {name!r}; it has {known}. Set it under kwargs.config.") from None
+        return self[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, ContractError, LossOutputs, Mean, Measure, PlugradError
+from plugrad import BatchLossInputs, ContractError, LossOutputs, PlugradError
 from plugrad_compat.adapters.config import Config
+from plugrad_compat.adapters.metrics import Metrics, type_of
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.probe import Probe
 
@@ -35,45 +36,61 @@ class ForeignLoss:
     divides_by: DividesBy | None
     """What its scalar has been divided by: the counted tokens that it was given, or nothing; None where it is one value a
     sequence, whatever it is made of."""
-    metrics_are: Literal["means", "sums"]
-    """Whether its metrics are means over tokens, or were divided as its scalar was."""
+    metrics: Metrics
+    """How its metrics add up."""
     config: Config
-    micro_batch_name: str
-    """The loss here that gives it whole micro-batches."""
+    micro_batch_name: str | None
+    """The loss here that gives it whole micro-batches, if one does."""
 
     def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return the sum over one sequence, for which the host chooses the denominator."""
         scalar, metrics = self._called(inputs)
-        tokens = _counted(inputs).sum()
-        return LossOutputs(self._sum(scalar, tokens), self._measures(metrics, tokens))
+        counts = _counted(inputs)
+        return LossOutputs(self._sum(scalar, counts.sum()), self.metrics.measures(metrics, counts))
 
     def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
         scalar, metrics = self._called(inputs)
         counts = _counted(inputs)
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
-        return LossOutputs(shares, self._measures(metrics, counts.sum()))
+        return LossOutputs(shares, self.metrics.measures(metrics, counts))
 
     def check(self, probe: Probe) -> None:
         """Raise ContractError unless a trial on drawn sequences agrees with what is declared of this loss."""
         found = probe.of(lambda inputs: float(self._called(inputs)[0]))
+        if not found.is_finite:
+            raise ContractError(f"{self.target!r} returned no finite number for two sequences that were drawn to try it.")
         if found.mixes:
             raise ContractError(
                 f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time "
-                f'it would be another loss. Select name = "{self.micro_batch_name}", which gives it whole micro-batches; it '
-                "then depends on how the batch is cut."
+                f"it would be another loss. {self._way_to_mix()}"
             )
-        if self.divides_by and found.divides_by not in (None, self.divides_by):
-            raise ContractError(
-                f"{self.target!r} returns {_SAID[found.divides_by]}, and divides_by = {self.divides_by!r} says "
-                f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
-                f'kwargs = {{ divides_by = "{found.divides_by}", ... }}.'
-            )
+        self._agree_on(found.divides_by)
+
+    def check_divisor(self, probe: Probe) -> None:
+        """Raise ContractError unless a trial on drawn sequences agrees with what this loss, which mixes them, divides by."""
+        self._agree_on(probe.divisor_of(lambda inputs: float(self._called(inputs)[0])))
 
     def say_what_was_not_read(self) -> None:
         """Give a notice of config keys that the loss has never looked at."""
         for key in self.config.unread():
             notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
+
+    def _agree_on(self, found: DividesBy | None) -> None:
+        if self.divides_by and found not in (None, self.divides_by):
+            raise ContractError(
+                f"{self.target!r} returns {_SAID[found]}, and divides_by = {self.divides_by!r} says "
+                f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
+                f'kwargs = {{ divides_by = "{found}", ... }}.'
+            )
+
+    def _way_to_mix(self) -> str:
+        if self.micro_batch_name is None:
+            return "Nothing here keeps together what it mixes, as the two completions of a pair."
+        return (
+            f'Select name = "{self.micro_batch_name}", which gives it whole micro-batches; it then depends on how the batch '
+            "is cut."
+        )
 
     def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
         return scalar * tokens if self.divides_by == "tokens" else scalar
@@ -88,7 +105,7 @@ class ForeignLoss:
         loss, metrics = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
         if not isinstance(loss, Tensor):
             raise ContractError(
-                f"{self.target!r} returned {_type_of(returned)}; {self.style} returns a scalar tensor, or one and metrics."
+                f"{self.target!r} returned {type_of(returned)}; {self.style} returns a scalar tensor, or one and metrics."
             )
         if loss.numel() != 1:
             raise ContractError(
@@ -97,28 +114,7 @@ class ForeignLoss:
             )
         # SkyRL's older functions hand out a clip ratio alone.
         named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}
-        return loss.reshape(()), named
-
-    def _measures(self, metrics: Mapping[str, Any], tokens: Tensor) -> dict[str, Measure]:
-        numbers = {_key(name): self._number(name, value) for name, value in metrics.items() if value is not None}
-        if self.metrics_are == "sums" and self.divides_by != "tokens":
-            sequences = 1.0 if self.divides_by is None else tokens
-            return {name: Mean(value, sequences) for name, value in numbers.items()}
-        return {name: Mean(value * tokens, tokens) for name, value in numbers.items()}
-
-    def _number(self, name: str, value: Any) -> Any:
-        if isinstance(value, Tensor) and value.numel() == 1:
-            if value.requires_grad:
-                notice(
-                    f"{self.target!r} hands out the metric {name!r} with its graph, which keeps the whole forward pass in "
-                    "memory. It is detached here; write .detach() or .item()."
-                )
-            return value.detach().reshape(())
-        if isinstance(value, bool | int | float):
-            return float(value)
-        raise ContractError(
-            f"{self.target!r} returned the metric {name!r} of {_type_of(value)}; {self.style} returns numbers."
-        )
+        return loss.reshape(()), self.metrics.numbers(named, self.target, self.style)
 
 
 _SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
@@ -135,14 +131,3 @@ def from_their_frame(error: Exception) -> Exception:
 def _counted(inputs: BatchLossInputs) -> Tensor:
     """Return each row's counted tokens, `[batch]`: in 16 bits they could not be told apart."""
     return inputs.loss_mask.sum(dim=1).to(torch.promote_types(inputs.advantages.dtype, torch.float32))
-
-
-def _key(name: str) -> str:
-    """Return a metric's name as one part of ours: `actor/ppo_kl` is `ppo_kl` of this loss."""
-    return str(name).removeprefix("actor/").replace("/", "_")
-
-
-def _type_of(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return f"{type(value).__name__}"

@@ -20,18 +20,24 @@ LENGTH = 5
 """Of each sequence, in tokens: the same, since a function that takes a plain mean counts padding too."""
 PROMPT = 2
 VOCABULARY = 11
-CLOSE = 1e-3
+PAIRS = ((0, 1, (1.0, 1.0)), (2, 3, (4.0, -4.0)), (4, 5, (-0.1, 20.0)))
+"""Seeds of two sequences, and what multiplies the advantages of each: a loss may mix only what a threshold selects."""
+EXACT, ROUGH = 1e-5, 0.05
+"""How near is the same: of sums in 32 bits, and of a loss that mixes, which is a sum or a mean only roughly."""
 Scalar = Callable[[BatchLossInputs], float]
+Divisor = Literal["tokens", "nothing"] | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What three calls tell."""
+    """What the calls tell."""
 
-    divides_by: Literal["tokens", "nothing"] | None
+    divides_by: Divisor
     """None where the loss is no sum over tokens, so that the question has no answer."""
     mixes: bool
     """Whether two sequences together are something else than each alone."""
+    is_finite: bool
+    """Whether two sequences together are a number at all."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,33 @@ class Probe:
 
     dtype: torch.dtype
     device: torch.device
-    with_logits: bool = False
+
+    @classmethod
+    def like(cls, inputs: BatchLossInputs) -> Probe:
+        """Return a probe whose sequences lie where these do, in 32 bits at least."""
+        return cls(torch.promote_types(inputs.advantages.dtype, torch.float32), inputs.advantages.device)
 
     def of(self, scalar: Scalar) -> Found:
         """Try a loss, without gradient and with the random state put back."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            first, second = (self.sequence(seed) for seed in (0, 1))
-            alone, other = scalar(first), scalar(second)
-            twice, both = scalar(_repeated(first)), scalar(_together(first, second))
-        return Found(_divisor(alone, twice), not _explained(both, alone, other))
+            first = self.sequence(0)
+            divides_by = _divisor(scalar(first), scalar(_repeated(first)), EXACT)
+            found = [self._pair(scalar, *pair) for pair in PAIRS]
+        mixes = any(not _explained(*values) for values in found)
+        return Found(divides_by, mixes, all(math.isfinite(both) for both, _, _ in found))
 
-    def sequence(self, seed: int = 0) -> BatchLossInputs:
+    def divisor_of(self, scalar: Scalar) -> Divisor:
+        """Try what a loss that mixes sequences divides two of them by."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            both = _together(self.sequence(0), self.sequence(1))
+            return _divisor(scalar(both), scalar(_repeated(both)), ROUGH)
+
+    def _pair(self, scalar: Scalar, left: int, right: int, scales: tuple[float, float]) -> tuple[float, float, float]:
+        """Return what the loss is of two sequences together, and of each alone."""
+        one, other = (self.sequence(seed, scale) for seed, scale in zip((left, right), scales, strict=True))
+        return scalar(_together(one, other)), scalar(one), scalar(other)
+
+    def sequence(self, seed: int = 0, scale: float = 1.0) -> BatchLossInputs:
         """Return one sequence as a micro-batch: a prompt of two tokens, and five that count."""
         draw = torch.Generator().manual_seed(seed)
         seq = PROMPT + LENGTH
@@ -67,21 +89,23 @@ class Probe:
             trainer_logprobs=own,
             inference_logprobs=own + drawn(-0.1, 0.1),
             teacher_logprobs=own + drawn(-0.1, 0.1),
-            advantages=torch.where(mask, torch.rand(1, generator=draw, dtype=torch.double) + 0.5, 0.0),
+            advantages=torch.where(mask, scale * (torch.rand(1, generator=draw, dtype=torch.double) + 0.5), 0.0),
             loss_mask=mask,
             old_logprobs=own + drawn(-0.1, 0.1),
             ref_logprobs=own + drawn(-0.1, 0.1),
             input_ids=ids,
             reward=torch.ones(1, dtype=torch.double),
-            logits=logits if self.with_logits else None,
+            logits=logits,
         )
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 
 
-def _divisor(alone: float, twice: float) -> Literal["tokens", "nothing"] | None:
+def _divisor(alone: float, twice: float, tolerance: float) -> Divisor:
     if alone == 0 or not math.isfinite(alone):
         return None
-    return "tokens" if _close(twice, alone) else "nothing" if _close(twice, 2 * alone) else None
+    by_divisor: dict[Divisor, float] = {"tokens": alone, "nothing": 2 * alone}
+    near = [name for name, wanted in by_divisor.items() if math.isclose(twice, wanted, rel_tol=tolerance)]
+    return near[0] if near else None
 
 
 def _repeated(inputs: BatchLossInputs) -> BatchLossInputs:
@@ -106,8 +130,6 @@ def _tensors(inputs: BatchLossInputs) -> dict[str, Tensor]:
 
 def _explained(both: float, first: float, second: float) -> bool:
     """Whether two sequences are the sum of each alone, or the mean."""
-    return any(_close(both, expected) for expected in (first + second, (first + second) / 2))
-
-
-def _close(left: float, right: float) -> bool:
-    return math.isclose(left, right, rel_tol=CLOSE, abs_tol=1e-9)
+    # Of what was added up, not of the sum: the two may nearly cancel.
+    near = EXACT * (abs(first) + abs(second)) + 1e-9
+    return any(abs(both - expected) <= near for expected in (first + second, (first + second) / 2))

@@ -40,6 +40,8 @@ class Registry:
             return resolve_callable(reference)
         except PluginError as error:
             location, _, name = reference.rpartition(":")
+            if not _is_imported(location, error):
+                raise
             found = [target for registered, target in self._entries if registered == name]
             own = [target for target in found if _file_of(target) == _resolved(location)]
             if not found:
@@ -65,6 +67,12 @@ class Registry:
         nearest = get_close_matches(asked, self.names(), n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         return PluginError(f"{error} Registered as a {self.kind}: {', '.join(self.names())}.{hint}")
+
+
+def _is_imported(location: str, error: PluginError) -> bool:
+    """Whether it was the name alone that was not found: of a file that is not there, nothing can have been registered."""
+    is_there = Path(location).is_file() if location.endswith(".py") else bool(location)
+    return is_there and error.__cause__ is None
 
 
 def _file_of(target: Any) -> Path | None:

@@ -40,6 +40,12 @@ SKYRL_METHOD = Style(
     ("log_probs", "old_log_probs", "advantages", "masks", "rollout_logprobs"),
     ("log_probs", "old_log_probs", "advantages", "masks"),
 )
+SKYRL_ADVANTAGE = Style(
+    "a SkyRL advantage estimator",
+    '[advantage] name = "skyrl"',
+    ("token_level_rewards", "response_mask", "index", "gamma", "lambd", "grpo_norm_by_std", "config"),
+    ("token_level_rewards", "response_mask"),
+)
 VERL_LOSS = Style(
     "a verl policy loss",
     '[loss] name = "verl"',
@@ -52,14 +58,14 @@ VERL_LOSS = Style(
 VERL_ADVANTAGE = Style(
     "a verl advantage estimator",
     '[advantage] name = "verl"',
-    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines"),
+    ("token_level_rewards", "response_mask", "index", "config", "reward_baselines", "norm_adv_by_std_in_grpo"),
     ("token_level_rewards", "response_mask"),
 )
 NEMO_RL_LOSS = Style(
     "a NeMo RL LossFunction",
     '[loss] name = "nemo_rl"',
-    ("next_token_logits", "data", "global_valid_seqs", "global_valid_toks"),
-    ("next_token_logits", "data", "global_valid_seqs", "global_valid_toks"),
+    ("next_token_logits", "next_token_logprobs", "logits", "data", "global_valid_seqs", "global_valid_toks"),
+    ("data", "global_valid_seqs", "global_valid_toks"),
 )
 TRL_REWARD = Style(
     "a TRL reward function",
@@ -67,7 +73,7 @@ TRL_REWARD = Style(
     ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
 )
 PRIME_RL_LOSS = Style("a prime-rl loss", '[loss] name = "prime_rl"', ("inputs",), ("inputs",))
-STYLES = (SKYRL_FUNCTION, SKYRL_METHOD, VERL_LOSS, VERL_ADVANTAGE, NEMO_RL_LOSS, TRL_REWARD, PRIME_RL_LOSS)
+STYLES = (SKYRL_FUNCTION, SKYRL_METHOD, SKYRL_ADVANTAGE, VERL_LOSS, VERL_ADVANTAGE, NEMO_RL_LOSS, TRL_REWARD, PRIME_RL_LOSS)
 LIKE = 0.5
 """The share of its parameters at which a function looks like a style."""
 
@@ -86,7 +92,7 @@ class Signature:
     def of(cls, call: Callable[..., Any]) -> Signature:
         """Read the signature of a function or bound method."""
         parameters = inspect.signature(call).parameters.values()
-        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
         return cls(
             tuple(p.name for p in named),
             tuple(p.name for p in named if p.default is p.empty),
@@ -104,6 +110,10 @@ def checked_signature(target: str, call: Callable[..., Any], style: Style, more:
     Raises:
         PluginError: it has a parameter that nothing gives, or lacks one of the style's; it says which style it looks like.
     """
+    if inspect.isclass(call):
+        method = getattr(call, "compute_loss", vars(call).get("__call__"))
+        looks = _advice(Signature.of(method), style) if method else ""
+        raise PluginError(f"{target!r} is a class, and {style.name} is a function. {looks}".strip())
     signature = Signature.of(call)
     foreign = [name for name in signature.needed if name not in style.parameters and name not in more]
     lacking = [name for name in style.required if name not in signature.names and not signature.takes_any]
@@ -121,6 +131,9 @@ def _what(foreign: list[str], lacking: list[str]) -> str:
 def _advice(signature: Signature, style: Style) -> str:
     likest = max(STYLES, key=lambda other: other.likeness(signature.names))
     if likest.name != style.name and likest.likeness(signature.names) > max(LIKE, style.likeness(signature.names)):
+        neither = [name for name in signature.needed if name not in likest.parameters]
+        if neither:
+            return f"It looks like {likest.name}, which is not given {_quoted(neither)} either."
         return f"It looks like {likest.name}: select it with {likest.selected_by}."
     return f"{style.name[0].upper()}{style.name[1:]} takes {', '.join(style.parameters)}."
 

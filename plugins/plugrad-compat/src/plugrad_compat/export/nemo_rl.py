@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -10,15 +12,22 @@ from torch import Tensor
 
 from plugrad import BatchLossInputs, PluginError
 from plugrad_compat.export.named import named_loss
-from plugrad_compat.nemo_rl.interfaces import LossType
+from plugrad_compat.nemo_rl import interfaces
 
 GIVES = frozenset({"old_logprobs", "ref_logprobs", "entropy", "logits", "input_ids", "reward"})
+OF_LOGITS = frozenset({"logits", "entropy"})
 LEVELS = {"token": "TOKEN_LEVEL", "sequence": "SEQUENCE_LEVEL", "sequence_sum": "SEQUENCE_LEVEL"}
 """The `loss_type`, by the reduction."""
+MODULES = ("nemo_rl.algorithms.loss.interfaces", "nemo_rl.algorithms.interfaces")
+"""Where later and earlier versions have their enumerations."""
 
 
 class NemoRlLossFunction:
-    """`(next_token_logits, data, global_valid_seqs, global_valid_toks) -> (loss, metrics)`, for any plugrad loss."""
+    """`(next_token_logits, data, global_valid_seqs, global_valid_toks) -> (loss, metrics)`, for any plugrad loss.
+
+    Later versions call with `next_token_logprobs` or `logits`, by name: `input_type` asks for logits where a loss needs more
+    than log-probs.
+    """
 
     def __init__(self, name: str, options: Mapping[str, Any], reduction: str | None = None) -> None:
         self._loss = named_loss(name, options, "NeMo RL", GIVES)
@@ -28,19 +37,30 @@ class NemoRlLossFunction:
                 f"the loss {name!r} has the reduction {self._reduction!r}, and NeMo RL divides by tokens or by sequences: "
                 f"give reduction=, one of {', '.join(LEVELS)}."
             )
-        self.loss_type = getattr(_loss_types(), LEVELS[self._reduction])
+        self.loss_type = getattr(_enumeration("LossType"), LEVELS[self._reduction])
         """A member of NeMo RL's own enumeration, where it is installed."""
+        needs_logits = self._loss.loss.needs & OF_LOGITS
+        self.input_type = getattr(_enumeration("LossInputType"), "LOGIT" if needs_logits else "LOGPROB")
+        """The same, in versions that have it."""
 
     def __call__(
         self,
-        next_token_logits: Tensor,
-        data: Mapping[str, Any],
-        global_valid_seqs: Tensor,
-        global_valid_toks: Tensor,
+        next_token_logits: Tensor | None = None,
+        data: Mapping[str, Any] | None = None,
+        global_valid_seqs: Tensor | None = None,
+        global_valid_toks: Tensor | None = None,
+        next_token_logprobs: Tensor | None = None,
+        logits: Tensor | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return this micro-batch's part of the loss of the whole batch, and metrics as Python numbers."""
-        inputs = _inputs(next_token_logits, data, self._loss.loss.needs)
+        # All have defaults, since what comes first is of one version alone.
+        assert data is not None
+        assert global_valid_seqs is not None
+        assert global_valid_toks is not None
+        given = logits if next_token_logits is None else next_token_logits
+        scored = _of_logprobs(next_token_logprobs) if given is None else _of_logits(given, data["input_ids"])
+        inputs = _inputs(scored, data, self._loss.loss.needs)
         rows = self._loss.rows(inputs)
         lengths = inputs.loss_mask.sum(dim=1)
         if self._reduction == "token":
@@ -68,20 +88,41 @@ def nemo_rl_loss(name: str, *, reduction: str | None = None, **options: Any) -> 
     return NemoRlLossFunction(name, options, reduction)
 
 
-def _inputs(next_token_logits: Tensor, data: Mapping[str, Any], needs: frozenset[str]) -> BatchLossInputs:
+@dataclass(frozen=True)
+class _Scored:
+    """What the policy says of each token, at the token's own place: NeMo RL's are one place to the left."""
+
+    own: Tensor
+    log_softmax: Tensor | None = None
+    logits: Tensor | None = None
+
+    def entropy(self) -> Tensor:
+        assert self.log_softmax is not None
+        return -(self.log_softmax.exp() * self.log_softmax).sum(dim=2)
+
+
+def _of_logits(next_token_logits: Tensor, input_ids: Tensor) -> _Scored:
+    logits = next_token_logits.to(torch.promote_types(next_token_logits.dtype, torch.float32))
+    logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], dim=1)
+    log_softmax = logits.log_softmax(dim=2)
+    return _Scored(log_softmax.gather(2, input_ids.unsqueeze(2)).squeeze(2), log_softmax, logits)
+
+
+def _of_logprobs(next_token_logprobs: Tensor | None) -> _Scored:
+    assert next_token_logprobs is not None
+    return _Scored(torch.cat([torch.zeros_like(next_token_logprobs[:, :1]), next_token_logprobs], dim=1))
+
+
+def _inputs(scored: _Scored, data: Mapping[str, Any], needs: frozenset[str]) -> BatchLossInputs:
+    own = scored.own
     mask = (data["token_mask"] * data["sample_mask"].unsqueeze(-1)).bool()
     # The first token has nothing before it.
     mask = torch.cat([torch.zeros_like(mask[:, :1]), mask[:, 1:]], dim=1)
-    logits = next_token_logits.to(torch.promote_types(next_token_logits.dtype, torch.float32))
-    # Here place t is about token t; NeMo RL's is about token t + 1.
-    logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], dim=1)
-    log_softmax = logits.log_softmax(dim=2)
-    own = log_softmax.gather(2, data["input_ids"].unsqueeze(2)).squeeze(2)
     optional: dict[str, Callable[[], Any]] = {
         "old_logprobs": lambda: _masked(data["prev_logprobs"], mask, own),
         "ref_logprobs": lambda: _masked(data["reference_policy_logprobs"], mask, own),
-        "entropy": lambda: -(log_softmax.exp() * log_softmax).sum(dim=2) * mask,
-        "logits": lambda: logits,
+        "entropy": lambda: scored.entropy() * mask,
+        "logits": lambda: scored.logits,
         "input_ids": lambda: data["input_ids"],
         "reward": lambda: data["rewards"].to(own),
     }
@@ -100,9 +141,11 @@ def _masked(values: Tensor, mask: Tensor, like: Tensor) -> Tensor:
     return torch.where(mask, values.to(like), 0.0)
 
 
-def _loss_types() -> Any:
-    try:
-        from nemo_rl.algorithms.interfaces import LossType as Theirs
-    except ImportError:
-        return LossType
-    return Theirs
+def _enumeration(name: str) -> Any:
+    """Return an enumeration of the NeMo RL that is installed, or this package's own."""
+    for module in MODULES:
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+    return getattr(interfaces, name)

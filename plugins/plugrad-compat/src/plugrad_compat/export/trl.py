@@ -7,6 +7,7 @@ of the whole optimizer batch, over micro-batches and processes, taken before the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -19,13 +20,21 @@ from plugrad_compat.export.weights import Counts, sequence_weights
 
 GIVES = frozenset({"old_logprobs", "ref_logprobs", "entropy", "input_ids", "reward"})
 REDUCTIONS = ("token", "sequence", "sequence_sum", "constant", "group")
-ELSEWHERE = {
-    "top_entropy_quantile": (1.0, "top_entropy_quantile"),
-    "off_policy_mask_threshold": (None, "opsm"),
-    "entropy_coef": (0.0, "entropy_bonus"),
+OF_ITS_LOSS = {
+    "loss_type": "loss=, and reduction=",
+    "importance_sampling_level": "loss=, for one 'gspo'",
+    **dict.fromkeys(("epsilon", "epsilon_high", "delta"), "loss_options="),
+    **dict.fromkeys(("sapo_temperature_neg", "sapo_temperature_pos"), "the loss 'sapo'"),
+    **dict.fromkeys(("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"), "the loss 'vespo'"),
+    "top_entropy_quantile": "the loss 'top_entropy_quantile'",
+    "off_policy_mask_threshold": "the loss 'opsm'",
+    **dict.fromkeys(("entropy_coef", "use_adaptive_entropy"), "the loss 'entropy_bonus'"),
 }
-"""Settings of TRL's own loss that do nothing here: what leaves them out, and which plugrad loss is what they do."""
-WEIGHTS, REWARDS, GROUP_LENGTHS = "plugrad_weights", "plugrad_rewards", "plugrad_group_lengths"
+OF_ITS_ADVANTAGE = {"scale_rewards": "advantage=", "multi_objective_aggregation": "advantage=, for one 'gdpo'"}
+"""Settings of TRL's own loss and advantage, which do nothing where plugrad's take their place: what does what they did."""
+DEFAULTS = {field.name: field.default for field in fields(trl.GRPOConfig)}
+WEIGHTS, REWARDS = "plugrad_weights", "plugrad_rewards"
+GROUP_LENGTHS, GROUP_IDS = "plugrad_group_lengths", "plugrad_group_ids"
 
 
 class GRPOTrainer(trl.GRPOTrainer):
@@ -76,6 +85,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         grouped = lengths.view(-1, per_group).sum(dim=1).repeat_interleave(per_group)
         output[REWARDS] = rewards[own].to(mask.device)
         output[GROUP_LENGTHS] = grouped[own].to(output[REWARDS])
+        output[GROUP_IDS] = torch.arange(len(lengths), device=mask.device)[own] // per_group
         if self._plugrad_advantage is not None:
             advantages = self._advantages(rewards, unscorable, lengths, per_group, mask.shape[1])
             output["advantages"] = advantages[own].to(output["advantages"])
@@ -159,6 +169,9 @@ class GRPOTrainer(trl.GRPOTrainer):
             _finite(wide.to(logprobs), mask),
             mask,
             **{name: optional[name] for name in sorted(self._plugrad_loss.loss.needs)},
+            group_ids=inputs[GROUP_IDS],
+            step=self.state.global_step,
+            max_steps=self.state.max_steps,
         )
 
     def _log(self, metrics: Mapping[str, float], entropy: Tensor, mask: Tensor) -> None:
@@ -172,12 +185,9 @@ class GRPOTrainer(trl.GRPOTrainer):
     def _refuse_what_does_nothing(self) -> None:
         """Raise OptionError for settings of TRL's own loss, and for those under which the counts would not be exact."""
         args, name = self.args, self._plugrad_loss.name
-        for setting, (left_out, ours) in ELSEWHERE.items():
-            found = getattr(args, setting, left_out)
-            if found not in (left_out, None):
-                raise OptionError(
-                    f"{setting} = {found} is of TRL's own loss, and loss={name!r} takes its place: see {ours!r}."
-                )
+        self._refuse("loss", OF_ITS_LOSS)
+        if self._plugrad_advantage is not None:
+            self._refuse("advantage", OF_ITS_ADVANTAGE)
         if args.use_vllm and args.vllm_importance_sampling_correction:
             raise OptionError(
                 "vllm_importance_sampling_correction is of TRL's own loss: set it to False. The engine's log-probs are the "
@@ -204,6 +214,12 @@ class GRPOTrainer(trl.GRPOTrainer):
             )
         if self._plugrad_reduction not in REDUCTIONS:
             raise OptionError(f"there is no reduction {self._plugrad_reduction!r}: there are {', '.join(REDUCTIONS)}.")
+
+    def _refuse(self, what: str, settings: Mapping[str, str]) -> None:
+        for setting, ours in settings.items():
+            found = getattr(self.args, setting, None)
+            if found not in (DEFAULTS.get(setting), None):
+                raise OptionError(f"{setting} = {found} is of TRL's own {what}, and plugrad's takes its place: see {ours}.")
 
 
 def _loss_mask(inputs: Mapping[str, Any]) -> Tensor:

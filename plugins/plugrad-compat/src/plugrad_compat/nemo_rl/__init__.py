@@ -1,15 +1,25 @@
 """NeMo RL: what its losses import.
 
-`from nemo_rl.algorithms.interfaces import X` becomes `from plugrad_compat.nemo_rl import X`.
+`from nemo_rl.algorithms... import X` becomes `from plugrad_compat.nemo_rl import X`.
 
     class MyLoss(LossFunction):
         loss_type = LossType.TOKEN_LEVEL
 
         def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
             ...                     # a scalar, metrics as Python numbers
+
+In later versions `input_type = LossInputType.LOGPROB` is called with `next_token_logprobs`, LOGIT with `logits`.
 """
 
 from plugrad_compat.nemo_rl.functions import calculate_kl, masked_mean
-from plugrad_compat.nemo_rl.interfaces import BatchedDataDict, LossFunction, LossType
+from plugrad_compat.nemo_rl.interfaces import BatchedDataDict, LossFunction, LossInputType, LossType, MetricNormalizer
 
-__all__ = ["BatchedDataDict", "LossFunction", "LossType", "calculate_kl", "masked_mean"]
+__all__ = [
+    "BatchedDataDict",
+    "LossFunction",
+    "LossInputType",
+    "LossType",
+    "MetricNormalizer",
+    "calculate_kl",
+    "masked_mean",
+]

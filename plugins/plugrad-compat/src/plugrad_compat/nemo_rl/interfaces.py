@@ -8,12 +8,29 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from plugrad_compat.adapters.config import MissingKey
+
 
 class LossType(Enum):
     """By what a loss is divided: all valid tokens of the batch, or all valid sequences."""
 
     TOKEN_LEVEL = "token_level"
     SEQUENCE_LEVEL = "sequence_level"
+
+
+class LossInputType(Enum):
+    """What a loss is called with beside its data, in versions that hand out log-probs too."""
+
+    LOGIT = "logit"
+    LOGPROB = "logprob"
+
+
+class MetricNormalizer(Enum):
+    """What a metric has been divided by, of which a loss may say so in `metric_normalizations`."""
+
+    TOKENS = "tokens"
+    SEQUENCES = "sequences"
+    NONE = "none"
 
 
 class BatchedDataDict(dict[str, Any]):
@@ -35,17 +52,15 @@ class BatchedDataDict(dict[str, Any]):
         return super().get(key, default)
 
     def __missing__(self, key: str) -> Any:
-        raise KeyError(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")
+        raise MissingKey(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")
 
 
 class LossFunction(Protocol):
-    """NeMo RL's protocol."""
+    """NeMo RL's protocol: `next_token_logits` comes first, or in later versions, by name, what `input_type` says."""
 
     loss_type: LossType
     """What its sums are divided by."""
 
-    def __call__(
-        self, next_token_logits: Tensor, data: Any, global_valid_seqs: Tensor, global_valid_toks: Tensor
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Return a scalar, divided by the global counts, and metrics."""
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return a scalar, divided by `global_valid_seqs` or `global_valid_toks`, and metrics."""
         ...

@@ -14,9 +14,10 @@ from torch import Tensor
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss, resolve_callable
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.metrics import Are, Metrics
 from plugrad_compat.adapters.probe import Probe
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import NEMO_RL_LOSS, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
 from plugrad_compat.nemo_rl.interfaces import BatchedDataDict
 
 KEYS = {
@@ -28,10 +29,14 @@ KEYS = {
 """What a loss has to ask for here, by the key that it reads."""
 SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
 """The loss here, by NeMo RL's `loss_type`: they differ in what the host divides by."""
+LOGPROBS, LOGITS = "next_token_logprobs", ("next_token_logits", "logits")
+"""What a loss is called with: which of them its parameters name, or its `input_type` says."""
+NORMALIZED: dict[str, Are] = {"tokens": "per token", "sequences": "per sequence", "none": "counts"}
+"""By NeMo RL's MetricNormalizer."""
 
 
 def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
-    """Return a function from options to needs: the logits, and the keys that the loss reads on a trial."""
+    """Return a function from options to needs: the logits if it takes them, and the keys that the loss reads on a trial."""
     found: dict[str, frozenset[str]] = {}
 
     def needs(options: Mapping[str, Any]) -> frozenset[str]:
@@ -48,15 +53,16 @@ def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str
     read: set[str] = set()
     foreign = foreign_loss(target, config, level, None, read)
     try:
-        foreign.call(Probe(torch.double, torch.device("cpu"), with_logits=True).sequence())
+        foreign.call(Probe(torch.double, torch.device("cpu")).sequence())
     except Exception:
         # What fails here fails in the pre-flight, and is told there.
         read.update(KEYS)
-    return frozenset({"logits", *(need for key, need in KEYS.items() if key in read)})
+    logits = {"logits"} & read
+    return frozenset({*logits, *(need for key, need in KEYS.items() if key in read)})
 
 
 @loss(needs=needs_of("token_level"))
-class NemoRlLoss(OneAtATime):
+class NemoRlLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL, called with one sequence at a time.
 
     Args:
@@ -71,7 +77,7 @@ class NemoRlLoss(OneAtATime):
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
     ) -> None:
-        super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by), with_logits=True)
+        super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by))
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
@@ -79,7 +85,7 @@ class NemoRlLoss(OneAtATime):
 
 
 @loss(needs=needs_of("sequence_level"), reduction="sequence_sum")
-class NemoRlSequenceLoss(OneAtATime):
+class NemoRlSequenceLoss(TriedLoss):
     """l_s of a NeMo RL loss with LossType.SEQUENCE_LEVEL, called with one sequence at a time.
 
     Args:
@@ -91,7 +97,7 @@ class NemoRlSequenceLoss(OneAtATime):
     """
 
     def __init__(self, target: CallableReference, config: dict[str, Any] | None = None) -> None:
-        super().__init__(partial(foreign_loss, target, config or {}, "sequence_level", None), with_logits=True)
+        super().__init__(partial(foreign_loss, target, config or {}, "sequence_level", None))
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Return the loss of one sequence."""
@@ -99,7 +105,7 @@ class NemoRlSequenceLoss(OneAtATime):
 
 
 @loss(needs=needs_of("token_level"), cut_dependent=True)
-class NemoRlMicroBatchLoss:
+class NemoRlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
 
     Args:
@@ -114,13 +120,11 @@ class NemoRlMicroBatchLoss:
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
     ) -> None:
-        self._foreign = foreign_loss(target, config or {}, "token_level", divides_by)
+        super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of what the micro-batch gives."""
-        outputs = self._foreign.of_micro_batch(inputs)
-        self._foreign.say_what_was_not_read()
-        return outputs
+        return self.of_micro_batch(inputs)
 
 
 def foreign_loss(
@@ -137,8 +141,9 @@ def foreign_loss(
     signature = checked_signature(target, made, NEMO_RL_LOSS)
     _check_level(target, made, level)
 
-    call = _Call(made, signature, read)
-    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, "sums", whole, "nemo_rl_micro_batch")
+    call = _Call(made, signature, _called_with(target, made, signature), set() if read is None else read)
+    way_to_mix = "nemo_rl_micro_batch" if level == "token_level" else None
+    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, _metrics(made, divides_by), whole, way_to_mix)
 
 
 @dataclass(frozen=True)
@@ -147,17 +152,43 @@ class _Call:
 
     made: Callable[..., Any]
     signature: Signature
-    read: set[str] | None
+    called_with: str
+    read: set[str]
 
     def __call__(self, inputs: BatchLossInputs) -> Any:
         one = torch.ones((), dtype=inputs.trainer_logprobs.dtype, device=inputs.trainer_logprobs.device)
+        self.read.update({"logits"} if self.called_with in LOGITS else ())
         given = {
-            "next_token_logits": _shifted(inputs),
+            self.called_with: _shifted(inputs) if self.called_with in LOGITS else inputs.trainer_logprobs[:, 1:],
             "data": BatchedDataDict(data_of(inputs), self.read),
             "global_valid_seqs": one,
             "global_valid_toks": one,
         }
         return self.made(**self.signature.taken(given))
+
+
+def _called_with(target: str, made: Any, signature: Signature) -> str:
+    """Return the name of what the loss computes from."""
+    stated = getattr(made, "input_type", None)
+    by_type = {None: (*LOGITS, LOGPROBS), "logit": LOGITS, "logprob": (LOGPROBS,)}
+    # NeMo RL's own enumeration is another class with the same values.
+    kind = getattr(stated, "value", stated)
+    if kind not in by_type:
+        raise PluginError(
+            f"{target!r} states the input_type {stated!r}. Given here: LossInputType.LOGIT and LossInputType.LOGPROB."
+        )
+    named = [name for name in by_type[kind] if name in signature.names]
+    if not named and not (kind and signature.takes_any):
+        raise PluginError(f"{target!r} is not {NEMO_RL_LOSS.name}: it takes none of {', '.join(map(repr, by_type[kind]))}.")
+    return named[0] if named else by_type[kind][-1]
+
+
+def _metrics(made: Any, divides_by: DividesBy | None) -> Metrics:
+    """Return how its metrics add up: as its loss does, but for those of which it says something else."""
+    own: dict[DividesBy | None, Are] = {"nothing": "per token", "tokens": "means", None: "per sequence"}
+    stated = getattr(made, "metric_normalizations", None) or {}
+    by_name = {name: NORMALIZED.get(str(getattr(said, "value", said)), own[divides_by]) for name, said in stated.items()}
+    return Metrics(own[divides_by], by_name)
 
 
 def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:
@@ -200,6 +231,6 @@ def _check_level(target: str, made: Callable[..., Any], level: str) -> None:
         )
     if found != level:
         raise PluginError(
-            f"{target!r} states LossType.{found.upper()}, and name = {SELECTED_BY[level]!r} is for {level.upper()}: it "
-            f'would be divided by something else. Write name = "{SELECTED_BY[found]}".'
+            f"{target!r} states LossType.{found.upper()}, and is selected as one of {level.upper()}: it would be divided by "
+            f'something else. Write name = "{SELECTED_BY[found]}".'
         )

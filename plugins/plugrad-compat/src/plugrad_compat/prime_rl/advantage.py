@@ -37,16 +37,22 @@ class PrimeRlAdvantage:
 def verifiers_rollout(rollout: Rollout) -> Rollout:
     """Return a rollout with every key that `verifiers` gives one: what the environment supplied, or what follows from it.
 
-    The trajectory of a rollout of one turn is that turn.
+    The trajectory of a rollout of one turn is that turn: a `TrajectoryStep` of `verifiers/types.py`, as far as it is known.
     """
     turn = {
         "prompt": rollout["prompt"],
         "completion": rollout["completion"],
         "reward": rollout["reward"],
+        "advantage": None,
+        "is_truncated": rollout["truncated"],
+        "extras": {},
         "tokens": {
             "prompt_ids": rollout["prompt_ids"],
+            "prompt_mask": [0] * len(rollout["prompt_ids"]),
             "completion_ids": rollout["completion_ids"],
+            "completion_mask": [1] * len(rollout["completion_ids"]),
             "completion_logprobs": rollout["inference_logprobs"],
+            "is_truncated": rollout["truncated"],
         },
     }
     supplied = {name: rollout.get(name) for name in ("trajectory", "info")}

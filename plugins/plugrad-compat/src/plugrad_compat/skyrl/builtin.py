@@ -1,4 +1,4 @@
-"""SkyRL's own policy losses under its names, with its defaults."""
+"""SkyRL's own policy losses under its names, with its defaults (`AlgorithmConfig` in `skyrl/train/config/config.py`)."""
 
 from __future__ import annotations
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from plugrad import PluginError
+from plugrad import OptionError, PluginError
 
 LIMIT = 20.0
+CORRECTIONS = (
+    "tis_ratio_type",
+    "sequence_mask_metric",
+    "outlier_token_is_threshold_low",
+    "outlier_token_is_threshold_high",
+    "token_mask_is_threshold_low",
+    "token_mask_is_threshold_high",
+)
+"""What switches a correction of SkyRL's on (`OffPolicyCorrectionConfig` in `skyrl/train/config/config.py`)."""
 
 
 def masked_mean(tensor: Tensor, mask: Tensor | None, dim: int | None = None) -> Tensor:
@@ -59,3 +71,24 @@ def compute_approx_kl(
         raise PluginError(f"kl_estimator_type = {kl_estimator_type!r}: SkyRL has {', '.join(estimators)}.")
     estimate = estimators[kl_estimator_type]
     return estimate if loss_mask is None else estimate * loss_mask
+
+
+def apply_off_policy_correction(
+    loss: Tensor,
+    old_log_probs: Tensor,
+    rollout_logprobs: Tensor | None,
+    loss_mask: Tensor | None,
+    off_policy_correction: Mapping[str, Any],
+) -> tuple[Tensor, Tensor | None, dict[str, float]]:
+    """Return the loss and its mask as they are, and no metrics, as SkyRL does where its correction is off.
+
+    Raises:
+        OptionError: it is on.
+    """
+    asked = [name for name in CORRECTIONS if off_policy_correction.get(name) is not None]
+    if asked:
+        raise OptionError(
+            f"config.off_policy_correction.{asked[0]} = {off_policy_correction[asked[0]]!r}: what corrects for engine and "
+            'trainer is an extension here, for any loss: [[extension]] name = "mismatch_correction" (plugrad-policy).'
+        )
+    return loss, loss_mask, {}

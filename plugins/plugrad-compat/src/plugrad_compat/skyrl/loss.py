@@ -9,35 +9,27 @@ from functools import partial
 from typing import Any, cast
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
-from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.metrics import Metrics
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import SKYRL_FUNCTION, SKYRL_METHOD, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
+from plugrad_compat.skyrl.configs import DEFAULTS, AlgorithmConfig
 from plugrad_compat.skyrl.registering import POLICY_LOSSES
 
-DEFAULTS = {
-    "policy_loss_type": "regular",
-    "loss_reduction": "token_mean",
-    "eps_clip_low": 0.2,
-    "eps_clip_high": 0.2,
-    "clip_ratio_c": 3.0,
-    "max_seq_len": 1,
-    "use_tis": False,
-    "tis_imp_ratio_cap": -1.0,
-    "cispo": {"cispo_eps_clip_low": 1.0, "cispo_eps_clip_high": 4.0},
-    "clip_cov": {"clip_ratio": 0.0002, "clip_cov_lb": 1.0, "clip_cov_ub": 5.0},
-    "kl_cov": {"kl_cov_frac": 0.2, "ppo_kl_coef": 1.0},
+REDUCTIONS = {
+    "token_mean": "token",
+    "sequence_mean": "sequence",
+    "seq_mean_token_sum_norm": "constant",
+    "prompt_mean": "group",
 }
-"""Of SkyRL's `trainer.algorithm`, below what `config` says."""
-REDUCTIONS = {"token_mean": "token", "sequence_mean": "sequence", "seq_mean_token_sum_norm": "constant"}
 """SkyRL's `loss_reduction`, and the run file's `reduction`."""
 Call = Callable[..., Any]
 
 
 @loss(needs={"old_logprobs"})
-class SkyrlLoss(OneAtATime):
+class SkyrlLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss, called with one sequence at a time.
 
     Args:
@@ -60,7 +52,7 @@ class SkyrlLoss(OneAtATime):
 
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
-class SkyrlMicroBatchLoss:
+class SkyrlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss that mixes sequences, called with whole micro-batches.
 
     Args:
@@ -75,13 +67,11 @@ class SkyrlMicroBatchLoss:
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "tokens"
     ) -> None:
-        self._foreign = foreign_loss(target, config or {}, divides_by)
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of what the micro-batch gives."""
-        outputs = self._foreign.of_micro_batch(inputs)
-        self._foreign.say_what_was_not_read()
-        return outputs
+        return self.of_micro_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
@@ -91,11 +81,11 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
         PluginError: it is not found, or of another style.
     """
     found = POLICY_LOSSES.find(target)
-    whole = Config(config, DEFAULTS)
+    whole = AlgorithmConfig(config, DEFAULTS)
     if "loss_reduction" in config:
         _say_where_the_reduction_is(target, str(config["loss_reduction"]))
     call = _call(target, found, whole)
-    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, "means", whole, "skyrl_micro_batch")
+    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, Metrics(), whole, "skyrl_micro_batch")
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ class _Function:
 
     found: Call
     signature: Signature
-    config: Config
+    config: AlgorithmConfig
 
     def __call__(self, inputs: BatchLossInputs) -> Any:
         responses = Responses.of(inputs)
@@ -125,7 +115,7 @@ class _Function:
         return self.found(**self.signature.taken(given))
 
 
-def _call(target: str, found: Any, config: Config) -> Call:
+def _call(target: str, found: Any, config: AlgorithmConfig) -> Call:
     if not inspect.isclass(found):
         return _Function(found, checked_signature(target, found, SKYRL_FUNCTION), config)
     made: Any = cast(Any, found)(config)

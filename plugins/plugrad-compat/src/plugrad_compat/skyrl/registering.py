@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from plugrad_compat.adapters.registries import Registry
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 POLICY_LOSSES = Registry("SkyRL policy loss")
+ADVANTAGE_ESTIMATORS = Registry("SkyRL advantage estimator")
 
 
 class PolicyLoss(ABC):
@@ -33,15 +35,44 @@ def register_policy_loss(name: Any, target: Callable[..., Any] | None = None) ->
     return lambda decorated: POLICY_LOSSES.register(name, decorated)
 
 
-class PolicyLossRegistry:
-    """SkyRL's registry class, as far as a file that defines a loss uses it."""
+def register_advantage_estimator(name: Any) -> Callable[[Function], Function]:
+    """Register an advantage estimator under a name."""
+    return lambda function: ADVANTAGE_ESTIMATORS.register(name, function)
+
+
+class _FunctionRegistry:
+    """SkyRL's registry classes, as far as a file that defines something uses them."""
+
+    _entries: Registry
 
     @classmethod
     def register(cls, name: Any, func: Callable[..., Any]) -> None:
-        """Register a loss under a name."""
-        POLICY_LOSSES.register(name, func)
+        """Register a function under a name."""
+        cls._entries.register(name, func)
+
+    @classmethod
+    def get(cls, name: Any) -> Callable[..., Any]:
+        """Return what is registered under a name.
+
+        Raises:
+            PluginError: nothing is; it says what is registered.
+        """
+        found: Callable[..., Any] = cls._entries.named(name)
+        return found
 
     @classmethod
     def list_available(cls) -> list[str]:
         """Return the names that are registered."""
-        return POLICY_LOSSES.names()
+        return cls._entries.names()
+
+
+class PolicyLossRegistry(_FunctionRegistry):
+    """Of policy losses."""
+
+    _entries = POLICY_LOSSES
+
+
+class AdvantageEstimatorRegistry(_FunctionRegistry):
+    """Of advantage estimators."""
+
+    _entries = ADVANTAGE_ESTIMATORS

@@ -11,7 +11,7 @@ from plugrad import CallableReference, PluginError, Rollout
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.signatures import STYLES, TRL_REWARD, Signature
 from plugrad_compat.trl.dataset import Source, held_out
-from plugrad_compat.trl.rewards import Log, RewardFunction, missing_columns, reward_functions
+from plugrad_compat.trl.rewards import Log, RewardFunction, missing_columns, reward_functions, rewards_of
 
 REWARD = "reward"
 
@@ -63,7 +63,7 @@ class TrlRewards:
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Mapping[str, float]]:
         """Return the weighted sum, and each function's own number where it has one."""
         log = Log()
-        by_function = {function.name: function.rewards(rollouts, log) for function in self._functions}
+        by_function = rewards_of(self._functions, rollouts, log)
         log.write_into(rollouts)
         components = [
             {name: values[index] for name, values in by_function.items() if values[index] is not None}

@@ -7,6 +7,8 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from threading import Thread
 from typing import Any
 
 from plugrad import ContractError, DataError, Rollout, resolve_callable
@@ -22,6 +24,9 @@ class TrainerState:
 
     global_step: int
     """The number of weight updates behind the newest of the completions."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"trainer_state has no {name!r} here: it has global_step alone.")
 
 
 @dataclass
@@ -58,20 +63,35 @@ class RewardFunction:
     weight: float
     call: Callable[..., Any]
 
-    def rewards(self, rollouts: Sequence[Rollout], log: Log) -> list[float | None]:
+    def called(self, given: Mapping[str, Any]) -> Any:
+        """Return what the function returns, of an asynchronous one something to wait for.
+
+        Raises:
+            ContractError: it raised.
+        """
+        try:
+            return self.call(**Signature.of(self.call).taken(given))
+        except Exception as error:
+            raise self._raised(error) from error
+
+    async def awaited(self, returned: Any) -> Any:
+        """Return what the function comes to.
+
+        Raises:
+            ContractError: it raised.
+        """
+        try:
+            return await returned if inspect.isawaitable(returned) else returned
+        except Exception as error:
+            raise self._raised(error) from error
+
+    def numbers(self, values: Any, rollouts: Sequence[Rollout]) -> list[float | None]:
         """Return a number per rollout, None where the function has nothing to say of it.
 
         Raises:
-            ContractError: it raised, or did not return one value per completion.
+            ContractError: it did not return one value per completion.
             DataError: it returned a value that is no finite number.
         """
-        given = arguments(rollouts, log)
-        taken = Signature.of(self.call).taken(given)
-        try:
-            returned = self.call(**taken)
-            values = asyncio.run(_awaited(returned)) if inspect.isawaitable(returned) else returned
-        except Exception as error:
-            raise ContractError(f"the reward function {self.target!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(values, Sequence) and not hasattr(values, "tolist"):
             raise ContractError(f"the reward function {self.target!r} returned {type(values).__name__}; return a list.")
         listed = values if isinstance(values, Sequence) else values.tolist()
@@ -81,6 +101,9 @@ class RewardFunction:
                 "return exactly one each, or None."
             )
         return [self._number(value, rollout) for value, rollout in zip(listed, rollouts, strict=True)]
+
+    def _raised(self, error: Exception) -> ContractError:
+        return ContractError(f"the reward function {self.target!r} raised {type(error).__name__}: {error}")
 
     def _number(self, value: Any, rollout: Rollout) -> float | None:
         if value is None or value != value:  # noqa: PLR0124 - NaN, which is how TRL keeps None
@@ -93,6 +116,28 @@ class RewardFunction:
             f"the reward function {self.target!r} returned {value!r} for the completion {rollout['completion']!r} of "
             f"example {rollout['example'].get('example_id')!r}: a reward is a finite number, or None."
         )
+
+
+def rewards_of(functions: Sequence[RewardFunction], rollouts: Sequence[Rollout], log: Log) -> dict[str, list[float | None]]:
+    """Return what each function says of the rollouts, by its name; asynchronous ones wait at the same time, as in TRL."""
+    given = arguments(rollouts, log)
+    # In this thread, and first: many of them keep a limit of time by a signal.
+    returned = [function.called(given) for function in functions]
+    if any(map(inspect.isawaitable, returned)):
+        returned = asyncio.run_coroutine_threadsafe(_all(functions, returned), _loop()).result()
+    return {function.name: function.numbers(values, rollouts) for function, values in zip(functions, returned, strict=True)}
+
+
+async def _all(functions: Sequence[RewardFunction], returned: Sequence[Any]) -> list[Any]:
+    return await asyncio.gather(*(f.awaited(value) for f, value in zip(functions, returned, strict=True)))
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return a loop that runs as long as the process: what a function keeps between batches, as a client, belongs to it."""
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, name="reward functions", daemon=True).start()
+    return loop
 
 
 def reward_functions(targets: Sequence[str], weights: Sequence[float] | None) -> list[RewardFunction]:
@@ -151,7 +196,3 @@ def _unused(name: str, names: list[str]) -> str:
         candidate = f"{base}_{number}"
     names.append(candidate)
     return candidate
-
-
-async def _awaited(value: Any) -> Any:
-    return await value

@@ -12,9 +12,9 @@
         ...                     # advantages, returns: [batch, response_length]
 """
 
-from plugrad_compat.adapters.config import Config as ActorConfig
-from plugrad_compat.adapters.config import Config as AlgoConfig
-from plugrad_compat.verl.functions import agg_loss, masked_mean, masked_sum, masked_var, masked_whiten
+from plugrad_compat.adapters.masked import masked_mean, masked_sum, masked_var, masked_whiten
+from plugrad_compat.verl.configs import ActorConfig, AlgoConfig
+from plugrad_compat.verl.functions import agg_loss
 from plugrad_compat.verl.registering import (
     get_adv_estimator_fn,
     get_policy_loss_fn,

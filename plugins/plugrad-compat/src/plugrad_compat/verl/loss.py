@@ -10,10 +10,12 @@ from typing import Any
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, loss
 from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.metrics import Metrics
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
-from plugrad_compat.adapters.sequence import OneAtATime
 from plugrad_compat.adapters.signatures import VERL_LOSS, Signature, checked_signature
+from plugrad_compat.adapters.tried import TriedLoss
+from plugrad_compat.verl.configs import ActorConfig
 from plugrad_compat.verl.registering import POLICY_LOSSES
 
 TOKEN_MEAN = "token-mean"
@@ -25,6 +27,13 @@ DEFAULTS = {
     "clip_ratio_high": 0.2,
     "clip_ratio_c": 3.0,
     "loss_agg_mode": TOKEN_MEAN,
+    "loss_scale_factor": None,
+    "tau_pos": 1.0,
+    "tau_neg": 1.05,
+    "entropy_coeff": 0,
+    "use_kl_loss": False,
+    "kl_loss_coef": 0.001,
+    "kl_loss_type": "low_var_kl",
     "policy_loss": {
         "loss_mode": "vanilla",
         "clip_cov_ratio": 0.0002,
@@ -32,10 +41,11 @@ DEFAULTS = {
         "clip_cov_ub": 5.0,
         "kl_cov_ratio": 0.0002,
         "ppo_kl_coef": 0.1,
+        "dro_beta": None,
     },
     "global_batch_info": UNIT_DENOMINATORS,
 }
-"""Of verl's `actor_rollout_ref.actor`, below what `config` says."""
+"""Of verl's `actor_rollout_ref.actor` (`verl/workers/config/actor.py`), below what `config` says."""
 REDUCTIONS = {
     TOKEN_MEAN: "token",
     "seq-mean-token-sum": "sequence_sum",
@@ -46,7 +56,7 @@ REDUCTIONS = {
 
 
 @loss(needs={"old_logprobs"})
-class VerlLoss(OneAtATime):
+class VerlLoss(TriedLoss):
     """sum_t l_t of a verl policy loss, called with one sequence at a time.
 
     Args:
@@ -70,7 +80,7 @@ class VerlLoss(OneAtATime):
 
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
-class VerlMicroBatchLoss:
+class VerlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a verl policy loss that mixes sequences, called with whole micro-batches.
 
     Args:
@@ -86,13 +96,11 @@ class VerlMicroBatchLoss:
     def __init__(
         self, target: CallableReference, config: dict[str, Any] | None = None, divides_by: DividesBy = "nothing"
     ) -> None:
-        self._foreign = foreign_loss(target, config or {}, divides_by)
+        super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return each row's share of what the micro-batch gives."""
-        outputs = self._foreign.of_micro_batch(inputs)
-        self._foreign.say_what_was_not_read()
-        return outputs
+        return self.of_micro_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
@@ -103,7 +111,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     """
     found = POLICY_LOSSES.find(target)
     signature = checked_signature(target, found, VERL_LOSS)
-    whole = Config(config, DEFAULTS)
+    whole = ActorConfig(config, DEFAULTS)
     # verl's own losses ask whether their config is an instance of its class.
     handed: Any = _actor_config(config) if str(found.__module__).startswith("verl.") else whole
     if "loss_agg_mode" in config:
@@ -111,7 +119,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
 
     call = _Function(found, signature, handed)
     watched = whole if handed is whole else Config({})
-    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, "means", watched, "verl_micro_batch")
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, Metrics(), watched, "verl_micro_batch")
 
 
 @dataclass(frozen=True)

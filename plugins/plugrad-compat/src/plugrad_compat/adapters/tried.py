@@ -1,0 +1,50 @@
+"""TriedLoss: what the adapters share, a foreign loss that is tried before it is first called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plugrad import BatchLossInputs, LossInputs, LossOutputs
+from plugrad_compat.adapters.foreign import ForeignLoss
+from plugrad_compat.adapters.probe import Probe
+from plugrad_compat.adapters.responses import as_rows
+
+
+class TriedLoss:
+    """A foreign loss: what it declares of itself must be so, and what nobody has read of its config is said."""
+
+    def __init__(self, make: Callable[[], ForeignLoss]) -> None:
+        self._make = make
+        self._foreign = make()
+        self._is_tried = False
+
+    def of_sequence(self, inputs: LossInputs) -> LossOutputs:
+        """Return the sum over one sequence.
+
+        Raises:
+            ContractError: the loss divides by something else than is declared, mixes sequences, or returned no scalar.
+        """
+        return self._tried(as_rows(inputs), ForeignLoss.check, ForeignLoss.of_sequence)
+
+    def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of what a loss that mixes sequences gives the micro-batch.
+
+        Raises:
+            ContractError: the loss divides by something else than is declared, or returned no scalar.
+        """
+        return self._tried(inputs, ForeignLoss.check_divisor, ForeignLoss.of_micro_batch)
+
+    def _tried(
+        self,
+        rows: BatchLossInputs,
+        check: Callable[[ForeignLoss, Probe], None],
+        call: Callable[[ForeignLoss, BatchLossInputs], LossOutputs],
+    ) -> LossOutputs:
+        if self._is_tried:
+            return call(self._foreign, rows)
+        # Another instance is tried: what a loss keeps of the trial is gone with it.
+        check(self._make(), Probe.like(rows))
+        outputs = call(self._foreign, rows)
+        self._foreign.say_what_was_not_read()
+        self._is_tried = True
+        return outputs

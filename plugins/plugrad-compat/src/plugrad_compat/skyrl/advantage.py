@@ -1,0 +1,36 @@
+"""The advantage `skyrl`: a SkyRL advantage estimator from the user's own file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plugrad import AdvantageInputs, AdvantageOutputs, CallableReference, advantage
+from plugrad_compat.adapters.estimator import Estimator
+from plugrad_compat.adapters.signatures import SKYRL_ADVANTAGE
+from plugrad_compat.skyrl.configs import DEFAULTS, AlgorithmConfig
+from plugrad_compat.skyrl.registering import ADVANTAGE_ESTIMATORS
+
+BY_NAME = ("gamma", "lambd", "grpo_norm_by_std")
+"""Of its config, what SkyRL hands an estimator by name too."""
+
+
+@advantage()
+class SkyrlAdvantage:
+    """A_t of a SkyRL advantage estimator, for every token of every rollout.
+
+    Args:
+        target: `file.py:name` or `module:name` of the function, or a name that the file registers.
+        config: what the estimator is given as its config; SkyRL's defaults lie below it.
+        kwargs: what it takes besides, by name.
+    """
+
+    def __init__(
+        self, target: CallableReference, config: dict[str, Any] | None = None, kwargs: dict[str, Any] | None = None
+    ) -> None:
+        found = ADVANTAGE_ESTIMATORS.find(target)
+        self._estimator = Estimator.of(target, SKYRL_ADVANTAGE, found, AlgorithmConfig(config or {}, DEFAULTS), kwargs or {})
+
+    def __call__(self, inputs: AdvantageInputs) -> AdvantageOutputs:
+        """Return one advantage per completion token."""
+        config = self._estimator.config
+        return self._estimator.advantages(inputs, {name: config[name] for name in BY_NAME})
