@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.collect import Sampled, Sampler
+from plugrad.trainer.worker import Worker
 
 ATTEMPTS = 3
 """How often rollouts of too old a policy are sampled again."""
@@ -130,7 +132,7 @@ class Ahead:
         """Of the weights that each step begins with."""
         self._asked: deque[Future[Sampled]] = deque()
         self._next_step = 0
-        self._thread = ThreadPoolExecutor(1, "plugrad-rollouts", _to_compute_as_here())
+        self._worker = Worker("plugrad-rollouts", _to_compute_as_here())
 
     def take(self, step: int) -> Sampled:
         """Wait for the batch, and have the next ones begun."""
@@ -145,12 +147,12 @@ class Ahead:
 
     def close(self) -> None:
         """Give up what has not begun, and wait for what has."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._worker.close()
 
     def _ask_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):
             oldest = self._versions[max(0, number - self._max_staleness)]
-            self._asked.append(self._thread.submit(self._drawing.draw, number, oldest))
+            self._asked.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
         self._next_step = max(self._next_step, step + 1)
 
 

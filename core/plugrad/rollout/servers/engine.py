@@ -113,9 +113,7 @@ class ServerEngine:
         from plugrad.rollout.servers.asked import requests_for
 
         requests = requests_for(prompts, sampling, stops=self._stops, vocab_size=self._vocab_size)
-        groups = self._loop.run(self._client.complete(requests))
-        copies = sampling.num_completions if sampling.temperature == 0 else 1
-        return [group * copies for group in groups]
+        return sampling.with_copies(self._loop.run(self._client.complete(requests)))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
@@ -133,13 +131,12 @@ class ServerEngine:
             raise self._rotation.nobody_answers(f"no server took the weights of version {version}:")
 
     def close(self) -> None:
-        """Close the connections, remove the weights on their way, and stop the servers that it started."""
+        """Give up what is asked for, remove the weights on their way, and stop the servers that it started."""
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            self._loop.run(self._client.close())
-            self._loop.close()
+            self._loop.close(self._client.close())
             self._transport.close()
             for server in self._servers.values():
                 server.close()

@@ -47,6 +47,7 @@ class VllmEngine:
         self._tensor_parallel_size = table.tensor_parallel_size
         self._version = 0
         self._lock = threading.Lock()
+        self._is_closed = threading.Event()
         self._is_asleep = False
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -56,15 +57,9 @@ class VllmEngine:
         first = sum(len(share) for share in shares[: self._place()])
         everyones = [request for share in shares for request in share]
         with self._lock, self._awake(), _random_state_kept():
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": ids} for ids, _ in everyones],
-                [self._sampling_params(sampling, seed) for _, seed in everyones],
-                use_tqdm=False,
-            )
-            own = outputs[first : first + len(requests)]
+            own = self._outputs(everyones, sampling)[first : first + len(requests)]
             groups = [[self._completion(completion) for completion in output.outputs] for output in own]
-        # A greedy completion is made once: however often it is asked for, it is the same.
-        return groups if sampling.temperature else [group * sampling.num_completions for group in groups]
+        return sampling.with_copies(groups)
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Hand the weights over one at a time, and forget what was computed with the old ones."""
@@ -77,11 +72,28 @@ class VllmEngine:
             self._version = version
 
     def close(self) -> None:
-        """Stop vLLM and free its memory; a batch that is being generated in another thread is finished first."""
+        """Stop vLLM and free its memory; a batch that another thread generates is given up."""
+        self._is_closed.set()
         with self._lock:
             if self._llm is not None:
                 self._vllm.stop()
             self._llm = None
+
+    def _outputs(self, requests: Sequence[Request], sampling: Sampling) -> list[Any]:
+        """Return what vLLM makes of the requests, in their order."""
+        self._check_open()
+        prompts = [{"prompt_token_ids": ids} for ids, _ in requests]
+        self._llm.enqueue(prompts, [self._sampling_params(sampling, seed) for _, seed in requests], use_tqdm=False)
+        outputs: list[Any] = []
+        # A step at a time, and not all of them by `LLM.generate`: in between, a batch can be given up.
+        while self._llm.llm_engine.has_unfinished_requests():
+            self._check_open()
+            outputs += [output for output in self._llm.llm_engine.step() if output.finished]
+        return sorted(outputs, key=lambda output: int(output.request_id))
+
+    def _check_open(self) -> None:
+        if self._is_closed.is_set():
+            raise EngineError("vLLM was asked for completions, and is closed.")
 
     def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
         given = sampling_params(sampling, seed=seed, stops=self._stops, vocab_size=self._vocab_size)
