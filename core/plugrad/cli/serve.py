@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from plugrad.errors import RunFileError
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
     from plugrad.rollout.servers.command import ServerCommand
+
+logger = logging.getLogger("plugrad")
 
 LOOKS_EVERY_S = 1.0
 
@@ -44,6 +47,10 @@ def serve(
         if only_print:
             for command in commands:
                 console.print(str(command), soft_wrap=True)
+            if _is_cpu():
+                logger.info(
+                    "these are for machines without a GPU, as this one: print them on one that has what theirs have."
+                )
         else:
             _run(commands, read, console)
 
@@ -59,8 +66,6 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
             "[model.from_scratch] builds a model when the run starts, so no server can be started for it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
-    import torch
-
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.processes import free_addresses
 
@@ -79,8 +84,14 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
         table,
         dtype=run_file.model.dtype,
         max_model_len=None,
-        is_cpu=not torch.accelerator.is_available(),
+        is_cpu=_is_cpu(),
     )
+
+
+def _is_cpu() -> bool:
+    import torch
+
+    return not torch.accelerator.is_available()
 
 
 def _is_here(address: str) -> bool:

@@ -40,6 +40,4 @@ class Asked:
 
 def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int) -> list[Asked]:
     """Return a request for each prompt."""
-    return [
-        Asked(prompt.ids, sampling, sampling.seed_of(place), stops, vocab_size) for place, prompt in enumerate(prompts)
-    ]
+    return [Asked(prompt.ids, sampling, sampling.seed_of(place), stops, vocab_size) for place, prompt in enumerate(prompts)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,6 +15,7 @@ from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.labels import Labels
 from plugrad.rollout.servers.rotation import Rotation
 
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NEEDED = ("httpx", "tenacity")
+ENGINE = "vllm-server"
+WEIGHTS = "weights"
 
 
 class Transport(Protocol):
@@ -77,7 +78,7 @@ class ServerEngine:
         Raises:
             EngineError: a server cannot be started, reached or used, or a package is missing.
         """
-        _require(NEEDED)
+        require(ENGINE, needed_for_servers(table, is_main=is_main))
         from plugrad.rollout.servers.checks import Expected
 
         self._table, self._stops, self._is_main = table, model.stops, is_main
@@ -118,10 +119,14 @@ class ServerEngine:
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
 
+        A server that it has started and that has ended is started again: it takes part in an update when it is up.
+
         Raises:
             EngineError: no server took them, or they cannot be written.
         """
         with self._updating:
+            if self._processes is not None:
+                self._processes.restart_ended()
             complaints = self._transport.send(weights, version)
             self._loop.call(lambda: self._after_update(complaints, version))
             for address, complaint in complaints.items():
@@ -155,8 +160,7 @@ class ServerEngine:
         self._found: list[Found] = self._on_main(lambda: self._checked(expected))
         self._labels: Labels = self._on_main(Labels.fresh)
         self._transport = self._chosen_transport()
-        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
-        self._rotation = Rotation.of(addresses, logs)
+        self._rotation = Rotation.of(addresses, self._where_to_look)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
         self._loop = LoopThread("plugrad-servers")
 
@@ -164,7 +168,6 @@ class ServerEngine:
         from plugrad.rollout.servers.command import server_commands
         from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
 
-        _require(["vllm"])
         folder = self._folder / "servers"
         addresses = free_addresses(self._table.num_servers)
         commands = server_commands(
@@ -203,16 +206,19 @@ class ServerEngine:
         servers, by = list(self._servers.values()), self._backend()
         logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
         if by == "folder":
-            from plugrad.rollout.servers.folder import FolderTransport
+            from plugrad.rollout.servers.folder import FolderTransport, remove_leftovers
 
+            if self._is_main and not self._table.weights_folder:
+                # Nobody else's are in the run folder.
+                remove_leftovers(self._folder / WEIGHTS)
             return FolderTransport(
-                Path(self._table.weights_folder) if self._table.weights_folder else self._folder / "weights",
+                Path(self._table.weights_folder or self._folder / WEIGHTS),
                 servers,
                 self._labels,
                 on_main=self._on_main,
                 is_main=self._is_main,
             )
-        _require(["vllm"])
+        require(ENGINE, ["vllm"])
         from plugrad.rollout.servers.transfer import TransferTransport
 
         return TransferTransport(
@@ -264,6 +270,12 @@ class ServerEngine:
         self._transport.revive(server, version)
         logger.warning(f"the server {address} had the weights {label!r}, and was given the run's again.")
 
+    def _where_to_look(self) -> str:
+        """Return what is said after an error of all servers: how those that have ended did, and where their output is."""
+        ended = "" if self._processes is None else "".join(f"\n{end}" for end in self._processes.ends())
+        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
+        return ended or logs
+
     def _stop_processes(self) -> None:
         if self._processes is not None:
             self._processes.close()
@@ -274,14 +286,3 @@ def _saved(model: EngineModel, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
     return str(folder)
-
-
-def _require(modules: Iterable[str]) -> None:
-    for module in modules:
-        # Found, and not imported: vLLM takes seconds, and what it changes in a process is for its servers alone.
-        if find_spec(module) is None:
-            extra = "vllm" if module == "vllm" else "vllm-server"
-            raise EngineError(
-                f"the engine vllm-server needs the package {module}, which is not installed here: "
-                f'pip install "plugrad[{extra}]"'
-            )

