@@ -42,7 +42,7 @@ def test_a_server_is_named_once():
 
 
 def test_servers_run_already_or_are_started():
-    with pytest.raises(RunFileError, match=r"num_servers = 3 servers are to be started, and addresses names 1 .* leave one"):
+    with pytest.raises(RunFileError, match=r"num_servers = 3 are to be started, and addresses names 1 .* leave one"):
         server(addresses=["http://a"], num_servers=3)
     assert server(addresses=["http://a", "http://b"], num_servers=2).num_servers == 2
 

