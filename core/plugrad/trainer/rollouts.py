@@ -94,8 +94,8 @@ class Rollouts(Protocol):
         """The engine has these weights now; told before the first step, and after each."""
         ...
 
-    def close(self) -> None:
-        """No more are needed."""
+    def close(self, *, waits: bool = True) -> None:
+        """No more are needed. Without waiting, what is under way in another thread is left to itself."""
         ...
 
 
@@ -114,7 +114,7 @@ class WhenNeeded:
         """From now on, completions of older weights are not taken."""
         self._version = version
 
-    def close(self) -> None:
+    def close(self, *, waits: bool = True) -> None:
         """Nothing is under way."""
 
 
@@ -145,9 +145,9 @@ class Ahead:
         """Note with which weights the next step begins."""
         self._versions.append(version)
 
-    def close(self) -> None:
-        """Give up what has not begun, and wait for what has."""
-        self._worker.close()
+    def close(self, *, waits: bool = True) -> None:
+        """Give up what has not begun, and wait for what has: once the engine is closed, for the environment's scores."""
+        self._worker.close(waits=waits)
 
     def _ask_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):

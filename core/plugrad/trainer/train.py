@@ -141,6 +141,10 @@ def _trained(training: Training) -> tuple[int, Path]:
             num_steps = train_loop(training)
         model = _save(training)
         training.hooks.on_run_end(training.run)
+    except KeyboardInterrupt:
+        # At once: an environment that scores a batch ahead may take its time.
+        training.rollouts.close(waits=False)
+        raise
     finally:
         training.display.close()
         training.engine.close()

@@ -26,11 +26,14 @@ class Worker:
         self._tasks.put((future, act))
         return future
 
-    def close(self) -> None:
-        """Give up what has not begun, and wait for what has."""
+    def close(self, *, waits: bool = True) -> None:
+        """Give up what has not begun, and wait for what has, unless told otherwise. Calling it again does nothing."""
+        if self._is_closed.is_set():
+            return
         self._is_closed.set()
         self._tasks.put(None)
-        self._thread.join()
+        if waits:
+            self._thread.join()
 
     def _work(self, begin: Callable[[], None]) -> None:
         begin()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.sampling_params import sampling_params
-from plugrad.rollout.vllm.start import start
+from plugrad.rollout.vllm.start import said_by, start
 
 Request = tuple[list[int], int]
 """A prompt's tokens and its seed."""
@@ -56,7 +57,7 @@ class VllmEngine:
         shares = self._of_neighbours(requests)
         first = sum(len(share) for share in shares[: self._place()])
         everyones = [request for share in shares for request in share]
-        with self._lock, self._awake(), _random_state_kept():
+        with self._lock, _failures_told(), self._awake(), _random_state_kept():
             own = self._outputs(everyones, sampling)[first : first + len(requests)]
             groups = [[self._completion(completion) for completion in output.outputs] for output in own]
         return sampling.with_copies(groups)
@@ -130,6 +131,20 @@ class VllmEngine:
         if self._is_asleep:
             self._llm.wake_up()
             self._is_asleep = False
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Tell what vLLM fails of; memory is the trainer's matter too, which knows what to do about it."""
+    try:
+        yield
+    except (EngineError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise EngineError(
+            f"vLLM fails when it is to complete prompts: {said_by(error)} (--traceback shows where. "
+            'engine = "transformers" samples without it.)'
+        ) from error
 
 
 def _random_state_kept() -> Any:

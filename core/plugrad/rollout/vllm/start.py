@@ -24,6 +24,8 @@ from plugrad.rollout.packages import require
 logger = logging.getLogger("plugrad")
 
 GIB = 2**30
+SHOWN_CHARACTERS = 600
+"""Of an error of vLLM's: some list all models that there are."""
 CPU_CACHE_GIB = 1.0
 
 
@@ -144,8 +146,13 @@ def _make(llm: Callable[..., Any], folder: str, arguments: dict[str, Any]) -> An
     try:
         return llm(model=folder, tokenizer=folder, **arguments)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise EngineError(
-            f"vLLM does not start with this model and [rollout.vllm]: {reason} (VLLM_LOGGING_LEVEL=INFO shows what it did; "
+            f"vLLM does not start with this model and [rollout.vllm]: {said_by(error)} (VLLM_LOGGING_LEVEL=INFO shows what it did; "
             'engine = "transformers" samples without it.)'
         ) from error
+
+
+def said_by(error: Exception) -> str:
+    """Return what an error of vLLM's says, in one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= SHOWN_CHARACTERS else said[:SHOWN_CHARACTERS] + "…"
