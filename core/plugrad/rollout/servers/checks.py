@@ -222,7 +222,7 @@ def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:
 def _starting(server: Server, expected: Expected) -> str:
     """Say how a server is started that this run can use."""
     if expected.model.name is None:
-        return "This run's model is built from scratch: leave rollout.server.addresses empty, and the run starts servers for it."
+        return "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
     [command] = server_commands(
         [server.address],
         expected.model.name,

@@ -147,8 +147,8 @@ def _make(llm: Callable[..., Any], folder: str, arguments: dict[str, Any]) -> An
         return llm(model=folder, tokenizer=folder, **arguments)
     except Exception as error:
         raise EngineError(
-            f"vLLM does not start with this model and [rollout.vllm]: {said_by(error)} (VLLM_LOGGING_LEVEL=INFO shows what it did; "
-            'engine = "transformers" samples without it.)'
+            f"vLLM does not start with this model and [rollout.vllm]: {said_by(error)} "
+            '(VLLM_LOGGING_LEVEL=INFO shows what it did; engine = "transformers" samples without it.)'
         ) from error
 
 
