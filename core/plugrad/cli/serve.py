@@ -60,12 +60,17 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
 
     Raises:
         RunFileError: there is no model for a server to load, or none of the servers is here.
+        EngineError: what asks servers is not installed.
     """
     if run_file.model.name is None:
         raise RunFileError(
             "[model.from_scratch] builds a model when the run starts, so no server can be started for it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
+    from plugrad.rollout.packages import OF_A_CLIENT, require
+
+    # vLLM is for whoever starts them: printed commands may be for other machines.
+    require("vllm-server", OF_A_CLIENT)
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.processes import free_addresses
 
@@ -113,6 +118,9 @@ def _can_bind(family: int, host: str | int) -> bool:
 
 
 def _run(commands: Sequence[ServerCommand], run_file: RunFile, console: Console) -> None:
+    from plugrad.rollout.packages import require
+
+    require("vllm-server", ["vllm"])
     from plugrad.rollout.servers.processes import ServerProcesses
 
     processes = ServerProcesses(commands, logs=None)

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from plugrad.errors import EngineError
 from plugrad.rollout.servers import folder as module
-from plugrad.rollout.servers.folder import FolderTransport, remove_leftovers, write_weights
+from plugrad.rollout.servers.folder import FolderTransport, write_weights
 from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.leftovers import remove_leftovers
 from plugrad.rollout.servers.server import Server, ServerError
 from plugrad.testing.models import tiny_model
 
@@ -139,12 +140,12 @@ def test_what_killed_runs_have_left_goes_and_nothing_else(tmp_path):
     for folder in (left, mine):
         folder.mkdir(parents=True)
         (folder / "model-00001.safetensors").touch()
-    remove_leftovers(tmp_path / "weights")
+    remove_leftovers(tmp_path)
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["of-mine"]
     shutil.rmtree(mine)
-    remove_leftovers(tmp_path / "weights")
+    remove_leftovers(tmp_path)
     assert not (tmp_path / "weights").exists()
-    remove_leftovers(tmp_path / "weights")
+    remove_leftovers(tmp_path)
 
 
 def test_a_lock_that_cannot_be_taken_is_the_servers_complaint(tmp_path):

@@ -17,6 +17,7 @@ from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.leftovers import WEIGHTS
 from plugrad.rollout.servers.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ENGINE = "vllm-server"
-WEIGHTS = "weights"
 
 
 class Transport(Protocol):
@@ -206,11 +206,8 @@ class ServerEngine:
         servers, by = list(self._servers.values()), self._backend()
         logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
         if by == "folder":
-            from plugrad.rollout.servers.folder import FolderTransport, remove_leftovers
+            from plugrad.rollout.servers.folder import FolderTransport
 
-            if self._is_main and not self._table.weights_folder:
-                # Nobody else's are in the run folder.
-                remove_leftovers(self._folder / WEIGHTS)
             return FolderTransport(
                 Path(self._table.weights_folder or self._folder / WEIGHTS),
                 servers,

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from plugrad.errors import EngineError
-from plugrad.rollout.servers.labels import Labels, is_run_id
+from plugrad.rollout.servers.labels import Labels
 from plugrad.rollout.servers.server import Server, ServerError, all_at_once
 
 SHARD_BYTES = 2**30
@@ -143,15 +143,6 @@ class FolderTransport:
                 f"the weights for the servers cannot be written to {self._folder}: {error}. Make room there, or set "
                 "rollout.server.weights_folder to a folder that trainer and servers can both use."
             ) from error
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what runs have left in this folder that were killed, and the folder where nothing else is in it."""
-    for left in folder.glob("*"):
-        if is_run_id(left.name):
-            shutil.rmtree(left, ignore_errors=True)
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def write_weights(weights: Weights, folder: Path) -> None:
