@@ -189,3 +189,12 @@ def test_vllm_plugins_of_other_packages_run_only_where_they_are_named(tmp_path, 
 def test_which_plugins_may_run_is_recorded(run_file):
     rollout = {"engine": "vllm", "vllm": {"plugins": ["stray"]}}
     assert engine_record(run_file(rollout=rollout)) == {"name": "vllm", "VLLM_PLUGINS": ["stray"]}
+
+
+def test_what_it_fails_of_while_it_samples_is_its_error():
+    model = model_of(tied=True)
+    engine = vllm_engine(model, tiny_tokenizer(), TABLE.model_copy(update={"kwargs": {"max_model_len": 4}}))
+    engine.update_weights(weights_of(model), version=0)
+    with pytest.raises(EngineError, match=r"fails when it is to complete prompts: .*maximum context length is 4 tokens"):
+        engine.generate(tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None), SAMPLING)
+    engine.close()
