@@ -145,6 +145,19 @@ def test_a_server_that_cannot_load_says_so_and_takes_the_next(servers, open_engi
     assert largest_mismatch(prompts, engine.generate(prompts, SAMPLING), model, SAMPLING.temperature) < TOLERANCE
 
 
+def test_weights_that_two_runs_hand_over_at_once_pass_for_neithers(servers, open_engine):
+    model, address = make_model(), servers[0].address
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
+    server = engine._servers[address]
+    with (
+        pytest.raises(ServerError, match=r"became 'other-unfinished' meanwhile: another run hands it its own"),
+        server.taking(engine._labels.of(1), engine._labels),
+    ):
+        rename(address, "other-unfinished")
+    assert server.label() == "other-unfinished"
+    assert httpx.get(f"{address}/is_paused").json() == {"is_paused": False}
+
+
 def test_an_update_that_one_server_misses_leaves_it_out(servers, open_engine, caplog):
     model, new = make_model(), make_model(3)
     through = proxy.Proxy(servers[0].address, proxy.rubbish)

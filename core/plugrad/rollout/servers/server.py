@@ -77,6 +77,10 @@ class Server:
             self.post("/pause", mode="keep")
             self.post("/update_weight_version", {"new_version": labels.unfinished})
             yield
+            if (found := self.label()) != labels.unfinished:
+                raise ServerError(
+                    f"its weights became {found!r} meanwhile: another run hands it its own. Give each run servers of its own"
+                )
             # What the old weights made of the requests in flight is computed anew.
             self.post("/reset_prefix_cache", reset_running_requests="true")
             self.post("/update_weight_version", {"new_version": label})

@@ -82,7 +82,6 @@ class VllmEngine:
 
     def _outputs(self, requests: Sequence[Request], sampling: Sampling) -> list[Any]:
         """Return what vLLM makes of the requests, in their order."""
-        self._check_open()
         prompts = [{"prompt_token_ids": ids} for ids, _ in requests]
         self._llm.enqueue(prompts, [self._sampling_params(sampling, seed) for _, seed in requests], use_tqdm=False)
         outputs: list[Any] = []
@@ -94,7 +93,7 @@ class VllmEngine:
 
     def _check_open(self) -> None:
         if self._is_closed.is_set():
-            raise EngineError("vLLM was asked for completions, and is closed.")
+            raise EngineError("vLLM was asked for something, and is closed.")
 
     def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
         given = sampling_params(sampling, seed=seed, stops=self._stops, vocab_size=self._vocab_size)
@@ -128,6 +127,7 @@ class VllmEngine:
             self._is_asleep = True
 
     def _wake(self) -> None:
+        self._check_open()
         if self._is_asleep:
             self._llm.wake_up()
             self._is_asleep = False
