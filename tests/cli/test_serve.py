@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -64,12 +65,22 @@ def test_servers_that_are_elsewhere(serve):
     assert "none of the servers in rollout.server.addresses (http://192.0.2.1:8000) is on this machine" in done.stderr
 
 
-def test_a_port_that_is_taken(serve):
+def test_a_port_that_is_taken(serve, tmp_path):
+    # Found, where vLLM is not installed; nothing is started with it.
+    (tmp_path / "packages" / "vllm").mkdir(parents=True)
+    path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(tmp_path / "packages")])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        done = serve(addresses=f'"{address}"')
+        done = serve(addresses=f'"{address}"', PYTHONPATH=path)
     assert done.returncode == 2
     assert f"no server can be started at {address}: Address already in use" in done.stderr
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_vllm_it_says_what_to_install(serve):
+    done = serve()
+    assert done.returncode == 2
+    assert 'needs the package vllm, and that is not installed here: pip install "plugrad[vllm]"' in done.stderr
 
 
 def test_a_key_that_is_not_set(serve):

@@ -48,3 +48,13 @@ def test_what_is_advised_works(prompts, processes):
             check_shares(run_file(size), processes)
         for count in (int(word) for word in counts.split() if word.isdigit()):
             check_shares(run_file(prompts), count)
+
+
+def test_ranks_that_share_an_engine_are_a_multiple_of_it():
+    table = {"engine": "vllm", "prompts_per_step": 12, "vllm": {"tensor_parallel_size": 2}}
+    shared = RunFile(model={"name": "m"}, environment={"name": "arithmetic"}, rollout=table)
+    check_shares(shared, 4)
+    with pytest.raises(RunFileError, match=r"tensor_parallel_size is 2, and 1 process cannot .* --num-processes 2"):
+        check_shares(shared, 1)
+    with pytest.raises(RunFileError, match="3 processes cannot share engines of 2 each"):
+        check_shares(shared, 3)

@@ -41,6 +41,12 @@ def test_a_server_is_named_once():
         server(addresses=["http://a", "http://b", "http://a"])
 
 
+def test_servers_run_already_or_are_started():
+    with pytest.raises(RunFileError, match=r"num_servers = 3 are to be started, and addresses names 1 .* leave one"):
+        server(addresses=["http://a"], num_servers=3)
+    assert server(addresses=["http://a", "http://b"], num_servers=2).num_servers == 2
+
+
 def test_the_weights_folder_means_the_same_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.toml").write_text(

@@ -178,6 +178,22 @@ def test_closing_gives_up_what_has_not_begun(drawing):
     assert len(engine.calls) <= done + 1
 
 
+def test_a_run_that_ends_at_once_waits_for_nothing(drawing):
+    engine = Engine()
+    rollouts = Ahead(drawing(engine), 2, 9)
+    rollouts.handed_over(0)
+    rollouts.take(0)
+    engine.may_generate.clear()
+    started = time.monotonic()
+    rollouts.close(waits=False)
+    rollouts.close()
+    assert time.monotonic() - started < 1
+    done = len(engine.calls)
+    engine.may_generate.set()
+    time.sleep(0.2)
+    assert len(engine.calls) <= done + 1, "the batch after the one that was under way is not begun"
+
+
 @pytest.mark.parametrize("engine", ["transformers", "dataset"])
 def test_engines_without_weights_of_their_own_cannot_sample_ahead(run_file, engine):
     with pytest.raises(RunFileError, match=rf'max_staleness = 1 .* "{engine}" has no weights of its own'):

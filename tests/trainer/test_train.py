@@ -239,3 +239,11 @@ class DropsAll:
     assert [record["loss"] for record in result.records[1:]] == [0.0, 0.0]
     assert [record["grad_norm"] for record in result.records[1:]] == [0.0, 0.0]
     assert result.records[0]["grad_norm"] > 0
+
+
+def test_a_run_that_replaces_a_killed_one_removes_the_weights_that_it_left(run, tmp_path):
+    folder = run(max_steps=1).folder
+    left = folder / "weights" / "0123456789abcdef" / "000001-v1"
+    left.mkdir(parents=True)
+    run(max_steps=1)
+    assert not left.parent.parent.exists()

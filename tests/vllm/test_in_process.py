@@ -4,6 +4,9 @@ import os
 import random
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -135,9 +138,25 @@ def test_a_cache_that_is_too_small_is_said():
         vllm_engine(model_of(tied=True), tiny_tokenizer(), VllmTable(kv_cache_gib=1e-5))
 
 
-def test_one_process_cannot_share_an_engine_of_two():
-    with pytest.raises(EngineError, match=r"tensor_parallel_size is 2, and 1 process cannot .* --num-processes 2"):
-        vllm_engine(model_of(tied=True), tiny_tokenizer(), VllmTable(tensor_parallel_size=2))
+def test_closing_gives_up_the_batch_of_another_thread():
+    model = model_of(tied=True)
+    engine = vllm_engine(model, tiny_tokenizer())
+    engine.update_weights(weights_of(model), version=0)
+    prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
+    # Of a length that nothing reaches while this test waits.
+    long = Sampling(num_completions=64, max_new_tokens=240, temperature=1.0, seed=1)
+    engine._stops = frozenset()
+    with ThreadPoolExecutor(1) as threads:
+        batch = threads.submit(engine.generate, prompts, long)
+        while not engine._lock.locked():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert not batch.done()
+        engine.close()
+        with pytest.raises(EngineError, match="closed"):
+            batch.result(0)
+    with pytest.raises(EngineError, match="closed"):
+        engine.generate(prompts, SAMPLING)
 
 
 STRAY = """
@@ -171,3 +190,13 @@ def test_vllm_plugins_of_other_packages_run_only_where_they_are_named(tmp_path, 
 def test_which_plugins_may_run_is_recorded(run_file):
     rollout = {"engine": "vllm", "vllm": {"plugins": ["stray"]}}
     assert engine_record(run_file(rollout=rollout)) == {"name": "vllm", "VLLM_PLUGINS": ["stray"]}
+
+
+def test_what_it_fails_of_while_it_samples_is_its_error():
+    model = model_of(tied=True)
+    too_short = TABLE.model_copy(update={"kwargs": {"max_model_len": 4}})
+    prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
+    with closing(vllm_engine(model, tiny_tokenizer(), too_short)) as engine:
+        engine.update_weights(weights_of(model), version=0)
+        with pytest.raises(EngineError, match=r"fails when it is to complete prompts: .*maximum (context|model) length"):
+            engine.generate(prompts, SAMPLING)

@@ -85,14 +85,17 @@ def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
     from plugrad.config.reading import write_run_file
 
     table = {**ROLLOUT, "vllm": {"kv_cache_gib": 0.25, "tensor_parallel_size": tensor_parallel_size}}
-    write_run_file(run_file(model={"from_scratch": MODEL}, rollout=table, max_steps=2), tmp_path / "run.toml")
+    # One held-out example: the first rank has no share of it, and asks all the same where the engine is shared.
+    tables = {"rollout": table, "max_steps": 2, "evaluation": {"every_steps": 2, "num_examples": 1}}
+    write_run_file(run_file(model={"from_scratch": MODEL}, **tables), tmp_path / "run.toml")
     command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    before, *records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert records[0]["num_tokens"] > 16
+    assert "eval/reward" in before
 
 
 def test_a_sharded_policy_is_handed_over_a_layer_at_a_time(tmp_path):

@@ -70,10 +70,11 @@ def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
     sampling = Sampling(num_completions=2, max_new_tokens=400, temperature=1.0, seed=1)
     found = []
     thread = threading.Thread(target=lambda: found.extend(engine.generate(prompts, sampling)))
+    before = num_generated(addresses)
     thread.start()
-    while sum(place.num_in_flight for place in engine._rotation.places) < len(prompts):
-        time.sleep(0.01)
-    time.sleep(0.3)
+    # An eighth of all tokens: on a busy machine that takes a while.
+    while num_generated(addresses) < before + 400:
+        time.sleep(0.02)
     engine.update_weights(weights_of(new), 1)
     thread.join()
     assert [len(group) for group in found] == [2] * 4
@@ -83,6 +84,12 @@ def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
     for version, model in enumerate([old, new]):
         assert largest_of_version(prompts, found, model, version) < TOLERANCE
     assert all(c.policy_versions == sorted(c.policy_versions) for group in found for c in group)
+
+
+def num_generated(addresses):
+    """Return how many tokens the servers say they have sampled."""
+    lines = [line for address in addresses for line in httpx.get(f"{address}/metrics").text.splitlines()]
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:generation_tokens_total"))
 
 
 def largest_of_version(prompts, groups, model, version):
@@ -143,6 +150,19 @@ def test_a_server_that_cannot_load_says_so_and_takes_the_next(servers, open_engi
     engine.update_weights(weights_of(model), 2)
     prompts = prompts_of(2)
     assert largest_mismatch(prompts, engine.generate(prompts, SAMPLING), model, SAMPLING.temperature) < TOLERANCE
+
+
+def test_weights_that_two_runs_hand_over_at_once_pass_for_neithers(servers, open_engine):
+    model, address = make_model(), servers[0].address
+    engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
+    server = engine._servers[address]
+    with (
+        pytest.raises(ServerError, match=r"became 'other-unfinished' meanwhile: another run hands it its own"),
+        server.taking(engine._labels.of(1), engine._labels),
+    ):
+        rename(address, "other-unfinished")
+    assert server.label() == "other-unfinished"
+    assert httpx.get(f"{address}/is_paused").json() == {"is_paused": False}
 
 
 def test_an_update_that_one_server_misses_leaves_it_out(servers, open_engine, caplog):

@@ -17,7 +17,7 @@ from plugrad.errors import EngineError
 from .conftest import make_model
 
 
-def test_a_killed_server_loses_nothing_and_a_killed_trainer_leaves_none(tmp_path):
+def test_a_killed_server_loses_nothing_and_comes_back_and_a_killed_trainer_leaves_none(tmp_path):
     trainer = subprocess.Popen(
         [sys.executable, Path(__file__).parent / "trainer.py", tmp_path],
         stdout=subprocess.PIPE,
@@ -41,6 +41,9 @@ def test_a_killed_server_loses_nothing_and_a_killed_trainer_leaves_none(tmp_path
     assert float(said["mismatch"][0]) < 1e-5
     assert int(said["in-flight"][0]) > 0
     assert said["inside"] == ["1"]
+    # It was started again, and given the weights when it was up.
+    assert said["inside-again"] == ["2"]
+    assert float(said["mismatch-again"][0]) < 1e-5
     # Two keepers, and of each server the process that listens and those that compute.
     assert len(started) >= 6
     assert wait_until_gone(started, timeout_s=30) == []

@@ -1,7 +1,8 @@
-"""A run's process: it starts two servers, one is killed under it, and then it waits to be killed itself."""
+"""A run's process: it starts two servers, one is killed under it and comes back, and then it waits to be killed itself."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from plugrad.testing.engines.evaluation import largest_mismatch
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_PROMPTS = 48
+STARTS_WITHIN_S = 120
 SAMPLING = Sampling(num_completions=4, max_new_tokens=96, temperature=1.0, seed=2)
 
 
@@ -35,14 +37,21 @@ def main(folder: Path) -> None:
     )
     for process in descendants():
         say("started", process.pid)
-    engine.update_weights([(name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items()], 0)
+    weights = [(name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items()]
+    engine.update_weights(weights, 0)
     examples = [{"example_id": number, "prompt": f"{number}+{number}="} for number in range(NUM_PROMPTS)]
     prompts = tokenize_prompts(examples, tokenizer, room=None)
     threading.Thread(target=kill_a_server_in_the_middle, args=(engine,)).start()
     groups = engine.generate(prompts, SAMPLING)
     say("sizes", *{len(group) for group in groups}, "groups", len(groups))
     say("mismatch", largest_mismatch(prompts, groups, model, SAMPLING.temperature))
-    say("inside", sum(place.is_in for place in engine._rotation.places))
+    say("inside", num_inside(engine))
+    update_until_all_are_inside(engine, weights)
+    for process in descendants():
+        say("started", process.pid)
+    say("inside-again", num_inside(engine))
+    again = engine.generate(prompts, SAMPLING)
+    say("mismatch-again", largest_mismatch(prompts, again, model, SAMPLING.temperature))
     say("waits")
     time.sleep(600)
 
@@ -57,6 +66,19 @@ def kill_a_server_in_the_middle(engine: ServerEngine) -> None:
         p for p in descendants() if first.address.rpartition(":")[2] in p.cmdline() and "keeper.py" not in str(p.cmdline())
     ]
     os.killpg(server.pid, signal.SIGKILL)
+
+
+def update_until_all_are_inside(engine: ServerEngine, weights: list[tuple[str, torch.Tensor]]) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    for version in itertools.count(1):
+        engine.update_weights(weights, version)
+        if num_inside(engine) == len(engine.addresses) or time.monotonic() > deadline:
+            return
+        time.sleep(0.5)
+
+
+def num_inside(engine: ServerEngine) -> int:
+    return sum(place.is_in for place in engine._rotation.places)
 
 
 def descendants() -> list[psutil.Process]:

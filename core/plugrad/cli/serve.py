@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from plugrad.errors import RunFileError
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
     from plugrad.rollout.servers.command import ServerCommand
+
+logger = logging.getLogger("plugrad")
 
 LOOKS_EVERY_S = 1.0
 
@@ -44,6 +47,10 @@ def serve(
         if only_print:
             for command in commands:
                 console.print(str(command), soft_wrap=True)
+            if _is_cpu():
+                logger.info(
+                    "these are for machines without a GPU, as this one: print them on one that has what theirs have."
+                )
         else:
             _run(commands, read, console)
 
@@ -53,14 +60,17 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
 
     Raises:
         RunFileError: there is no model for a server to load, or none of the servers is here.
+        EngineError: what asks servers is not installed.
     """
     if run_file.model.name is None:
         raise RunFileError(
             "[model.from_scratch] builds a model when the run starts, so no server can be started for it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
-    import torch
+    from plugrad.rollout.packages import OF_A_CLIENT, require
 
+    # vLLM is for whoever starts them: printed commands may be for other machines.
+    require("vllm-server", OF_A_CLIENT)
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.processes import free_addresses
 
@@ -79,8 +89,14 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
         table,
         dtype=run_file.model.dtype,
         max_model_len=None,
-        is_cpu=not torch.accelerator.is_available(),
+        is_cpu=_is_cpu(),
     )
+
+
+def _is_cpu() -> bool:
+    import torch
+
+    return not torch.accelerator.is_available()
 
 
 def _is_here(address: str) -> bool:
@@ -102,6 +118,9 @@ def _can_bind(family: int, host: str | int) -> bool:
 
 
 def _run(commands: Sequence[ServerCommand], run_file: RunFile, console: Console) -> None:
+    from plugrad.rollout.packages import require
+
+    require("vllm-server", ["vllm"])
     from plugrad.rollout.servers.processes import ServerProcesses
 
     processes = ServerProcesses(commands, logs=None)

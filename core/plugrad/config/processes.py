@@ -7,11 +7,12 @@ from plugrad.errors import RunFileError
 
 
 def check_shares(run_file: RunFile, num_processes: int) -> None:
-    """Check that every process gets equally many whole groups, and that `updates_per_batch` divides them.
+    """Check that every process gets equally many whole groups, and a place in an engine; `updates_per_batch` divides them.
 
     Raises:
         RunFileError: with the nearest numbers that would do.
     """
+    _check_shares_of_engines(run_file, num_processes)
     prompts, updates = run_file.rollout.prompts_per_step, run_file.updates_per_batch
     unit = num_processes * updates
     if prompts % unit == 0:
@@ -27,3 +28,13 @@ def check_shares(run_file: RunFile, num_processes: int) -> None:
         f"rollout.prompts_per_step is {prompts}, which {num_processes} processes cannot share equally{each}. Set it to "
         f"{nearest}, or train with {processes} process{'es' if processes != '1' else ''}."
     )
+
+
+def _check_shares_of_engines(run_file: RunFile, num_processes: int) -> None:
+    size = run_file.rollout.vllm.tensor_parallel_size
+    if run_file.rollout.engine == "vllm" and num_processes % size:
+        processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
+        raise RunFileError(
+            f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
+            f"train with --num-processes {size}, or a multiple of it."
+        )

@@ -55,7 +55,9 @@ class ServerTable(Table):
     )
     timeout_s: PositiveFloat = Field(default=600.0, description="Seconds until a request is given to another server.")
     retries: Annotated[int, Field(ge=0)] = Field(
-        default=5, description="How often a request is tried again, on other servers first, before the run stops."
+        default=5,
+        description="How often a request is tried again, on other servers first, after pauses that grow to 20 s at most, "
+        "before the run stops.",
     )
     weights: Literal["auto", "folder", "nccl", "ipc"] = Field(
         default="auto",
@@ -73,7 +75,12 @@ class ServerTable(Table):
     )
 
     @model_validator(mode="after")
-    def _each_once(self) -> ServerTable:
+    def _servers_are_named_once(self) -> ServerTable:
         if repeated := sorted({address for address in self.addresses if self.addresses.count(address) > 1}):
             raise ValueError(f"addresses names {', '.join(repeated)} more than once")
+        if self.addresses and self.num_servers not in (1, len(self.addresses)):
+            raise ValueError(
+                f"num_servers = {self.num_servers} are to be started, and addresses names {len(self.addresses)} that run "
+                "already: leave one of the two out"
+            )
         return self

@@ -31,6 +31,15 @@ class Sampling:
     """0 is greedy."""
     seed: int
 
+    @property
+    def num_distinct(self) -> int:
+        """How many completions of a prompt can differ: a greedy one is the same however often it is made."""
+        return self.num_completions if self.temperature else 1
+
+    def with_copies(self, groups: list[list[Completion]]) -> list[list[Completion]]:
+        """Return groups of `num_completions`, for an engine that made `num_distinct` of each."""
+        return [group * (self.num_completions // self.num_distinct) for group in groups]
+
     def seed_of(self, prompt: int) -> int:
         """Return a seed for the prompt of this index, for engines that have one a request.
 
@@ -74,5 +83,5 @@ class RolloutEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds. Calling it again does nothing."""
+        """Free what the engine holds, and give up what another thread has it generate. Calling it again does nothing."""
         ...

@@ -12,10 +12,11 @@ def sampling_params(sampling: Sampling, *, seed: int, stops: Iterable[int], voca
     """Return the fields of vLLM's SamplingParams for all completions of one prompt.
 
     They come from softmax(logits / temperature) and nothing else: whatever shapes the distribution is said, since vLLM takes
-    what is not from elsewhere. A greedy completion is asked for once, vLLM refuses more; all would be alike.
+    what is not from elsewhere.
     """
     return {
-        "n": sampling.num_completions if sampling.temperature else 1,
+        # vLLM refuses to make a greedy one more than once.
+        "n": sampling.num_distinct,
         "temperature": sampling.temperature,
         # vLLM adds the number of the completion to it.
         "seed": seed,

@@ -59,10 +59,11 @@ class Sampler:
 
     def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
         """Return the scored rollouts of each example."""
+        prompts = self.prompts(examples)
+        # Also for no prompt: ranks that share an engine ask it together, and one may have no share.
+        completions = self.engine.generate(prompts, sampling)
         if not examples:
             return []
-        prompts = self.prompts(examples)
-        completions = self.engine.generate(prompts, sampling)
         with self.one_at_a_time:
             texts = iter(self._decode([c for group in completions for c in group]))
             groups = [

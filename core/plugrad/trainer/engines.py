@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,37 @@ from plugrad.policy.loading import LoadedModel, context_length
 from plugrad.rollout.dataset import DatasetEngine
 from plugrad.rollout.engine import RolloutEngine
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.engine import ServerEngine
+from plugrad.rollout.servers.key import api_key
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.transformers import TransformersEngine
 from plugrad.rollout.vllm.engine import VllmEngine
 from plugrad.trainer.agreement import from_main
 from plugrad.trainer.ranks import Ranks
+
+logger = logging.getLogger("plugrad")
+
+TABLES = {"vllm": "vllm", "server": "vllm-server"}
+"""Of `[rollout]`, and whose they are."""
+
+
+def check_engine(run_file: RunFile, ranks: Ranks) -> None:
+    """See before a model is loaded that what the engine needs is here.
+
+    Raises:
+        EngineError: a package is not installed, or the variable with the servers' key is not set.
+    """
+    table = run_file.rollout
+    if table.engine == "vllm":
+        require(table.engine, ["vllm"])
+    if table.engine == "vllm-server":
+        require(table.engine, needed_for_servers(table.server, is_main=ranks.is_main))
+        api_key(table.server)
+    for name, engine in TABLES.items():
+        given = getattr(table, name)
+        if table.engine != engine and given != type(given)():
+            logger.warning(f'[rollout.{name}] is for the engine "{engine}": rollout.engine is "{table.engine}".')
 
 
 def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:

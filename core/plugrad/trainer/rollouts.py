@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.collect import Sampled, Sampler
+from plugrad.trainer.worker import Worker
 
 ATTEMPTS = 3
 """How often rollouts of too old a policy are sampled again."""
@@ -92,8 +94,8 @@ class Rollouts(Protocol):
         """The engine has these weights now; told before the first step, and after each."""
         ...
 
-    def close(self) -> None:
-        """No more are needed."""
+    def close(self, *, waits: bool = True) -> None:
+        """No more are needed. Without waiting, what is under way in another thread is left to itself."""
         ...
 
 
@@ -112,7 +114,7 @@ class WhenNeeded:
         """From now on, completions of older weights are not taken."""
         self._version = version
 
-    def close(self) -> None:
+    def close(self, *, waits: bool = True) -> None:
         """Nothing is under way."""
 
 
@@ -130,7 +132,7 @@ class Ahead:
         """Of the weights that each step begins with."""
         self._asked: deque[Future[Sampled]] = deque()
         self._next_step = 0
-        self._thread = ThreadPoolExecutor(1, "plugrad-rollouts", _to_compute_as_here())
+        self._worker = Worker("plugrad-rollouts", _to_compute_as_here())
 
     def take(self, step: int) -> Sampled:
         """Wait for the batch, and have the next ones begun."""
@@ -143,14 +145,14 @@ class Ahead:
         """Note with which weights the next step begins."""
         self._versions.append(version)
 
-    def close(self) -> None:
-        """Give up what has not begun, and wait for what has."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    def close(self, *, waits: bool = True) -> None:
+        """Give up what has not begun, and wait for what has: once the engine is closed, for the environment's scores."""
+        self._worker.close(waits=waits)
 
     def _ask_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):
             oldest = self._versions[max(0, number - self._max_staleness)]
-            self._asked.append(self._thread.submit(self._drawing.draw, number, oldest))
+            self._asked.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
         self._next_step = max(self._next_step, step + 1)
 
 

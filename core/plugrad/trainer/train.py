@@ -24,7 +24,7 @@ from plugrad.registry.provenance import record
 from plugrad.trainer.agreement import on_main, same_everywhere, together
 from plugrad.trainer.display import Display, Silent, display_for
 from plugrad.trainer.earlier import EarlierRun
-from plugrad.trainer.engines import engine_record
+from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.failures import failing_together
 from plugrad.trainer.folder import MODEL, check_run_folder, open_run_folder, save_model
 from plugrad.trainer.interrupts import StopRequest, stop_requests
@@ -97,6 +97,7 @@ def _train(
     together(ranks, lambda: _check_processes(run_file, num_processes, ranks))
     folder = Path(run_file.output_dir)
     on_main(ranks, lambda: check_run_folder(folder, overwrite=overwrite))
+    together(ranks, lambda: check_engine(run_file, ranks))
     earlier = None if like is None else on_main(ranks, lambda: EarlierRun.read(like))
     quiet_transformers()
     selection, environment = together(ranks, lambda: _checked_plugins(run_file))
@@ -140,6 +141,10 @@ def _trained(training: Training) -> tuple[int, Path]:
             num_steps = train_loop(training)
         model = _save(training)
         training.hooks.on_run_end(training.run)
+    except KeyboardInterrupt:
+        # At once: an environment that scores a batch ahead may take its time.
+        training.rollouts.close(waits=False)
+        raise
     finally:
         training.display.close()
         training.engine.close()

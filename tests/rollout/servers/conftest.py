@@ -124,7 +124,11 @@ def client_of(monkeypatch):
     yield make
     for client in clients:
         loop.run(client.close())
-    loop.close()
+    loop.close(nothing())
+
+
+async def nothing():
+    pass
 
 
 def asked(num_prompts=1, *, num_completions=2, max_new_tokens=3, temperature=1.0, seed=0):

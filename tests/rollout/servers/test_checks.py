@@ -9,7 +9,7 @@ from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.checks import PROBE, Expected, Found, check_server
-from plugrad.rollout.servers.server import Server
+from plugrad.rollout.servers.server import Server, ServerError
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -114,3 +114,10 @@ def test_the_key_is_in_no_message(check, monkeypatch):
 def test_a_server_in_which_every_plugin_runs_is_a_notice(check, caplog):
     assert check(changed(["vllm_env", "VLLM_PLUGINS"], None)) == Found(None, ("*",))
     assert "was started without VLLM_PLUGINS" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", {"detail": "Not Found"}])
+def test_weights_without_a_name_are_the_servers_error(listen, content):
+    server = listen(lambda handler, body: handler.answer(content))
+    with pytest.raises(ServerError, match="does not say what its weights are called"):
+        Server(server.address, {}, 5.0).label()

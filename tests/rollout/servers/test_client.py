@@ -5,9 +5,11 @@ import time
 import pytest
 
 from plugrad.errors import EngineError
-from plugrad.rollout.servers.server import ServerError
+from plugrad.rollout.servers.server import Server, ServerError
 
 from .conftest import right_answer
+
+ONE_COMPLETION = {"sampling_params": {"n": 1}}
 
 
 def slow(handler, body):
@@ -164,3 +166,13 @@ def test_without_weights_nothing_is_asked(listen, client_of):
     with pytest.raises(EngineError, match="before they were given the policy's weights"):
         client.ask()
     assert not server.bodies
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_servers_of_this_machine(listen, client_of, nobody, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, nobody)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = listen()
+    assert len(client_of(server.address, retries=0).ask()) == 1
+    assert Server(server.address, {}, 5.0).post("/anything", {"token_ids": [0], "cache_salt": "s", **ONE_COMPLETION})

@@ -49,3 +49,10 @@ def test_an_update_says_who_is_in():
     servers.after_update({"a": "no room", "b": None})
     assert [place.address for place in servers.inside] == ["b"]
     assert str(servers.nobody_answers("why")) == "why\n    a: no room\n    b: it is away"
+
+
+def test_when_nobody_is_left_it_says_who_said_what_and_where_more_is_found():
+    servers = Rotation.of(["a", "b"], lambda: "\nits log ends so")
+    servers.out(servers.places[0], "gone")
+    said = str(servers.nobody_answers("nobody:"))
+    assert said == "nobody:\n    a: gone\n    b: it has not been given weights yet\nits log ends so"

@@ -1,6 +1,7 @@
 """The weights on their way: whole, tied ones too, in pieces that bound the memory, and a disk that does not take them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from plugrad.errors import EngineError
 from plugrad.rollout.servers import folder as module
 from plugrad.rollout.servers.folder import FolderTransport, write_weights
 from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.leftovers import remove_leftovers
+from plugrad.rollout.servers.server import Server, ServerError
 from plugrad.testing.models import tiny_model
 
 MODEL = tiny_model()
@@ -130,3 +133,23 @@ def test_a_full_disk(tmp_path, monkeypatch):
         transport(tmp_path / "weights").send(weights, 0)
     assert weights.taken == len(weights_of(MODEL))
     assert list((tmp_path / "weights" / "run").iterdir()) == []
+
+
+def test_what_killed_runs_have_left_goes_and_nothing_else(tmp_path):
+    left, mine = tmp_path / "weights" / Labels.fresh().run_id, tmp_path / "weights" / "of-mine"
+    for folder in (left, mine):
+        folder.mkdir(parents=True)
+        (folder / "model-00001.safetensors").touch()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["of-mine"]
+    shutil.rmtree(mine)
+    remove_leftovers(tmp_path)
+    assert not (tmp_path / "weights").exists()
+    remove_leftovers(tmp_path)
+
+
+def test_a_lock_that_cannot_be_taken_is_the_servers_complaint(tmp_path):
+    """As on a file system that knows no locks."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ServerError, match=r"its lock in .*file.* cannot be taken"):
+        transport(tmp_path / "file").revive(Server("http://127.0.0.1:1", {}, 1.0), 0)

@@ -15,31 +15,29 @@ class Asked:
     """What one request asks for: all the completions of one prompt, so that a group comes from one answer."""
 
     prompt_ids: list[int]
-    num_completions: int
     sampling: Sampling
     seed: int
     stops: frozenset[int]
     vocab_size: int
+
+    @property
+    def num_completions(self) -> int:
+        """How many the answer must have."""
+        return self.sampling.num_distinct
 
     def body(self, salt: str) -> dict[str, Any]:
         """Return the request. vLLM samples from softmax(logits / temperature) and nothing else.
 
         `salt` keeps what the prefix cache holds of other weights from being used.
         """
-        return {"token_ids": self.prompt_ids, "sampling_params": self._sampling_params(), "cache_salt": salt}
+        sampled = sampling_params(self.sampling, seed=self.seed, stops=self.stops, vocab_size=self.vocab_size)
+        return {"token_ids": self.prompt_ids, "sampling_params": sampled, "cache_salt": salt}
 
     def __str__(self) -> str:
         tokens, n = len(self.prompt_ids), self.num_completions
         return f"{n} completion{'s' if n > 1 else ''} of a prompt of {tokens} token{'s' if tokens > 1 else ''}"
 
-    def _sampling_params(self) -> dict[str, Any]:
-        return sampling_params(self.sampling, seed=self.seed, stops=self.stops, vocab_size=self.vocab_size)
-
 
 def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int) -> list[Asked]:
-    """Return a request for each prompt. A greedy one asks for one completion: vLLM refuses more, and all would be alike."""
-    num_completions = sampling.num_completions if sampling.temperature > 0 else 1
-    return [
-        Asked(prompt.ids, num_completions, sampling, sampling.seed_of(place), stops, vocab_size)
-        for place, prompt in enumerate(prompts)
-    ]
+    """Return a request for each prompt."""
+    return [Asked(prompt.ids, sampling, sampling.seed_of(place), stops, vocab_size) for place, prompt in enumerate(prompts)]

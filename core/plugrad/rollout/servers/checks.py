@@ -124,8 +124,7 @@ def _check_shape(root: str, server: Server, expected: Expected) -> None:
         if name in theirs and theirs[name] != ours.get(name):
             raise EngineError(
                 f"the server {server.address} serves the model {root!r}, whose {name} is {theirs[name]!r}; this run's model "
-                f"({expected.name}) has {ours.get(name)!r}. Leave rollout.server.addresses empty: the run then starts "
-                "servers for its own model."
+                f"({expected.name}) has {ours.get(name)!r}. {_starting(server, expected)}"
             )
 
 
@@ -221,10 +220,12 @@ def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:
 
 
 def _starting(server: Server, expected: Expected) -> str:
-    model = expected.model.name or "MODEL"
+    """Say how a server is started that this run can use."""
+    if expected.model.name is None:
+        return "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
     [command] = server_commands(
         [server.address],
-        model,
+        expected.model.name,
         # Without the key: it may be what is wrong.
         expected.table.model_copy(update={"api_key_env": None}),
         dtype=expected.model.dtype_name,

@@ -16,12 +16,12 @@ from plugrad.rollout.servers.asked import Asked
 from plugrad.rollout.servers.key import denied
 from plugrad.rollout.servers.labels import Labels
 from plugrad.rollout.servers.rotation import Place, Rotation
-from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, DENIED, ServerError, excerpt, said_by, said_in
+from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, DENIED, DIRECT, ServerError, excerpt, said_by, said_in
 
 PATH = "/inference/v1/generate"
 OURS = (400, 404, 405, 413, 422)
 """Statuses that say that the request is wrong: it would be as wrong the next time."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 20.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 
 Revive = Callable[[str, int, bool], None]
 """`(address, version, may_load)`: find that a server has weights of at least that version, or have it load them."""
@@ -42,7 +42,7 @@ class Client:
         """Of the weights that every server in the rotation has, or newer ones."""
         limits = httpx.Limits(max_connections=table.concurrency, max_keepalive_connections=table.concurrency)
         timeout = httpx.Timeout(table.timeout_s, connect=min(CONNECT_TIMEOUT_S, table.timeout_s), pool=None)
-        self._http = httpx.AsyncClient(headers=dict(headers), limits=limits, timeout=timeout)
+        self._http = httpx.AsyncClient(headers=dict(headers), limits=limits, timeout=timeout, mounts=DIRECT)
         self._slots = asyncio.Semaphore(table.concurrency)
         self._reviving = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from plugrad.config.server import ServerTable
 from plugrad.rollout.servers.cores import cores_of
+from plugrad.rollout.servers.devices import devices_of
 from plugrad.rollout.servers.key import api_key, variable_of
 
 COMMAND = ["-m", "vllm.entrypoints.cli.main"]
@@ -60,12 +61,19 @@ def server_commands(
 ) -> list[ServerCommand]:
     """Return the command for a server at each of these addresses.
 
-    On a CPU those with one host share its cores, with the trainer too if it computes beside them.
+    Those with one host share its GPUs, or on a CPU its cores, with the trainer too if it computes beside them.
 
     Raises:
         EngineError: the run file names a variable for the API key that is not set.
     """
     key_variable = variable_of(table) if api_key(table) else None
+
+    def place_of(address: str) -> dict[str, str]:
+        if is_cpu:
+            return cores_of(address, addresses, table.args, beside_trainer=beside_trainer)
+        # CUDA IPC is between processes on one GPU: such a server computes on the trainer's.
+        return {} if table.weights == "ipc" else devices_of(address, addresses, beside_trainer=beside_trainer)
+
     return [
         ServerCommand(
             address,
@@ -76,7 +84,7 @@ def server_commands(
                 # Unset, every installed plugin of vLLM's would load.
                 "VLLM_PLUGINS": ",".join(table.plugins),
                 **({"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if table.weights == "ipc" else {}),
-                **(cores_of(address, addresses, table.args, beside_trainer=beside_trainer) if is_cpu else {}),
+                **place_of(address),
             },
             key_variable,
         )

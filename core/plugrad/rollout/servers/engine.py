@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,7 +15,9 @@ from plugrad.config.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.leftovers import WEIGHTS
 from plugrad.rollout.servers.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NEEDED = ("httpx", "tenacity")
+ENGINE = "vllm-server"
 
 
 class Transport(Protocol):
@@ -77,7 +78,7 @@ class ServerEngine:
         Raises:
             EngineError: a server cannot be started, reached or used, or a package is missing.
         """
-        _require(NEEDED)
+        require(ENGINE, needed_for_servers(table, is_main=is_main))
         from plugrad.rollout.servers.checks import Expected
 
         self._table, self._stops, self._is_main = table, model.stops, is_main
@@ -113,17 +114,19 @@ class ServerEngine:
         from plugrad.rollout.servers.asked import requests_for
 
         requests = requests_for(prompts, sampling, stops=self._stops, vocab_size=self._vocab_size)
-        groups = self._loop.run(self._client.complete(requests))
-        copies = sampling.num_completions if sampling.temperature == 0 else 1
-        return [group * copies for group in groups]
+        return sampling.with_copies(self._loop.run(self._client.complete(requests)))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
+
+        A server that it has started and that has ended is started again: it takes part in an update when it is up.
 
         Raises:
             EngineError: no server took them, or they cannot be written.
         """
         with self._updating:
+            if self._processes is not None:
+                self._processes.restart_ended()
             complaints = self._transport.send(weights, version)
             self._loop.call(lambda: self._after_update(complaints, version))
             for address, complaint in complaints.items():
@@ -133,13 +136,12 @@ class ServerEngine:
             raise self._rotation.nobody_answers(f"no server took the weights of version {version}:")
 
     def close(self) -> None:
-        """Close the connections, remove the weights on their way, and stop the servers that it started."""
+        """Give up what is asked for, remove the weights on their way, and stop the servers that it started."""
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            self._loop.run(self._client.close())
-            self._loop.close()
+            self._loop.close(self._client.close())
             self._transport.close()
             for server in self._servers.values():
                 server.close()
@@ -158,8 +160,7 @@ class ServerEngine:
         self._found: list[Found] = self._on_main(lambda: self._checked(expected))
         self._labels: Labels = self._on_main(Labels.fresh)
         self._transport = self._chosen_transport()
-        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
-        self._rotation = Rotation.of(addresses, logs)
+        self._rotation = Rotation.of(addresses, self._where_to_look)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
         self._loop = LoopThread("plugrad-servers")
 
@@ -167,7 +168,6 @@ class ServerEngine:
         from plugrad.rollout.servers.command import server_commands
         from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
 
-        _require(["vllm"])
         folder = self._folder / "servers"
         addresses = free_addresses(self._table.num_servers)
         commands = server_commands(
@@ -209,13 +209,13 @@ class ServerEngine:
             from plugrad.rollout.servers.folder import FolderTransport
 
             return FolderTransport(
-                Path(self._table.weights_folder) if self._table.weights_folder else self._folder / "weights",
+                Path(self._table.weights_folder or self._folder / WEIGHTS),
                 servers,
                 self._labels,
                 on_main=self._on_main,
                 is_main=self._is_main,
             )
-        _require(["vllm"])
+        require(ENGINE, ["vllm"])
         from plugrad.rollout.servers.transfer import TransferTransport
 
         return TransferTransport(
@@ -267,6 +267,12 @@ class ServerEngine:
         self._transport.revive(server, version)
         logger.warning(f"the server {address} had the weights {label!r}, and was given the run's again.")
 
+    def _where_to_look(self) -> str:
+        """Return what is said after an error of all servers: how those that have ended did, and where their output is."""
+        ended = "" if self._processes is None else "".join(f"\n{end}" for end in self._processes.ends())
+        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
+        return ended or logs
+
     def _stop_processes(self) -> None:
         if self._processes is not None:
             self._processes.close()
@@ -277,14 +283,3 @@ def _saved(model: EngineModel, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
     return str(folder)
-
-
-def _require(modules: Iterable[str]) -> None:
-    for module in modules:
-        # Found, and not imported: vLLM takes seconds, and what it changes in a process is for its servers alone.
-        if find_spec(module) is None:
-            extra = "vllm" if module == "vllm" else "vllm-server"
-            raise EngineError(
-                f"the engine vllm-server needs the package {module}, which is not installed here: "
-                f'pip install "plugrad[{extra}]"'
-            )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
+
+ID_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Labels:
     @classmethod
     def fresh(cls) -> Labels:
         """Return labels that no other run has."""
-        return cls(secrets.token_hex(8))
+        return cls(secrets.token_hex(ID_BYTES))
 
     def of(self, version: int) -> str:
         """Return the label of the policy's weights of that version. It salts the prefix cache too: vLLM allows no slash."""
@@ -35,3 +38,8 @@ class Labels:
         """Return whether a label stands for weights of this run, of that version or a newer one."""
         found = self.version_of(label)
         return found is not None and found >= version
+
+
+def is_run_id(name: str) -> bool:
+    """Return whether this may be the id of a run."""
+    return re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", name) is not None

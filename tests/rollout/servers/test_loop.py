@@ -1,0 +1,60 @@
+"""An event loop that several threads give work to, and that one of them ends."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from plugrad.errors import EngineError
+from plugrad.rollout.servers.loop import LoopThread
+
+from .conftest import nothing
+
+
+async def long():
+    await asyncio.sleep(60)
+
+
+def test_closing_gives_up_what_another_thread_waits_for():
+    loop, found = LoopThread("test"), []
+
+    def wait():
+        # The second is asked for when the first was given up, while the loop ends.
+        for _ in range(2):
+            with pytest.raises(EngineError, match="is closed"):
+                loop.run(long())
+            found.append(threading.current_thread())
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    loop.close(nothing())
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 16
+
+
+def test_the_last_is_run_when_all_else_has_ended():
+    loop, order = LoopThread("test"), []
+
+    async def works():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            order.append("worked")
+
+    async def last():
+        order.append("last")
+
+    def wait():
+        with pytest.raises(EngineError):
+            loop.run(works())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    loop.close(last())
+    thread.join()
+    assert order == ["worked", "last"]
