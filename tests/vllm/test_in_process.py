@@ -146,7 +146,8 @@ def test_closing_gives_up_the_batch_of_another_thread():
     # Of a length that nothing reaches while this test waits.
     long = Sampling(num_completions=64, max_new_tokens=240, temperature=1.0, seed=1)
     engine._stops = frozenset()
-    with ThreadPoolExecutor(1) as threads:
+    # As the trainer's own thread does it: each has its number of threads, and vLLM on a CPU wants the one it started with.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as threads:
         batch = threads.submit(engine.generate, prompts, long)
         while not engine._lock.locked():
             time.sleep(0.01)
