@@ -51,8 +51,10 @@ def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] 
 def random_state_of(seed: int) -> Iterator[None]:
     """Let random numbers come from this seed inside, and the process's random state be as it was afterwards."""
     state, numpys = random.getstate(), np.random.get_state()
+    # This rank's GPU alone: unasked, PyTorch takes all that it sees, with a context on each, and warns.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
