@@ -5,10 +5,10 @@ from __future__ import annotations
 import string
 from typing import Any
 
-import torch
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plugrad.config.run_file import ModelTable
+from plugrad.host.trial import random_state_of
 from plugrad.policy.loading import load_model
 from plugrad.policy.tokenizer import character_tokenizer
 
@@ -32,6 +32,5 @@ def tiny_model(seed: int = 0, *, model_type: str = "qwen3", dtype: str = "float3
     plain = AutoConfig.for_model(model_type)
     known = {name: value for name, value in TINY.items() if hasattr(plain, name)}
     table = ModelTable.model_validate({"from_scratch": {"model_type": model_type, **known, **fields}, "dtype": dtype})
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with random_state_of(seed):
         return load_model(table, [string.printable]).model
