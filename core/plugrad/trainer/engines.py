@@ -30,7 +30,7 @@ def check_engine(run_file: RunFile, ranks: Ranks) -> None:
     """See before a model is loaded that what the engine needs is here.
 
     Raises:
-        EngineError: a package is not installed, or the variable with the servers' key is not set.
+        EngineError: a package is not installed, the variable with the servers' key is not set, or a server does not answer.
     """
     table = run_file.rollout
     if table.engine == "vllm":
@@ -38,10 +38,19 @@ def check_engine(run_file: RunFile, ranks: Ranks) -> None:
     if table.engine == "vllm-server":
         require(table.engine, needed_for_servers(table.server, is_main=ranks.is_main))
         api_key(table.server)
+        if ranks.is_main:
+            _check_reached(run_file)
     for name, engine in TABLES.items():
         given = getattr(table, name)
         if table.engine != engine and given != type(given)():
             logger.warning(f'[rollout.{name}] is for the engine "{engine}": rollout.engine is "{table.engine}".')
+
+
+def _check_reached(run_file: RunFile) -> None:
+    # Here, and not above: it needs packages that only this engine does.
+    from plugrad.rollout.servers.reach import check_reached
+
+    check_reached(run_file.rollout.server, run_file.model.name)
 
 
 def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
