@@ -16,8 +16,8 @@ SLOW_STEPS = """
 import time
 
 def slow(inputs):
-    time.sleep(2.0)
-    return {"slept": 2.0}
+    time.sleep(4.0)
+    return {"slept": 4.0}
 """
 
 

@@ -164,8 +164,8 @@ def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins, on_one_th
     done = on_one_thread(
         "train", "run.toml", "--num-processes", "2", "--set", "extension=[{name='on_ranks.py:RankOneRaises'}]"
     )
-    # Both had to start and train a step first.
-    assert time.monotonic() - started < 30 + 40
+    # Both had to start and train a step first, which takes a while on a busy machine; alone they end in less than 30 s.
+    assert time.monotonic() - started < 30 + 90
     assert done.returncode == 2
     told = re.search(r"'RankOneRaises' .* in its before_update raised RuntimeError: rank one is unwell", done.stderr)
     assert told, done.stderr

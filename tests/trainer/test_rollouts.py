@@ -15,6 +15,7 @@ from plugrad.trainer.collect import Sampler
 from plugrad.trainer.rollouts import ATTEMPTS, Ahead, Drawing, WhenNeeded
 
 EXAMPLES = [{"example_id": 0, "prompt": "1+1="}, {"example_id": 1, "prompt": "2+2="}]
+WAITS_S = 10.0
 
 
 class Engine:
@@ -29,12 +30,15 @@ class Engine:
         self.may_generate.set()
 
     def generate(self, prompts, sampling):
-        assert self.may_generate.wait(10)
-        self.calls.append((len(prompts), sampling.seed, self.version))
+        assert self.may_generate.wait(2 * WAITS_S)
+        # Of the weights that it begins with, however long it takes.
+        version = self.version
+        self.calls.append((len(prompts), sampling.seed, version))
         stale = len(self.calls) <= self.stale_calls
         groups = self.inner.generate(prompts, sampling)
         # Only the last completion of a group comes from the server that lags.
-        return [[*map(self._by(0), group[:-1]), self._by(self.stale_by * stale)(group[-1])] for group in groups]
+        lag = self.stale_by * stale
+        return [[*(_by(c, version) for c in group[:-1]), _by(group[-1], version, lag)] for group in groups]
 
     def update_weights(self, weights, version):
         self.version = version
@@ -42,9 +46,11 @@ class Engine:
     def close(self):
         pass
 
-    def _by(self, lag):
-        # The last token only: an engine may take new weights in the middle of a completion.
-        return lambda c: dataclasses.replace(c, policy_versions=[self.version - lag] + [self.version] * (len(c.ids) - 1))
+
+def _by(completion, version, lag=0):
+    # The first token only: an engine may take new weights in the middle of a completion.
+    versions = [version - lag] + [version] * (len(completion.ids) - 1)
+    return dataclasses.replace(completion, policy_versions=versions)
 
 
 class Environment:
@@ -53,6 +59,12 @@ class Environment:
     def score(self, rollouts):
         for rollout in rollouts:
             rollout["reward"] = 1.0
+
+
+def wait_for_calls(engine, count):
+    deadline = time.monotonic() + WAITS_S
+    while len(engine.calls) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -113,7 +125,7 @@ def test_no_batch_is_older_than_the_bound(drawing, max_staleness):
     for step in range(max_steps):
         sampled = rollouts.take(step)
         lags.append(step - min(version for group in versions(sampled) for version in group))
-        time.sleep(0.05)
+        wait_for_calls(engine, min(step + 2, max_steps))
         engine.version = step + 1
         rollouts.handed_over(step + 1)
     rollouts.close()
@@ -144,9 +156,7 @@ def test_the_next_batch_is_sampled_while_this_one_is_trained_on(drawing):
     rollouts = Ahead(drawing(engine), 1, 3)
     rollouts.handed_over(0)
     rollouts.take(0)
-    deadline = time.monotonic() + 10
-    while len(engine.calls) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_calls(engine, 2)
     assert [seed for _, seed, _ in engine.calls] == [0, 1]
     rollouts.close()
 
@@ -187,7 +197,7 @@ def test_a_run_that_ends_at_once_waits_for_nothing(drawing):
     started = time.monotonic()
     rollouts.close(waits=False)
     rollouts.close()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < WAITS_S
     done = len(engine.calls)
     engine.may_generate.set()
     time.sleep(0.2)

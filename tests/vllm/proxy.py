@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
-SLOW_S = 3.0
+SLOW_S = 9.0
 
 
 def rubbish(handler, content):

@@ -9,11 +9,12 @@ from plugrad.rollout.servers.server import Server, ServerError
 
 from .conftest import right_answer
 
+SLOW_S = 3.0
 ONE_COMPLETION = {"sampling_params": {"n": 1}}
 
 
 def slow(handler, body):
-    time.sleep(1)
+    time.sleep(SLOW_S)
     handler.answer(right_answer(body))
 
 
@@ -56,7 +57,7 @@ def test_answers_come_in_the_order_of_the_prompts(listen, client_of):
 )
 def test_what_one_server_spoils_another_does(behave, listen, client_of):
     bad, good = listen(behave), listen()
-    groups = client_of(bad.address, good.address, timeout_s=0.3 if behave is slow else 20.0).ask(12)
+    groups = client_of(bad.address, good.address, timeout_s=SLOW_S / 2 if behave is slow else 20.0).ask(12)
     assert [len(group) for group in groups] == [2] * 12
     asked = [body["token_ids"][1] for body in good.bodies]
     assert sorted(asked) == list(range(12))
@@ -118,7 +119,7 @@ def test_who_is_not_let_in_learns_which_variable(status, listen, client_of, monk
 
 
 def test_concurrency_is_bounded(listen, client_of):
-    server = listen(lambda h, b: (time.sleep(0.01), h.answer(right_answer(b))))
+    server = listen(lambda h, b: (time.sleep(0.05), h.answer(right_answer(b))))
     client_of(server.address, concurrency=3).ask(20)
     assert server.most_at_once == 3
 
@@ -133,7 +134,7 @@ def test_one_request_that_fails_ends_the_others(listen, client_of):
     server, start = listen(behave), time.monotonic()
     with pytest.raises(EngineError, match="refuses"):
         client_of(server.address).ask(4)
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 0.9 * SLOW_S
 
 
 def test_a_server_that_comes_back_is_asked_again(listen, client_of):

@@ -17,11 +17,12 @@ async def long():
 
 
 def test_closing_gives_up_what_another_thread_waits_for():
-    loop, found = LoopThread("test"), []
+    loop, found, begun = LoopThread("test"), [], threading.Semaphore(0)
 
     def wait():
         # The second is asked for when the first was given up, while the loop ends.
         for _ in range(2):
+            begun.release()
             with pytest.raises(EngineError, match="is closed"):
                 loop.run(long())
             found.append(threading.current_thread())
@@ -29,6 +30,7 @@ def test_closing_gives_up_what_another_thread_waits_for():
     threads = [threading.Thread(target=wait, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
+    assert all(begun.acquire(timeout=10) for _ in threads)
     time.sleep(0.1)
     loop.close(nothing())
     for thread in threads:
@@ -37,9 +39,10 @@ def test_closing_gives_up_what_another_thread_waits_for():
 
 
 def test_the_last_is_run_when_all_else_has_ended():
-    loop, order = LoopThread("test"), []
+    loop, order, begun = LoopThread("test"), [], threading.Event()
 
     async def works():
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
@@ -54,7 +57,7 @@ def test_the_last_is_run_when_all_else_has_ended():
 
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.1)
+    assert begun.wait(10)
     loop.close(last())
     thread.join()
     assert order == ["worked", "last"]
