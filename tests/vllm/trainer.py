@@ -1,4 +1,4 @@
-"""A run's process: it starts two servers, one is killed under it and comes back, and then it waits to be killed itself."""
+"""A run's process: it starts two servers, which are killed under it, and then waits to be killed itself."""
 
 from __future__ import annotations
 
@@ -41,11 +41,15 @@ def main(folder: Path) -> None:
     engine.update_weights(weights, 0)
     examples = [{"example_id": number, "prompt": f"{number}+{number}="} for number in range(NUM_PROMPTS)]
     prompts = tokenize_prompts(examples, tokenizer, room=None)
-    threading.Thread(target=kill_a_server_in_the_middle, args=(engine,)).start()
-    groups = engine.generate(prompts, SAMPLING)
-    say("sizes", *{len(group) for group in groups}, "groups", len(groups))
-    say("mismatch", largest_mismatch(prompts, groups, model, SAMPLING.temperature))
-    say("inside", num_inside(engine))
+    for batch in range(2):
+        threading.Thread(target=kill_a_server_in_the_middle, args=(engine, batch)).start()
+        groups = engine.generate(prompts, SAMPLING)
+        say(f"sizes-{batch}", *{len(group) for group in groups}, "groups", len(groups))
+        say(f"mismatch-{batch}", largest_mismatch(prompts, groups, model, SAMPLING.temperature))
+        say(f"inside-{batch}", num_inside(engine))
+    for place in engine._rotation.places:
+        kill(place.address)
+    engine.update_weights(weights, 1)
     update_until_all_are_inside(engine, weights)
     for process in descendants():
         say("started", process.pid)
@@ -56,21 +60,32 @@ def main(folder: Path) -> None:
     time.sleep(600)
 
 
-def kill_a_server_in_the_middle(engine: ServerEngine) -> None:
-    first = engine._rotation.places[0]
-    while not first.num_in_flight:
+def kill_a_server_in_the_middle(engine: ServerEngine, number: int) -> None:
+    place = engine._rotation.places[number]
+    while not place.num_in_flight:
         time.sleep(0.001)
     time.sleep(0.2)
-    say("in-flight", first.num_in_flight)
-    [server] = [
-        p for p in descendants() if first.address.rpartition(":")[2] in p.cmdline() and "keeper.py" not in str(p.cmdline())
-    ]
+    say(f"in-flight-{number}", place.num_in_flight)
+    kill(place.address)
+
+
+def kill(address: str) -> None:
+    port = address.rpartition(":")[2]
+    [server] = [p for p in descendants() if port in (command := command_of(p)) and "keeper.py" not in str(command)]
     os.killpg(server.pid, signal.SIGKILL)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        # It ends just now, or nobody has asked yet how it ended.
+        return []
 
 
 def update_until_all_are_inside(engine: ServerEngine, weights: list[tuple[str, torch.Tensor]]) -> None:
     deadline = time.monotonic() + STARTS_WITHIN_S
-    for version in itertools.count(1):
+    for version in itertools.count(2):
         engine.update_weights(weights, version)
         if num_inside(engine) == len(engine.addresses) or time.monotonic() > deadline:
             return

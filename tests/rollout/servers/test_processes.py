@@ -7,7 +7,7 @@ import pytest
 
 from plugrad.errors import EngineError
 from plugrad.rollout.servers.command import ServerCommand
-from plugrad.rollout.servers.processes import RESTARTS, ServerProcesses, free_addresses
+from plugrad.rollout.servers.processes import RESTARTS, ServerProcesses, free_addresses, wait_for_any
 
 SERVES = """
 import sys
@@ -69,3 +69,28 @@ def test_a_second_life_answers_at_the_same_address(started, tmp_path):
     processes.restart_ended()
     assert processes.wait_until_well(20) < 20
     assert processes.ends() == []
+
+
+def test_who_waits_for_any_goes_on_with_the_first_that_answers(started):
+    late = f"import time; time.sleep(1)\n{SERVES}"
+    processes = started("raise SystemExit(1)", late)
+    addresses = [each.address for each in processes._started]
+    start = time.monotonic()
+    wait_for_any(addresses, 60, lambda: processes.any_runs)
+    assert 1 < time.monotonic() - start < 60
+    assert len(processes.ends()) == 1
+
+
+def test_who_waits_for_any_waits_no_longer_than_one_may_answer(started):
+    processes = started("raise SystemExit(1)", "raise SystemExit(1)")
+    start = time.monotonic()
+    wait_for_any([each.address for each in processes._started], 60, lambda: processes.any_runs)
+    assert time.monotonic() - start < 60
+    assert len(processes.ends()) == 2
+
+
+def test_who_waits_for_any_waits_no_longer_than_told_to(started):
+    processes = started("import time; time.sleep(60)")
+    start = time.monotonic()
+    wait_for_any([each.address for each in processes._started], 0.5, lambda: processes.any_runs)
+    assert 0.5 <= time.monotonic() - start < 30

@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from plugrad.config.server import ServerTable
-from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.labels import Labels
-from plugrad.rollout.servers.leftovers import WEIGHTS
 from plugrad.rollout.servers.rotation import Rotation
+from plugrad.rollout.servers.transport import Ranks, chosen_transport
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.checks import Expected, Found
     from plugrad.rollout.servers.command import ServerCommand
     from plugrad.rollout.servers.processes import ServerProcesses
-    from plugrad.rollout.servers.server import Server
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 ENGINE = "vllm-server"
-
-
-class Transport(Protocol):
-    """How new weights reach the servers."""
-
-    def send(self, weights: Iterable[tuple[str, Tensor]], version: int) -> dict[str, str | None]:
-        """Give every server the weights, on every rank; return by address what went wrong, or None."""
-        ...
-
-    def revive(self, server: Server, version: int) -> None:
-        """Let one server have them again, between updates."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
 
 
 class ServerEngine:
@@ -119,7 +102,8 @@ class ServerEngine:
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
 
-        A server that it has started and that has ended is started again: it takes part in an update when it is up.
+        A server that it has started and that has ended is started again: it takes part in an update when it is up. Where it
+        was the last one, this waits for it.
 
         Raises:
             EngineError: no server took them, or they cannot be written.
@@ -128,6 +112,8 @@ class ServerEngine:
             if self._processes is not None:
                 self._processes.restart_ended()
             complaints = self._transport.send(weights, version)
+            if all(complaints.values()) and not self._table.addresses:
+                complaints = self._on_main(lambda: self._sent_again(version))
             self._loop.call(lambda: self._after_update(complaints, version))
             for address, complaint in complaints.items():
                 if complaint is not None:
@@ -159,7 +145,14 @@ class ServerEngine:
         self._servers = {address: Server(address, headers, self._table.timeout_s) for address in addresses}
         self._found: list[Found] = self._on_main(lambda: self._checked(expected))
         self._labels: Labels = self._on_main(Labels.fresh)
-        self._transport = self._chosen_transport()
+        self._transport = chosen_transport(
+            self._table,
+            list(self._servers.values()),
+            {found.transfer for found in self._found},
+            self._labels,
+            Ranks(self._on_main, self._is_main),
+            self._folder,
+        )
         self._rotation = Rotation.of(addresses, self._where_to_look)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
         self._loop = LoopThread("plugrad-servers")
@@ -202,54 +195,30 @@ class ServerEngine:
         is_ours = self._processes is not None
         return [check_server(server, expected, is_ours=is_ours) for server in self._servers.values()]
 
-    def _chosen_transport(self) -> Transport:
-        servers, by = list(self._servers.values()), self._backend()
-        logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
-        if by == "folder":
-            from plugrad.rollout.servers.folder import FolderTransport
-
-            return FolderTransport(
-                Path(self._table.weights_folder or self._folder / WEIGHTS),
-                servers,
-                self._labels,
-                on_main=self._on_main,
-                is_main=self._is_main,
-            )
-        require(ENGINE, ["vllm"])
-        from plugrad.rollout.servers.transfer import TransferTransport
-
-        return TransferTransport(
-            by,
-            servers,
-            self._labels,
-            on_main=self._on_main,
-            is_main=self._is_main,
-            timeout_s=self._table.timeout_s,
-        )
-
-    def _backend(self) -> str:
-        """Return what the run file says, or what the servers were started with where this machine has a device for it."""
-        theirs = {found.transfer for found in self._found}
-        asked = self._table.weights
-        if asked == "auto":
-            common = theirs.pop() if len(theirs) == 1 else None
-            return common if common in ("nccl", "ipc") and torch.cuda.is_available() else "folder"
-        if asked == "folder":
-            return asked
-        if not torch.cuda.is_available():
-            raise EngineError(
-                f'rollout.server.weights = "{asked}" needs a CUDA device, and this machine has none. Use "folder".'
-            )
-        if theirs != {asked}:
-            raise EngineError(
-                f'rollout.server.weights = "{asked}", and the servers were started for {sorted(map(str, theirs))}. Start '
-                f'with --weight-transfer-config \'{{"backend": "{asked}"}}\'.'
-            )
-        return asked
-
     def _after_update(self, complaints: dict[str, str | None], version: int) -> None:
         self._client.version = version
         self._rotation.after_update(complaints)
+
+    def _sent_again(self, version: int) -> dict[str, str | None]:
+        from plugrad.rollout.servers.server import all_at_once
+
+        self._wait_for_any()
+        servers = self._servers.items()
+        return all_at_once({address: partial(self._transport.revive, server, version) for address, server in servers})
+
+    def _wait_for_any(self) -> None:
+        """Wait until one of the servers that the run has started answers. Of others nobody here knows whether they will."""
+        from plugrad.rollout.servers.processes import wait_for_any
+
+        if not self._table.addresses:
+            wait_for_any(self.addresses, self._table.start_timeout_s, self._may_answer)
+
+    def _may_answer(self) -> bool:
+        if self._processes is None:
+            # The main rank's: it ends the run when none will.
+            return not self._is_closed
+        self._processes.restart_ended()
+        return self._processes.any_runs
 
     def _revive(self, address: str, version: int, may_load: bool) -> None:
         """See whether a server has the run's weights; have it load them if it may.
@@ -259,6 +228,8 @@ class ServerEngine:
         """
         from plugrad.rollout.servers.server import ServerError
 
+        if may_load:
+            self._wait_for_any()
         server = self._servers[address]
         if self._labels.cover(label := server.label(), version):
             return

@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from urllib.parse import urlsplit
 
 from plugrad.errors import EngineError
@@ -65,6 +66,8 @@ class ServerProcesses:
         if logs:
             logs.mkdir(parents=True, exist_ok=True)
         self._started: list[_Started] = []
+        self._restarting = Lock()
+        """An update and a batch may find at once that a server has ended."""
         atexit.register(self.close)
         try:
             for number, command in enumerate(commands):
@@ -82,7 +85,7 @@ class ServerProcesses:
         """
         start = time.monotonic()
         for started in self._started:
-            server = Server(started.address, {}, timeout_s=5.0)
+            server = _asked_for_health(started.address)
             while not _is_well(server):
                 self.check()
                 if time.monotonic() - start > timeout_s:
@@ -102,31 +105,48 @@ class ServerProcesses:
         for end in self.ends():
             raise EngineError(end)
 
+    @property
+    def any_runs(self) -> bool:
+        """Whether one of them has not ended."""
+        return any(started.end is None for started in self._started)
+
     def ends(self) -> list[str]:
         """Say of each that has ended how it did."""
         return [end for started in self._started if (end := started.end)]
 
     def restart_ended(self) -> None:
         """Start again what has ended, a few times at most, and do not wait for it: the others go on meanwhile."""
-        for started in self._started:
-            if started.num_restarts < RESTARTS and started.end:
-                started.num_restarts += 1
-                logger.warning(f"started again ({started.num_restarts} of {RESTARTS} times at most): {started.end}")
-                started.process = _start(started.command, started.log)
+        with self._restarting:
+            for started in self._started:
+                if started.num_restarts < RESTARTS and started.end:
+                    started.num_restarts += 1
+                    logger.warning(f"started again ({started.num_restarts} of {RESTARTS} times at most): {started.end}")
+                    started.process = _start(started.command, started.log)
 
     def close(self) -> None:
         """End the servers. Calling it again does nothing."""
         atexit.unregister(self.close)
-        for started in self._started:
+        with self._restarting:
+            ending, self._started = self._started, []
+        for started in ending:
             if started.process.poll() is None:
                 started.process.send_signal(signal.SIGTERM)
-        for started in self._started:
+        for started in ending:
             try:
                 started.process.wait(STOPS_WITHIN_S)
             except subprocess.TimeoutExpired:
                 started.process.kill()
                 started.process.wait()
-        self._started = []
+
+
+def wait_for_any(addresses: Iterable[str], timeout_s: float, may_answer: Callable[[], bool]) -> None:
+    """Wait until one of the servers answers, for as long as one may, and no longer than that."""
+    start = time.monotonic()
+    servers = [_asked_for_health(address) for address in addresses]
+    while not any(map(_is_well, servers)) and may_answer() and time.monotonic() - start < timeout_s:
+        time.sleep(LOOKS_EVERY_S)
+    for server in servers:
+        server.close()
 
 
 def free_addresses(count: int) -> list[str]:
@@ -171,6 +191,10 @@ def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
 def _emptied(log: Path) -> Path:
     log.write_bytes(b"")
     return log
+
+
+def _asked_for_health(address: str) -> Server:
+    return Server(address, {}, timeout_s=5.0)
 
 
 def _is_well(server: Server) -> bool:
