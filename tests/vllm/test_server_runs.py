@@ -16,6 +16,8 @@ from plugrad.rollout.servers.engine import ServerEngine
 from plugrad.trainer.display import Silent
 from plugrad.trainer.train import train
 
+from .trainer import command_of
+
 MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
 ROLLOUT = {
     "engine": "vllm-server",
@@ -33,14 +35,6 @@ def processes_at(*addresses):
     """This one's processes for the servers there; other tests' servers are elsewhere."""
     ports = {str(urlsplit(address).port) for address in addresses}
     return [child for child in psutil.Process().children(recursive=True) if not ports.isdisjoint(command_of(child))]
-
-
-def command_of(process):
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        # It ends just now, or has ended and nobody has asked how.
-        return []
 
 
 class LosesAServer(ServerEngine):

@@ -18,7 +18,7 @@ from plugrad.rollout.model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require
 from plugrad.rollout.servers.labels import Labels
 from plugrad.rollout.servers.rotation import Rotation
-from plugrad.rollout.servers.transport import Ranks, chosen_transport
+from plugrad.rollout.servers.transport import chosen_transport
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.checks import Expected, Found
@@ -150,8 +150,9 @@ class ServerEngine:
             list(self._servers.values()),
             {found.transfer for found in self._found},
             self._labels,
-            Ranks(self._on_main, self._is_main),
             self._folder,
+            on_main=self._on_main,
+            is_main=self._is_main,
         )
         self._rotation = Rotation.of(addresses, self._where_to_look)
         self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)

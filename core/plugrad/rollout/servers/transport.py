@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,17 +38,15 @@ class Transport(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """What a rank needs of the others."""
-
-    on_main: Callable[[Callable[[], Any]], Any]
-    """Runs a function on the main rank while the others wait, and returns its result, or its error, on all."""
-    is_main: bool
-
-
 def chosen_transport(
-    table: ServerTable, servers: Sequence[Server], theirs: set[str | None], labels: Labels, ranks: Ranks, folder: Path
+    table: ServerTable,
+    servers: Sequence[Server],
+    theirs: set[str | None],
+    labels: Labels,
+    folder: Path,
+    *,
+    on_main: Callable[[Callable[[], Any]], Any],
+    is_main: bool,
 ) -> Transport:
     """Return how the servers are given weights.
 
@@ -58,15 +55,15 @@ def chosen_transport(
         servers: all of them.
         theirs: the backends of vLLM's weight transfer that they were started with; None for none.
         labels: of the run's weights.
-        ranks: for what only the main one does.
         folder: of the run, for weights on their way.
+        on_main: runs a function on the main rank while the others wait, and returns its result, or its error, on all.
+        is_main: whether this is the main rank.
 
     Raises:
         EngineError: this machine or the servers cannot do what the run file asks for.
     """
     by = _backend(table.weights, theirs)
     logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
-    on_main, is_main = ranks.on_main, ranks.is_main
     if by == "folder":
         from plugrad.rollout.servers.folder import FolderTransport
 
