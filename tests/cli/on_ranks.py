@@ -54,6 +54,12 @@ class RankOneRaises(_InTheRun):
         time.sleep(600)
 
 
+class RankOneCrashes(_InTheRun):
+    def misbehave(self):
+        if RANK == "1":
+            os.abort()
+
+
 class RankOneIsKilled(_InTheRun):
     def misbehave(self):
         if RANK == "1":

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "invariance"))
 from recorded import NUM_PROMPTS, PER_PROMPT
 from test_trl import their_updates
 
+from plugrad.trainer.ending import run_as_rank
+
 
 def main(folder, out):
     torch.set_num_threads(1)
@@ -21,4 +23,4 @@ def main(folder, out):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    run_as_rank(lambda: main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scenario import three_steps
 
+from plugrad.trainer.ending import run_as_rank
 from plugrad.trainer.ranks import Ranks, leave, make_accelerator
 
 
@@ -24,4 +25,4 @@ def main(scenarios, out):
 
 
 if __name__ == "__main__":
-    main(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+    run_as_rank(lambda: main(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])))

@@ -14,6 +14,7 @@ from torch.distributed.tensor import distribute_tensor
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.testing import tiny_tokenizer
 from plugrad.testing.engines.evaluation import EXAMPLES, largest_mismatch
+from plugrad.trainer.ending import run_as_rank
 from plugrad.trainer.learner import PolicyWeights
 from plugrad.trainer.ranks import Ranks, leave, make_accelerator
 
@@ -80,4 +81,4 @@ def change_shards(sharded, whole):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_as_rank(lambda: main(Path(sys.argv[1])))

@@ -12,8 +12,10 @@ from plugrad.cli.compare import compare
 from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
+from plugrad.cli.reporting import IS_LAUNCHED
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
+from plugrad.trainer.ending import run_as_rank
 
 app = typer.Typer(
     name="plugrad",
@@ -49,4 +51,6 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    if IS_LAUNCHED:
+        run_as_rank(app)
     app()

@@ -20,6 +20,9 @@ from plugrad.errors import RunFileError, TrainingError
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
 
+WANT_OF_MEMORY = "The system does so most often for want of memory: lower tokens_per_micro_batch, or start fewer processes."
+FAULT = "Unless somebody sent it, compiled code has failed: what the rank printed last may say where."
+
 
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `plugrad ARGUMENTS` in so many processes that know each other; return the exit code.
@@ -79,9 +82,10 @@ def _exit_code(error: ChildFailedError) -> int:
     rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
     if first.exitcode > 0:
         return first.exitcode
+    ended_by = signal.Signals(-first.exitcode)
     raise TrainingError(
-        f"rank {rank} (process {first.pid}) was ended by {signal.Signals(-first.exitcode).name}. The system does so most "
-        "often for want of memory: lower tokens_per_micro_batch, or start fewer processes."
+        f"rank {rank} (process {first.pid}) was ended by {ended_by.name}. "
+        + (WANT_OF_MEMORY if ended_by is signal.SIGKILL else FAULT)
     )
 
 

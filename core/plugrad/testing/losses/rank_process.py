@@ -13,6 +13,7 @@ import torch
 from plugrad.testing.components import component_of
 from plugrad.testing.losses.evaluation import TriedLoss
 from plugrad.testing.losses.update import update_by_trainer
+from plugrad.trainer.ending import run_as_rank
 from plugrad.trainer.ranks import leave
 
 
@@ -28,4 +29,4 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_as_rank(lambda: main(sys.argv[1]))
