@@ -50,6 +50,19 @@ def test_it_ends_with_its_owner_however_that_ends(how):
     assert are_gone(pids)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child of its parent's death")
+def test_a_command_is_told_to_end_when_its_keeper_is_killed():
+    command = [sys.executable, keeper.__file__, str(os.getpid()), sys.executable, "-c", SERVER]
+    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server, other = (int(pid) for pid in kept.stdout.readline().split())
+    kept.kill()
+    kept.wait()
+    try:
+        assert are_gone([server])
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
 def test_it_ends_when_it_is_told_to():
     command = [sys.executable, keeper.__file__, str(os.getpid()), sys.executable, "-c", SERVER]

@@ -6,6 +6,7 @@ nothing but the standard library.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +17,9 @@ from contextlib import suppress
 
 LOOKS_EVERY_S = 0.25
 GRACE_S = 15.0
+IS_LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG = 1
+"""Of Linux's <sys/prctl.h>."""
 
 
 def keep(owner: int, command: Sequence[str]) -> int:
@@ -25,11 +29,22 @@ def keep(owner: int, command: Sequence[str]) -> int:
         signal.signal(number, lambda number, frame: told.append(number))
     # A session of its own: a Ctrl-C in the trainer's terminal is the trainer's to answer, and all of a server's processes
     # can be ended together.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        # Safe, since this process has one thread.
+        preexec_fn=_die_with_parent if IS_LINUX else None,  # noqa: PLW1509
+    )
     while process.poll() is None and not told and os.getppid() == owner:
         time.sleep(LOOKS_EVERY_S)
     _end(process)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _die_with_parent() -> None:
+    """Have Linux send this process SIGTERM when the keeper has gone: killed, it could not do so itself."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
