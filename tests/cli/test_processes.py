@@ -62,7 +62,7 @@ name = "on_ranks.py:Who"
 
 @pytest.fixture
 def plugins(folder):
-    for name in ("on_ranks.py", "only_on_the_first.py"):
+    for name in ("on_ranks.py", "only_on_the_first.py", "slow_on_the_second.py"):
         shutil.copy(HERE / name, folder / name)
     return folder
 
@@ -235,6 +235,15 @@ def test_ranks_that_would_not_run_the_same_all_stop(plugins, on_one_thread, over
     assert done.stderr.count("Error:") <= 2
     assert not (plugins / "runs").exists()
     assert processes_left(plugins) == []
+
+
+@pytest.mark.slow
+def test_the_rank_that_fails_has_the_time_to_say_so(plugins, on_one_thread):
+    failing = ("--set", "advantage.name=slow_on_the_second.py:group_mean", "--traceback")
+    done = on_one_thread("train", "run.toml", "--num-processes", "2", *failing)
+    assert done.returncode == 2
+    assert "SlowError: it took a while" in done.stderr
+    assert "This is the error of rank 1 of 2" in done.stderr
 
 
 def test_processes_that_cannot_share_the_prompts_are_refused_before_they_start(plugrad, folder):

@@ -15,7 +15,6 @@ from plugrad.cli.quickstart import quickstart
 from plugrad.cli.reporting import IS_LAUNCHED
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
-from plugrad.trainer.ending import run_as_rank
 
 app = typer.Typer(
     name="plugrad",
@@ -52,5 +51,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     if IS_LAUNCHED:
+        from plugrad.trainer.ending import run_as_rank
+
         run_as_rank(app)
     app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from plugrad.errors import ContractError, PlugradError, RankError, RunInterrupte
 
 INTERRUPTED = 130
 BAD_INPUT = 2
+TOLD_WITHIN_S = 10.0
+"""Only a launcher that does not end the others lets a rank wait so long."""
 # As a launcher of several processes says it.
 IS_LAUNCHED = "WORLD_SIZE" in os.environ
 IS_MAIN = os.environ.get("RANK", "0") == "0"
@@ -44,7 +47,7 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     try:
         yield console
     except RankError as error:
-        # The other rank has said it.
+        _let_it_be_told()
         raise typer.Exit(error.exit_code) from None
     except PlugradError as error:
         _show(error, errors, show_traceback)
@@ -66,12 +69,18 @@ def _show(error: PlugradError, console: Console, show_traceback: bool) -> None:
     notes: list[str] = getattr(error, "__notes__", [])
     # What every rank finds in the same run file and environment, one of them says; it knows of no other yet.
     if not (IS_FIRST_HERE or notes):
+        _let_it_be_told()
         return
     if show_traceback:
         console.print("".join(traceback.format_exception(error)), soft_wrap=True)
     elif isinstance(error, ContractError) and error.__cause__ is not None:
         console.print(_their_traceback(error.__cause__), soft_wrap=True, end="")
     console.print("\n".join([f"{type(error).__name__}: {error}", *notes]), style="red", soft_wrap=True)
+
+
+def _let_it_be_told() -> None:
+    """Wait until the rank that tells the error has done so: a launcher ends all others once one has ended."""
+    time.sleep(TOLD_WITHIN_S)
 
 
 def _their_traceback(error: BaseException) -> str:
