@@ -63,11 +63,11 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_whole_lines(folder):
     process = start(*LONG, "--set", "metrics=['slow.py:slow']")
     wait_for(process, has_steps(folder, 1))
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    # Two that come before the first is noticed are one.
+    assert any("Ctrl-C again stops at once" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Ctrl-C again stops at once" in errors
     assert "Interrupted at once" in errors
     assert "Traceback" not in errors
     assert records(folder)[0]["step"] == 1
