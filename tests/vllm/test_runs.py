@@ -90,12 +90,19 @@ def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
     write_run_file(run_file(model={"from_scratch": MODEL}, **tables), tmp_path / "run.toml")
     command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    shared = shared_memory()
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert shared_memory() <= shared, "its names would keep the next run from starting"
     before, *records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert records[0]["num_tokens"] > 16
     assert "eval/reward" in before
+
+
+def shared_memory():
+    """Return the names of what vLLM's ranks share on a CPU."""
+    return {name for name in os.listdir("/dev/shm") if "cpushm" in name}
 
 
 def test_a_sharded_policy_is_handed_over_a_layer_at_a_time(tmp_path):

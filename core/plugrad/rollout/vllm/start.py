@@ -8,8 +8,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import torch
@@ -71,8 +72,27 @@ def start(table: VllmTable, model: EngineModel, max_sequences: int, sleeps: bool
         sleeps = current_platform.is_sleep_mode_available() and (sleeps if table.sleep is None else table.sleep)
         model.save(folder)
         llm = _make(vllm.LLM, folder, _arguments(table, model, max_sequences, sleeps))
+    if among_ranks:
+        _forget_shared_names()
     logger.info("vLLM %s has started in %.1f s.", vllm.__version__, time.perf_counter() - started)
     return StartedVllm(llm, vllm.SamplingParams, sleeps, among_ranks)
+
+
+def _forget_shared_names() -> None:
+    """Remove the name of the memory that vLLM shares among ranks of one engine on a CPU. All have opened it by now.
+
+    The name is the same for every run, and vLLM removes it only where its libraries are unloaded in order: a run that was
+    killed would keep the next one from starting.
+    """
+    from vllm.distributed.parallel_state import get_tp_group
+
+    shared: Any = getattr(get_tp_group().device_communicator, "dist_module", None)
+    if not hasattr(shared, "group_name"):
+        return
+    with suppress(FileNotFoundError):
+        memory = SharedMemory(f"{shared.group_name.lstrip('/')}_{shared.communicator.rank}")
+        memory.unlink()
+        memory.close()
 
 
 def _are_ranks() -> bool:
