@@ -93,6 +93,7 @@ def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
     shared = shared_memory()
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert shared_memory() <= shared, "its names would keep the next run from starting"
     before, *records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)

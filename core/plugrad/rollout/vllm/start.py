@@ -8,9 +8,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,10 +89,8 @@ def _forget_shared_names() -> None:
     shared: Any = getattr(get_tp_group().device_communicator, "dist_module", None)
     if not hasattr(shared, "group_name"):
         return
-    with suppress(FileNotFoundError):
-        memory = SharedMemory(f"{shared.group_name.lstrip('/')}_{shared.communicator.rank}")
-        memory.unlink()
-        memory.close()
+    # On Linux, a file. Python's own SharedMemory cannot have a colon in a name.
+    Path("/dev/shm", f"{shared.group_name.lstrip('/')}_{shared.communicator.rank}").unlink(missing_ok=True)
 
 
 def _are_ranks() -> bool:
