@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plugrad import RunFile
-from plugrad.trainer.display import Silent
+from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
 
 # Faster than two for tiny models, and tests can run beside other work; the processes that they start too.

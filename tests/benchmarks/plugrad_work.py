@@ -8,7 +8,7 @@ from experiment import OPTIMIZER, Experiment
 from turns import Turns
 
 from plugrad import RunFile, train
-from plugrad.trainer.display import Silent
+from plugrad.trainer.record.display import Silent
 
 REWARDS = Path(__file__).with_name("recorded_rewards.py")
 

@@ -16,7 +16,7 @@ import torch
 from measuring import against_goal, middle_half, new_table, show
 
 from plugrad import RunFile, train
-from plugrad.trainer.display import Silent
+from plugrad.trainer.record.display import Silent
 
 STEPS, WARM_UP, ROUNDS = 12, 2, 3
 STAGES = ("supervised", "reinforce")

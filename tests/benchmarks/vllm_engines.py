@@ -21,7 +21,7 @@ from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.trainer.engines import open_engine
-from plugrad.trainer.ranks import Ranks
+from plugrad.trainer.ranks.ranks import Ranks
 
 MODELS = {
     "the quickstart's (0.5 million parameters)": {},

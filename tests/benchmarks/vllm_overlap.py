@@ -15,9 +15,9 @@ from measuring import console, middle_half, new_table, show
 from vllm_engines import MODELS
 
 from plugrad.config.run_file import RunFile
-from plugrad.rollout.servers.engine import ServerEngine
+from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.trainer import engines
-from plugrad.trainer.display import Silent
+from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
 
 GOAL = 1.15

@@ -6,9 +6,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from plugrad.compare.display import Lines, below, grid
-from plugrad.compare.process import reason
 from plugrad.compare.progress import Progress, last_record
+from plugrad.compare.progress_display import Lines, below, grid
+from plugrad.compare.run_process import reason
 from plugrad.compare.runs import Outcome, PlannedRun
 
 

@@ -16,11 +16,11 @@ from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.trainer.collect import RolloutBatch
-from plugrad.trainer.learner import make_learner
-from plugrad.trainer.optimizer_batches import optimizer_batches
-from plugrad.trainer.ranks import Ranks
-from plugrad.trainer.step import Progress, train_step
+from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.step import Progress, train_step
 
 NUM_PROMPTS, PER_PROMPT, LONGEST = 2, 4, 9
 LR, EPS = 1e-2, 1e-3

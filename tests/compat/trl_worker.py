@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "invariance"))
 from recorded import NUM_PROMPTS, PER_PROMPT
 from test_trl import their_updates
 
-from plugrad.trainer.ending import run_as_rank
+from plugrad.trainer.ranks.rank_exit import run_as_rank
 
 
 def main(folder, out):

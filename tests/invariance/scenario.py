@@ -23,12 +23,12 @@ from plugrad.policy.micro_batches import Layout
 from plugrad.policy.policy import Policy
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.trainer.collect import RolloutBatch
-from plugrad.trainer.learner import Learner, make_learner
-from plugrad.trainer.optimizer_batches import optimizer_batches
-from plugrad.trainer.ranks import Ranks
-from plugrad.trainer.report import Cost, measure, measure_batch
-from plugrad.trainer.step import Progress, train_step
+from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.record.step_record import Cost, measure, measure_batch
+from plugrad.trainer.update.learner import Learner, make_learner
+from plugrad.trainer.update.step import Progress, train_step
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scenario import ALL_AT_ONCE, REDUCTIONS, SEVERAL, Scenario, assert_same, losses, recorded, three_steps
 
 from plugrad.policy.micro_batches import Layout
-from plugrad.trainer.optimizer_batches import optimizer_batches
-from plugrad.trainer.ranks import Ranks
+from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.ranks.ranks import Ranks
 
 HERE = str(Path(__file__).parent)
 

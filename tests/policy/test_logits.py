@@ -9,7 +9,7 @@ import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, loss
 from plugrad.policy.policy import Policy
 from plugrad.testing import conformance, loss_checks, run_checks, tiny_model
-from plugrad.trainer import step
+from plugrad.trainer.update import step
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 2, 0, 0]])
 ATTENTION = torch.tensor([[True] * 5, [True, True, True, False, False]])

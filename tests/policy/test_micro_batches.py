@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from plugrad import DataError
 from plugrad.policy.micro_batches import Layout, TrainingSequence, cut
-from plugrad.policy.weights import Counts
+from plugrad.policy.reductions import Counts
 
 
 def sequence(length, counted, row=0):

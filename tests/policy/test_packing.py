@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from plugrad.policy.head import attention
+from plugrad.policy.lm_head import attention
 from plugrad.policy.micro_batches import Layout, TrainingSequence, cut
 from plugrad.policy.packing import LIKE_FLASH, can_pack, keeps_sequences_apart, packed_inputs
 from plugrad.policy.partition import full_blocks
 from plugrad.policy.policy import Policy
-from plugrad.policy.weights import Counts
+from plugrad.policy.reductions import Counts
 from plugrad.testing import tiny_model
 
 LENGTHS = torch.tensor([7, 4, 1, 6])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from plugrad.policy.fused import TokenScores
-from plugrad.policy.head import LinearHead
+from plugrad.policy.fused_logprobs import TokenScores
+from plugrad.policy.lm_head import LinearHead
 from plugrad.policy.policy import Policy
 from plugrad.testing import tiny_model
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from plugrad.registry.findings import WARNINGS, examine
+from plugrad.registry.foreign_entry_points import strays
 from plugrad.registry.scan import scan, survey
-from plugrad.registry.strays import strays
 
 BOOM = "raise RuntimeError('imported')\n\ndef zigzag(inputs): ...\n"
 

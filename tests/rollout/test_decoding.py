@@ -6,9 +6,9 @@ import torch
 from plugrad.rollout.decoding import draw
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.prompts import tokenize_prompts
-from plugrad.rollout.transformers import TransformersEngine
+from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.testing.engines.evaluation import largest_mismatch
+from plugrad.testing.engines.engine_trial import largest_mismatch
 
 EXAMPLES = [{"prompt": prompt} for prompt in ("1+1=", "another one", "1+1=")]
 

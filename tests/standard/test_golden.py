@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from plugrad.policy.weights import Counts, count_rows, row_weights
 
 import plugrad
 from plugrad import AdvantageInputs, BatchLossInputs, LossInputs
 from plugrad.host.loss import sum_rows
-from plugrad.policy.weights import Counts, count_rows, row_weights
 
 PEERS = json.loads((Path(__file__).parents[1] / "golden" / "peers.json").read_text())
 BATCH = PEERS["batch"]

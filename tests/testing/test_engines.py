@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from plugrad.rollout.dataset import DatasetEngine
+from plugrad.rollout.dataset_engine import DatasetEngine
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.prompts import tokenize_prompts
-from plugrad.rollout.transformers import TransformersEngine
+from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.testing import CheckFailure, Outcome, check_engine, engine_checks, run_checks, tiny_model, tiny_tokenizer
-from plugrad.testing.engines.evaluation import EXAMPLES, largest_mismatch
+from plugrad.testing.engines.engine_trial import EXAMPLES, largest_mismatch
 
 
 def transformers_engine(model, tokenizer, batch_size=4):

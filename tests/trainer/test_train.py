@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import plugrad
 from plugrad import RunFile, RunFileError
 from plugrad.policy.policy import Policy
-from plugrad.trainer.display import Silent
+from plugrad.trainer.record.display import Silent
 
 SUMS = {"name": "arithmetic", "kwargs": {"digits": 1, "num_eval": 8}}
 OF_THE_MACHINE = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")

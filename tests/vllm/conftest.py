@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugrad.config.server import ServerTable
-from plugrad.rollout.model import EngineModel
+from plugrad.config.server_table import ServerTable
+from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
-from plugrad.rollout.servers.engine import ServerEngine
+from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
@@ -39,7 +39,7 @@ class Served:
 def servers(tmp_path_factory):
     """Three servers, started at once: two of a tied model; one of an untied, with a key and a backend of ours."""
     from plugrad.rollout.servers.command import server_commands
-    from plugrad.rollout.servers.processes import ServerProcesses, free_addresses
+    from plugrad.rollout.servers.supervisor import ServerProcesses, free_addresses
 
     folder = tmp_path_factory.mktemp("servers")
     tied, untied = save_model(folder / "tied", tied=True), save_model(folder / "untied", tied=False)

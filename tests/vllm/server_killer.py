@@ -16,7 +16,7 @@ class KillsTheServer:
     def before_update(self):
         # The keeper comes first. The server leads a session of its own, with the processes that compute for it.
         below = psutil.Process().children(recursive=True)
-        server = next((p for p in below if os.getsid(p.pid) == p.pid and "keeper.py" not in str(p.cmdline())), None)
+        server = next((p for p in below if os.getsid(p.pid) == p.pid and "die_with_parent.py" not in str(p.cmdline())), None)
         self.updates_with_it += server is not None
         if self.updates_with_it == 2 and server is not None:
             os.killpg(server.pid, signal.SIGKILL)

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from plugrad.config.vllm import VllmTable
+from plugrad.config.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
-from plugrad.rollout.model import EngineModel
+from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.stops import stop_ids
-from plugrad.rollout.vllm.engine import VllmEngine
+from plugrad.rollout.vllm.vllm_engine import VllmEngine
 from plugrad.testing import check_engine, tiny_model, tiny_tokenizer
-from plugrad.testing.engines.evaluation import EXAMPLES, largest_mismatch
+from plugrad.testing.engines.engine_trial import EXAMPLES, largest_mismatch
 from plugrad.trainer.engines import engine_record
 
 SAMPLING = Sampling(num_completions=3, max_new_tokens=24, temperature=0.7, seed=1)

@@ -11,7 +11,7 @@ import pytest
 
 import plugrad.trainer.engines
 from plugrad.errors import TrainingError
-from plugrad.rollout.vllm.engine import VllmEngine
+from plugrad.rollout.vllm.vllm_engine import VllmEngine
 
 MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
 ROLLOUT = {

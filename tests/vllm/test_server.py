@@ -15,7 +15,7 @@ import torch
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.servers.server import ServerError
 from plugrad.testing import check_engine
-from plugrad.testing.engines.evaluation import largest_mismatch
+from plugrad.testing.engines.engine_trial import largest_mismatch
 from plugrad.testing.models import tiny_tokenizer
 
 from . import file_transfer, proxy

@@ -8,13 +8,13 @@ import string
 import pytest
 import torch
 
-from plugrad.config.server import ServerTable
+from plugrad.config.server_table import ServerTable
 from plugrad.errors import EngineError
-from plugrad.policy.tokenizer import character_tokenizer
-from plugrad.rollout.model import EngineModel
-from plugrad.rollout.servers.checks import Expected, check_server
-from plugrad.rollout.servers.reach import check_reached
+from plugrad.policy.character_tokenizer import character_tokenizer
+from plugrad.rollout.engine_model import EngineModel
+from plugrad.rollout.servers.reachability import check_reached
 from plugrad.rollout.servers.server import Server
+from plugrad.rollout.servers.server_checks import Expected, check_server
 from plugrad.testing.models import tiny_tokenizer
 
 from .conftest import MAX_MODEL_LEN, make_model, weights_of

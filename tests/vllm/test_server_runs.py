@@ -17,8 +17,8 @@ import pytest
 import plugrad.trainer.engines
 from plugrad import RunFile
 from plugrad.config.reading import write_run_file
-from plugrad.rollout.servers.engine import ServerEngine
-from plugrad.trainer.display import Silent
+from plugrad.rollout.servers.server_engine import ServerEngine
+from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
 
 from .trainer import command_of

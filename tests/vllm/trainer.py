@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import torch
 
-from plugrad.config.server import ServerTable
+from plugrad.config.server_table import ServerTable
 from plugrad.rollout.engine import Sampling
-from plugrad.rollout.model import EngineModel
+from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
-from plugrad.rollout.servers.engine import ServerEngine
+from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
-from plugrad.testing.engines.evaluation import largest_mismatch
+from plugrad.testing.engines.engine_trial import largest_mismatch
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_PROMPTS = 48
@@ -71,7 +71,7 @@ def kill_a_server_in_the_middle(engine: ServerEngine, number: int) -> None:
 
 def kill(address: str) -> None:
     port = address.rpartition(":")[2]
-    [server] = [p for p in descendants() if port in (command := command_of(p)) and "keeper.py" not in str(command)]
+    [server] = [p for p in descendants() if port in (command := command_of(p)) and "die_with_parent.py" not in str(command)]
     os.killpg(server.pid, signal.SIGKILL)
 
 

@@ -18,8 +18,8 @@ from plugrad.cli.train import SETS
 
 if TYPE_CHECKING:
     from plugrad.compare.comparison import Asked, Ended
-    from plugrad.compare.display import Display
     from plugrad.compare.progress import Progress
+    from plugrad.compare.progress_display import Display
     from plugrad.compare.report import Report
     from plugrad.compare.summary import Summary
 
@@ -124,7 +124,7 @@ def _compare(asked: Asked, console: Console) -> int:
 
 
 def _start(report: Report, progress: Progress, console: Console) -> Display:
-    from plugrad.compare.display import display_for
+    from plugrad.compare.progress_display import display_for
 
     done = progress.number("done")
     seeds = ", ".join(dict.fromkeys(str(run.seed) for run in report.runs))
@@ -137,9 +137,9 @@ def _start(report: Report, progress: Progress, console: Console) -> Display:
 
 
 def _print_end(ended: Ended, console: Console) -> None:
-    from plugrad.compare.folder import COMPARISON
+    from plugrad.compare.comparison_folder import COMPARISON
     from plugrad.compare.report import TABLE
-    from plugrad.compare.table import SPREAD, as_text
+    from plugrad.compare.results_table import SPREAD, as_text
 
     report, summary = ended.report, ended.report.write()
     if summary.num_finished:

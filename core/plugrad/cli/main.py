@@ -51,7 +51,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     if IS_LAUNCHED:
-        from plugrad.trainer.ending import run_as_rank
+        from plugrad.trainer.ranks.rank_exit import run_as_rank
 
         run_as_rank(app)
     app()

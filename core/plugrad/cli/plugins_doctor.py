@@ -14,8 +14,8 @@ from rich.text import Text
 
 from plugrad import __version__
 from plugrad.registry.findings import Finding, examine
+from plugrad.registry.foreign_entry_points import strays
 from plugrad.registry.scan import Catalogue, survey
-from plugrad.registry.strays import strays
 
 INDENT = len("problem  ")
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from plugrad import __version__
 from plugrad.registry.modules import summary_of
 from plugrad.registry.scan import GROUPS, KINDS, Entry, scan
-from plugrad.registry.standing import Standing, standings
+from plugrad.registry.status import Standing, standings
 
 NARROWEST = 20
 """With less room, nothing is said of a component."""

@@ -62,7 +62,7 @@ def _goal(supervised: RunResult | None) -> list[str]:
 
 def _run_stage(stage: str, output_dir: Path, seed: int, overwrite: bool, console: Console, goal: list[str]) -> RunResult:
     from plugrad.config.run_file import RunFile
-    from plugrad.trainer.display import display_for
+    from plugrad.trainer.record.display import display_for
     from plugrad.trainer.train import train
 
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
     # vLLM is for whoever starts them: printed commands may be for other machines.
     require("vllm-server", OF_A_CLIENT)
     from plugrad.rollout.servers.command import server_commands
-    from plugrad.rollout.servers.processes import free_addresses
+    from plugrad.rollout.servers.supervisor import free_addresses
 
     table = run_file.rollout.server
     addresses = table.addresses or free_addresses(table.num_servers)
@@ -121,7 +121,7 @@ def _run(commands: Sequence[ServerCommand], run_file: RunFile, console: Console)
     from plugrad.rollout.packages import require
 
     require("vllm-server", ["vllm"])
-    from plugrad.rollout.servers.processes import ServerProcesses
+    from plugrad.rollout.servers.supervisor import ServerProcesses
 
     processes = ServerProcesses(commands, logs=None)
     try:

@@ -44,8 +44,8 @@ def train(
             _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))
             return
         # Only now: torch takes seconds to import, and most typing errors are in the run file.
-        from plugrad.trainer.display import display_for, print_summary
-        from plugrad.trainer.ranks import leave
+        from plugrad.trainer.ranks.ranks import leave
+        from plugrad.trainer.record.display import display_for, print_summary
         from plugrad.trainer.train import train as run
 
         result = run(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
@@ -56,7 +56,7 @@ def train(
 
 def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> RunFile:
     from plugrad.config.run_file import RunFile
-    from plugrad.trainer.earlier import EarlierRun
+    from plugrad.trainer.record.run_diff import EarlierRun
 
     # Also where it is not needed yet: a folder that holds no run is found before torch is imported.
     earlier = EarlierRun.read(like) if like else None
@@ -73,10 +73,10 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> Run
 
 
 def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) -> None:
-    from plugrad.config.processes import check_shares
+    from plugrad.config.rank_shares import check_shares
 
     check_shares(run_file, num_processes)
-    from plugrad.trainer.launch import launch
+    from plugrad.trainer.ranks.launch import launch
 
     exit_code = launch(["train", *arguments, "--num-processes", str(num_processes)], num_processes)
     if exit_code:

@@ -128,7 +128,7 @@ def _send_verdicts(sender: Connection, run_files: dict[str, RunFile], num_proces
 
 
 def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
-    from plugrad.config.processes import check_shares
+    from plugrad.config.rank_shares import check_shares
     from plugrad.host.environment import BoundEnvironment
     from plugrad.host.preflight import preflight
     from plugrad.host.select import resolved, select

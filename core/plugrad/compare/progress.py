@@ -11,7 +11,7 @@ from typing import Literal
 
 from plugrad.compare.quantities import at_the_end
 from plugrad.compare.runs import PlannedRun, Record
-from plugrad.trainer.folder import METRICS
+from plugrad.trainer.record.run_folder import METRICS
 
 Status = Literal["waiting", "running", "done", "failed"]
 LAST_LINES = 65536

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from plugrad.trainer.folder import METRICS, OURS, UNFINISHED, remove
+from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED, remove
 
 OUTCOME, LOG = "outcome.json", "log.txt"
 Record = dict[str, Any]

@@ -10,9 +10,9 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from plugrad.config.complaints import unusable
 from plugrad.config.override import Override
 from plugrad.config.run_file import RunFile
+from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
 from plugrad.paths import find_file
 

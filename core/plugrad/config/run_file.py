@@ -16,11 +16,11 @@ from pydantic import (
     model_validator,
 )
 
-from plugrad.config.complaints import unusable
 from plugrad.config.prime_rl import from_prime_rl
-from plugrad.config.server import ServerTable
+from plugrad.config.server_table import ServerTable
 from plugrad.config.table import Table
-from plugrad.config.vllm import VllmTable
+from plugrad.config.validation_errors import unusable
+from plugrad.config.vllm_table import VllmTable
 from plugrad.contracts.markers import Reduction
 
 Options = dict[str, Any]

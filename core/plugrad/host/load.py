@@ -11,7 +11,7 @@ from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.errors import ContractError
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
-from plugrad.host.sequences import as_batch
+from plugrad.host.sequence_adapter import as_batch
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.resolve import load as load_source
 from plugrad.registry.resolve import resolve, search_modules_in

@@ -14,8 +14,8 @@ from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LOSS_NEEDS, Reduction
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
-from plugrad.host.outputs import check_outputs
-from plugrad.host.sequences import PerSequence
+from plugrad.host.loss_outputs import check_outputs
+from plugrad.host.sequence_adapter import PerSequence
 from plugrad.registry.bind import Component
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from plugrad.contracts.loss import LossInputs, LossOutputs
 from plugrad.contracts.measures import Max, Mean, Measure, Min, Sum, as_measure
 from plugrad.errors import ContractError
-from plugrad.host.outputs import check_sequence_outputs
+from plugrad.host.loss_outputs import check_sequence_outputs
 
 RELATIVE_TOLERANCE = 1e-4
 

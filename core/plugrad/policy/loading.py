@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from plugrad.config.run_file import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError, did_you_mean
-from plugrad.policy.tokenizer import character_tokenizer
+from plugrad.policy.character_tokenizer import character_tokenizer
 
 SMALL: dict[str, Any] = {
     "hidden_size": 128,

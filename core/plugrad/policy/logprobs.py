@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from plugrad.policy.blocks import EntropyMode, Plan
-from plugrad.policy.fused import TokenScores
+from plugrad.policy.fused_logprobs import TokenScores
 
 __all__ = ["EntropyMode", "logits_of", "scores_from_logits", "token_scores"]
 

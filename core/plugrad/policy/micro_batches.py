@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plugrad.errors import DataError
 from plugrad.policy.partition import full_blocks, least_padding
-from plugrad.policy.weights import Counts, RowCounts, count_rows
+from plugrad.policy.reductions import Counts, RowCounts, count_rows
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from plugrad.policy.head import attention, backbone, device_of, evaluating
+from plugrad.policy.lm_head import attention, backbone, device_of, evaluating
 
 logger = logging.getLogger("plugrad")
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from plugrad.policy.head import backbone, find_head
+from plugrad.policy.lm_head import backbone, find_head
 from plugrad.policy.logprobs import EntropyMode, logits_of, scores_from_logits, token_scores
 from plugrad.policy.packing import can_pack, packed_inputs
 

@@ -9,8 +9,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plugrad.config.run_file import ModelTable
 from plugrad.host.trial import random_state_of
+from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.loading import load_model
-from plugrad.policy.tokenizer import character_tokenizer
 
 TINY = {
     "hidden_size": 32,

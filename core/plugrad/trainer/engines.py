@@ -8,17 +8,17 @@ from typing import Any
 
 from plugrad.config.run_file import RunFile
 from plugrad.policy.loading import LoadedModel, context_length
-from plugrad.rollout.dataset import DatasetEngine
+from plugrad.rollout.dataset_engine import DatasetEngine
 from plugrad.rollout.engine import RolloutEngine
-from plugrad.rollout.model import EngineModel
+from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require
-from plugrad.rollout.servers.engine import ServerEngine
-from plugrad.rollout.servers.key import api_key
+from plugrad.rollout.servers.api_key import api_key
+from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.rollout.stops import stop_ids
-from plugrad.rollout.transformers import TransformersEngine
-from plugrad.rollout.vllm.engine import VllmEngine
-from plugrad.trainer.agreement import from_main
-from plugrad.trainer.ranks import Ranks
+from plugrad.rollout.transformers_engine import TransformersEngine
+from plugrad.rollout.vllm.vllm_engine import VllmEngine
+from plugrad.trainer.ranks.agreement import from_main
+from plugrad.trainer.ranks.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
 
@@ -48,7 +48,7 @@ def check_engine(run_file: RunFile, ranks: Ranks) -> None:
 
 def _check_reached(run_file: RunFile) -> None:
     # Here, and not above: it needs packages that only this engine does.
-    from plugrad.rollout.servers.reach import check_reached
+    from plugrad.rollout.servers.reachability import check_reached
 
     check_reached(run_file.rollout.server, run_file.model.name)
 

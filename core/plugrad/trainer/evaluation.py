@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from plugrad.contracts.environment import Example
 from plugrad.contracts.measures import Mean, Measures
 from plugrad.rollout.engine import Sampling
-from plugrad.trainer.collect import Sampler
-from plugrad.trainer.ranks import Ranks
+from plugrad.trainer.batch.sampler import Sampler
+from plugrad.trainer.ranks.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.engine import RolloutEngine
-from plugrad.trainer.collect import RolloutBatch, with_advantages
-from plugrad.trainer.display import Display
+from plugrad.trainer.batch.cut import OptimizerBatch, optimizer_batches
+from plugrad.trainer.batch.prefetch import Rollouts
+from plugrad.trainer.batch.sampler import RolloutBatch, with_advantages
+from plugrad.trainer.engine_parity import Parity
 from plugrad.trainer.evaluation import Evaluation
-from plugrad.trainer.folder import MetricsFile, Records
-from plugrad.trainer.interrupts import StopRequest
-from plugrad.trainer.learner import Learner
-from plugrad.trainer.memory import peak_memory_gib
-from plugrad.trainer.optimizer_batches import OptimizerBatch, optimizer_batches
-from plugrad.trainer.parity import Parity
-from plugrad.trainer.report import Cost, make_record, measure, measure_batch
-from plugrad.trainer.rollouts import Rollouts
+from plugrad.trainer.ranks.interrupts import StopRequest
+from plugrad.trainer.record.display import Display
+from plugrad.trainer.record.memory import peak_memory_gib
+from plugrad.trainer.record.run_folder import MetricsFile, Records
+from plugrad.trainer.record.step_record import Cost, make_record, measure, measure_batch
 from plugrad.trainer.run import Run
-from plugrad.trainer.step import Progress, train_step
+from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.step import Progress, train_step
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,27 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
 from plugrad.policy.loading import context_length, load_model
-from plugrad.trainer.collect import Sampler
-from plugrad.trainer.display import Display
+from plugrad.trainer.batch.data_order import batches_of
+from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
+from plugrad.trainer.batch.sampler import Sampler
+from plugrad.trainer.batch.sequence_limits import check_examples_fit
+from plugrad.trainer.engine_parity import (
+    MAX_NEW_TOKENS,
+    NUM_PROMPTS,
+    NothingToCompare,
+    Parity,
+    SampleAndScore,
+    default_bound,
+)
 from plugrad.trainer.engines import open_engine, transformers_engine
 from plugrad.trainer.evaluation import Evaluation
-from plugrad.trainer.examples import batches_of
-from plugrad.trainer.fitting import check_examples_fit
-from plugrad.trainer.folder import MetricsFile, Records
-from plugrad.trainer.interrupts import StopRequest
-from plugrad.trainer.learner import Learner, make_learner
 from plugrad.trainer.loop import Training
-from plugrad.trainer.parity import MAX_NEW_TOKENS, NUM_PROMPTS, NothingToCompare, Parity, SampleAndScore, default_bound
-from plugrad.trainer.ranks import Ranks
-from plugrad.trainer.rollouts import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
+from plugrad.trainer.ranks.interrupts import StopRequest
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.record.display import Display
+from plugrad.trainer.record.run_folder import MetricsFile, Records
 from plugrad.trainer.run import Run
+from plugrad.trainer.update.learner import Learner, make_learner
 
 
 def prepare(

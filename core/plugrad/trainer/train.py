@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from plugrad.config.processes import check_shares
+from plugrad.config.rank_shares import check_shares
 from plugrad.config.reading import with_absolute_paths
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError, RunInterrupted, TrainingError
@@ -21,16 +21,16 @@ from plugrad.host.preflight import preflight
 from plugrad.host.select import Selection, resolved, select
 from plugrad.policy.loading import quiet_transformers, with_small_defaults
 from plugrad.registry.provenance import record
-from plugrad.trainer.agreement import on_main, same_everywhere, together
-from plugrad.trainer.display import Display, Silent, display_for
-from plugrad.trainer.earlier import EarlierRun
 from plugrad.trainer.engines import check_engine, engine_record
-from plugrad.trainer.failures import failing_together
-from plugrad.trainer.folder import MODEL, check_run_folder, open_run_folder, save_model
-from plugrad.trainer.interrupts import StopRequest, stop_requests
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
-from plugrad.trainer.ranks import Ranks, make_accelerator
+from plugrad.trainer.ranks.agreement import on_main, same_everywhere, together
+from plugrad.trainer.ranks.failures import failing_together
+from plugrad.trainer.ranks.interrupts import StopRequest, stop_requests
+from plugrad.trainer.ranks.ranks import Ranks, make_accelerator
+from plugrad.trainer.record.display import Display, Silent, display_for
+from plugrad.trainer.record.run_diff import EarlierRun
+from plugrad.trainer.record.run_folder import MODEL, check_run_folder, open_run_folder, save_model
 from plugrad.trainer.run import RunResult
 
 logger = logging.getLogger("plugrad")

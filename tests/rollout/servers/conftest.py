@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from plugrad.config.server import ServerTable
+from plugrad.config.server_table import ServerTable
 from plugrad.rollout.engine import Prompt, Sampling
-from plugrad.rollout.servers.asked import requests_for
+from plugrad.rollout.servers.balancer import Rotation
 from plugrad.rollout.servers.client import Client
-from plugrad.rollout.servers.labels import Labels
-from plugrad.rollout.servers.loop import LoopThread
-from plugrad.rollout.servers.rotation import Rotation
+from plugrad.rollout.servers.event_loop import LoopThread
+from plugrad.rollout.servers.request import requests_for
+from plugrad.rollout.servers.weight_labels import Labels
 
 LABELS = Labels("run")
 STOP = 2

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from plugrad.errors import EngineError
-from plugrad.rollout.servers import folder as module
-from plugrad.rollout.servers.folder import FolderTransport, write_weights
-from plugrad.rollout.servers.labels import Labels
-from plugrad.rollout.servers.leftovers import remove_leftovers
+from plugrad.rollout.servers import weights_folder as module
 from plugrad.rollout.servers.server import Server, ServerError
+from plugrad.rollout.servers.stale_weights import remove_leftovers
+from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.weights_folder import FolderTransport, write_weights
 from plugrad.testing.models import tiny_model
 
 MODEL = tiny_model()

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from plugrad.config.server import ServerTable
+from plugrad.config.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion
-from plugrad.rollout.servers.answers import BadAnswer, ForeignWeights, read_answer
-from plugrad.rollout.servers.asked import Asked
-from plugrad.rollout.servers.key import denied
-from plugrad.rollout.servers.labels import Labels
-from plugrad.rollout.servers.rotation import Place, Rotation
+from plugrad.rollout.servers.api_key import denied
+from plugrad.rollout.servers.balancer import Place, Rotation
+from plugrad.rollout.servers.request import Asked
+from plugrad.rollout.servers.response import BadAnswer, ForeignWeights, read_answer
 from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, DENIED, DIRECT, ServerError, excerpt, said_by, said_in
+from plugrad.rollout.servers.weight_labels import Labels
 
 PATH = "/inference/v1/generate"
 OURS = (400, 404, 405, 413, 422)

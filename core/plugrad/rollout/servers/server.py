@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from plugrad.rollout.servers.labels import Labels
+from plugrad.rollout.servers.weight_labels import Labels
 
 EXCERPT = 200
 CONNECT_TIMEOUT_S = 10.0

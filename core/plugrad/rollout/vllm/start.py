@@ -16,10 +16,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from plugrad.config.vllm import VllmTable
+from plugrad.config.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
-from plugrad.rollout.model import EngineModel
+from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import require
 
 logger = logging.getLogger("plugrad")

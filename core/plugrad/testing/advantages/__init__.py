@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.advantages.evaluation import TriedAdvantage
+from plugrad.testing.advantages.advantage_trial import TriedAdvantage
+from plugrad.testing.advantages.advantage_values import RUNS, VALUES
 from plugrad.testing.advantages.groups import GROUPS
 from plugrad.testing.advantages.rewards import REWARDS
-from plugrad.testing.advantages.values import RUNS, VALUES
 from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import Given, component_of
 from plugrad.testing.portable import PORTABLE

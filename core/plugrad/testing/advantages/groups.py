@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plugrad.testing.advantages.batches import NUM_EXAMPLES, examples_of, in_order, joined
-from plugrad.testing.advantages.evaluation import TriedAdvantage, named
+from plugrad.testing.advantages.advantage_trial import TriedAdvantage, named
+from plugrad.testing.advantages.trial_groups import NUM_EXAMPLES, examples_of, in_order, joined
 from plugrad.testing.checks import NotApplicable, Promise
 from plugrad.testing.numbers import same_numbers
 

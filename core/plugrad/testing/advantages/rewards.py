@@ -6,8 +6,8 @@ import math
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, PlugradError
-from plugrad.testing.advantages.batches import scaled, shifted, with_nan
-from plugrad.testing.advantages.evaluation import Groups, TriedAdvantage, named
+from plugrad.testing.advantages.advantage_trial import Groups, TriedAdvantage, named
+from plugrad.testing.advantages.trial_groups import scaled, shifted, with_nan
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import Numbers, are_same, same_numbers
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.testing.checks import Check, NotApplicable, Promise
 from plugrad.testing.engines.completions import COMPLETIONS, RUNS
-from plugrad.testing.engines.evaluation import MakeEngine, TriedEngine
+from plugrad.testing.engines.engine_trial import MakeEngine, TriedEngine
 from plugrad.testing.engines.sampling import SAMPLES
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *COMPLETIONS, *SAMPLES)

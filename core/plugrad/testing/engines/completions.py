@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plugrad.rollout.engine import Completion, RolloutEngine
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.engines.evaluation import SAMPLING, TriedEngine
+from plugrad.testing.engines.engine_trial import SAMPLING, TriedEngine
 
 VERSION = 3
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.engines.evaluation import SAMPLING, TriedEngine, largest_mismatch
+from plugrad.testing.engines.engine_trial import SAMPLING, TriedEngine, largest_mismatch
 
 TEMPERATURES = (1.0, SAMPLING.temperature)
 FAR = 100

@@ -7,7 +7,7 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import Given, component_of
-from plugrad.testing.environments.evaluation import TriedEnvironment
+from plugrad.testing.environments.environment_trial import TriedEnvironment
 from plugrad.testing.environments.examples import EXAMPLES, RUNS
 from plugrad.testing.environments.scores import SCORES
 from plugrad.testing.portable import PORTABLE

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plugrad.contracts.environment import Example
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.environments.attempts import shown
-from plugrad.testing.environments.evaluation import TriedEnvironment
+from plugrad.testing.environments.environment_trial import TriedEnvironment
 
 
 def _runs(environment: TriedEnvironment) -> str:

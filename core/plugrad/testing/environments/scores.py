@@ -7,7 +7,7 @@ from plugrad.host.preflight import SCORED
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.environments.attempts import NUM_EXAMPLES, ODD, Attempt, attempts_at, reference_of, shown
-from plugrad.testing.environments.evaluation import TriedEnvironment
+from plugrad.testing.environments.environment_trial import TriedEnvironment
 from plugrad.testing.numbers import Numbers, same_numbers
 
 LIMIT_S = 60.0

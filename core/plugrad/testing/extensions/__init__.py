@@ -7,10 +7,10 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import Given, component_of
-from plugrad.testing.extensions.evaluation import TriedExtension
+from plugrad.testing.extensions.extension_trial import TriedExtension
+from plugrad.testing.extensions.extension_values import RUNS, VALUES
 from plugrad.testing.extensions.runs import RUN
 from plugrad.testing.extensions.updates import UPDATES
-from plugrad.testing.extensions.values import RUNS, VALUES
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *UPDATES, *VALUES, *PORTABLE, RUN)

@@ -13,13 +13,13 @@ from plugrad.config.run_file import RunFile
 from plugrad.host.trial import random_state_of
 from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.extensions.evaluation import TriedExtension
+from plugrad.testing.extensions.extension_trial import TriedExtension
 from plugrad.testing.portable import importable_reference
 
 
 def _run(extension: TriedExtension) -> str:
     # Only here: the trainer brings Accelerate with it, which takes seconds to import.
-    from plugrad.trainer.display import Silent
+    from plugrad.trainer.record.display import Silent
     from plugrad.trainer.train import train
 
     component = extension.component

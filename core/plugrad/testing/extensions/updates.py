@@ -10,10 +10,10 @@ from plugrad.errors import PlugradError
 from plugrad.host.preflight import check_nothing_added
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.extensions.evaluation import TriedExtension
+from plugrad.testing.extensions.extension_trial import TriedExtension
 from plugrad.testing.extensions.runs import quiet
-from plugrad.testing.losses.batches import LENGTHS, Draw
 from plugrad.testing.losses.cuts import CUTS
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw
 from plugrad.testing.numbers import finite, same_numbers
 
 SEEN_BEFORE_UPDATES = ((1.0, 0.5), (1.0, 0.5), (math.nan, math.nan), (0.1, math.inf), (1e6, 3.0), (0.0, 0.0), (1.0, 0.5))

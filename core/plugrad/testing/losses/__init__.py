@@ -9,12 +9,12 @@ from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import Given, component_of
 from plugrad.testing.losses.cuts import CUT, STRICT
 from plugrad.testing.losses.emptied import EMPTIED
-from plugrad.testing.losses.evaluation import TriedLoss
 from plugrad.testing.losses.gradients import GRADIENTS
+from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.loss_values import RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
 from plugrad.testing.losses.numerics import NUMERICS
 from plugrad.testing.losses.ranks import RANKS
-from plugrad.testing.losses.values import RUNS, VALUES
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (

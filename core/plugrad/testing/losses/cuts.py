@@ -9,8 +9,8 @@ import torch
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.batches import LENGTHS, Draw, padded, rows_of, with_garbage
-from plugrad.testing.losses.evaluation import Row, TriedLoss, same_rows
+from plugrad.testing.losses.loss_trial import Row, TriedLoss, same_rows
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, padded, rows_of, with_garbage
 from plugrad.testing.numbers import finite
 
 CUTS = ([3, 4], [2, 2, 3], [1, 1, 1, 1, 1, 1, 1])

@@ -11,9 +11,9 @@ from plugrad.host.loss import sum_rows, without_empty_rows
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.batches import LENGTHS, Draw, rows_of
 from plugrad.testing.losses.cuts import refuse_cut_dependent
-from plugrad.testing.losses.evaluation import TriedLoss, gradients_of, view
+from plugrad.testing.losses.loss_trial import TriedLoss, gradients_of, view
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, rows_of
 from plugrad.testing.numbers import same_numbers
 
 DROPPED = (1, 4)

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import sum_rows
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.batches import LENGTHS, Draw, on_policy, rows_of, with_row_advantages
-from plugrad.testing.losses.evaluation import TriedLoss, gradients_of
+from plugrad.testing.losses.loss_trial import TriedLoss, gradients_of
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, on_policy, rows_of, with_row_advantages
 
 SIGNS = (1.0, -0.5, 0.25, -1.0, 2.0, -2.0, 0.5)
 NEGLIGIBLE = 1e-12

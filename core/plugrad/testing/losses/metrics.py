@@ -12,13 +12,13 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.measures import Measures, as_measure
 from plugrad.host.calling import call_plugin
-from plugrad.host.sequences import SEQUENCE_FIELDS
+from plugrad.host.sequence_adapter import SEQUENCE_FIELDS
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.batches import Draw, rows_of
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.evaluation import TriedLoss, view
-from plugrad.testing.losses.values import instance_of
+from plugrad.testing.losses.loss_trial import TriedLoss, view
+from plugrad.testing.losses.loss_values import instance_of
+from plugrad.testing.losses.trial_micro_batches import Draw, rows_of
 from plugrad.testing.numbers import same_numbers
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.losses.batches import LENGTHS, Draw, changed, on_policy
-from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, changed, on_policy
 from plugrad.testing.numbers import finite
 
 FAR = 20.0

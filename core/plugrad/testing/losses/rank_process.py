@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from plugrad.testing.components import component_of
-from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.loss_trial import TriedLoss
 from plugrad.testing.losses.update import update_by_trainer
-from plugrad.trainer.ending import run_as_rank
-from plugrad.trainer.ranks import leave
+from plugrad.trainer.ranks.rank_exit import run_as_rank
+from plugrad.trainer.ranks.ranks import leave
 
 
 def main(task: str) -> None:

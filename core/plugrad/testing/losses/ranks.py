@@ -18,7 +18,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.losses.cuts import refuse_cut_dependent
-from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.loss_trial import TriedLoss
 from plugrad.testing.numbers import TOLERANCE, is_close
 from plugrad.testing.portable import environment_of_this_process, importable_reference, last_line
 

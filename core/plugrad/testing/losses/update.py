@@ -16,9 +16,9 @@ from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
-from plugrad.policy.weights import Counts, count_rows, row_weights
+from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.evaluation import TriedLoss
+from plugrad.testing.losses.loss_trial import TriedLoss
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
@@ -68,11 +68,11 @@ def update_by_trainer(loss: BoundLoss, edges: list[int]) -> Update:
     """Run the trainer's step on this rank's share, the groups between two of the `edges`; every rank calls it."""
     # Only in processes of their own: an Accelerator is there once a process.
     from plugrad.policy.micro_batches import Layout
-    from plugrad.trainer.collect import RolloutBatch
-    from plugrad.trainer.learner import Learner
-    from plugrad.trainer.optimizer_batches import optimizer_batches
-    from plugrad.trainer.ranks import Ranks, make_accelerator
-    from plugrad.trainer.step import Progress, train_step
+    from plugrad.trainer.batch.cut import optimizer_batches
+    from plugrad.trainer.batch.sampler import RolloutBatch
+    from plugrad.trainer.ranks.ranks import Ranks, make_accelerator
+    from plugrad.trainer.update.learner import Learner
+    from plugrad.trainer.update.step import Progress, train_step
 
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)

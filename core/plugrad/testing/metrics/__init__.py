@@ -7,9 +7,9 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import Given, component_of
-from plugrad.testing.metrics.evaluation import TriedMetric
+from plugrad.testing.metrics.metric_trial import TriedMetric
+from plugrad.testing.metrics.metric_values import RUNS, VALUES
 from plugrad.testing.metrics.shares import SHARED
-from plugrad.testing.metrics.values import RUNS, VALUES
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *SHARED, *VALUES, *PORTABLE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from plugrad.testing.checks import Promise
-from plugrad.testing.metrics.batches import NUM_EXAMPLES, Draw, padded, places_of, shares, with_garbage, with_rollouts
-from plugrad.testing.metrics.evaluation import TriedMetric
+from plugrad.testing.metrics.metric_trial import TriedMetric
+from plugrad.testing.metrics.trial_shares import NUM_EXAMPLES, Draw, padded, places_of, shares, with_garbage, with_rollouts
 from plugrad.testing.numbers import same_numbers
 
 SHARES = ([1, 3], [2, 2], [1] * NUM_EXAMPLES)

@@ -1,0 +1,197 @@
+"""The one adapter between losses that take a sequence and the core's form, the micro-batch.
+
+An author writes for one sequence. Sequences whose counted tokens lie at the same places are computed together by
+`torch.func.vmap`, which means the same as a loop and costs about as much as two of its turns. The others are computed one
+after the other, and so are losses that cannot be mapped: those that have state, call `.item()`, or branch on the values of a
+tensor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.errors import ContractError
+from plugrad.host.calling import call_plugin, changed_in_place
+from plugrad.host.loss_outputs import check_sequence_outputs, merged
+from plugrad.host.vectorized import call_vectorized, same_outputs
+
+logger = logging.getLogger("plugrad")
+
+FEWEST_TOGETHER = 4
+"""Mapping over fewer sequences costs more than a loop over them."""
+
+SEQUENCE_FIELDS = tuple(field.name for field in fields(LossInputs))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where the counted tokens of a row are."""
+
+    start: int
+    """The first of them."""
+    end: int
+    """One past the last: the row's length."""
+    count: int
+
+
+class PerSequence:
+    """A loss of one sequence as a loss of a micro-batch: `[batch]`, or `[batch, seq]` where it is per token.
+
+    A row ends at its last counted token. Metrics that are scalars weigh one sequence each.
+    """
+
+    def __init__(self, call: Callable[[LossInputs], object], owner: str, *, has_state: bool) -> None:
+        self.call = call
+        """The loss itself."""
+        self._owner = owner
+        # Whether it can be mapped over sequences; None until it has been tried.
+        self._maps: bool | None = False if has_state else None
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return the losses of a micro-batch.
+
+        Raises:
+            ContractError: the loss raised, changed its inputs, or returned something else than one sequence's loss.
+        """
+        spans = _spans(inputs.loss_mask)
+        alike = _rows_alike(spans)
+        if not alike or self._maps is False:
+            return self._compute(inputs, spans, [])
+        if self._maps is None:
+            looped = self._compute(inputs, spans, [])
+            self._maps = self._try_to_map(inputs, spans, alike, looped)
+            return looped
+        try:
+            return self._compute(inputs, spans, alike)
+        except Exception:
+            # Whatever the reason was, the loop works, or raises what the author can read.
+            self._maps = False
+            return self._compute(inputs, spans, [])
+
+    def _try_to_map(self, inputs: BatchLossInputs, spans: list[_Span], alike: list[list[int]], looped: LossOutputs) -> bool:
+        try:
+            with torch.no_grad():
+                return same_outputs(self._compute(inputs, spans, alike), looped)
+        except Exception as error:
+            logger.debug("%s is computed one sequence after the other: %s", self._owner, error)
+            return False
+
+    def _compute(self, inputs: BatchLossInputs, spans: list[_Span], alike: list[list[int]]) -> LossOutputs:
+        """Compute the rows that are alike together, and the others one by one."""
+        together = [row for rows in alike for row in rows]
+        alone = sorted(set(range(len(spans))) - set(together))
+        order = [*together, *alone]
+        columns, shared = _columns(inputs, order)
+        parts = _split(columns, [len(rows) for rows in alike] + ([len(alone)] if alone else []))
+        outputs = [self._map(part, shared, length=spans[rows[0]].end) for rows, part in zip(alike, parts, strict=False)]
+        outputs += [self._loop(parts[-1], shared, [spans[row].end for row in alone])] if alone else []
+        return LossOutputs(
+            _in_order([output.loss for output in outputs], order, inputs.loss_mask.shape[1], self._owner),
+            merged(self._owner, [output.metrics for output in outputs]),
+        )
+
+    def _map(self, columns: dict[str, Tensor], shared: dict[str, Any], length: int) -> LossOutputs:
+        rows = {name: column[:, :length] if column.ndim > 1 else column for name, column in columns.items()}
+        # One mask for all of them, so that a loss may index by it: `loss[inputs.loss_mask].sum()`.
+        mask = rows.pop("loss_mask")[0]
+        outputs = call_vectorized(self.call, rows, {**shared, "loss_mask": mask}, self._owner)
+        self._check_unchanged({**rows, "loss_mask": mask})
+        return outputs
+
+    def _loop(self, columns: dict[str, Tensor], shared: dict[str, Any], lengths: list[int]) -> LossOutputs:
+        ragged = {name: _ragged(column, lengths) for name, column in columns.items()}
+        rows = [
+            LossInputs.unchecked({**shared, **dict(zip(columns, values, strict=True))})
+            for values in zip(*ragged.values(), strict=True)
+        ]
+        outputs = [check_sequence_outputs(self._owner, call_plugin(self._owner, self.call, row), row) for row in rows]
+        self._check_unchanged({name: values[0] for name, values in ragged.items()})
+        losses = [output.loss for output in outputs]
+        if len({loss.ndim for loss in losses}) != 1:
+            raise _mixed(self._owner)
+        width = max(lengths)
+        stacked = torch.stack(losses if losses[0].ndim == 0 else [pad(loss, (0, width - len(loss))) for loss in losses])
+        return LossOutputs(stacked, merged(self._owner, [output.metrics for output in outputs]))
+
+    def _check_unchanged(self, copies: dict[str, Tensor]) -> None:
+        # PyTorch counts changes in place, for a tensor and all its views together.
+        changed = next((name for name, copy in copies.items() if copy._version), None)
+        if changed:
+            raise changed_in_place(self._owner, changed)
+
+
+def as_batch(inputs: LossInputs) -> BatchLossInputs:
+    """Return one sequence as a micro-batch of one row."""
+    return BatchLossInputs(**{name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS})
+
+
+def _spans(loss_mask: Tensor) -> list[_Span]:
+    """Return where the counted tokens of each row are; one device synchronisation for all of them."""
+    seq = loss_mask.shape[1]
+    positions = torch.arange(seq, device=loss_mask.device)
+    start = torch.where(loss_mask, positions, seq).amin(dim=1)
+    end = torch.where(loss_mask, positions + 1, 0).amax(dim=1)
+    return [_Span(*numbers) for numbers in torch.stack([start, end, loss_mask.sum(dim=1)], dim=1).tolist()]
+
+
+def _rows_alike(spans: list[_Span]) -> list[list[int]]:
+    """Return the rows of each mask that many rows have. Masks with holes are left alone."""
+    rows: dict[_Span, list[int]] = defaultdict(list)
+    for row, span in enumerate(spans):
+        if span.end - span.start == span.count:
+            rows[span].append(row)
+    return [alike for alike in rows.values() if len(alike) >= FEWEST_TOGETHER]
+
+
+def _columns(inputs: BatchLossInputs, order: list[int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return copies of the fields of a sequence with their rows in this order, and what is the same for all rows."""
+    values = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
+    index = torch.tensor(order).to(inputs.loss_mask.device, non_blocking=True)
+    columns = {name: value.index_select(0, index) for name, value in values.items() if isinstance(value, Tensor)}
+    return columns, {name: value for name, value in values.items() if name not in columns}
+
+
+def _split(columns: dict[str, Tensor], sizes: list[int]) -> list[dict[str, Tensor]]:
+    # One split has one backward pass; slices would each fill a whole tensor with zeros.
+    parts = {name: column.split(sizes) for name, column in columns.items()}
+    return [{name: parts[name][index] for name in columns} for index in range(len(sizes))]
+
+
+def _ragged(column: Tensor, lengths: list[int]) -> Sequence[Tensor]:
+    """Return the rows, each as long as its sequence."""
+    if column.ndim == 1:
+        return column.unbind()
+    inside = torch.arange(column.shape[1]) < torch.tensor(lengths).unsqueeze(1)
+    places = inside.flatten().nonzero().squeeze(1).to(column.device, non_blocking=True)
+    rows: Sequence[Tensor] = column.flatten(0, 1).index_select(0, places).split(lengths)
+    return rows
+
+
+def _in_order(losses: list[Tensor], order: list[int], width: int, owner: str) -> Tensor:
+    """Put the rows of the parts back where they were."""
+    if len({loss.ndim for loss in losses}) != 1:
+        raise _mixed(owner)
+    if losses[0].ndim == 2:
+        losses = [pad(loss, (0, width - loss.shape[1])) for loss in losses]
+    whole = losses[0] if len(losses) == 1 else torch.cat(losses)
+    if order == sorted(order):
+        return whole
+    places = torch.tensor(order).argsort().to(whole.device, non_blocking=True)
+    return whole.index_select(0, places)
+
+
+def _mixed(owner: str) -> ContractError:
+    return ContractError(f"{owner} returned a scalar for some sequences and one value per token for others; choose one.")
+
+
+def _unsqueezed(value: Any) -> Any:
+    return value.unsqueeze(0) if isinstance(value, Tensor) else value

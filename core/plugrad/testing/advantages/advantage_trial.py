@@ -1,0 +1,103 @@
+"""What an advantage gives each rollout, or each token of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.markers import ADVANTAGE_NEEDS, AdvantageFacts
+from plugrad.errors import OptionError, PlugradError
+from plugrad.host.advantage import BoundAdvantage, compute_advantages
+from plugrad.host.calling import call_with_inputs
+from plugrad.host.trial import random_state_of
+from plugrad.registry.bind import Component
+from plugrad.testing.advantages.trial_groups import GROUP_SIZE, Draw
+from plugrad.testing.numbers import Numbers
+
+Groups = list[list[list[float]]]
+"""By example and rollout: its one advantage, or one for each token."""
+
+
+@dataclass(frozen=True)
+class TriedAdvantage:
+    """An advantage on trial."""
+
+    component: Component
+
+    @cached_property
+    def facts(self) -> AdvantageFacts:
+        """What it states of itself."""
+        assert isinstance(self.component.facts, AdvantageFacts)
+        return self.component.facts
+
+    @cached_property
+    def num_rollouts(self) -> int:
+        """How many rollouts of an example it is tried on: eight, unless it or its options ask for more."""
+        fewest = max(GROUP_SIZE, self.facts.min_rollouts_per_example)
+        for size in (fewest, 2 * fewest, 4 * fewest, 8 * fewest):
+            try:
+                self.outputs(Draw(num_rollouts=size)())
+            except OptionError:
+                continue
+            except PlugradError:
+                # The checks tell of it.
+                return size
+            return size
+        return fewest
+
+    def draw(self, seed: int = 0, reward: float | None = None, lengths: Sequence[int] | None = None) -> AdvantageInputs:
+        """Return groups of as many rollouts, with these rewards and lengths if they are given."""
+        return Draw(seed, self.num_rollouts, reward, lengths)()
+
+    def fresh(self) -> BoundAdvantage:
+        """Return a new instance, as a run binds it."""
+        return BoundAdvantage(self.component, self.component.create())
+
+    def outputs(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> AdvantageOutputs:
+        """Call it as the host does; whatever it draws at random, it draws from this seed."""
+        with random_state_of(seed):
+            return compute_advantages(advantage or self.fresh(), self._view(inputs))
+
+    def groups(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> Groups:
+        """Return what it gives, by example and rollout."""
+        return as_groups(self.outputs(inputs, advantage, seed))
+
+    def numbers(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> Numbers:
+        """Return what it gives, by what it is of."""
+        return named(self.groups(inputs, advantage, seed))
+
+    def unchecked(self, inputs: AdvantageInputs) -> Groups:
+        """Return what it gives where the host does not look at it.
+
+        Raises:
+            PlugradError: it raised.
+        """
+        with random_state_of(0):
+            return as_groups(call_with_inputs(str(self.component), self.fresh().call, self._view(inputs)))
+
+    def _view(self, inputs: AdvantageInputs) -> AdvantageInputs:
+        hidden: dict[str, Any] = dict.fromkeys(ADVANTAGE_NEEDS - self.component.needs)
+        return replace(inputs, **hidden)
+
+
+def as_groups(outputs: AdvantageOutputs) -> Groups:
+    """Return both forms of the outputs as one."""
+    rows = outputs.advantages
+    if isinstance(rows, Tensor):
+        return [[[value] for value in row] for row in rows.tolist()]
+    return [[tokens.tolist() for tokens in group] for group in rows]
+
+
+def named(groups: Groups) -> Numbers:
+    """Return them by what they are of."""
+    return {
+        f"the advantage of example {i}, rollout {j}" + (f", token {t}" if len(tokens) > 1 else ""): value
+        for i, group in enumerate(groups)
+        for j, tokens in enumerate(group)
+        for t, value in enumerate(tokens)
+    }

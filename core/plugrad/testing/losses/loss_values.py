@@ -1,0 +1,134 @@
+"""Promises about a loss's values: finite, repeatable, and of its inputs alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.errors import InputsChanged
+from plugrad.host.logits import with_made_up_logits
+from plugrad.host.loss import BoundLoss
+from plugrad.host.trial import on_trial
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.loss_trial import TriedLoss, numbers_of, same_rows
+from plugrad.testing.losses.trial_micro_batches import Draw
+from plugrad.testing.numbers import finite
+from plugrad.testing.state import try_state
+
+LIMIT_S = 60.0
+
+
+def _runs(loss: TriedLoss) -> str:
+    inputs = Draw()()
+    try:
+        values, gradients = loss.values_and_gradients(inputs)
+    except InputsChanged:
+        raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
+    if not finite(values):
+        raise Broken(f"the losses of seven ordinary sequences are {[round(v, 4) for v in values.tolist()]}")
+    if not all(finite(gradient) for gradient in gradients):
+        raise Broken("the gradient of seven ordinary sequences is not finite")
+    if not any(bool(gradient.any()) for gradient in gradients):
+        raise Broken("the gradient by every log-prob and by every entropy is zero")
+    return f"losses of {values.min():.3g} to {values.max():.3g}"
+
+
+def _inputs_unchanged(loss: TriedLoss) -> str:
+    inputs = Draw()()
+    try:
+        with on_trial(str(loss.component), inputs, LIMIT_S):
+            loss.outputs(inputs)
+    except InputsChanged as error:
+        raise Broken(str(error)) from error
+    return "as they were"
+
+
+def _deterministic(loss: TriedLoss) -> str:
+    inputs, draws = Draw()(), loss.facts.cut_dependent
+    # Another seed, so that a loss that draws is found; one that says cut_dependent may draw.
+    again = loss.rows(inputs, seed=0 if draws else 1)
+    seen = same_rows(again, loss.rows(inputs), "Called again on the same batch")
+    return f"{seen}, from the same seed" if draws else seen
+
+
+def _state(loss: TriedLoss) -> str:
+    batches = [Draw()(), Draw(seed=1)()]
+    return try_state(
+        loss.component, loss.fresh, instance_of, lambda bound, index: numbers_of(loss.rows(batches[index], bound))
+    )
+
+
+def instance_of(bound: BoundLoss) -> Any:
+    """Return the author's own function or instance behind the host's adapter."""
+    return getattr(bound.call, "call", bound.call)
+
+
+def _needs(loss: TriedLoss) -> str:
+    needs = sorted(loss.component.needs)
+    if not needs:
+        raise NotApplicable("it asks for no optional field")
+    inputs = with_made_up_logits(Draw()()) if "logits" in needs else Draw()()
+    whole = _everything(loss, inputs)
+    for need in needs:
+        other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}
+        if _everything(loss, replace(inputs, **other)) == whole:
+            raise Broken(f"with another {need} its value, its gradient and its metrics are the same")
+    return f"reads {', '.join(needs)}"
+
+
+def _shifted(value: Tensor, mask: Tensor) -> Tensor:
+    """Return other numbers: half a unit up or down at each token in turn."""
+    steps = torch.arange(value.numel()).reshape(value.shape) % 5
+    if not value.is_floating_point():
+        return value + steps
+    return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.ndim == 2 else 1)
+
+
+def _everything(loss: TriedLoss, inputs: BatchLossInputs) -> Any:
+    return loss.rows(inputs), {name: repr(measure.value()) for name, measure in loss.measures(inputs).items()}
+
+
+RUNS: Promise[TriedLoss] = Promise(
+    "runs",
+    "on ordinary log-probs its value and gradient are finite, and it has a gradient",
+    "One value that is not finite turns the whole policy into NaN at the next update.",
+    "Compute from inputs.trainer_logprobs (or inputs.entropy) without detach(). Look for a division by zero, log(0), or "
+    "torch.where over a branch that is not finite: its gradient is NaN there too.",
+    _runs,
+)
+VALUES: tuple[Promise[TriedLoss], ...] = (
+    Promise(
+        "inputs_unchanged",
+        "it leaves its inputs as they are",
+        "Other losses, and the metrics, are given the same tensors; a gradient would be taken of changed numbers.",
+        "Write `x = x + y` and not `x += y`; use functions without a trailing underscore, or x.clone().",
+        _inputs_unchanged,
+    ),
+    Promise(
+        "deterministic",
+        "the same batch gives the same values",
+        "A run could not be repeated, and ranks or micro-batches would differ by chance.",
+        "Draw nothing at random, and read no clock. A loss that has to draw from the batch says "
+        "@loss(cut_dependent=True) and draws with torch's generator, which the run seeds.",
+        _deterministic,
+    ),
+    Promise(
+        "state",
+        "what it has seen before does not matter, unless it declares state",
+        "State that nobody saves is lost with the run, and differs between ranks, which see different sequences.",
+        "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
+        "and load_state_dict().",
+        _state,
+    ),
+    Promise(
+        "needs",
+        "it reads every field that it asks for",
+        "ref_logprobs and old_logprobs each cost a forward pass of a model, and memory.",
+        "Remove the field from @loss(needs={...}), or make `needs` a function of the options that call for it.",
+        _needs,
+    ),
+)

@@ -1,0 +1,1 @@
+"""From examples to micro-batches: the order of the data, sampling, and the cut."""

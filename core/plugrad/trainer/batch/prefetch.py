@@ -1,0 +1,174 @@
+"""Where the loop gets its rollouts from: sampled when they are needed, or ahead, while the policy trains."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from plugrad.config.run_file import RunFile
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+from plugrad.errors import EngineError
+from plugrad.rollout.engine import Sampling
+from plugrad.trainer.batch.background_thread import Worker
+from plugrad.trainer.batch.sampler import Sampled, Sampler
+
+ATTEMPTS = 3
+"""How often rollouts of too old a policy are sampled again."""
+OTHER_SEED = 32_452_843
+"""Added to the seed of a step for each further attempt: the same seed would draw the same again."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Samples this rank's share of one batch."""
+
+    batches: Iterator[Sequence[Example]]
+    """The rank's own share of each."""
+    sampler: Sampler
+    sampling: Callable[[int], Sampling]
+    """What to sample at a step, seed included."""
+    greedy: Sampler | None
+    """Where the advantage compares with greedy completions: what makes them."""
+
+    def draw(self, step: int, oldest: int) -> Sampled:
+        """Sample, and sample again what weights older than `oldest` took part in.
+
+        Raises:
+            EngineError: the engine goes on answering with older weights.
+        """
+        examples, sampling = next(self.batches), self.sampling(step)
+        groups = self.sampler.rollouts(examples, sampling)
+        num_dropped = self._replace_old(groups, examples, sampling, oldest)
+        greedy = None if self.greedy is None else self.greedy.greedy_rewards(examples, sampling)
+        return Sampled(groups, greedy, num_dropped)
+
+    def _replace_old(self, groups: list[list[Rollout]], examples: Sequence[Example], sampling: Sampling, oldest: int) -> int:
+        """Put fresh rollouts in the places of old ones; return how many there were."""
+        num_dropped = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            places = [(i, j) for i, group in enumerate(groups) for j, r in enumerate(group) if _version(r) < oldest]
+            if not places:
+                return num_dropped
+            num_dropped += len(places)
+            concerned = sorted({i for i, _ in places})
+            again = replace(sampling, seed=sampling.seed + attempt * OTHER_SEED)
+            fresh = dict(zip(concerned, self.sampler.rollouts([examples[i] for i in concerned], again), strict=True))
+            for i, j in places:
+                groups[i][j] = fresh[i][j]
+        found = sorted({_version(rollout) for group in groups for rollout in group if _version(rollout) < oldest})
+        if found:
+            raise EngineError(
+                f"the engine samples with weights of version {', '.join(map(str, found))}, also when asked {ATTEMPTS} times "
+                f"again; rollout.max_staleness allows {oldest} or newer. Look whether it takes new weights at all."
+            )
+        return num_dropped
+
+
+def sampling_of(run_file: RunFile, rank: int) -> Callable[[int], Sampling]:
+    """Return what a rank samples at a step."""
+    table = run_file.rollout
+    return lambda step: Sampling(
+        num_completions=table.rollouts_per_example,
+        max_new_tokens=table.max_new_tokens,
+        temperature=table.temperature,
+        # Primes: no two ranks or steps share a seed, and neither do runs whose seeds are neighbours.
+        seed=run_file.seed * 1_000_003 + step + rank * 15_485_863,
+    )
+
+
+class Rollouts(Protocol):
+    """The batches of a run, in order."""
+
+    def take(self, step: int) -> Sampled:
+        """Return the batch of this step."""
+        ...
+
+    def handed_over(self, version: int) -> None:
+        """The engine has these weights now; told before the first step, and after each."""
+        ...
+
+    def close(self, *, waits: bool = True) -> None:
+        """No more are needed. Without waiting, what is under way in another thread is left to itself."""
+        ...
+
+
+class WhenNeeded:
+    """Samples each batch when it is asked for: on policy."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+        self._version = 0
+
+    def take(self, step: int) -> Sampled:
+        """Sample it now."""
+        return self._drawing.draw(step, self._version)
+
+    def handed_over(self, version: int) -> None:
+        """From now on, completions of older weights are not taken."""
+        self._version = version
+
+    def close(self, *, waits: bool = True) -> None:
+        """Nothing is under way."""
+
+
+class Ahead:
+    """Samples the next batches in a thread, while the policy trains on this one.
+
+    When a batch is trained on, the policy is at most `max_staleness` steps ahead of the oldest weights that sampled a token.
+    """
+
+    def __init__(self, drawing: Drawing, max_staleness: int, max_steps: int) -> None:
+        self._drawing = drawing
+        self._max_staleness = max_staleness
+        self._max_steps = max_steps
+        self._versions: list[int] = []
+        """Of the weights that each step begins with."""
+        self._asked: deque[Future[Sampled]] = deque()
+        self._next_step = 0
+        self._worker = Worker("plugrad-rollouts", _to_compute_as_here())
+
+    def take(self, step: int) -> Sampled:
+        """Wait for the batch, and have the next ones begun."""
+        self._ask_up_to(step)
+        sampled = self._asked.popleft().result()
+        self._ask_up_to(min(step + self._max_staleness, self._max_steps - 1))
+        return sampled
+
+    def handed_over(self, version: int) -> None:
+        """Note with which weights the next step begins."""
+        self._versions.append(version)
+
+    def close(self, *, waits: bool = True) -> None:
+        """Give up what has not begun, and wait for what has: once the engine is closed, for the environment's scores."""
+        self._worker.close(waits=waits)
+
+    def _ask_up_to(self, step: int) -> None:
+        for number in range(self._next_step, step + 1):
+            oldest = self._versions[max(0, number - self._max_staleness)]
+            self._asked.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
+        self._next_step = max(self._next_step, step + 1)
+
+
+def _to_compute_as_here() -> Callable[[], None]:
+    """Return what lets another thread compute on this one's device, with as many threads: each thread has its own."""
+    num_threads = torch.get_num_threads()
+    device = torch.accelerator.current_device_index() if torch.accelerator.is_available() else None
+
+    def begin() -> None:
+        torch.set_num_threads(num_threads)
+        if device is not None:
+            torch.accelerator.set_device_index(device)
+
+    return begin
+
+
+def _version(rollout: Rollout) -> int:
+    """Return the version of the oldest weights that took part."""
+    return min(rollout["policy_versions"], default=2**63)

@@ -1,0 +1,145 @@
+"""A batch of rollouts: prompts -> engine -> scores -> advantages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pickle import PicklingError
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+from plugrad.errors import ContractError
+from plugrad.host.advantage import per_token, with_prepared_rewards
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.hooks import Hooks
+from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.trainer.ranks.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """One rank's groups of one step, and what the advantage made of them."""
+
+    groups: list[list[Rollout]]
+    """As the environment scored them."""
+    rewards: list[list[float]]
+    """As `prepare_advantages` left them."""
+    advantages: list[list[list[float]]]
+    """One per completion token."""
+    first_group: int = 0
+    """The number of the first of them, counted over all ranks."""
+    num_dropped: int = 0
+    """Rollouts of too old a policy that were sampled again for it."""
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """All of them, in order."""
+        return [rollout for group in self.groups for rollout in group]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Completes examples with an engine, and has the environment score the completions.
+
+    It may be called from two threads; tokenizers and environments see one call at a time.
+    """
+
+    engine: RolloutEngine
+    environment: BoundEnvironment
+    tokenizer: PreTrainedTokenizerBase
+    room_for_prompt: int | None
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
+        """Return the scored rollouts of each example."""
+        prompts = self.prompts(examples)
+        # Also for no prompt: ranks that share an engine ask it together, and one may have no share.
+        completions = self.engine.generate(prompts, sampling)
+        if not examples:
+            return []
+        with self.one_at_a_time:
+            texts = iter(self._decode([c for group in completions for c in group]))
+            groups = [
+                [_rollout(prompt, completion, next(texts)) for completion in group]
+                for prompt, group in zip(prompts, completions, strict=True)
+            ]
+            self.environment.score([rollout for group in groups for rollout in group])
+        return groups
+
+    def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
+        """Return the examples' prompts, tokenized."""
+        with self.one_at_a_time:
+            return tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
+
+    def greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
+        """Return the reward of one greedy completion of each example."""
+        greedy = replace(sampling, num_completions=1, temperature=0.0)
+        return [group[0]["reward"] for group in self.rollouts(examples, greedy)]
+
+    def _decode(self, completions: list[Completion]) -> list[str]:
+        return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one rank has sampled for its share of a batch."""
+
+    groups: list[list[Rollout]]
+    """As the environment scored them."""
+    greedy_rewards: list[float] | None
+    """Of one greedy completion of each example, for an advantage that compares with it."""
+    num_dropped: int = 0
+    """Rollouts of too old a policy that were sampled again."""
+
+
+def with_advantages(sampled: Sampled, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
+    """Compute the advantages of this rank's rollouts from the groups of all ranks."""
+    groups = sampled.groups
+    shares = _of_all_ranks(groups, environment, ranks)
+    greedy_rewards = ranks.gather(sampled.greedy_rewards)
+    first = sum(len(share) for share in shares[: ranks.index])
+    own = slice(first, first + len(groups))
+    everyones = [group for share in shares for group in share]
+    given = AdvantageInputs(rollouts=everyones, greedy_rewards=_in_one(greedy_rewards))
+    inputs = with_prepared_rewards(hooks.prepare_advantages(given))
+    lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
+    advantages = per_token(hooks.compute_advantages(inputs), lengths)
+    return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first, sampled.num_dropped)
+
+
+def _of_all_ranks(groups: list[list[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> list[list[list[Rollout]]]:
+    try:
+        return ranks.gather(groups)
+    except (TypeError, AttributeError, PicklingError) as error:
+        raise ContractError(
+            f"{environment.component} put something into its rollouts or examples that cannot be sent to another "
+            f"rank: {error}. Advantages see the rollouts of all ranks: keep to numbers, text, lists and mappings."
+        ) from error
+
+
+def _in_one(shares: list[list[float] | None]) -> Tensor | None:
+    rewards = [reward for share in shares if share is not None for reward in share]
+    return torch.tensor(rewards, dtype=torch.double) if rewards else None
+
+
+def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:
+    return Rollout(
+        prompt=prompt.text,
+        completion=text,
+        prompt_ids=prompt.ids,
+        completion_ids=completion.ids,
+        inference_logprobs=completion.logprobs,
+        reward=float("nan"),
+        reward_components={},
+        truncated=completion.truncated,
+        example=prompt.example,
+        metrics={},
+        policy_versions=completion.policy_versions,
+    )

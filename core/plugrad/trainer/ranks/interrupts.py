@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM in training: the first lets the step finish and the model be saved, the second ends the run at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from plugrad.trainer.ranks.ranks import Ranks
+
+logger = logging.getLogger("plugrad")
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked the run to stop, and by which signal."""
+
+    signal: signal.Signals | None = None
+    announces: bool = True
+    """Whether it says so: one of several ranks does."""
+
+    def agreed(self, ranks: Ranks) -> bool:
+        """Return whether any rank was asked to stop: all of them stop after the same step."""
+        asked = [number for number in ranks.gather(self.signal) if number is not None]
+        if asked:
+            self.signal = asked[0]
+        return bool(asked)
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        if not self.announces:
+            return
+        again = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
+        # A signal may come in the middle of a write to the same stream, which then refuses a second one.
+        with suppress(RuntimeError):
+            logger.warning("Stopping after this step, and saving the model. %s again stops at once.", again)
+
+
+@contextmanager
+def stop_requests(stop: StopRequest) -> Iterator[None]:
+    """Note signals in `stop` while inside. Only the main thread can; elsewhere nothing is ever requested."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What a run writes and shows: the run folder, the record of each step, the display."""

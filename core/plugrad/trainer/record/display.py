@@ -1,0 +1,207 @@
+"""What one sees of a run: a live line in a terminal, plain lines elsewhere, and a summary at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from plugrad.trainer.record.run_diff import Difference
+from plugrad.trainer.run import Run, RunResult
+
+SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
+SECONDS_BETWEEN_LINES = 2.0
+NARROW = 80
+HEAD = ("WHAT", "THEN", "NOW")
+
+
+class Display(Protocol):
+    """Told of a run's start, steps and end; may show or ignore them."""
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """The models are loaded."""
+        ...
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Before the models are loaded: how the run differs from an earlier one, where it is to be like that."""
+        ...
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """A step is done: its record, as in `metrics.jsonl`."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes; also after an error."""
+        ...
+
+
+class LiveDisplay:
+    """A progress bar that stays on one line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        narrow = console.width < NARROW
+        columns: list[ProgressColumn] = [] if narrow else [SpinnerColumn(), BarColumn(bar_width=None)]
+        text = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[numbers]}")
+        self._progress = Progress(*columns, text, TimeRemainingColumn(compact=True), console=console, expand=not narrow)
+        self._task: TaskID | None = None
+        self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Print the first line and show the bar."""
+        self._console.print(_headline(run, num_parameters))
+        self._progress.start()
+        self._task = self._progress.add_task("", total=run.run_file.max_steps, numbers="")
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Move the bar. The held-out reward stays until there is a newer one."""
+        assert self._task is not None
+        self._latest.update(record)
+        self._progress.update(self._task, completed=record["step"], numbers=_numbers(self._latest))
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+class PlainDisplay:
+    """Plain lines for pipes and logs: the first step, the last, and one every few seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started_at = self._printed_at = 0.0
+        self._max_steps = 0
+        self._may_stop_early = False
+        self._latest: dict[str, float | int] = {}
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Print what differs."""
+        _print_differences(earlier, differences, self._console)
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Print the first line."""
+        self._started_at = time.monotonic()
+        self._max_steps = run.run_file.max_steps
+        self._may_stop_early = run.run_file.evaluation.stop_at_reward is not None
+        self._console.print(_headline(run, num_parameters), soft_wrap=True)
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Print a line if the last one is old enough or this step is the first or the last."""
+        now = time.monotonic()
+        self._latest.update(record)
+        if now - self._printed_at < SECONDS_BETWEEN_LINES and record["step"] not in (1, self._max_steps):
+            return
+        self._printed_at = now
+        steps = int(record["step"])
+        left = (now - self._started_at) / steps * (self._max_steps - steps) if steps else math.nan
+        self._print(_numbers(self._latest), left)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _print(self, numbers: str, seconds_left: float) -> None:
+        most = "at most " if self._may_stop_early else ""
+        minutes, seconds = divmod(round(seconds_left), 60) if seconds_left > 0 else (0, 0)
+        left = f"  {most}{minutes}:{seconds:02d} left" if seconds_left > 0 else ""
+        self._console.print(f"step {self._latest['step']}/{self._max_steps}  {numbers}{left}", soft_wrap=True)
+
+
+class Silent:
+    """Shows nothing."""
+
+    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Ignore it."""
+
+    def start(self, run: Run, num_parameters: int) -> None:
+        """Ignore it."""
+
+    def step(self, record: Mapping[str, float | int]) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def display_for(console: Console) -> Display:
+    """Return the live display in a terminal, plain lines elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def print_summary(result: RunResult, console: Console) -> None:
+    """Say what came of a run and where everything is."""
+    rows = {
+        label: f"{series[0][1]:.3f} -> {series[-1][1]:.3f}"
+        for label, series in {
+            "reward": result.series("reward"),
+            "held-out reward": result.series("eval/reward"),
+        }.items()
+        if series
+    }
+    rows |= {
+        "steps": f"{result.num_steps} in {result.seconds:.1f} s",
+        "model": str(result.model),
+        "run folder": f"{result.folder}  (run.toml, plugins.json, metrics.jsonl)",
+    }
+    for label, value in rows.items():
+        console.print(f"{label:<16} {value}", soft_wrap=True)
+
+
+def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:
+    if not differences:
+        console.print(f"Nothing differs from {earlier}.", soft_wrap=True)
+        return
+    things = "one thing" if len(differences) == 1 else f"{len(differences)} things"
+    console.print(f"Differs from {earlier} in {things}:", soft_wrap=True)
+    rows = [(each.what, _value(each.then), _value(each.now)) for each in differences]
+    if console.is_terminal:
+        console.print(_table(rows))
+        return
+    # Whole lines, for whoever greps them.
+    rows.insert(0, HEAD)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print(f"  {line}".rstrip(), soft_wrap=True)
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 0, 0, 2))
+    for column in HEAD:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _headline(run: Run, num_parameters: int) -> Text:
+    file = run.run_file
+    losses = " + ".join(table.name for table in file.loss)
+    processes = f"{run.num_processes} process" + ("es" if run.num_processes > 1 else "")
+    return Text.assemble(
+        (run.folder.name, "bold"),
+        f": {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
+        f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}",
+    )
+
+
+def _numbers(record: Mapping[str, float | int]) -> str:
+    shown = [(label, record[name]) for name, label in SHOWN.items() if name in record]
+    return "  ".join(f"{label} {value:,.0f}" if label == "tokens/s" else f"{label} {value:.3f}" for label, value in shown)

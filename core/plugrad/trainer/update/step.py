@@ -1,0 +1,189 @@
+"""One update of the policy: the formula, the gradient, and what it saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
+from plugrad.errors import TrainingError
+from plugrad.host.hooks import Hooks
+from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
+from plugrad.policy.logprobs import EntropyMode
+from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.reductions import row_weights
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.learner import Learner
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one update did and saw."""
+
+    measures: Measures
+    """Of the update as a whole: the same on every rank."""
+    metrics: Measures
+    """What the losses measured on this rank."""
+    updated: bool
+    scored: list[tuple[MicroBatch, BatchLossInputs]]
+    """Each micro-batch and what the losses were given for it, detached: for the metrics."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What is noted while an update runs, and added up over its micro-batches."""
+
+    sums: Measures = field(default_factory=Measures)
+    """The objective and each loss's share of it."""
+    metrics: Measures = field(default_factory=Measures)
+    """What the losses measured."""
+
+    def totals(self, ranks: Ranks) -> Measures:
+        """Return the sums over all ranks; a sum over this update becomes a mean over the updates of a step."""
+        return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run is, as losses and metrics see it."""
+
+    step: int
+    max_steps: int
+    version: int = 0
+    """The number of weight updates so far: of this policy, before the next one."""
+
+
+def train_step(
+    learner: Learner,
+    micro_batches: Sequence[MicroBatch],
+    losses: Sequence[BoundLoss],
+    hooks: Hooks,
+    progress: Progress,
+) -> StepOutcome:
+    """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence of the batch.
+
+    Over every rank, too: the weights w_ks were divided by the counts of all of them when the batch was cut, so neither the
+    cut nor the number of ranks can change the result. Every rank has the same number of micro-batches.
+    """
+    accelerator, ledger, scored = learner.accelerator, Ledger(), []
+    entropy, logits = _entropy_mode(learner, losses), any("logits" in loss.needs for loss in losses)
+    for micro_batch, is_last in _mark_last(micro_batches):
+        with nullcontext() if is_last else accelerator.no_sync(learner.policy):
+            inputs = evaluate(learner, micro_batch, entropy, progress, logits=logits)
+            # The first term is 0 and lets every parameter see a gradient where nothing counts.
+            objective = inputs.trainer_logprobs.sum() * 0
+            for loss in losses:
+                objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, ledger)
+            # DDP and FSDP average over ranks where the formula sums.
+            accelerator.backward(objective * accelerator.num_processes)
+        ledger.sums.add("loss", Sum(objective.detach()))
+        scored.append((micro_batch, _detached(inputs)))
+        # Logits of this micro-batch and of the next are not there together.
+        del inputs
+    grad_norm = clip_gradient(learner)
+    lr, measures = learner.lr, ledger.totals(learner.ranks)
+    updated = _may_update(learner.ranks, hooks, grad_norm, measures["loss"].value())
+    if updated:
+        learner.optimizer.step()
+        learner.scheduler.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    measures.update({"grad_norm": Mean(grad_norm, 1.0), "lr": Mean(lr, 1.0), "skipped_updates": Sum(float(not updated))})
+    return StepOutcome(measures, ledger.metrics, updated, scored)
+
+
+def clip_gradient(learner: Learner) -> float:
+    """Clip the gradient to the learner's greatest norm; return the norm that it had."""
+    norm = learner.accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def evaluate(
+    learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress, *, logits: bool = False
+) -> BatchLossInputs:
+    """Run the policy on a micro-batch: everything that any loss or metric asked for, in one forward pass."""
+    logprobs, entropies, *found_logits = learner.policy(
+        micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, entropy=entropy, logits=logits
+    )
+    own = logprobs.detach()
+    return BatchLossInputs(
+        trainer_logprobs=logprobs,
+        inference_logprobs=own if micro_batch.inference_logprobs is None else micro_batch.inference_logprobs,
+        teacher_logprobs=micro_batch.teacher_logprobs,
+        advantages=micro_batch.advantages,
+        loss_mask=micro_batch.loss_mask,
+        # With one update per batch the policy is still the one from before it.
+        old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
+        ref_logprobs=micro_batch.ref_logprobs,
+        entropy=entropies,
+        logits=found_logits[0] if found_logits else None,
+        input_ids=micro_batch.input_ids,
+        reward=micro_batch.reward,
+        group_ids=micro_batch.group_ids,
+        metadata=micro_batch.metadata,
+        step=progress.step,
+        max_steps=progress.max_steps,
+    )
+
+
+def weighted_sum(
+    hooks: Hooks,
+    loss: BoundLoss,
+    inputs: BatchLossInputs,
+    micro_batch: MicroBatch,
+    ledger: Ledger,
+) -> Tensor:
+    """Return sum_s w_s loss_s over the micro-batch, and note it and the loss's own metrics.
+
+    Rows in which nothing counts contribute 0 and never reach the loss.
+    """
+    weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
+    prepared = hooks.prepare_loss(loss, loss.view(inputs))
+    # Without an extension that changed the mask every row counts: asking the device would cost a synchronisation.
+    if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
+        counting, kept = without_empty_rows(prepared)
+        if counting is None:
+            return inputs.trainer_logprobs.sum() * 0
+        prepared, weights = counting, weights[kept]
+    outputs = hooks.compute_loss(loss, prepared)
+    total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
+    ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))
+    for name, value in outputs.metrics.items():
+        ledger.metrics.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
+    return total
+
+
+def _entropy_mode(learner: Learner, losses: Iterable[BoundLoss]) -> EntropyMode:
+    if any("entropy" in loss.needs for loss in losses):
+        return "gradient"
+    return "value" if learner.wants_entropy else "none"
+
+
+def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bool:
+    # Every rank sees the same numbers. An extension that looks at others still must not part the ranks' policies.
+    if not all(ranks.gather(hooks.before_update(grad_norm, loss))):
+        return False
+    if not (math.isfinite(grad_norm) and math.isfinite(loss)):
+        raise TrainingError(
+            f"the loss is {loss} and the norm of its gradient {grad_norm}: this update would turn the policy into NaN. "
+            'Add [[extension]] name = "nan_guard" to skip such updates and count them; if there are many, lower '
+            "optimizer.lr or look at the largest ratio under inference_mismatch."
+        )
+    return True
+
+
+def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
+    detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
+    # No metric sees logits: they are not kept until the update is over.
+    return replace(inputs, **{**detached, "logits": None})
+
+
+def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+    for index, micro_batch in enumerate(micro_batches):
+        yield micro_batch, index == len(micro_batches) - 1

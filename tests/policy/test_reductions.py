@@ -1,0 +1,37 @@
+"""The weights of the objective, on a batch that one can do by hand: two groups of two rollouts."""
+
+import pytest
+
+from plugrad.policy.reductions import Counts, count_rows, row_weights
+
+TOKENS = [4, 2, 2, 0]
+GROUPS = [7, 7, 9, 9]
+COUNTS = Counts(tokens=8, sequences=4, groups=2, max_new_tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("token", [1 / 8, 1 / 8, 1 / 8, 0]),
+        ("sequence", [1 / 16, 1 / 8, 1 / 8, 0]),
+        ("sequence_sum", [1 / 4, 1 / 4, 1 / 4, 0]),
+        ("constant", [1 / 40, 1 / 40, 1 / 40, 0]),
+        ("group", [1 / 12, 1 / 12, 1 / 4, 0]),
+    ],
+)
+def test_weights(reduction, expected):
+    assert row_weights(reduction, count_rows(TOKENS, GROUPS), COUNTS).tolist() == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence", "group"])
+def test_weights_of_the_tokens_add_up_to_the_share_of_what_counts(reduction):
+    weights = row_weights(reduction, count_rows(TOKENS, GROUPS), COUNTS)
+    # One of four sequences has no counted token: `sequence` gives its share to nobody.
+    expected = {"token": 1.0, "sequence": 0.75, "group": 1.0}[reduction]
+    assert sum(w * n for w, n in zip(weights.tolist(), TOKENS, strict=True)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence", "sequence_sum", "constant", "group"])
+def test_a_batch_in_which_nothing_counts_has_weights_of_zero(reduction):
+    weights = row_weights(reduction, count_rows([0, 0], [0, 0]), Counts(0, 2, 1, 10))
+    assert weights.tolist() == [0, 0]

@@ -1,0 +1,78 @@
+"""A command lives as long as whoever asked for it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from plugrad.rollout.servers import die_with_parent
+
+# A server that starts another process, as vLLM does, and says both ids.
+SERVER = """
+import os, subprocess, time
+other = subprocess.Popen(["sleep", "60"])
+print(os.getpid(), other.pid, flush=True)
+time.sleep(60)
+"""
+OWNER = f"""
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, {die_with_parent.__file__!r}, str(os.getpid()), sys.executable, "-c", {SERVER!r}])
+time.sleep(60)
+"""
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def are_gone(pids):
+    start = time.monotonic()
+    while any(map(is_alive, pids)) and time.monotonic() - start < 30:
+        time.sleep(0.05)
+    return not any(map(is_alive, pids))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_its_owner_however_that_ends(how):
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in owner.stdout.readline().split()]
+    assert all(map(is_alive, pids))
+    owner.send_signal(how)
+    owner.wait()
+    assert are_gone(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child of its parent's death")
+def test_a_command_is_told_to_end_when_its_keeper_is_killed():
+    command = [sys.executable, die_with_parent.__file__, str(os.getpid()), sys.executable, "-c", SERVER]
+    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server, other = (int(pid) for pid in kept.stdout.readline().split())
+    kept.kill()
+    kept.wait()
+    try:
+        assert are_gone([server])
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
+def test_it_ends_when_it_is_told_to():
+    command = [sys.executable, die_with_parent.__file__, str(os.getpid()), sys.executable, "-c", SERVER]
+    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in kept.stdout.readline().split()]
+    kept.send_signal(signal.SIGTERM)
+    kept.wait(30)
+    assert are_gone(pids)
+
+
+def test_the_commands_own_exit_code_is_passed_on():
+    command = [sys.executable, die_with_parent.__file__, str(os.getpid()), sys.executable, "-c", "import sys; sys.exit(7)"]
+    assert subprocess.run(command, check=False).returncode == 7
