@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from plugrad import RunFile
-from plugrad.config.run_file import RolloutTable
+from plugrad.config.tables.rollout import RolloutTable
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select

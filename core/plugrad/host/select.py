@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from plugrad.config.run_file import AdvantageTable, ComponentTable, RunFile
+from plugrad.config.run_file import RunFile
+from plugrad.config.tables.components import AdvantageTable, ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
 from plugrad.errors import PluginError, RunFileError
 from plugrad.host.advantage import BoundAdvantage

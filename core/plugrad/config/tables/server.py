@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from plugrad.config.table import Table
+from plugrad.config.tables.table import Table
 
 API_KEY_VARIABLE = "PLUGRAD_API_KEY"
 """Where the key is looked for when a run file names no variable."""

@@ -1,4 +1,4 @@
-"""What every table of a run file has in common."""
+"""The base class of every table of a run file."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from plugrad.config.table import Table
+from plugrad.config.tables.table import Table
 
 
 class VllmTable(Table):

@@ -1,0 +1,46 @@
+"""`[model]`, `[model.reference]` and `[model.teacher]`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from plugrad.config.tables.table import Table
+
+
+class FrozenModelTable(Table):
+    """`[model.reference]` and `[model.teacher]`: a frozen model that scores the sampled tokens."""
+
+    name: str = Field(description="A hub id or a local folder.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
+        default=None, description="Default: the policy's."
+    )
+
+
+class ModelTable(Table):
+    """`[model]`: the policy. Give `name` or `[model.from_scratch]`."""
+
+    name: str | None = Field(default=None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
+    from_scratch: dict[str, Any] | None = Field(
+        default=None,
+        description="Build a new model: `model_type`, and that Transformers configuration's own field names. "
+        "A character tokenizer is made from the environment's texts.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="Of the weights. Small updates of 16-bit weights round to nothing."
+    )
+    attn_implementation: str | None = Field(default=None, description="Passed to Transformers; default: its own choice.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    reference: FrozenModelTable | None = Field(
+        default=None, description="For losses that need `ref_logprobs`; default: the model as it was at the start."
+    )
+    teacher: FrozenModelTable | None = Field(default=None, description="For losses that use `teacher_logprobs`.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelTable:
+        if (self.name is None) == (self.from_scratch is None):
+            raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], and not both")
+        return self
