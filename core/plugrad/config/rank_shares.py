@@ -31,10 +31,10 @@ def check_shares(run_file: RunFile, num_processes: int) -> None:
 
 
 def _check_shares_of_engines(run_file: RunFile, num_processes: int) -> None:
-    size = run_file.rollout.vllm.tensor_parallel_size
-    if run_file.rollout.engine == "vllm" and num_processes % size:
+    size, key = run_file.rollout.ranks_per_engine, run_file.rollout.engine_kind.ranks_per_engine
+    if num_processes % size:
         processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
         raise RunFileError(
-            f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
+            f"rollout.{key} is {size}, and {processes} cannot share engines of {size} each: "
             f"train with --num-processes {size}, or a multiple of it."
         )

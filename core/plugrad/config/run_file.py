@@ -115,5 +115,4 @@ class RunFile(Table):
     @property
     def selected_advantage(self) -> AdvantageTable:
         """The advantage that runs."""
-        replays = self.rollout.engine == "dataset"
-        return self.advantage or AdvantageTable(name="constant" if replays else "group_mean")
+        return self.advantage or AdvantageTable(name="group_mean" if self.rollout.engine_kind.samples else "constant")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from operator import attrgetter
+from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from plugrad.config.engines import ENGINES, EngineKind, engine_named, engine_names, engines_where
+from plugrad.config.one_of import OneOf
 from plugrad.config.tables.server import ServerTable
 from plugrad.config.tables.table import Table
 from plugrad.config.tables.vllm import VllmTable
@@ -14,10 +17,9 @@ from plugrad.config.tables.vllm import VllmTable
 class RolloutTable(Table):
     """`[rollout]`: how completions are sampled. Counts are over all ranks."""
 
-    engine: Literal["transformers", "vllm", "vllm-server", "dataset"] = Field(
+    engine: Annotated[str, OneOf(engine_names)] = Field(
         default="transformers",
-        description="`transformers` and `vllm` sample in the training process, `vllm-server` asks vLLM servers over HTTP, "
-        "`dataset` replays each `reference`.",
+        description=f"Where completions come from. {'; '.join(f'`{kind.name}`: {kind.summary}' for kind in ENGINES)}.",
     )
     prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
     rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
@@ -43,20 +45,35 @@ class RolloutTable(Table):
     server: ServerTable = ServerTable()
 
     @property
-    def samples(self) -> bool:
-        """Whether the engine samples from the policy: the others replay."""
-        return self.engine != "dataset"
+    def engine_kind(self) -> EngineKind:
+        """The facts about the engine."""
+        return engine_named(self.engine)
+
+    @property
+    def ranks_per_engine(self) -> int:
+        """The number of neighbouring ranks that share one engine."""
+        key = self.engine_kind.ranks_per_engine
+        return 1 if key is None else int(attrgetter(key)(self))
+
+    def own_table(self, kind: EngineKind) -> Table | None:
+        """Return the engine's own table, or None if it has none."""
+        return None if kind.table is None else getattr(self, kind.table)
 
     @model_validator(mode="after")
-    def _samples_ahead_only_with_its_own_weights(self) -> RolloutTable:
-        if self.max_staleness and self.engine in ("transformers", "dataset"):
+    def _check_staleness(self) -> RolloutTable:
+        if not self.max_staleness:
+            return self
+        kind = self.engine_kind
+        if not kind.has_own_weights:
+            others = engines_where(lambda other: other.has_own_weights)
             raise ValueError(
-                f'max_staleness = {self.max_staleness} samples while the policy trains, and "{self.engine}" has no '
-                'weights of its own: set engine = "vllm" or "vllm-server", or max_staleness = 0'
+                f'max_staleness = {self.max_staleness} samples while the policy trains, and "{kind.name}" has no '
+                f"weights of its own: set engine = {others}, or max_staleness = 0"
             )
-        if self.max_staleness and self.engine == "vllm" and self.vllm.tensor_parallel_size > 1:
+        if self.ranks_per_engine > 1:
+            others = engines_where(lambda other: other.has_own_weights and other.ranks_per_engine is None)
             raise ValueError(
-                "max_staleness and vllm.tensor_parallel_size > 1 do not go together: ranks that share an engine must ask it "
-                'for the same at the same time. Set engine = "vllm-server", or one of the two back'
+                f"max_staleness > 0 needs {kind.ranks_per_engine} = 1: ranks that share an engine must make the same "
+                f"request at the same time. Set engine = {others}, or reset one of the two keys"
             )
         return self
