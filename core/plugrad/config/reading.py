@@ -14,7 +14,6 @@ from plugrad.config.override import Override
 from plugrad.config.run_file import RunFile
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
-from plugrad.paths import find_file
 
 
 def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
@@ -74,18 +73,15 @@ def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
 
 def with_absolute_paths(run_file: RunFile) -> RunFile:
     """Return the run file with its folders absolute, so that it means the same from anywhere."""
-    folders = [str(folder.resolve()) for folder in run_file.folders]
-    tables = run_file.model_dump()
-    tables["search_paths"] = list(dict.fromkeys(folders))
-    tables["output_dir"] = str(Path(run_file.output_dir).expanduser().resolve())
-    server = tables["rollout"]["server"]
-    if server["weights_folder"]:
-        server["weights_folder"] = str(Path(server["weights_folder"]).expanduser().resolve())
-    for table in (tables["model"], tables["model"]["reference"], tables["model"]["teacher"]):
-        if table and table["name"]:
-            folder = find_file(table["name"], [Path(folder) for folder in folders])
-            table["name"] = str(folder) if folder and folder.is_dir() else table["name"]
-    return RunFile(**tables)
+    folders = [folder.resolve() for folder in run_file.folders]
+    return run_file.model_copy(
+        update={
+            "search_paths": list(dict.fromkeys(map(str, folders))),
+            "output_dir": str(Path(run_file.output_dir).expanduser().resolve()),
+            "model": run_file.model.with_absolute_paths(folders),
+            "rollout": run_file.rollout.with_absolute_paths(folders),
+        }
+    )
 
 
 def write_run_file(run_file: RunFile, path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from plugrad.config.tables.table import Table
+from plugrad.paths import find_file
 
 
 class FrozenModelTable(Table):
@@ -16,6 +19,10 @@ class FrozenModelTable(Table):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
         default=None, description="Default: the policy's."
     )
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with an absolute `name` if it names a folder. A hub id stays."""
+        return self.model_copy(update={"name": _absolute_folder(self.name, folders)})
 
 
 class ModelTable(Table):
@@ -44,3 +51,18 @@ class ModelTable(Table):
         if (self.name is None) == (self.from_scratch is None):
             raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], and not both")
         return self
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table and its frozen models with absolute names where they name folders. A hub id stays."""
+        return self.model_copy(
+            update={
+                "name": self.name and _absolute_folder(self.name, folders),
+                "reference": self.reference and self.reference.with_absolute_paths(folders),
+                "teacher": self.teacher and self.teacher.with_absolute_paths(folders),
+            }
+        )
+
+
+def _absolute_folder(name: str, folders: Sequence[Path]) -> str:
+    found = find_file(name, folders)
+    return str(found) if found and found.is_dir() else name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -58,6 +60,11 @@ class RolloutTable(Table):
     def own_table(self, kind: EngineKind) -> Table | None:
         """Return the engine's own table, or None if it has none."""
         return None if kind.table is None else getattr(self, kind.table)
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with the paths in the engines' tables absolute."""
+        tables = {kind.table: self.own_table(kind) for kind in ENGINES if kind.table}
+        return self.model_copy(update={key: table and table.with_absolute_paths(folders) for key, table in tables.items()})
 
     @model_validator(mode="after")
     def _check_staleness(self) -> RolloutTable:

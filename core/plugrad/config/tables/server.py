@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
@@ -84,3 +86,8 @@ class ServerTable(Table):
                 "already: leave one of the two out"
             )
         return self
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with an absolute `weights_folder`, which is relative to the working directory."""
+        folder = self.weights_folder and str(Path(self.weights_folder).expanduser().resolve())
+        return self.model_copy(update={"weights_folder": folder})

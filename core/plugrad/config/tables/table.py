@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -10,3 +14,11 @@ class Table(BaseModel):
 
     # TOML can say inf and nan, and what is written must say the same.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with its paths absolute. A table without paths returns itself.
+
+        Args:
+            folders: where paths are looked up, in order.
+        """
+        return self
