@@ -25,7 +25,7 @@ def _as_list(value: Any) -> Any:
 
 def _all_or_list(value: Any) -> Any:
     if value != "all" and not isinstance(value, list):
-        raise ValueError('write "all", or a list such as ["reward", "entropy"]')
+        raise ValueError('write "all" or a list such as ["reward", "entropy"]')
     return value
 
 
@@ -35,43 +35,47 @@ class RunFile(Table):
     References and paths are looked up in `search_paths`, in order.
 
     Raises:
-        RunFileError: naming every key that is wrong, with a suggestion.
+        RunFileError: names every wrong key, with suggestions.
     """
 
     output_dir: str = Field(
         default="runs/run",
         min_length=1,
-        description="The run folder, relative to the working directory; default: `runs/` and the run file's name.",
+        description="The run folder, relative to the working directory. Default: `runs/` and the run file's name.",
     )
-    max_steps: PositiveInt = Field(default=100, description="Batches of rollouts.")
-    seed: int = Field(default=0, description="Of everything random.")
+    max_steps: PositiveInt = Field(
+        default=100, description="Number of steps. Each one samples a batch of rollouts and trains on it."
+    )
+    seed: int = Field(default=0, description="Seed for data order, sampling and initialisation.")
     updates_per_batch: PositiveInt = Field(
-        default=1, description="Optimizer updates per batch of rollouts; divides the prompts per step."
+        default=1, description="Optimizer updates per batch of rollouts. Must divide `prompts_per_step`."
     )
     tokens_per_micro_batch: PositiveInt = Field(
-        default=16384, description="The most tokens, padding included, in one forward pass with gradient."
+        default=16384, description="Maximum number of tokens in one training forward pass, including padding."
     )
     preflight_timeout_s: PositiveFloat = Field(
-        default=60.0, description="Seconds that one component may take when it is tried before the model loads."
+        default=60.0, description="Time limit in seconds for each component in the pre-flight check, before the model loads."
     )
     metrics: Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)] = Field(
-        default="all", description="Which metrics run: all that are installed, or a list."
+        default="all", description="Metrics to run: `all` that are installed, or a list of names."
     )
     search_paths: list[str] = Field(
         default=[],
-        description="Folders where files and modules are looked up; default: the run file's, then the working directory.",
+        description="Folders to search for files and modules. Default: the run file's folder, then the working directory.",
     )
     model: ModelTable
     environment: EnvironmentTable
     rollout: RolloutTable = RolloutTable()
     loss: Annotated[list[LossTable], BeforeValidator(_as_list), Field(min_length=1)] = Field(
-        default=[LossTable()], description="One table, or several."
+        default=[LossTable()], description="One loss, or several whose weighted sum is minimised."
     )
     advantage: AdvantageTable | None = Field(
-        default=None, description="Default: `group_mean`, or `constant` where the engine is `dataset`."
+        default=None, description="Default: `group_mean`, or `constant` with the engine `dataset`."
     )
     metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field(default=[], description="Metrics with options.")
-    extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(default=[], description="In their order.")
+    extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(
+        default=[], description="Extensions, applied in this order."
+    )
     plugins: PluginsTable = PluginsTable()
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
@@ -92,16 +96,16 @@ class RunFile(Table):
         if self.rollout.prompts_per_step % self.updates_per_batch:
             raise ValueError(
                 f"updates_per_batch = {self.updates_per_batch} does not divide rollout.prompts_per_step = "
-                f"{self.rollout.prompts_per_step}: a group goes whole into one update"
+                f"{self.rollout.prompts_per_step}: a group is never split between updates"
             )
         return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
-        """Read a run file; `overrides` are `table.key=value`, as after `--set`.
+        """Read a run file. `overrides` are `table.key=value`, as after `--set`.
 
         Raises:
-            RunFileError: it is not there, not TOML, or says what cannot be.
+            RunFileError: the file is missing, is not TOML, or has a wrong key or value.
         """
         from plugrad.config.reading import read_run_file
 
@@ -109,10 +113,10 @@ class RunFile(Table):
 
     @property
     def folders(self) -> list[Path]:
-        """`search_paths`, or the working directory where there are none."""
+        """`search_paths`, or the working directory if it is empty."""
         return [Path(folder) for folder in self.search_paths] or [Path.cwd()]
 
     @property
     def selected_advantage(self) -> AdvantageTable:
-        """The advantage that runs."""
+        """The advantage that runs: the one given, or the default for the engine."""
         return self.advantage or AdvantageTable(name="group_mean" if self.rollout.engine_kind.samples else "constant")

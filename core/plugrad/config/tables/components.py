@@ -11,18 +11,18 @@ from plugrad.contracts.markers import Reduction
 
 
 class ComponentTable(Table):
-    """A component and its options."""
+    """The name of a component and its options."""
 
     name: str = Field(description="`name`, `package/name`, `module:function` or `file.py:function`.")
-    kwargs: dict[str, Any] = Field(default={}, description="Its options, checked against its signature.")
+    kwargs: dict[str, Any] = Field(default={}, description="Options of the component, checked against its signature.")
 
 
 class EnvironmentTable(ComponentTable):
-    """`[environment]`: where examples and rewards come from."""
+    """`[environment]`: the source of examples and rewards."""
 
 
 class ExtensionTable(ComponentTable):
-    """`[[extension]]`: wraps hooks; the first one changes the inputs first."""
+    """`[[extension]]`: wraps hooks. The first one listed changes the inputs first."""
 
 
 class MetricTable(ComponentTable):
@@ -39,5 +39,7 @@ class LossTable(ComponentTable):
     name: str = Field(
         default="importance_sampling", description="`name`, `package/name`, `module:function` or `file.py:function`."
     )
-    weight: float = Field(default=1.0, description="Its factor in the objective.")
-    reduction: Reduction | None = Field(default=None, description="Default: what the loss declares.")
+    weight: float = Field(default=1.0, description="Factor of this loss in the objective.")
+    reduction: Reduction | None = Field(
+        default=None, description="How token losses are averaged. Default: as the loss declares."
+    )

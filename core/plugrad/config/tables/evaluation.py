@@ -13,15 +13,16 @@ class EvaluationTable(Table):
     """`[evaluation]`: greedy completions of held-out examples."""
 
     every_steps: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Evaluate every so many steps, and before the first and after the last; 0: never."
+        default=0,
+        description="Steps between evaluations. Also runs before the first and after the last step. 0 turns it off.",
     )
-    num_examples: PositiveInt = Field(default=256, description="At most so many held-out examples, always the same.")
+    num_examples: PositiveInt = Field(default=256, description="Maximum number of held-out examples, always the same ones.")
     stop_at_reward: float | None = Field(
-        default=None, description="End the run once the mean held-out reward is this or more."
+        default=None, description="Stop the run once the mean held-out reward reaches this value."
     )
 
     @model_validator(mode="after")
-    def _stops_only_if_it_looks(self) -> EvaluationTable:
+    def _check_stop(self) -> EvaluationTable:
         if self.stop_at_reward is not None and not self.every_steps:
-            raise ValueError("stop_at_reward needs every_steps: set how often to evaluate")
+            raise ValueError("stop_at_reward needs evaluations: set every_steps")
         return self

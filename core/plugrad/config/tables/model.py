@@ -17,7 +17,7 @@ class FrozenModelTable(Table):
 
     name: str = Field(description="A hub id or a local folder.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
-        default=None, description="Default: the policy's."
+        default=None, description="Data type of the weights. Default: the policy's."
     )
 
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
@@ -31,25 +31,27 @@ class ModelTable(Table):
     name: str | None = Field(default=None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
     from_scratch: dict[str, Any] | None = Field(
         default=None,
-        description="Build a new model: `model_type`, and that Transformers configuration's own field names. "
-        "A character tokenizer is made from the environment's texts.",
+        description="Build a new model from `model_type` and the fields of its Transformers configuration. "
+        "Its character tokenizer covers the environment's texts.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
-        default="float32", description="Of the weights. Small updates of 16-bit weights round to nothing."
+        default="float32", description="Data type of the weights. With 16 bits, small updates round to zero."
     )
-    attn_implementation: str | None = Field(default=None, description="Passed to Transformers; default: its own choice.")
+    attn_implementation: str | None = Field(
+        default=None, description="Attention implementation, passed to Transformers. Default: its choice."
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
     )
     reference: FrozenModelTable | None = Field(
-        default=None, description="For losses that need `ref_logprobs`; default: the model as it was at the start."
+        default=None, description="The model for losses that need `ref_logprobs`. Default: a copy of the initial policy."
     )
-    teacher: FrozenModelTable | None = Field(default=None, description="For losses that use `teacher_logprobs`.")
+    teacher: FrozenModelTable | None = Field(default=None, description="The model for losses that use `teacher_logprobs`.")
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelTable:
         if (self.name is None) == (self.from_scratch is None):
-            raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], and not both")
+            raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], not both")
         return self
 
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:

@@ -1,4 +1,4 @@
-"""`[plugins]`: what is installed and is not to be used."""
+"""`[plugins]`: installed plugins that the run must not use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from plugrad.config.tables.table import Table
 
 def _is_plugin(value: str) -> str:
     if not all(value.split("/")) or value.count("/") > 2 or value != value.strip() or ":" in value:
-        raise ValueError('write a package, as "plugrad-broken", or a kind and a name, as "metric/slow"')
+        raise ValueError('write a package such as "plugrad-broken", or a kind and a name such as "metric/slow"')
     return value
 
 
 class PluginsTable(Table):
-    """`[plugins]`: what is installed and is not to be used."""
+    """`[plugins]`: installed plugins that the run must not use."""
 
     disable: list[Annotated[str, AfterValidator(_is_plugin)]] = Field(
         default=[],
-        description='Never imported: packages, and components as `kind/name` or `kind/package/name`, such as "metric/slow".',
+        description="Packages and components that are never imported. A component is `kind/name` or `kind/package/name`, "
+        'such as "metric/slow".',
     )

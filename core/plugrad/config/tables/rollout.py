@@ -23,25 +23,29 @@ class RolloutTable(Table):
         default="transformers",
         description=f"Where completions come from. {'; '.join(f'`{kind.name}`: {kind.summary}' for kind in ENGINES)}.",
     )
-    prompts_per_step: PositiveInt = Field(default=32, description="Examples in a batch of rollouts.")
-    rollouts_per_example: PositiveInt = Field(default=8, description="Completions of each prompt: the size of a group.")
-    max_new_tokens: PositiveInt = Field(default=64, description="In tokens, the end-of-sequence token included.")
-    temperature: PositiveFloat = Field(default=1.0, description="Samples come from softmax(logits / temperature).")
-    generation_batch_size: PositiveInt = Field(default=512, description="Sequences that are generated at once.")
+    prompts_per_step: PositiveInt = Field(default=32, description="Number of prompts per step.")
+    rollouts_per_example: PositiveInt = Field(default=8, description="Completions per prompt: the size of a group.")
+    max_new_tokens: PositiveInt = Field(
+        default=64, description="Maximum length of a completion in tokens, including the end-of-sequence token."
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Sampling temperature: samples come from softmax(logits / temperature)."
+    )
+    generation_batch_size: PositiveInt = Field(default=512, description="Number of sequences to generate at once.")
     max_staleness: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Steps that the policy may be ahead of the one that sampled a batch: 0 samples each batch when it is "
-        "needed, 1 samples the next one while this one is trained on.",
+        description="How many steps the sampling policy may lag behind. 0 samples each batch when it is needed; 1 samples "
+        "the next batch while training on this one.",
     )
     parity_every_steps: PositiveInt = Field(
         default=20,
-        description="How often the trainer scores a few of the engine's completions, besides before the first step and "
-        "after the first update.",
+        description="Steps between parity checks, in which the trainer scores a few of the engine's completions. They also "
+        "run before the first step and after the first update.",
     )
     parity_bound: PositiveFloat | None = Field(
         default=None,
-        description="The mean difference of their log-probs, in nats, that ends the run; default: 0.001, and 0.1 where the "
-        "weights have 16 bits.",
+        description="Mean difference between the engine's and the trainer's log-probs, in nats, above which the run stops. "
+        "Default: 0.001, or 0.1 for 16-bit weights.",
     )
     vllm: VllmTable = VllmTable()
     server: ServerTable = ServerTable()

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Table(BaseModel):
-    """A table of the run file: strict, and without unknown keys."""
+    """A table of the run file. Types are strict, and unknown keys are errors."""
 
-    # TOML can say inf and nan, and what is written must say the same.
+    # TOML has inf and nan, so a written run file keeps them.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants")
 
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
