@@ -11,6 +11,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from plugrad import CallableReference
+from plugrad.config.one_of import OneOf
 
 NAMES = {
     bool: "true or false",
@@ -43,6 +44,8 @@ def in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return " or ".join(in_words(part, metadata) for part in arguments if part is not types.NoneType)
     if origin is Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(f"`{value}`" for value in arguments)
+    if names := next((item.names() for item in metadata if isinstance(item, OneOf)), None):
+        return f"one of {', '.join(f'`{name}`' for name in names)}"
     of_items = f" of {_plural(in_words(arguments[0]))}" if origin is list else ""
     return f"{NAMES[origin or annotation]}{of_items}{_bounds(metadata)}"
 

@@ -108,5 +108,5 @@ def test_one_arm_does_not_change_the_next(arms):
 
 
 def test_an_override_that_cannot_be_says_which_option_it_was_given_with(arms):
-    with pytest.raises(RunFileError, match=r"--vary 'seed.x=1': seed is 7 and not a table"):
+    with pytest.raises(RunFileError, match=r"--vary 'seed.x=1': seed is 7, not a table"):
         arms(["seed.x=1"])

@@ -59,14 +59,14 @@ def test_several_tables_must_be_told_apart(read, key):
     with pytest.raises(RunFileError) as caught:
         read(TWO_LOSSES, f"{key}=2.0")
     assert str(caught.value) == (
-        f"--set '{key}=2.0': there are 2 [[loss]] tables. Say which by number or name: "
+        f"--set '{key}=2.0': there are 2 [[loss]] tables. Select one by number or name: "
         "loss.0 (ppo_clip), loss.1 (kl_to_reference)."
     )
 
 
 @pytest.mark.parametrize("key", ["seed.x", "seed.x.y"])
 def test_a_value_is_not_a_table(read, key):
-    with pytest.raises(RunFileError, match=rf"--set '{key}=1': seed is 3 and not a table"):
+    with pytest.raises(RunFileError, match=rf"--set '{key}=1': seed is 3, not a table"):
         read("seed = 3", f"{key}=1")
 
 

@@ -26,7 +26,7 @@ def test_equal_shares_of_whole_groups(prompts, updates, processes):
     [
         (10, 1, 4, "Set it to 8 or 12, or train with 2 or 5 processes."),
         (2, 1, 3, "Set it to 3, or train with 2 processes."),
-        (8, 4, 4, "updates_per_batch = 4 must divide the share of each. Set it to 16, or train with 2 processes."),
+        (8, 4, 4, "(updates_per_batch = 4 must divide each share). Set it to 16, or train with 2 processes."),
         (7, 1, 2, "Set it to 6 or 8, or train with 1 or 7 processes."),
         (1, 1, 2, "Set it to 2, or train with 1 process."),
     ],
@@ -56,5 +56,5 @@ def test_ranks_that_share_an_engine_are_a_multiple_of_it():
     check_shares(shared, 4)
     with pytest.raises(RunFileError, match=r"tensor_parallel_size is 2, and 1 process cannot .* --num-processes 2"):
         check_shares(shared, 1)
-    with pytest.raises(RunFileError, match="3 processes cannot share engines of 2 each"):
+    with pytest.raises(RunFileError, match="3 processes cannot form groups of 2"):
         check_shares(shared, 3)

@@ -60,7 +60,7 @@ def test_what_is_not_to_be_used_is_a_list(read):
 @pytest.mark.parametrize("asked", ["a:b", "metric/", "/slow", "a/b/c/d", "", " metric/slow"])
 def test_what_is_neither_a_package_nor_a_kind_and_a_name_is_refused(read, asked):
     with pytest.raises(
-        RunFileError, match=r"plugins\.disable\.1: write a package, as .*, or a kind and a name, as"
+        RunFileError, match=r"plugins\.disable\.1: write a package such as .*, or a kind and a name such as"
     ) as caught:
         read(f'plugins.disable = ["plugrad-broken", "{asked}"]')
     assert str(caught.value).endswith(f"It is {asked!r}.")
@@ -75,7 +75,7 @@ def test_what_is_neither_a_package_nor_a_kind_and_a_name_is_refused(read, asked)
         ("[loss]\nname = 'a'\nwieght = 2.0", "[loss] has no key 'wieght'. Did you mean 'weight'?"),
         ("[[loss]]\nname = 'a'\n[[loss]]\nname = 'b'\nwieght = 2.0", "[loss.1] has no key 'wieght'. Did you mean 'weight'?"),
         ("[model.teacher]\nnaem = 'b'", "[model.teacher] has no key 'naem'. Did you mean 'name'?"),
-        ("[advantage]\nname = 'a'\nzzz = 1", "[advantage] has no key 'zzz'. There are name, kwargs."),
+        ("[advantage]\nname = 'a'\nzzz = 1", "[advantage] has no key 'zzz'. Its keys: name, kwargs."),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(read, text, complaint):
@@ -132,7 +132,7 @@ def test_missing_tables_say_what_they_are(read):
     with pytest.raises(RunFileError) as caught:
         read("seed = 1", minimal="")
     assert "model is missing: `[model]`: the policy. Give `name` or `[model.from_scratch]`." in str(caught.value)
-    assert "environment is missing: `[environment]`: where examples and rewards come from." in str(caught.value)
+    assert "environment is missing: `[environment]`: the source of examples and rewards." in str(caught.value)
 
 
 def test_a_missing_key_says_what_it_is(read):
@@ -149,7 +149,7 @@ def test_a_loss_without_a_name_is_the_default_one(read):
 
 @pytest.mark.parametrize("model", ["[model]", "[model]\nname = 'a'\n[model.from_scratch]\nmodel_type = 'qwen3'"])
 def test_a_model_is_named_or_made_from_scratch(read, model):
-    with pytest.raises(RunFileError, match=r"model: give either `name` .* or a table \[model\.from_scratch\], and not both"):
+    with pytest.raises(RunFileError, match=r"model: give either `name` .* or a table \[model\.from_scratch\], not both"):
         read(minimal=f"{model}\n[environment]\nname = 'arithmetic'\n")
 
 

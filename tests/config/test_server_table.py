@@ -23,10 +23,10 @@ def test_an_address(address):
         ("localhost:8000", 'write "http://localhost:8000"'),
         ("http://a:8000/", 'write "http://a:8000"'),
         ("https://a/v1", 'write "https://a"'),
-        ("http://a:99999", "its port is no number"),
+        ("http://a:99999", "the port must be from 1 to 65535"),
         ("ftp://a", 'Write one such as "http://127.0.0.1:8000"'),
-        ("http://me:secret@a", "no place for a password"),
-        ("", "no address of a server"),
+        ("http://me:secret@a", "must not hold a password"),
+        ("", "not a server address"),
     ],
 )
 def test_what_is_no_address(address, says):
@@ -42,7 +42,7 @@ def test_a_server_is_named_once():
 
 
 def test_servers_run_already_or_are_started():
-    with pytest.raises(RunFileError, match=r"num_servers = 3 are to be started, and addresses names 1 .* leave one"):
+    with pytest.raises(RunFileError, match=r"num_servers = 3 starts servers, but addresses names 1 .* remove one"):
         server(addresses=["http://a"], num_servers=3)
     assert server(addresses=["http://a", "http://b"], num_servers=2).num_servers == 2
 

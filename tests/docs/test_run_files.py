@@ -4,13 +4,12 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
 from plugrad import RunFile
-from plugrad.config.run_file import RolloutTable
+from plugrad.config.engines import engine_names
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select
@@ -59,7 +58,7 @@ def test_every_key_of_a_table_is_in_its_row_of_the_readme(name):
     assert [key for key in keys if f"`{key}`" not in row and f"`[{name}.{key}]`" not in row] == []
 
 
-@pytest.mark.parametrize("engine", get_args(RolloutTable.model_fields["engine"].annotation))
+@pytest.mark.parametrize("engine", engine_names())
 def test_every_engine_is_where_one_looks_for_it(engine):
     assert f"`{engine}`" in (ROOT / "README.md").read_text()
     assert f"\n| `{engine}` |" in (ROOT / "docs" / "rollouts.md").read_text()

@@ -1,8 +1,11 @@
 """The weights of the objective, on a batch that one can do by hand: two groups of two rollouts."""
 
+from typing import get_args
+
 import pytest
 
-from plugrad.policy.reductions import Counts, count_rows, row_weights
+from plugrad.contracts.markers import Reduction
+from plugrad.policy.reductions import DENOMINATORS, Counts, count_rows, row_weights
 
 TOKENS = [4, 2, 2, 0]
 GROUPS = [7, 7, 9, 9]
@@ -35,3 +38,7 @@ def test_weights_of_the_tokens_add_up_to_the_share_of_what_counts(reduction):
 def test_a_batch_in_which_nothing_counts_has_weights_of_zero(reduction):
     weights = row_weights(reduction, count_rows([0, 0], [0, 0]), Counts(0, 2, 1, 10))
     assert weights.tolist() == [0, 0]
+
+
+def test_every_reduction_has_a_denominator():
+    assert tuple(DENOMINATORS) == get_args(Reduction)

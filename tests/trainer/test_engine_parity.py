@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import plugrad.trainer.engines
 from plugrad.errors import TrainingError
+from plugrad.rollout import transformers_engine
 from plugrad.rollout.transformers_engine import TransformersEngine
 
 
@@ -51,10 +51,7 @@ def run_with(run, monkeypatch):
     """Train with another engine in the place of the `transformers` engine."""
 
     def train_with(engine, lr=1e-1, **tables):
-        def make(run_file, loaded):
-            return engine(loaded.model, loaded.tokenizer, 8)
-
-        monkeypatch.setattr(plugrad.trainer.engines, "transformers_engine", make)
+        monkeypatch.setattr(transformers_engine, "TransformersEngine", engine)
         return run(optimizer={"lr": lr}, loss=[{"name": "cross_entropy"}], **tables)
 
     return train_with

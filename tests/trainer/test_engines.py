@@ -1,16 +1,27 @@
-"""What an engine needs is looked for before a model is loaded."""
+"""Engines in a run: what each one needs is checked before a model loads, and one from elsewhere is used like our own."""
 
+import json
 import logging
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from threading import Thread
+from types import NoneType, SimpleNamespace
 
 import pytest
 
+from plugrad import RunFile
+from plugrad.config import engines
+from plugrad.config.engines import EngineKind
+from plugrad.config.tables.rollout import RolloutTable
 from plugrad.errors import EngineError, RunFileError
 from plugrad.rollout import packages
+from plugrad.rollout.engine_implementation import EngineImplementation
+from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.trainer import preparation
+from plugrad.trainer.engines import check_sampling_when_sharded
 
 
 @pytest.fixture
@@ -87,3 +98,72 @@ def test_a_table_of_another_engine_is_noticed(run, caplog):
     run(rollout={"prompts_per_step": 2, "max_new_tokens": 2, "server": REMOTE}, max_steps=1)
     assert '[rollout.server] is for the engine "vllm-server": rollout.engine is "transformers"' in caplog.text
     assert "[rollout.vllm]" not in caplog.text
+
+
+class Reversed(TransformersEngine):
+    """Another engine, as a package could publish it: its completions come in reverse order."""
+
+    def generate(self, prompts, sampling):
+        return [group[::-1] for group in super().generate(prompts, sampling)]
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Add an engine to the table: a module with an implementation, and an entry that names it."""
+    checked = []
+    implementation = EngineImplementation(
+        open=lambda setup: Reversed(setup.policy, setup.model.tokenizer, 8),
+        packages=lambda run_file, is_main: ["json"],
+        check=lambda run_file, is_main: checked.append(is_main),
+        record=lambda run_file, engine: {"opened": isinstance(engine, Reversed)},
+    )
+    monkeypatch.setitem(sys.modules, "an_engine", SimpleNamespace(ENGINE=implementation))
+    kind = EngineKind(name="reversed", summary="in reverse", implementation="an_engine:ENGINE")
+    monkeypatch.setattr(engines, "ENGINES", (*engines.ENGINES, kind))
+    return checked
+
+
+def test_an_engine_from_elsewhere_is_one_entry_of_the_table(run, published):
+    result = run(rollout={"engine": "reversed", "prompts_per_step": 2, "max_new_tokens": 2}, max_steps=1)
+    record = json.loads((result.folder / "plugins.json").read_text())
+    assert record["engine"] == {"name": "reversed", "opened": True}
+    assert published == [True], "it is checked once, before the model loads"
+    assert RunFile.load(result.folder / "run.toml").rollout.engine == "reversed"
+
+
+def test_an_engine_from_elsewhere_is_suggested(run_file, published):
+    with pytest.raises(RunFileError, match=r"'dataset' or 'reversed'\. It is 'reversd'\. Did you mean 'reversed'\?"):
+        run_file(rollout={"engine": "reversd"})
+
+
+@pytest.mark.parametrize("kind", engines.ENGINES, ids=lambda kind: kind.name)
+def test_what_an_engine_says_of_the_run_file_is_there(kind):
+    table = RolloutTable(engine=kind.name)
+    assert type(table.own_table(kind)) is (kind.table_type or NoneType)
+    assert table.ranks_per_engine == 1
+
+
+@pytest.mark.parametrize("kind", engines.ENGINES, ids=lambda kind: kind.name)
+def test_every_engine_has_an_implementation(kind):
+    assert isinstance(resolve_name(kind.implementation), EngineImplementation)
+
+
+@pytest.mark.parametrize(
+    ("engine", "every_steps", "samples_greedily", "key"),
+    [
+        ("transformers", 0, False, "rollout.engine asks transformers"),
+        ("dataset", 1, False, "evaluation.every_steps asks transformers"),
+        ("dataset", 0, True, "the advantage asks transformers"),
+    ],
+)
+def test_what_generates_with_a_sharded_policy_is_refused(run_file, engine, every_steps, samples_greedily, key):
+    file = run_file(rollout={"engine": engine}, evaluation={"every_steps": every_steps})
+    instead = r'rollout\.engine = "vllm" or "vllm-server", .* \(rollout\.engine = "dataset"'
+    with pytest.raises(RunFileError, match=f"{key} to generate .* {instead}"):
+        check_sampling_when_sharded(file, samples_greedily=samples_greedily)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm-server"])
+def test_engines_with_their_own_weights_sample_for_a_sharded_policy(run_file, engine):
+    check_sampling_when_sharded(run_file(rollout={"engine": engine}, evaluation={"every_steps": 1}), samples_greedily=True)
+    check_sampling_when_sharded(run_file(rollout={"engine": "dataset"}), samples_greedily=False)

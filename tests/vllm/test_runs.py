@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import plugrad.trainer.engines
 from plugrad.errors import TrainingError
+from plugrad.rollout.vllm import vllm_engine
 from plugrad.rollout.vllm.vllm_engine import VllmEngine
 
 MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
@@ -57,7 +57,7 @@ def test_weights_of_which_a_tied_head_is_left_out_end_the_run(vllm_run, monkeypa
             some = ((name, weight) for name, weight in weights if version == 0 or name != "lm_head.weight")
             super().update_weights(some, version)
 
-    monkeypatch.setattr(plugrad.trainer.engines, "VllmEngine", LeavesTheHeadOut)
+    monkeypatch.setattr(vllm_engine, "VllmEngine", LeavesTheHeadOut)
     with pytest.raises(TrainingError, match=r"after step 1, .* rollout\.parity_bound is 0\.001"):
         vllm_run()
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-import plugrad.trainer.engines
 from plugrad import RunFile
 from plugrad.config.reading import write_run_file
+from plugrad.rollout.servers import implementation
 from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
@@ -64,7 +64,7 @@ class LosesAServer(ServerEngine):
 
 
 def test_a_run_goes_on_when_one_of_its_two_servers_is_killed(run, monkeypatch):
-    monkeypatch.setattr(plugrad.trainer.engines, "ServerEngine", LosesAServer)
+    monkeypatch.setattr(implementation, "ServerEngine", LosesAServer)
     result = run(model={"from_scratch": MODEL}, rollout=ROLLOUT, max_steps=6, optimizer={"lr": 1e-3})
     assert [record["step"] for record in result.records] == [1, 2, 3, 4, 5, 6]
     assert LosesAServer.asked == (16,) * 6, "no batch was asked for twice"

@@ -1,1 +1,1 @@
-"""The run file: its tables, how it is read, overridden and written."""
+"""The run file: its tables, and how it is read, overridden and written."""

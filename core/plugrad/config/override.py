@@ -1,4 +1,4 @@
-"""An override of one key of a run file: `table.key=value`, as after `--set`."""
+"""Overrides of run-file keys: `table.key=value`, as after `--set`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from plugrad.errors import RunFileError
 
 @dataclass(frozen=True)
 class Override:
-    """What was written, and after which option: messages repeat both."""
+    """The text of an override and the option it followed. Messages repeat both."""
 
     text: str
     option: str = "--set"
 
     @property
     def key(self) -> list[str]:
-        """The key's parts.
+        """The parts of the key.
 
         Raises:
-            RunFileError: there is no key, or no value.
+            RunFileError: the key or the value is missing.
         """
         key, equals, _ = self.text.partition("=")
         parts = key.strip().split(".")
@@ -31,22 +31,24 @@ class Override:
 
     @property
     def value(self) -> Any:
-        """The value: TOML where it is, else a string that needs no quotes."""
+        """The value: parsed as TOML if possible, otherwise the text itself."""
         return toml_value(self.text.partition("=")[2].strip())
 
     def apply(self, tables: dict[str, Any]) -> None:
-        """Put the value into `tables`.
+        """Set the key in `tables`.
 
         Raises:
-            RunFileError: the key's tables are none, or several.
+            RunFileError: the key leads to no table, or to several.
         """
         self.table_in(tables)[self.key[-1]] = self.value
 
     def table_in(self, tables: dict[str, Any]) -> dict[str, Any]:
-        """Return the table that holds the key, made where there is none. Of several, a part of the key says which.
+        """Return the table that holds the key, and create it if it is missing.
+
+        A number or a name in the key selects one of several tables.
 
         Raises:
-            RunFileError: the key's tables are none, or several.
+            RunFileError: the key leads to no table, or to several.
         """
         parts = self.key
         table: Any = tables
@@ -61,7 +63,7 @@ class Override:
             return next(item for item in table if _is_called(item, part))
         found = self._only_table(table, sofar[:-1]).setdefault(part, {})
         if not isinstance(found, dict | list):
-            raise RunFileError(f"{self}: {'.'.join(sofar)} is {found!r} and not a table.")
+            raise RunFileError(f"{self}: {'.'.join(sofar)} is {found!r}, not a table.")
         return found
 
     def _only_table(self, table: Any, sofar: list[str]) -> dict[str, Any]:
@@ -71,9 +73,9 @@ class Override:
         where = ".".join(sofar)
         names = [item.get("name") for item in table if isinstance(item, dict)] if isinstance(table, list) else []
         if not names:
-            raise RunFileError(f"{self}: {where} is {table!r} and not a table.")
+            raise RunFileError(f"{self}: {where} is {table!r}, not a table.")
         raise RunFileError(
-            f"{self}: there are {len(table)} [[{where}]] tables. Say which by number or name: "
+            f"{self}: there are {len(table)} [[{where}]] tables. Select one by number or name: "
             f"{', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names))}."
         )
 
@@ -82,7 +84,7 @@ class Override:
 
 
 def toml_value(text: str) -> Any:
-    """Return what is written after the `=`: TOML where it is that, else a string that needs no quotes."""
+    """Parse a value as TOML. Text that is not TOML is a string, so it needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

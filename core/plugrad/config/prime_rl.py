@@ -1,49 +1,48 @@
-"""The blocks that people coming from prime-rl have in their run files, read as ours."""
+"""The `[loss]` and `[advantage]` blocks of prime-rl's run files.
+
+They are read here and not in plugrad-compat: a run file brought from prime-rl must work with plugrad alone.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 DEFAULTS = {"loss": "importance_sampling", "advantage": "group_mean"}
+"""What prime-rl's `type = "default"` is called here."""
 
 
 def from_prime_rl(tables: dict[str, Any]) -> dict[str, Any]:
-    """Return `tables` with prime-rl's `[loss]` and `[advantage]` blocks turned into ours.
+    """Return the tables of a run file with prime-rl's blocks turned into plugrad's.
 
-    `type = "custom"` with `import_path = "module.function"` (or the older `path`) and `kwargs`; `type = "default"`.
+    A block has `type = "default"`, or `type = "custom"` with `import_path = "module.function"` (formerly `path`). `kwargs`
+    and other keys stay.
 
     Raises:
         ValueError: `type` or the path is not one of prime-rl's.
     """
-    converted = dict(tables)
-    for kind in DEFAULTS:
-        found = converted.get(kind)
-        if isinstance(found, dict):
-            converted[kind] = _convert(kind, found)
-        elif isinstance(found, list):
-            converted[kind] = [_convert(kind, table) if isinstance(table, dict) else table for table in found]
-    return converted
+    return {key: _convert(key, value) if key in DEFAULTS else value for key, value in tables.items()}
 
 
-def _convert(kind: str, table: dict[str, Any]) -> dict[str, Any]:
-    if "name" in table or not table.keys() & {"type", "import_path", "path"}:
-        return table
-    rest = {key: value for key, value in table.items() if key not in ("type", "import_path", "path")}
-    asked = table.get("type", "custom")
-    path = table.get("import_path", table.get("path"))
-    if asked == "default" and path is None:
-        return {"name": DEFAULTS[kind], **rest}
-    if asked != "custom" or not isinstance(path, str):
+def _convert(kind: str, found: Any) -> Any:
+    if isinstance(found, list):
+        return [_convert(kind, table) for table in found]
+    if not isinstance(found, dict) or "name" in found or found.keys().isdisjoint(("type", "import_path", "path")):
+        return found
+    asked = found.get("type", "custom")
+    path = found.get("import_path", found.get("path"))
+    if (asked, path) == ("default", None):
+        name = DEFAULTS[kind]
+    elif asked == "custom" and isinstance(path, str):
+        name = _reference(kind, path)
+    else:
         raise ValueError(
             f'[{kind}] type = {asked!r}: write type = "custom" with import_path = "module.function", or name = "..."'
         )
-    return {"name": _reference(kind, path), **rest}
+    return {"name": name} | {key: value for key, value in found.items() if key not in ("type", "import_path", "path")}
 
 
 def _reference(kind: str, path: str) -> str:
-    if ":" in path:
-        return path
-    module, _, function = path.rpartition(".")
+    module, _, function = path.rpartition(":" if ":" in path else ".")
     if not module:
         raise ValueError(f'[{kind}] import_path = {path!r}: write "module.function"')
     return f"{module}:{function}"

@@ -1,4 +1,4 @@
-"""Whether so many processes can share the work of a run file."""
+"""Check that the prompts of a step divide evenly over the ranks, and the ranks over the engines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from plugrad.errors import RunFileError
 
 
 def check_shares(run_file: RunFile, num_processes: int) -> None:
-    """Check that every process gets equally many whole groups, and a place in an engine; `updates_per_batch` divides them.
+    """Check that every process gets the same number of whole groups, a multiple of `updates_per_batch`, and an engine.
 
     Raises:
-        RunFileError: with the nearest numbers that would do.
+        RunFileError: with the nearest numbers that work.
     """
     _check_shares_of_engines(run_file, num_processes)
     prompts, updates = run_file.rollout.prompts_per_step, run_file.updates_per_batch
@@ -23,18 +23,18 @@ def check_shares(run_file: RunFile, num_processes: int) -> None:
     fewer = max((count for count in counts if count < num_processes), default=None)
     more = min((count for count in counts if count > num_processes), default=None)
     processes = " or ".join(str(count) for count in (fewer, more) if count is not None)
-    each = f", and updates_per_batch = {updates} must divide the share of each" if updates > 1 else ""
+    each = f" (updates_per_batch = {updates} must divide each share)" if updates > 1 else ""
     raise RunFileError(
-        f"rollout.prompts_per_step is {prompts}, which {num_processes} processes cannot share equally{each}. Set it to "
-        f"{nearest}, or train with {processes} process{'es' if processes != '1' else ''}."
+        f"rollout.prompts_per_step is {prompts}, which does not divide evenly over {num_processes} processes{each}. Set it "
+        f"to {nearest}, or train with {processes} process{'es' if processes != '1' else ''}."
     )
 
 
 def _check_shares_of_engines(run_file: RunFile, num_processes: int) -> None:
-    size = run_file.rollout.vllm.tensor_parallel_size
-    if run_file.rollout.engine == "vllm" and num_processes % size:
+    size, key = run_file.rollout.ranks_per_engine, run_file.rollout.engine_kind.ranks_per_engine
+    if num_processes % size:
         processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
         raise RunFileError(
-            f"rollout.vllm.tensor_parallel_size is {size}, and {processes} cannot share engines of {size} each: "
-            f"train with --num-processes {size}, or a multiple of it."
+            f"rollout.{key} is {size}, and {processes} cannot form groups of {size}: "
+            f"train with --num-processes {size} or a multiple of it."
         )

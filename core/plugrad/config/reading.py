@@ -1,4 +1,4 @@
-"""Reading and writing run files, with errors that name the key."""
+"""Read and write run files. Errors name the key."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from plugrad.config.override import Override
 from plugrad.config.run_file import RunFile
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
-from plugrad.paths import find_file
 
 
 def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
     """Read a run file and apply `key.key=value` overrides.
 
-    Without `search_paths`, files are looked up beside the run file, then in the working directory; without `output_dir`,
-    the run folder is `runs/` and the run file's name.
+    `search_paths` defaults to the run file's folder, then the working directory. `output_dir` defaults to `runs/` and the
+    run file's name.
 
     Raises:
-        RunFileError: it is not there, not TOML, or says what cannot be.
+        RunFileError: the file is missing, is not TOML, or has a wrong key or value.
     """
     tables = read_tables(path)
     for override in overrides:
@@ -33,10 +32,10 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """Read a run file as it stands there, unchecked.
+    """Read the tables of a run file without checking them.
 
     Raises:
-        RunFileError: it is not there, or not TOML.
+        RunFileError: the file is missing or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -49,20 +48,20 @@ def read_tables(path: Path) -> dict[str, Any]:
 
 
 def as_run_file(tables: Mapping[str, Any], path: Path) -> RunFile:
-    """Check the tables of the run file at `path`, with its search paths and its output folder where it says none.
+    """Check the tables of the run file at `path`. Its location sets the default `search_paths` and `output_dir`.
 
     Raises:
-        RunFileError: naming every key that is wrong, with a suggestion.
+        RunFileError: names every wrong key, with suggestions.
     """
     defaults = {"search_paths": [str(path.resolve().parent), str(Path.cwd())], "output_dir": f"runs/{path.stem}"}
     return validate({**defaults, **tables}, str(path))
 
 
 def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
-    """Check tables, and make every path in them absolute.
+    """Check tables and make their paths absolute.
 
     Raises:
-        RunFileError: naming every key that is wrong, with a suggestion.
+        RunFileError: names every wrong key, with suggestions.
     """
     try:
         return with_absolute_paths(RunFile(**tables))
@@ -73,28 +72,25 @@ def validate(tables: Mapping[str, Any], origin: str) -> RunFile:
 
 
 def with_absolute_paths(run_file: RunFile) -> RunFile:
-    """Return the run file with its folders absolute, so that it means the same from anywhere."""
-    folders = [str(folder.resolve()) for folder in run_file.folders]
-    tables = run_file.model_dump()
-    tables["search_paths"] = list(dict.fromkeys(folders))
-    tables["output_dir"] = str(Path(run_file.output_dir).expanduser().resolve())
-    server = tables["rollout"]["server"]
-    if server["weights_folder"]:
-        server["weights_folder"] = str(Path(server["weights_folder"]).expanduser().resolve())
-    for table in (tables["model"], tables["model"]["reference"], tables["model"]["teacher"]):
-        if table and table["name"]:
-            folder = find_file(table["name"], [Path(folder) for folder in folders])
-            table["name"] = str(folder) if folder and folder.is_dir() else table["name"]
-    return RunFile(**tables)
+    """Return the run file with absolute paths, so it means the same from any working directory."""
+    folders = [folder.resolve() for folder in run_file.folders]
+    return run_file.model_copy(
+        update={
+            "search_paths": list(dict.fromkeys(map(str, folders))),
+            "output_dir": str(Path(run_file.output_dir).expanduser().resolve()),
+            "model": run_file.model.with_absolute_paths(folders),
+            "rollout": run_file.rollout.with_absolute_paths(folders),
+        }
+    )
 
 
 def write_run_file(run_file: RunFile, path: Path) -> None:
-    """Write every key, defaults included. TOML has no null: a key that is None is left out, which means the same."""
+    """Write every key, including defaults. TOML has no null, so keys that are None are left out, which means the same."""
     path.write_text(tomli_w.dumps(as_tables(run_file)), encoding="utf-8")
 
 
 def as_tables(run_file: RunFile) -> dict[str, Any]:
-    """Return a run file as its TOML has it: every key, but for those that are None."""
+    """Return the tables of a run file as TOML holds them: every key except those that are None."""
     tables: dict[str, Any] = _without_none(run_file.model_dump(mode="json"))
     return tables
 

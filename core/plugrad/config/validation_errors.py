@@ -1,4 +1,4 @@
-"""What is wrong with a run file, said with its own keys and with suggestions."""
+"""Turn validation errors into messages that name the run file's keys and suggest fixes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plugrad.errors import RunFileError, did_you_mean
 
 
 def unusable(model: type[BaseModel], error: ValidationError, tables: Mapping[str, Any], origin: str) -> RunFileError:
-    """Return the error that names every key of `tables` that is wrong."""
+    """Return an error that lists every wrong key of `tables`."""
     complaints = dict.fromkeys(_complaint(model, detail, tables) for detail in error.errors())
     return RunFileError("\n    ".join([f"{origin} cannot be used:", *complaints]))
 
@@ -22,9 +22,7 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
     if detail["type"] == "extra_forbidden":
         keys = _keys_of(model, where[:-1])
         table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
-        hint = did_you_mean(where[-1], keys) or (
-            f" There {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}." if keys else ""
-        )
+        hint = did_you_mean(where[-1], keys) or (f" Its keys: {', '.join(keys)}." if keys else "")
         return f"{table} has no key {where[-1]!r}.{hint}"
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
@@ -35,7 +33,7 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
 
 
 def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
-    """Return the key that an error is about, as one would write it: a lone [[loss]] needs no number."""
+    """Return the key of an error as a user writes it. A single [[loss]] has no number."""
     asked = tables.get(str(loc[0])) if loc else None
     is_alone = not isinstance(asked, list) or len(asked) == 1
     return [str(part) for position, part in enumerate(loc) if not (position == 1 and part == 0 and is_alone)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from plugrad.config.run_file import AdvantageTable, ComponentTable, RunFile
+from plugrad.config.run_file import RunFile
+from plugrad.config.tables.components import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
 from plugrad.errors import PluginError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
@@ -20,6 +21,8 @@ from plugrad.registry.provenance import plain
 from plugrad.registry.scan import Catalogue, Kind, scan
 
 logger = logging.getLogger("plugrad")
+
+T = TypeVar("T", bound=ComponentTable)
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,20 @@ def select(run_file: RunFile) -> Selection:
 
 def resolved(run_file: RunFile, selection: Selection) -> RunFile:
     """Return the run file with every reference absolute and every option and reduction written out."""
-    tables = run_file.model_dump()
-    advantage = AdvantageTable(name=run_file.selected_advantage.name).model_dump()
-    tables["advantage"] = _filled(advantage, selection.advantage.component)
-    tables["environment"] = _filled(tables["environment"], selection.environment)
-    tables["loss"] = [
-        _filled(table, loss.component) | {"reduction": loss.reduction}
-        for table, loss in zip(tables["loss"], selection.losses, strict=True)
-    ]
-    tables["extension"] = [
-        _filled(table, component) for table, component in zip(tables["extension"], selection.extensions, strict=True)
-    ]
-    # The metrics of the run file's tables are the first ones; the others have no options set.
-    tables["metric"] = [
-        _filled(table, metric.component) for table, metric in zip(tables["metric"], selection.metrics, strict=False)
-    ]
-    return RunFile(**tables)
+    metrics = zip(run_file.metric, selection.metrics, strict=False)
+    return run_file.model_copy(
+        update={
+            "environment": _filled(run_file.environment, selection.environment),
+            "advantage": _filled(run_file.selected_advantage, selection.advantage.component),
+            "loss": [
+                _filled(table, loss.component).model_copy(update={"reduction": loss.reduction})
+                for table, loss in zip(run_file.loss, selection.losses, strict=True)
+            ],
+            # The metrics of the run file's tables come first; the others have no options set.
+            "metric": [_filled(table, metric.component) for table, metric in metrics],
+            "extension": [_filled(*pair) for pair in zip(run_file.extension, selection.extensions, strict=True)],
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -191,5 +192,5 @@ def _check_needs(selection: Selection, run_file: RunFile) -> None:
             )
 
 
-def _filled(table: dict[str, object], component: Component) -> dict[str, object]:
-    return table | {"name": component.source.reference, "kwargs": plain(dict(component.options))}
+def _filled(table: T, component: Component) -> T:
+    return table.model_copy(update={"name": component.source.reference, "kwargs": plain(dict(component.options))})

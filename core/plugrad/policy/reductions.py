@@ -6,7 +6,7 @@ objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * los
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,16 @@ def count_rows(counted_tokens: Sequence[int], group_ids: Sequence[int]) -> RowCo
     return RowCounts(torch.tensor(counted_tokens), torch.tensor([of_group[group] for group in group_ids]))
 
 
+DENOMINATORS: dict[Reduction, Callable[[RowCounts, Counts], Tensor | int]] = {
+    "token": lambda rows, counts: counts.tokens,
+    "sequence": lambda rows, counts: counts.sequences * rows.tokens.double(),
+    "sequence_sum": lambda rows, counts: counts.sequences,
+    "constant": lambda rows, counts: counts.sequences * counts.max_new_tokens,
+    "group": lambda rows, counts: counts.groups * rows.group_tokens.double(),
+}
+"""1 / w_s of each reduction. To add a reduction, add it here and to the literal `Reduction`."""
+
+
 def row_weights(reduction: Reduction, rows: RowCounts, counts: Counts) -> Float[Tensor, "batch"]:
     """Return w_s for each row, in float64; 0 for a row without a counted token.
 
@@ -65,13 +75,5 @@ def row_weights(reduction: Reduction, rows: RowCounts, counts: Counts) -> Float[
     constant      1 / (sequences * max_new_tokens)                      Dr. GRPO
     group         1 / (groups * tokens of the group of s)               prompt mean
     """
-    tokens = rows.tokens.double()
-    ones = torch.ones_like(tokens)
-    denominators = {
-        "token": counts.tokens * ones,
-        "sequence": counts.sequences * tokens,
-        "sequence_sum": counts.sequences * ones,
-        "constant": counts.sequences * counts.max_new_tokens * ones,
-        "group": counts.groups * rows.group_tokens.double(),
-    }
-    return torch.where(tokens > 0, 1 / denominators[reduction].clamp(min=1), 0.0)
+    denominators = torch.ones_like(rows.tokens, dtype=torch.float64) * DENOMINATORS[reduction](rows, counts)
+    return torch.where(rows.tokens > 0, 1 / denominators.clamp(min=1), 0.0)

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
 from plugrad.rollout.prompts import tokenize_reference
 
 
@@ -34,3 +35,10 @@ class DatasetEngine:
         truncated = len(ids) > sampling.max_new_tokens
         ids = ids[: sampling.max_new_tokens]
         return Completion(ids, None, truncated, [self._version] * len(ids))
+
+
+def _open(setup: EngineSetup) -> DatasetEngine:
+    return DatasetEngine(setup.model.tokenizer)
+
+
+DATASET = EngineImplementation(open=_open)

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from plugrad.rollout.decoding import Decoding
 from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
 from plugrad.rollout.stops import stop_ids
 
 
@@ -79,3 +80,10 @@ def _for_sampling(model: PreTrainedModel) -> Iterator[None]:
     finally:
         model.generation_config = its_own
         model.train(was_training)
+
+
+def _open(setup: EngineSetup) -> TransformersEngine:
+    return TransformersEngine(setup.policy, setup.model.tokenizer, setup.run_file.rollout.generation_batch_size)
+
+
+TRANSFORMERS = EngineImplementation(open=_open)

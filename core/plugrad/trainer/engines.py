@@ -1,94 +1,118 @@
-"""The engine that a run file asks for."""
+"""The engine of a run: checked, opened and recorded through the table of engines, for the trainer."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+from plugrad.config.engines import ENGINES, TRANSFORMERS, EngineKind, engines_where
 from plugrad.config.run_file import RunFile
+from plugrad.config.tables.rollout import RolloutTable
+from plugrad.errors import RunFileError
 from plugrad.policy.loading import LoadedModel, context_length
-from plugrad.rollout.dataset_engine import DatasetEngine
 from plugrad.rollout.engine import RolloutEngine
+from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
 from plugrad.rollout.engine_model import EngineModel
-from plugrad.rollout.packages import needed_for_servers, require
-from plugrad.rollout.servers.api_key import api_key
-from plugrad.rollout.servers.server_engine import ServerEngine
+from plugrad.rollout.packages import require
 from plugrad.rollout.stops import stop_ids
-from plugrad.rollout.transformers_engine import TransformersEngine
-from plugrad.rollout.vllm.vllm_engine import VllmEngine
 from plugrad.trainer.ranks.agreement import from_main
 from plugrad.trainer.ranks.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
 
-TABLES = {"vllm": "vllm", "server": "vllm-server"}
-"""Of `[rollout]`, and whose they are."""
-
 
 def check_engine(run_file: RunFile, ranks: Ranks) -> None:
-    """See before a model is loaded that what the engine needs is here.
+    """Check, before a model is loaded, that the engine can be opened. Warn about the tables of other engines.
 
     Raises:
         EngineError: a package is not installed, the variable with the servers' key is not set, or a server does not answer.
     """
-    table = run_file.rollout
-    if table.engine == "vllm":
-        require(table.engine, ["vllm"])
-    if table.engine == "vllm-server":
-        require(table.engine, needed_for_servers(table.server, is_main=ranks.is_main))
-        api_key(table.server)
-        if ranks.is_main:
-            _check_reached(run_file)
-    for name, engine in TABLES.items():
-        given = getattr(table, name)
-        if table.engine != engine and given != type(given)():
-            logger.warning(f'[rollout.{name}] is for the engine "{engine}": rollout.engine is "{table.engine}".')
+    kind = run_file.rollout.engine_kind
+    implementation = _implementation(kind)
+    require(kind.name, implementation.packages(run_file, ranks.is_main))
+    implementation.check(run_file, ranks.is_main)
+    _warn_about_unused_tables(run_file.rollout)
 
 
-def _check_reached(run_file: RunFile) -> None:
-    # Here, and not above: it needs packages that only this engine does.
-    from plugrad.rollout.servers.reachability import check_reached
+def check_sampling_when_sharded(run_file: RunFile, *, samples_greedily: bool) -> None:
+    """Check that nothing generates with the policy, for runs that shard it.
 
-    check_reached(run_file.rollout.server, run_file.model.name)
+    Args:
+        run_file: the run's.
+        samples_greedily: whether the advantage needs greedy completions.
+
+    Raises:
+        RunFileError: naming the key that does, and the alternatives.
+    """
+    engine = run_file.rollout.engine_kind
+    evaluates = run_file.evaluation.every_steps > 0
+    users = {
+        "rollout.engine": engine,
+        "evaluation.every_steps": _sampling_kind(engine) if evaluates else None,
+        "the advantage": _sampling_kind(engine) if samples_greedily else None,
+    }
+    for key, kind in users.items():
+        if kind is not None and kind.generates_with_policy:
+            own_weights = engines_where(lambda kind: kind.has_own_weights)
+            replaying = engines_where(lambda kind: not kind.samples)
+            raise RunFileError(
+                f"{key} asks {kind.name} to generate with the policy itself, which FSDP2 has cut into shards. Sample with "
+                f"rollout.engine = {own_weights}, train without sharding (distributed_type: MULTI_GPU), or replay "
+                f"completions (rollout.engine = {replaying}, evaluation.every_steps = 0)."
+            )
 
 
 def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
-    """Open the engine of the run. One with weights of its own waits for the first that it is handed.
+    """Open the engine of the run. One with its own weights waits for the first update.
 
     Raises:
-        EngineError: it cannot be started.
+        EngineError: it does not start.
     """
-    table = run_file.rollout
-    if table.engine == "dataset":
-        return DatasetEngine(loaded.tokenizer)
-    if table.engine == "vllm":
-        sleeps = table.max_staleness == 0
-        return VllmEngine(
-            table.vllm, engine_model(run_file, loaded), max_sequences=table.generation_batch_size, sleeps=sleeps
-        )
-    if table.engine == "vllm-server":
-        return _server_engine(run_file, engine_model(run_file, loaded), ranks)
-    return transformers_engine(run_file, loaded)
+    return _open(run_file.rollout.engine_kind, run_file, loaded, ranks)
 
 
-def _server_engine(run_file: RunFile, model: EngineModel, ranks: Ranks) -> ServerEngine:
-    return ServerEngine(
-        run_file.rollout.server,
-        model,
-        folder=Path(run_file.output_dir),
-        on_main=lambda act: from_main(ranks, act),
+def open_sampling_engine(engine: RolloutEngine, run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
+    """Return the engine that evaluation samples with: the run's own, or another one beside an engine that replays."""
+    kind = run_file.rollout.engine_kind
+    return engine if kind.samples else _open(_sampling_kind(kind), run_file, loaded, ranks)
+
+
+def _sampling_kind(kind: EngineKind) -> EngineKind:
+    return kind if kind.samples else TRANSFORMERS
+
+
+def _open(kind: EngineKind, run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
+    setup = EngineSetup(
+        run_file,
+        loaded.model,
+        _engine_model(run_file, loaded),
         is_main=ranks.is_main,
+        on_main=lambda act: from_main(ranks, act),
     )
+    engine: RolloutEngine = _implementation(kind).open(setup)
+    return engine
 
 
-def transformers_engine(run_file: RunFile, loaded: LoadedModel) -> TransformersEngine:
-    """Return the engine that samples with the policy itself; beside an engine that replays, evaluation uses it."""
-    return TransformersEngine(loaded.model, loaded.tokenizer, run_file.rollout.generation_batch_size)
+def engine_record(run_file: RunFile, engine: RolloutEngine | None = None) -> dict[str, Any]:
+    """Return what `plugins.json` records about the engine. Before it is open, this comes from the run file alone."""
+    kind = run_file.rollout.engine_kind
+    return {"name": kind.name, **_implementation(kind).record(run_file, engine)}
 
 
-def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
-    """Return what an engine with a copy of the weights must know of the policy."""
+def _implementation(kind: EngineKind) -> EngineImplementation[Any]:
+    implementation: EngineImplementation[Any] = resolve_name(kind.implementation)
+    return implementation
+
+
+def _warn_about_unused_tables(rollout: RolloutTable) -> None:
+    for kind in ENGINES:
+        table = rollout.own_table(kind)
+        if kind.name != rollout.engine and table is not None and table != type(table)():
+            logger.warning(f'[rollout.{kind.table}] is for the engine "{kind.name}": rollout.engine is "{rollout.engine}".')
+
+
+def _engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
     lengths = [run_file.tokens_per_micro_batch, context_length(loaded.model)]
     return EngineModel(
         run_file.model.name,
@@ -96,18 +120,6 @@ def engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
         loaded.tokenizer,
         next(loaded.model.parameters()).dtype,
         stop_ids(loaded.model, loaded.tokenizer),
-        # No longer sequence is trained on, and a cache for the whole of a long context may not fit.
+        # No longer sequence is trained on, and a cache for a long context may not fit.
         min(length for length in lengths if length is not None),
     )
-
-
-def engine_record(run_file: RunFile, engine: RolloutEngine | None = None) -> dict[str, Any]:
-    """Return what provenance says of the engine: which one, and which plugins of vLLM's own may run in it.
-
-    Servers that ran already are asked; before the engine is open, what the run file says is all that is known.
-    """
-    table = run_file.rollout
-    if isinstance(engine, ServerEngine):
-        return {"name": table.engine, "VLLM_PLUGINS": engine.vllm_plugins}
-    plugins = {"vllm": table.vllm.plugins, "vllm-server": table.server.plugins}.get(table.engine)
-    return {"name": table.engine} if plugins is None else {"name": table.engine, "VLLM_PLUGINS": plugins}

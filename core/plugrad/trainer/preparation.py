@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType, set_seed
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
-from plugrad.errors import DataError, RunFileError
+from plugrad.errors import DataError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
@@ -28,7 +28,7 @@ from plugrad.trainer.engine_parity import (
     SampleAndScore,
     default_bound,
 )
-from plugrad.trainer.engines import open_engine, transformers_engine
+from plugrad.trainer.engines import check_sampling_when_sharded, open_engine, open_sampling_engine
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.loop import Training
 from plugrad.trainer.ranks.interrupts import StopRequest
@@ -60,7 +60,8 @@ def prepare(
             f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
         )
     compares_with_greedy = "greedy_rewards" in selection.advantage.needs
-    _refuse_sampling_when_sharded(run_file, accelerator, compares_with_greedy)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        check_sampling_when_sharded(run_file, samples_greedily=compares_with_greedy)
     folder = Path(run_file.output_dir)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]))
@@ -72,7 +73,7 @@ def prepare(
     # Last: what a failure above leaves behind needs no closing.
     engine = open_engine(run_file, loaded, ranks)
     sampler = Sampler(engine, environment, loaded.tokenizer, room)
-    samples = sampler if run_file.rollout.samples else replace(sampler, engine=transformers_engine(run_file, loaded))
+    samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks))
     batches = batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed)
     drawing = Drawing(
         (ranks.share_of(batch) for batch in batches),
@@ -103,7 +104,7 @@ def _rollouts(run_file: RunFile, drawing: Drawing) -> Rollouts:
 
 def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Sequence[Example]) -> Parity:
     table = run_file.rollout
-    if not table.samples:
+    if not table.engine_kind.samples:
         return NothingToCompare()
     sampling = sampling_of(run_file, learner.ranks.index)(-1)
     return SampleAndScore(
@@ -114,23 +115,6 @@ def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Seq
         table.parity_every_steps,
         table.parity_bound or default_bound(next(learner.policy.parameters()).dtype),
     )
-
-
-def _refuse_sampling_when_sharded(run_file: RunFile, accelerator: Accelerator, compares_with_greedy: bool) -> None:
-    if accelerator.distributed_type != DistributedType.FSDP:
-        return
-    engine = run_file.rollout.engine
-    for key, samples in {
-        "rollout.engine": engine == "transformers",
-        "evaluation.every_steps": engine == "dataset" and run_file.evaluation.every_steps > 0,
-        "the advantage": engine == "dataset" and compares_with_greedy,
-    }.items():
-        if samples:
-            raise RunFileError(
-                f"{key} asks Transformers to generate with the policy itself, which FSDP2 has cut into shards. Sample with "
-                'vLLM (rollout.engine = "vllm" or "vllm-server"), train without sharding (distributed_type: MULTI_GPU), or '
-                'replay completions (rollout.engine = "dataset", evaluation.every_steps = 0).'
-            )
 
 
 def _evaluation(run_file: RunFile, sampler: Sampler, examples: Sequence[Example], ranks: Ranks) -> Evaluation:

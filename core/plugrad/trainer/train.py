@@ -180,6 +180,5 @@ def _save(training: Training) -> Path:
 def _with_model_defaults(run_file: RunFile) -> RunFile:
     if run_file.model.from_scratch is None:
         return run_file
-    tables = run_file.model_dump()
-    tables["model"]["from_scratch"] = with_small_defaults(run_file.model.from_scratch)
-    return RunFile(**tables)
+    model = run_file.model.model_copy(update={"from_scratch": with_small_defaults(run_file.model.from_scratch)})
+    return run_file.model_copy(update={"model": model})

@@ -211,7 +211,7 @@ def test_engines_without_weights_of_their_own_cannot_sample_ahead(run_file, engi
 
 
 def test_ranks_that_share_an_engine_cannot_sample_ahead(run_file):
-    with pytest.raises(RunFileError, match=r"tensor_parallel_size > 1 do not go together"):
+    with pytest.raises(RunFileError, match=r"max_staleness > 0 needs vllm\.tensor_parallel_size = 1"):
         run_file(rollout={"engine": "vllm", "max_staleness": 1, "vllm": {"tensor_parallel_size": 2}})
 
 

@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plugrad.config.vllm_table import VllmTable
+from plugrad.config.tables.vllm import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling
+from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.sampling_params import sampling_params
 from plugrad.rollout.vllm.start import said_by, start
@@ -152,3 +153,17 @@ def _random_state_kept() -> Any:
     # In a thread beside the trainer's it is not put back: the trainer may have drawn from it meanwhile.
     in_trainers_thread = threading.current_thread() is threading.main_thread()
     return random_state_of(0) if in_trainers_thread else nullcontext()
+
+
+def _open(setup: EngineSetup) -> VllmEngine:
+    table = setup.run_file.rollout
+    # A run that samples while it trains never has a moment to put the engine to sleep.
+    sleeps = table.max_staleness == 0
+    return VllmEngine(table.vllm, setup.model, max_sequences=table.generation_batch_size, sleeps=sleeps)
+
+
+VLLM = EngineImplementation(
+    open=_open,
+    packages=lambda run_file, is_main: ["vllm"],
+    record=lambda run_file, engine: {"VLLM_PLUGINS": run_file.rollout.vllm.plugins},
+)

@@ -34,7 +34,7 @@ def check_examples_fit(
             f"rollout.max_new_tokens is {max_new_tokens}, and the model's context has {room + max_new_tokens} tokens: "
             "nothing is left for a prompt. Lower it."
         )
-    replays = run_file.rollout.engine == "dataset"
+    replays = not run_file.rollout.engine_kind.samples
     if replays:
         for example in train_examples:
             reference_text(example)

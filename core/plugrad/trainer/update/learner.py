@@ -19,7 +19,8 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
-from plugrad.config.run_file import OptimizerTable, RunFile
+from plugrad.config.run_file import RunFile
+from plugrad.config.tables.optimizer import OptimizerTable
 from plugrad.policy.loading import LoadedModel, frozen, load_frozen
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.policy import Policy

@@ -1,0 +1,45 @@
+"""The tables that name a component: `[environment]`, `[loss]`, `[advantage]`, `[[metric]]`, `[[extension]]`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from plugrad.config.tables.table import Table
+from plugrad.contracts.markers import Reduction
+
+
+class ComponentTable(Table):
+    """The name of a component and its options."""
+
+    name: str = Field(description="`name`, `package/name`, `module:function` or `file.py:function`.")
+    kwargs: dict[str, Any] = Field(default={}, description="Options of the component, checked against its signature.")
+
+
+class EnvironmentTable(ComponentTable):
+    """`[environment]`: the source of examples and rewards."""
+
+
+class ExtensionTable(ComponentTable):
+    """`[[extension]]`: wraps hooks. The first one listed changes the inputs first."""
+
+
+class MetricTable(ComponentTable):
+    """`[[metric]]`: a metric with options."""
+
+
+class AdvantageTable(ComponentTable):
+    """`[advantage]`: turns rewards into advantages."""
+
+
+class LossTable(ComponentTable):
+    """`[loss]`, or several `[[loss]]`: the objective is their weighted sum."""
+
+    name: str = Field(
+        default="importance_sampling", description="`name`, `package/name`, `module:function` or `file.py:function`."
+    )
+    weight: float = Field(default=1.0, description="Factor of this loss in the objective.")
+    reduction: Reduction | None = Field(
+        default=None, description="How token losses are averaged. Default: as the loss declares."
+    )

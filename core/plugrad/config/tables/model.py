@@ -1,0 +1,70 @@
+"""`[model]`, `[model.reference]` and `[model.teacher]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from plugrad.config.tables.table import Table
+from plugrad.paths import find_file
+
+
+class FrozenModelTable(Table):
+    """`[model.reference]` and `[model.teacher]`: a frozen model that scores the sampled tokens."""
+
+    name: str = Field(description="A hub id or a local folder.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
+        default=None, description="Data type of the weights. Default: the policy's."
+    )
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with an absolute `name` if it names a folder. A hub id stays."""
+        return self.model_copy(update={"name": _absolute_folder(self.name, folders)})
+
+
+class ModelTable(Table):
+    """`[model]`: the policy. Give `name` or `[model.from_scratch]`."""
+
+    name: str | None = Field(default=None, description="Any causal LM that Transformers loads: a hub id or a local folder.")
+    from_scratch: dict[str, Any] | None = Field(
+        default=None,
+        description="Build a new model from `model_type` and the fields of its Transformers configuration. "
+        "Its character tokenizer covers the environment's texts.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="Data type of the weights. With 16 bits, small updates round to zero."
+    )
+    attn_implementation: str | None = Field(
+        default=None, description="Attention implementation, passed to Transformers. Default: its choice."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    reference: FrozenModelTable | None = Field(
+        default=None, description="The model for losses that need `ref_logprobs`. Default: a copy of the initial policy."
+    )
+    teacher: FrozenModelTable | None = Field(default=None, description="The model for losses that use `teacher_logprobs`.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelTable:
+        if (self.name is None) == (self.from_scratch is None):
+            raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], not both")
+        return self
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table and its frozen models with absolute names where they name folders. A hub id stays."""
+        return self.model_copy(
+            update={
+                "name": self.name and _absolute_folder(self.name, folders),
+                "reference": self.reference and self.reference.with_absolute_paths(folders),
+                "teacher": self.teacher and self.teacher.with_absolute_paths(folders),
+            }
+        )
+
+
+def _absolute_folder(name: str, folders: Sequence[Path]) -> str:
+    found = find_file(name, folders)
+    return str(found) if found and found.is_dir() else name

@@ -1,0 +1,90 @@
+"""`[rollout]`: how completions are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from plugrad.config.engines import ENGINES, EngineKind, engine_named, engine_names, engines_where
+from plugrad.config.one_of import OneOf
+from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.table import Table
+from plugrad.config.tables.vllm import VllmTable
+
+
+class RolloutTable(Table):
+    """`[rollout]`: how completions are sampled. Counts are over all ranks."""
+
+    engine: Annotated[str, OneOf(engine_names)] = Field(
+        default="transformers",
+        description=f"Where completions come from. {'; '.join(f'`{kind.name}`: {kind.summary}' for kind in ENGINES)}.",
+    )
+    prompts_per_step: PositiveInt = Field(default=32, description="Number of prompts per step.")
+    rollouts_per_example: PositiveInt = Field(default=8, description="Completions per prompt: the size of a group.")
+    max_new_tokens: PositiveInt = Field(
+        default=64, description="Maximum length of a completion in tokens, including the end-of-sequence token."
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Sampling temperature: samples come from softmax(logits / temperature)."
+    )
+    generation_batch_size: PositiveInt = Field(default=512, description="Number of sequences to generate at once.")
+    max_staleness: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="How many steps the sampling policy may lag behind. 0 samples each batch when it is needed; 1 samples "
+        "the next batch while training on this one.",
+    )
+    parity_every_steps: PositiveInt = Field(
+        default=20,
+        description="Steps between parity checks, in which the trainer scores a few of the engine's completions. They also "
+        "run before the first step and after the first update.",
+    )
+    parity_bound: PositiveFloat | None = Field(
+        default=None,
+        description="Mean difference between the engine's and the trainer's log-probs, in nats, above which the run stops. "
+        "Default: 0.001, or 0.1 for 16-bit weights.",
+    )
+    vllm: VllmTable = VllmTable()
+    server: ServerTable = ServerTable()
+
+    @property
+    def engine_kind(self) -> EngineKind:
+        """The facts about the engine."""
+        return engine_named(self.engine)
+
+    @property
+    def ranks_per_engine(self) -> int:
+        """The number of neighbouring ranks that share one engine."""
+        key = self.engine_kind.ranks_per_engine
+        return 1 if key is None else int(attrgetter(key)(self))
+
+    def own_table(self, kind: EngineKind) -> Table | None:
+        """Return the engine's own table, or None if it has none."""
+        return None if kind.table is None else getattr(self, kind.table)
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with the paths in the engines' tables absolute."""
+        tables = {kind.table: self.own_table(kind) for kind in ENGINES if kind.table}
+        return self.model_copy(update={key: table and table.with_absolute_paths(folders) for key, table in tables.items()})
+
+    @model_validator(mode="after")
+    def _check_staleness(self) -> RolloutTable:
+        if not self.max_staleness:
+            return self
+        kind = self.engine_kind
+        if not kind.has_own_weights:
+            others = engines_where(lambda other: other.has_own_weights)
+            raise ValueError(
+                f'max_staleness = {self.max_staleness} samples while the policy trains, and "{kind.name}" has no '
+                f"weights of its own: set engine = {others}, or max_staleness = 0"
+            )
+        if self.ranks_per_engine > 1:
+            others = engines_where(lambda other: other.has_own_weights and other.ranks_per_engine is None)
+            raise ValueError(
+                f"max_staleness > 0 needs {kind.ranks_per_engine} = 1: ranks that share an engine must make the same "
+                f"request at the same time. Set engine = {others}, or reset one of the two keys"
+            )
+        return self
