@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
+from plugrad.host.synthetic import in_dtype, map_tensors
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.losses.loss_trial import TriedLoss
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, changed, on_policy
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, on_policy
 from plugrad.testing.numbers import finite
 
 FAR = 20.0
@@ -22,7 +23,7 @@ def _bfloat16(loss: TriedLoss) -> str:
         raise Broken("its value or gradient is not finite")
     # Compared on policy alone: elsewhere rounding carries a ratio over the edge of a clip.
     coarse = on_policy(drifted)
-    precise = changed(coarse, lambda _, value: value.double() if value.is_floating_point() else value)
+    precise = in_dtype(coarse, torch.double)
     _, gradients = loss.values_and_gradients(coarse)
     _, expected = loss.values_and_gradients(precise)
     norm = sum(float(g.square().sum()) for g in expected) ** 0.5
@@ -50,7 +51,7 @@ def _far_apart(inputs: BatchLossInputs) -> BatchLossInputs:
         lowered = ~likelier if name == "trainer_logprobs" else likelier
         return value - FAR * (lowered & inputs.loss_mask)
 
-    return changed(inputs, moved)
+    return map_tensors(inputs, moved)
 
 
 NUMERICS: tuple[Promise[TriedLoss], ...] = (
