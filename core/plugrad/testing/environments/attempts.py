@@ -66,7 +66,7 @@ def reference_of(example: Example, otherwise: str) -> str:
     return str(example.get("reference", otherwise))
 
 
-def shown(completion: Any) -> str:
+def shorten(completion: Any) -> str:
     """Return the beginning of a completion, as an error shows it."""
     text = repr(completion)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(completion)} characters)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,30 +11,28 @@ from torch.nn.functional import pad
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import keep_rows
-from plugrad.host.synthetic import in_dtype, loss_inputs, map_tensors
+from plugrad.host.synthetic import DRIFT, in_dtype, loss_inputs, map_tensors
 
 LENGTHS = (7, 3, 12, 5, 1, 9, 4)
 GROUPS = (0, 0, 0, 1, 1, 2, 2)
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How a batch of seven sequences of unequal length is drawn."""
+def draw_micro_batch(
+    seed: int = 0, *, drift: float = DRIFT, dtype: torch.dtype = torch.double, advantage: float | None = None
+) -> BatchLossInputs:
+    """Draw seven sequences of unequal length; the random state of the process stays as it is.
 
-    drift: float = 0.5
-    """The policy's log-probs are up to so many nats from those of the policies that sampled."""
-    dtype: torch.dtype = torch.double
-    seed: int = 0
-    advantage: float | None = None
-    """Of every token; by default each has its own, between -1 and 1."""
-
-    def __call__(self) -> BatchLossInputs:
-        """Draw it; the random state of the process stays as it is."""
-        inputs = loss_inputs(LENGTHS, seed=self.seed, drift=self.drift, group_ids=torch.tensor(GROUPS))
-        if self.advantage is not None:
-            inputs = replace(inputs, advantages=self.advantage * inputs.loss_mask.double())
-        # Drawn in float64, so that each dtype gets the same numbers, rounded.
-        return in_dtype(inputs, self.dtype)
+    Args:
+        seed: of every number.
+        drift: the largest distance, in nats, of the sampling policies' log-probs from the trained policy's.
+        dtype: of the floating-point tensors.
+        advantage: of every token. By default each token has its own, between -1 and 1.
+    """
+    inputs = loss_inputs(LENGTHS, seed=seed, drift=drift, group_ids=torch.tensor(GROUPS))
+    if advantage is not None:
+        inputs = replace(inputs, advantages=advantage * inputs.loss_mask.double())
+    # Drawn in float64, so that each dtype gets the same numbers, rounded.
+    return in_dtype(inputs, dtype)
 
 
 def on_policy(inputs: BatchLossInputs) -> BatchLossInputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,18 +20,12 @@ Place = tuple[int, int]
 """Of a rollout: its group, and which of it."""
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How four groups of four rollouts, of rewards with two components, are drawn."""
-
-    seed: int = 0
-
-    def __call__(self) -> MetricInputs:
-        """Draw them; the random state of the process stays as it is."""
-        draw = random.Random(self.seed)
-        rewards = [[draw.choice(REWARDS) for _ in range(GROUP_SIZE)] for _ in range(NUM_EXAMPLES)]
-        components = [[{"right": reward - 0.25, "form": 0.25} for reward in row] for row in rewards]
-        return metric_inputs(rollouts(rewards, components=components, seed=self.seed), seed=self.seed)
+def draw_batch(seed: int = 0) -> MetricInputs:
+    """Draw four groups of four rollouts, with rewards of two components; the random state of the process stays as it is."""
+    draw = random.Random(seed)
+    rewards = [[draw.choice(REWARDS) for _ in range(GROUP_SIZE)] for _ in range(NUM_EXAMPLES)]
+    components = [[{"right": reward - 0.25, "form": 0.25} for reward in row] for row in rewards]
+    return metric_inputs(rollouts(rewards, components=components, seed=seed), seed=seed)
 
 
 def places_of(inputs: MetricInputs) -> list[list[Place]]:
