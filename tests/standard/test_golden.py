@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugrad.policy.weights import Counts, count_rows, row_weights
 
 import plugrad
 from plugrad import AdvantageInputs, BatchLossInputs, LossInputs
 from plugrad.host.loss import sum_rows
+from plugrad.policy.reductions import Counts, count_rows, row_weights
 
-PEERS = json.loads((Path(__file__).parents[1] / "golden" / "peers.json").read_text())
+# The one copy: plugrad-policy's source distribution carries its tests, and core's carries none.
+GOLDEN = Path(__file__).parents[2] / "plugins" / "plugrad-policy" / "tests" / "golden"
+PEERS = json.loads((GOLDEN / "peers.json").read_text())
 BATCH = PEERS["batch"]
 LENGTHS = [5, 3]
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}

@@ -9,7 +9,7 @@ from installed import ready
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs
-from plugrad.testing import CheckFailure, NotApplicable, Outcome, checks_of, loss_checks, run_checks
+from plugrad.testing import CheckFailure, NotApplicable, Outcome, checks_of, loss_checks, loss_inputs, run_checks
 
 PROCESSES = {"import_effects", "one_rank_equals_two"}
 """The checks that start processes: seconds each."""
@@ -120,3 +120,16 @@ def test_a_loss_defined_in_a_function_is_not_sought_by_other_processes():
     for name in PROCESSES:
         with pytest.raises(NotApplicable, match="no other process can import it"):
             checks[name]()
+
+
+def test_the_inputs_are_those_that_were_asked_for():
+    inputs = loss_inputs([3, 1], seed=4, drift=0.1, step=7)
+    assert inputs.loss_mask.sum(dim=1).tolist() == [3, 1]
+    assert not inputs.loss_mask[:, :2].any()
+    assert (inputs.old_logprobs - inputs.trainer_logprobs).abs().max() <= 0.1
+    assert inputs.step == 7
+    own = inputs.logits.log_softmax(dim=2).gather(2, inputs.input_ids.unsqueeze(2)).squeeze(2)
+    torch.testing.assert_close(own[inputs.loss_mask], inputs.trainer_logprobs[inputs.loss_mask])
+    assert torch.equal(inputs.trainer_logprobs, loss_inputs([3, 1], seed=4).trainer_logprobs)
+    advantages = torch.ones(2, 5, dtype=torch.double)
+    assert loss_inputs([3, 1], advantages=advantages).advantages is advantages

@@ -6,6 +6,8 @@ A wrong return shape or a typo then costs a second and not a rollout.
 from __future__ import annotations
 
 import logging
+import math
+import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,13 +28,24 @@ from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.select import Selection
+from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs
 from plugrad.host.trial import on_trial, random_state_of
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
 
 NUM_EXAMPLES = 2
-PROMPT_LENGTH = 2
+LOWEST = -2.0
+SHARED = (
+    "advantages",
+    "loss_mask",
+    "trainer_logprobs",
+    "inference_logprobs",
+    "entropy",
+    "old_logprobs",
+    "ref_logprobs",
+)
+"""The fields of the loss's inputs that a metric sees too."""
 LIMIT_S = 60.0
 SCORED = frozenset({"reward", "reward_components", "metrics", "info", "trajectory"})
 """What an environment's `score` may write into a rollout."""
@@ -145,14 +158,14 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
             "inputs.entropy) without detach() and outside torch.no_grad()."
         )
     if not bool(torch.isfinite(total)):
-        raise ContractError(f"{owner} returned {total.item()} for ordinary log-probs between -2 and 0.")
+        raise ContractError(f"{owner} returned {total.item()} for ordinary log-probs between {LOWEST:g} and 0.")
     try:
         total.backward()
     except RuntimeError as error:
         raise ContractError(f"{owner} returned a loss whose gradient cannot be computed: {error}") from error
     if not all(bool(torch.isfinite(leaf.grad).all()) for leaf in leaves if leaf.grad is not None):
         raise ContractError(
-            f"{owner} has a gradient that is not finite for ordinary log-probs between -2 and 0. Look for a "
+            f"{owner} has a gradient that is not finite for ordinary log-probs between {LOWEST:g} and 0. Look for a "
             "division by zero or torch.where over a branch that is not finite, also where the ratio is exactly 1."
         )
 
@@ -167,74 +180,46 @@ def check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLoss
 
 
 def _groups(examples: Sequence[Example], rollouts_per_example: int) -> list[list[Rollout]]:
-    return [[_rollout(examples[i % len(examples)], i, j) for j in range(rollouts_per_example)] for i in range(NUM_EXAMPLES)]
+    draw = random.Random(0)
+    return [
+        [_rollout(draw, examples[i % len(examples)], length=1 + (i + 2 * j) % 5) for j in range(rollouts_per_example)]
+        for i in range(NUM_EXAMPLES)
+    ]
+
+
+def _rollout(draw: random.Random, example: Example, length: int) -> Rollout:
+    return make_rollout(
+        draw,
+        length,
+        logprobs=(LOWEST, 0.0),
+        prompt=str(example["prompt"]),
+        completion=str(example.get("reference", "")),
+        reward=math.nan,
+        example=example,
+    )
 
 
 def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str]) -> _TinyBatch:
-    loss_inputs = _loss_inputs(groups)
     greedy = torch.rand(len(groups), dtype=torch.double) if "greedy_rewards" in advantage_needs else None
-    advantage_inputs = AdvantageInputs(rollouts=groups, greedy_rewards=greedy)
-    return _TinyBatch(groups, advantage_inputs, loss_inputs, _metric_inputs(groups, loss_inputs))
-
-
-def _rollout(example: Example, i: int, j: int) -> Rollout:
-    length = 1 + (i + 2 * j) % 5
-    return Rollout(
-        prompt=str(example["prompt"]),
-        completion=str(example.get("reference", "")),
-        prompt_ids=[0] * PROMPT_LENGTH,
-        completion_ids=[0] * length,
-        inference_logprobs=(-2 * torch.rand(length)).tolist(),
-        reward=float("nan"),
-        reward_components={},
-        truncated=False,
-        example=example,
-        metrics={},
-        policy_versions=[0] * length,
-    )
+    loss = _loss_inputs(groups)
+    shared = {name: getattr(loss, name) for name in SHARED}
+    metric = in_dtype(metric_inputs(groups, policy_version=0, **shared), torch.float32)
+    return _TinyBatch(groups, AdvantageInputs(rollouts=groups, greedy_rewards=greedy), loss, metric)
 
 
 def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
     rollouts = [rollout for group in groups for rollout in group]
-    lengths = torch.tensor([PROMPT_LENGTH + len(rollout["completion_ids"]) for rollout in rollouts])
-    positions = torch.arange(int(lengths.max()))
-    mask = (positions >= PROMPT_LENGTH) & (positions < lengths.unsqueeze(1))
-
-    def logprobs() -> torch.Tensor:
-        return torch.where(mask, -2 * torch.rand(mask.shape), 0.0)
-
-    trainer_logprobs = logprobs()
-    # The first row is on-policy, as every row is in a run's first update.
-    old_logprobs, inference_logprobs = logprobs(), logprobs()
-    old_logprobs[0] = inference_logprobs[0] = trainer_logprobs[0]
-    return BatchLossInputs(
-        trainer_logprobs=trainer_logprobs,
-        inference_logprobs=inference_logprobs,
-        teacher_logprobs=logprobs(),
-        advantages=torch.where(mask, torch.randn(len(rollouts), 1), 0.0),
-        loss_mask=mask,
-        old_logprobs=old_logprobs,
-        ref_logprobs=logprobs(),
-        entropy=torch.where(mask, 2 * torch.rand(mask.shape), 0.0),
-        input_ids=torch.zeros(mask.shape, dtype=torch.long),
+    inputs = loss_inputs(
+        [len(rollout["completion_ids"]) for rollout in rollouts],
+        lowest=LOWEST,
+        drift=None,
         reward=torch.tensor([rollout["reward"] for rollout in rollouts]),
         group_ids=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
         metadata=[rollout["example"] for rollout in rollouts],
     )
-
-
-def _metric_inputs(groups: list[list[Rollout]], batch: BatchLossInputs) -> MetricInputs:
-    assert batch.reward is not None
-    assert batch.group_ids is not None
-    return MetricInputs(
-        rollouts=groups,
-        rewards=batch.reward,
-        advantages=batch.advantages,
-        loss_mask=batch.loss_mask,
-        trainer_logprobs=batch.trainer_logprobs,
-        inference_logprobs=batch.inference_logprobs,
-        group_ids=batch.group_ids,
-        entropy=batch.entropy,
-        old_logprobs=batch.old_logprobs,
-        ref_logprobs=batch.ref_logprobs,
-    )
+    assert inputs.old_logprobs is not None
+    # The first row is on-policy, as every row is in a run's first update.
+    inputs.old_logprobs[0] = inputs.inference_logprobs[0] = inputs.trainer_logprobs[0]
+    # One per rollout, as most advantages are.
+    advantages = torch.randn(len(rollouts), 1) * inputs.loss_mask
+    return in_dtype(replace(inputs, advantages=advantages), torch.float32)

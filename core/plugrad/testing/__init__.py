@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plugrad.testing.engines import engine_checks as engine_checks
     from plugrad.testing.environments import environment_checks as environment_checks
     from plugrad.testing.extensions import extension_checks as extension_checks
+    from plugrad.testing.inputs import loss_inputs as loss_inputs
     from plugrad.testing.inputs import metric_inputs as metric_inputs
     from plugrad.testing.inputs import rollouts as rollouts
     from plugrad.testing.kinds import checks_of as checks_of
@@ -47,7 +48,7 @@ _HOMES = {
     "plugrad.testing.engines": ["check_engine", "engine_checks"],
     "plugrad.testing.environments": ["environment_checks"],
     "plugrad.testing.extensions": ["extension_checks"],
-    "plugrad.testing.inputs": ["metric_inputs", "rollouts"],
+    "plugrad.testing.inputs": ["loss_inputs", "metric_inputs", "rollouts"],
     "plugrad.testing.losses": ["loss_checks"],
     "plugrad.testing.metrics": ["metric_checks"],
     "plugrad.testing.models": ["tiny_model", "tiny_tokenizer"],

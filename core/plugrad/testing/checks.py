@@ -52,7 +52,7 @@ class Promise(Generic[S]):
     """Why it matters."""
     fix: str
     """The usual one."""
-    trial: Callable[[S], str]
+    run: Callable[[S], str]
     """Takes what is tried; returns what it saw, or raises Broken or NotApplicable."""
 
 
@@ -81,7 +81,7 @@ class Check:
             NotApplicable: the promise does not concern it.
         """
         try:
-            return self.promise.trial(self.subject)
+            return self.promise.run(self.subject)
         except Broken as broken:
             raise CheckFailure(self, str(broken)) from broken.__cause__
         except InputsChanged as error:
@@ -131,18 +131,18 @@ def run_checks(
         PluginError: no check has a name that was declared.
     """
     expected = expected_failures or {}
-    refuse_unknown(expected, checks)
+    reject_unknown(expected, checks)
     results: list[Result] = []
     for check in checks:
         if results and results[0].outcome is Outcome.FAILED:
             results.append(Result(check, Outcome.NOT_TRIED, f"{results[0].check} comes first"))
             continue
         watch(check)
-        results.append(_tried(check, expected.get(check.name)))
+        results.append(_try_check(check, expected.get(check.name)))
     return results
 
 
-def refuse_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
+def reject_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
     """Raise PluginError if a declared failure is of no check."""
     names = [check.name for check in checks]
     for name in expected_failures:
@@ -153,7 +153,7 @@ def refuse_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) ->
             )
 
 
-def _tried(check: Check, expected: str | None) -> Result:
+def _try_check(check: Check, expected: str | None) -> Result:
     try:
         seen = check()
     except CheckFailure as failure:

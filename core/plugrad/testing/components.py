@@ -14,7 +14,7 @@ from plugrad.registry.bind import Component, bind
 from plugrad.registry.resolve import Source, resolve_callable
 from plugrad.registry.scan import KINDS, Kind, scan
 
-Given = str | Callable[..., Any] | Component
+ComponentLike = str | Callable[..., Any] | Component
 KIND_OF_FACTS: dict[type, Kind] = {LossFacts: "loss", AdvantageFacts: "advantage", MetricFacts: "metric"}
 KIND_OF_INPUTS: dict[str, Kind] = {
     "LossInputs": "loss",
@@ -25,7 +25,7 @@ KIND_OF_INPUTS: dict[str, Kind] = {
 SAY_WHICH = f"Say which with kind= (on the command line --kind): {', '.join(KINDS)}."
 
 
-def component_of(given: Given, kind: Kind, options: Mapping[str, Any] | None = None) -> Component:
+def component_of(given: ComponentLike, kind: Kind, options: Mapping[str, Any] | None = None) -> Component:
     """Return what was given as a component with its options bound.
 
     Args:
@@ -45,7 +45,7 @@ def component_of(given: Given, kind: Kind, options: Mapping[str, Any] | None = N
     return bind(Source(kind, target, name, target), given, options or {})
 
 
-def kind_of(given: Given) -> Kind:
+def kind_of(given: ComponentLike) -> Kind:
     """Return the kind of what was given, from the installed packages, its marker, or its first parameter.
 
     Raises:

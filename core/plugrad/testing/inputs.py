@@ -1,4 +1,4 @@
-"""Rollouts, and the inputs of metrics, for tests of plugins: the same at every call, and nothing to write down by hand."""
+"""Rollouts and inputs for the tests of plugins: the same at every call, with nothing to write by hand."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from plugrad.contracts.metric import MetricInputs
+from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.rollout import Rollout
+from plugrad.host import synthetic
+from plugrad.host.logits import with_made_up_logits
+from plugrad.host.synthetic import DRIFT, NEWEST_VERSION, make_rollout, metric_inputs
 
-PROMPT_LENGTH = 2
+__all__ = ["loss_inputs", "metric_inputs", "rollouts"]
+
 LONGEST = 8
-FIRST_TOKEN, LAST_TOKEN = 3, 50
-NEWEST_VERSION = 3
 
 
 def rollouts(
@@ -27,13 +26,13 @@ def rollouts(
 ) -> list[list[Rollout]]:
     """Return groups of rollouts with these rewards, for `AdvantageInputs(rollouts=...)` or `metric_inputs`.
 
-    Tokens, log-probs and policy versions are drawn; every third completion is truncated.
+    Tokens, log-probs and policy versions are drawn. Every third completion is truncated.
 
     Args:
-        rewards: of each group.
-        lengths: of the completions, in tokens; by default between 2 and 8.
-        components: of the rewards; by default each has none.
-        seed: of what is drawn.
+        rewards: one row per group.
+        lengths: of the completions, in tokens; between 2 and 8 by default.
+        components: of the rewards; none by default.
+        seed: of every number that is drawn.
     """
     draw = random.Random(seed)
     groups: list[list[Rollout]] = []
@@ -45,70 +44,34 @@ def rollouts(
     return groups
 
 
-def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **fields: Any) -> MetricInputs:
-    """Return the inputs of a metric for these rollouts, in float64.
+def loss_inputs(lengths: Sequence[int], *, seed: int = 0, drift: float = DRIFT, **fields: Any) -> BatchLossInputs:
+    """Return a micro-batch in float64 with every field, one row per completion length.
 
-    Each rollout's advantage is its reward minus the mean of its group. Log-probs of the policy, the reference and the policy
-    before the update, and entropies, are drawn.
+    The logits follow from `trainer_logprobs`: their log-softmax gives each counted token its log-prob.
 
     Args:
-        groups: the rollouts.
-        seed: of what is drawn.
-        fields: of `MetricInputs`, in place of those made here.
+        lengths: of the completions, in tokens; each prompt has two more.
+        seed: of every number that is drawn.
+        drift: the largest distance, in nats, of `inference_logprobs` and `old_logprobs` from `trainer_logprobs`.
+        fields: replace the fields made here.
     """
-    members = [rollout for group in groups for rollout in group]
-    mask = _loss_mask(members)
-    draw = torch.Generator().manual_seed(seed)
-
-    def drawn(low: float, high: float) -> Tensor:
-        values = low + (high - low) * torch.rand(mask.shape, generator=draw, dtype=torch.double)
-        return torch.where(mask, values, 0.0)
-
-    trainer_logprobs = drawn(-3, 0)
-    made: dict[str, Any] = {
-        "rollouts": [list(group) for group in groups],
-        "rewards": torch.tensor([rollout["reward"] for rollout in members], dtype=torch.double),
-        "advantages": _advantages(groups) * mask,
-        "loss_mask": mask,
-        "trainer_logprobs": trainer_logprobs,
-        "inference_logprobs": trainer_logprobs + drawn(-0.5, 0.5),
-        "group_ids": torch.tensor([i for i, group in enumerate(groups) for _ in group]),
-        "entropy": drawn(0, 2),
-        "old_logprobs": trainer_logprobs + drawn(-0.5, 0.5),
-        "ref_logprobs": drawn(-3, 0),
-        "policy_version": NEWEST_VERSION,
-    }
-    return MetricInputs(**{**made, **fields})
+    inputs = synthetic.loss_inputs(lengths, seed=seed, drift=drift, **fields)
+    return inputs if "logits" in fields else with_made_up_logits(inputs)
 
 
 def _rollout(
     draw: random.Random, place: tuple[int, int], reward: float, length: int, components: Mapping[str, float]
 ) -> Rollout:
     example, index = place
-    return Rollout(
+    made = make_rollout(
+        draw,
+        length,
         prompt=f"prompt {example}",
         completion=f"completion {index} of prompt {example}",
-        prompt_ids=[draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(PROMPT_LENGTH)],
-        completion_ids=[draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(length)],
-        inference_logprobs=[draw.uniform(-3, 0) for _ in range(length)],
         reward=reward,
         reward_components=dict(components),
         truncated=(example + index) % 3 == 0,
         example={"example_id": example, "prompt": f"prompt {example}", "reference": f"answer {example}"},
-        metrics={},
-        policy_versions=[draw.randint(0, NEWEST_VERSION)] * length,
     )
-
-
-def _loss_mask(members: Sequence[Rollout]) -> Tensor:
-    starts = torch.tensor([len(rollout["prompt_ids"]) for rollout in members]).unsqueeze(1)
-    ends = starts + torch.tensor([len(rollout["completion_ids"]) for rollout in members]).unsqueeze(1)
-    positions = torch.arange(int(ends.max()))
-    return (positions >= starts) & (positions < ends)
-
-
-def _advantages(groups: Sequence[Sequence[Rollout]]) -> Tensor:
-    """Return one advantage a row, `[batch, 1]`."""
-    means = [sum(rollout["reward"] for rollout in group) / len(group) for group in groups]
-    centred = [rollout["reward"] - mean for group, mean in zip(groups, means, strict=True) for rollout in group]
-    return torch.tensor(centred, dtype=torch.double).unsqueeze(1)
+    made["policy_versions"] = [draw.randint(0, NEWEST_VERSION)] * length
+    return made

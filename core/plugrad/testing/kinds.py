@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from plugrad.errors import PluginError
 from plugrad.registry.scan import Kind
 from plugrad.testing.advantages import advantage_checks
-from plugrad.testing.checks import Check, refuse_unknown
-from plugrad.testing.components import Given, component_of, kind_of
+from plugrad.testing.checks import Check, reject_unknown
+from plugrad.testing.components import ComponentLike, component_of, kind_of
 from plugrad.testing.environments import environment_checks
 from plugrad.testing.extensions import extension_checks
 from plugrad.testing.losses import loss_checks
@@ -27,7 +27,7 @@ CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
 
 
 def checks_of(
-    component: Given, *, kind: Kind | None = None, options: Mapping[str, Any] | None = None, strict: bool = False
+    component: ComponentLike, *, kind: Kind | None = None, options: Mapping[str, Any] | None = None, strict: bool = False
 ) -> list[Check]:
     """Return the checks of a component, the first of them whether it runs at all.
 
@@ -45,7 +45,7 @@ def checks_of(
 
 
 def conformance(
-    component: Given,
+    component: ComponentLike,
     *,
     kind: Kind | None = None,
     options: Mapping[str, Any] | None = None,
@@ -78,7 +78,7 @@ def conformance(
         raise PluginError("the decorator makes pytest tests. Install pytest, or run `plugrad check`.") from error
     expected = expected_failures or {}
     checks = checks_of(component, kind=kind, options=options, strict=strict)
-    refuse_unknown(expected, checks)
+    reject_unknown(expected, checks)
 
     def parameter(check: Check) -> Any:
         reason = expected.get(check.name)

@@ -16,7 +16,7 @@ Numbers = Mapping[str, float]
 """By what they are of, as in "the advantage of example 0, rollout 2"."""
 
 
-def same_numbers(found: Numbers, expected: Numbers, change: str, tolerance: float = TOLERANCE) -> str:
+def compare_numbers(found: Numbers, expected: Numbers, change: str, tolerance: float = TOLERANCE) -> str:
     """Return how little two ways of computing the same numbers differ.
 
     Raises:
@@ -43,6 +43,6 @@ def is_close(found: float, expected: float, tolerance: float = TOLERANCE) -> boo
     return abs(found - expected) <= tolerance * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
 
 
-def finite(values: Tensor) -> bool:
+def is_finite(values: Tensor) -> bool:
     """Whether all numbers of a tensor are finite."""
     return bool(torch.isfinite(values).all())

@@ -21,7 +21,7 @@ from plugrad.testing.checks import Broken, NotApplicable, Promise
 IMPORT_LIMIT_S = 120.0
 
 
-class Tried(Protocol):
+class Trial(Protocol):
     """A component on trial."""
 
     @property
@@ -30,8 +30,8 @@ class Tried(Protocol):
         ...
 
 
-def _options_from_toml(tried: Tried) -> str:
-    component = tried.component
+def _check_options_from_toml(trial: Trial) -> str:
+    component = trial.component
     said = {name: plain(value) for name, value in component.options.items() if value is not None}
     read = tomllib.loads(tomli_w.dumps({"kwargs": said}))["kwargs"]
     try:
@@ -44,8 +44,8 @@ def _options_from_toml(tried: Tried) -> str:
     return ", ".join(f"{name} = {json.dumps(value)}" for name, value in said.items()) or "it has no options"
 
 
-def _pickles(tried: Tried) -> str:
-    made = tried.component.create()
+def _check_pickles(trial: Trial) -> str:
+    made = trial.component.create()
     try:
         copy = pickle.loads(pickle.dumps(made))
     except Exception as error:
@@ -53,9 +53,9 @@ def _pickles(tried: Tried) -> str:
     return f"a copy of type {type(copy).__name__}"
 
 
-def _import_effects(tried: Tried) -> str:
-    reference = importable_reference(tried.component)
-    command = [sys.executable, "-m", "plugrad.testing.effects", tried.component.kind, reference]
+def _check_import_effects(trial: Trial) -> str:
+    reference = importable_reference(trial.component)
+    command = [sys.executable, "-m", "plugrad.testing.effects", trial.component.kind, reference]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment_of_this_process(), timeout=IMPORT_LIMIT_S, check=False
@@ -99,20 +99,20 @@ PORTABLE: tuple[Promise[Any], ...] = (
         "its options, as they are recorded, can be read from a run file again",
         "The resolved run file is how a run is repeated.",
         "Let options be numbers, strings, booleans, lists or tables, and annotate them: `width: float = 0.2`.",
-        _options_from_toml,
+        _check_options_from_toml,
     ),
     Promise(
         "pickles",
         "what is called can be pickled",
         "It goes to other processes, and what has state into checkpoints.",
         "Define it at the top of a module, not inside a function, and keep no lambda, file or lock on self.",
-        _pickles,
+        _check_pickles,
     ),
     Promise(
         "import_effects",
         "importing it touches no device and no random state, and prints nothing",
         "A plugin is imported before devices are dealt to processes; a number drawn at import shifts every number after.",
         "Do at call time what needs a device or a generator; no prints and no seeds at the top of a module.",
-        _import_effects,
+        _check_import_effects,
     ),
 )

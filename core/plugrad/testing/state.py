@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import Broken
-from plugrad.testing.numbers import Numbers, same_numbers
+from plugrad.testing.numbers import Numbers, compare_numbers
 
 Made = TypeVar("Made")
 
@@ -20,7 +20,7 @@ def declares_state(component: Component) -> bool:
     return inspect.isclass(target) and hasattr(target, "state_dict") and hasattr(target, "load_state_dict")
 
 
-def try_state(
+def check_state(
     component: Component,
     fresh: Callable[[], Made],
     instance_of: Callable[[Made], Any],
@@ -41,10 +41,10 @@ def try_state(
     before = call(used, 0)
     call(used, 1)
     if not declares_state(component):
-        return same_numbers(call(used, 0), before, "Called again after another batch")
+        return compare_numbers(call(used, 0), before, "Called again after another batch")
     copy = fresh()
     instance_of(copy).load_state_dict(_through_a_checkpoint(instance_of(used).state_dict()))
-    return f"declared; {same_numbers(call(copy, 0), call(used, 0), 'Restored from its state_dict')}"
+    return f"declared; {compare_numbers(call(copy, 0), call(used, 0), 'Restored from its state_dict')}"
 
 
 def _through_a_checkpoint(state: Any) -> Any:

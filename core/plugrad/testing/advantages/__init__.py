@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.advantages.advantage_trial import TriedAdvantage
+from plugrad.testing.advantages.advantage_trial import AdvantageTrial
 from plugrad.testing.advantages.advantage_values import RUNS, VALUES
 from plugrad.testing.advantages.groups import GROUPS
 from plugrad.testing.advantages.rewards import REWARDS
 from plugrad.testing.checks import Check, Promise
-from plugrad.testing.components import Given, component_of
+from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *GROUPS, *REWARDS, *VALUES, *PORTABLE)
 
 
-def advantage_checks(advantage: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
+def advantage_checks(
+    advantage: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+) -> Iterator[Check]:
     """Yield a check of each promise of an advantage.
 
     Args:
@@ -28,6 +30,6 @@ def advantage_checks(advantage: Given, *, options: Mapping[str, Any] | None = No
         PlugradError: it cannot be found, or does not take these options.
     """
     component = component_of(advantage, "advantage", options)
-    tried = TriedAdvantage(component)
+    trial = AdvantageTrial(component)
     for promise in PROMISES:
-        yield Check(promise, component, tried)
+        yield Check(promise, component, trial)

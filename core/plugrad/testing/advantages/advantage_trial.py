@@ -16,7 +16,7 @@ from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_with_inputs
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
-from plugrad.testing.advantages.trial_groups import GROUP_SIZE, Draw
+from plugrad.testing.advantages.trial_groups import GROUP_SIZE, draw_groups
 from plugrad.testing.numbers import Numbers
 
 Groups = list[list[list[float]]]
@@ -24,7 +24,7 @@ Groups = list[list[list[float]]]
 
 
 @dataclass(frozen=True)
-class TriedAdvantage:
+class AdvantageTrial:
     """An advantage on trial."""
 
     component: Component
@@ -41,7 +41,7 @@ class TriedAdvantage:
         fewest = max(GROUP_SIZE, self.facts.min_rollouts_per_example)
         for size in (fewest, 2 * fewest, 4 * fewest, 8 * fewest):
             try:
-                self.outputs(Draw(num_rollouts=size)())
+                self.outputs(draw_groups(num_rollouts=size))
             except OptionError:
                 continue
             except PlugradError:
@@ -52,7 +52,7 @@ class TriedAdvantage:
 
     def draw(self, seed: int = 0, reward: float | None = None, lengths: Sequence[int] | None = None) -> AdvantageInputs:
         """Return groups of as many rollouts, with these rewards and lengths if they are given."""
-        return Draw(seed, self.num_rollouts, reward, lengths)()
+        return draw_groups(seed, num_rollouts=self.num_rollouts, reward=reward, lengths=lengths)
 
     def fresh(self) -> BoundAdvantage:
         """Return a new instance, as a run binds it."""

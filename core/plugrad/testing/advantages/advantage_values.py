@@ -9,11 +9,11 @@ from torch import Tensor
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, OptionError
 from plugrad.host.trial import on_trial
-from plugrad.testing.advantages.advantage_trial import TriedAdvantage, as_groups, named
-from plugrad.testing.advantages.trial_groups import Draw
+from plugrad.testing.advantages.advantage_trial import AdvantageTrial, as_groups, named
+from plugrad.testing.advantages.trial_groups import draw_groups
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.numbers import are_same, same_numbers
-from plugrad.testing.state import try_state
+from plugrad.testing.numbers import are_same, compare_numbers
+from plugrad.testing.state import check_state
 
 LIMIT_S = 60.0
 SINGLE_PRECISION = 1e-3
@@ -21,7 +21,7 @@ ALL_ONE, EQUAL = (1,), (5,)
 VERY_UNEQUAL = (1, 300, 2, 1, 40, 1, 7, 1000, 1, 1, 1, 2, 500)
 
 
-def _runs(advantage: TriedAdvantage) -> str:
+def _check_runs(advantage: AdvantageTrial) -> str:
     try:
         outputs = advantage.outputs(advantage.draw())
     except InputsChanged:
@@ -31,7 +31,7 @@ def _runs(advantage: TriedAdvantage) -> str:
     return f"{form}, {min(values):.3g} to {max(values):.3g}"
 
 
-def _inputs_unchanged(advantage: TriedAdvantage) -> str:
+def _check_inputs_unchanged(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw()
     try:
         with on_trial(str(advantage.component), inputs, LIMIT_S):
@@ -41,15 +41,15 @@ def _inputs_unchanged(advantage: TriedAdvantage) -> str:
     return "as they were"
 
 
-def _deterministic(advantage: TriedAdvantage) -> str:
+def _check_deterministic(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw()
     again = advantage.numbers(inputs, seed=1)
-    return same_numbers(again, advantage.numbers(inputs), "Called again on the same batch")
+    return compare_numbers(again, advantage.numbers(inputs), "Called again on the same batch")
 
 
-def _state(advantage: TriedAdvantage) -> str:
+def _check_state(advantage: AdvantageTrial) -> str:
     batches = (advantage.draw(), advantage.draw(seed=1))
-    return try_state(
+    return check_state(
         advantage.component,
         advantage.fresh,
         lambda bound: bound.call,
@@ -57,7 +57,7 @@ def _state(advantage: TriedAdvantage) -> str:
     )
 
 
-def _lengths(advantage: TriedAdvantage) -> str:
+def _check_lengths(advantage: AdvantageTrial) -> str:
     numbers = [advantage.groups(advantage.draw(lengths=lengths)) for lengths in (ALL_ONE, VERY_UNEQUAL)]
     equal = advantage.groups(advantage.draw(lengths=EQUAL))
     first_tokens = [named([[tokens[:1] for tokens in group] for group in groups]) for groups in (*numbers, equal)]
@@ -66,19 +66,19 @@ def _lengths(advantage: TriedAdvantage) -> str:
     return "of 1 to 1000 tokens; they matter to it"
 
 
-def _fewest_rollouts(advantage: TriedAdvantage) -> str:
+def _check_fewest_rollouts(advantage: AdvantageTrial) -> str:
     fewest = advantage.facts.min_rollouts_per_example
     try:
-        advantage.outputs(Draw(num_rollouts=fewest)())
+        advantage.outputs(draw_groups(num_rollouts=fewest))
     except OptionError as error:
         return f"with these options {fewest} are too few, and refused: {error}"
     return f"{fewest} rollout{'s' if fewest > 1 else ''} of an example are enough"
 
 
-def _single_precision(advantage: TriedAdvantage) -> str:
+def _check_single_precision(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw()
     found = advantage.numbers(_in_single_precision(inputs))
-    seen = same_numbers(found, advantage.numbers(inputs), "With rewards in float32", SINGLE_PRECISION)
+    seen = compare_numbers(found, advantage.numbers(inputs), "With rewards in float32", SINGLE_PRECISION)
     return f"{seen} from float64"
 
 
@@ -87,7 +87,7 @@ def _in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
     return replace(inputs, rewards=inputs.rewards.float(), greedy_rewards=inputs.greedy_rewards.float())
 
 
-def _needs(advantage: TriedAdvantage) -> str:
+def _check_needs(advantage: AdvantageTrial) -> str:
     if not advantage.component.needs:
         raise NotApplicable("it asks for no optional field")
     inputs = advantage.draw()
@@ -98,57 +98,57 @@ def _needs(advantage: TriedAdvantage) -> str:
     return "reads greedy_rewards"
 
 
-RUNS: Promise[TriedAdvantage] = Promise(
+RUNS: Promise[AdvantageTrial] = Promise(
     "runs",
     "it returns one finite number per rollout, or per completion token",
     "Anything else ends the run, and a NaN would turn the whole policy into NaN.",
     "Return plugrad.AdvantageOutputs(...) with a tensor shaped as inputs.rewards, or for each rollout a tensor as long as "
     "inputs.completion_lengths says.",
-    _runs,
+    _check_runs,
 )
-VALUES: tuple[Promise[TriedAdvantage], ...] = (
+VALUES: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "lengths",
         "it works for completions of one token, and of very unequal lengths",
         "A policy that has just learnt to stop ends at once; another never does.",
         "Divide by no `length - 1`. Per token, return a tensor as long as each completion. Whether lengths matter is "
         "reported.",
-        _lengths,
+        _check_lengths,
     ),
     Promise(
         "fewest_rollouts",
         "it works with as few rollouts of an example as it says",
         "The number is checked before a model is loaded. Too low a one ends a run at its first step.",
         "State it: @advantage(min_rollouts_per_example=2). An option that asks for more refuses fewer with an OptionError.",
-        _fewest_rollouts,
+        _check_fewest_rollouts,
     ),
     Promise(
         "single_precision",
         "rewards in float32 give the same advantages, to three digits",
         "A run has them in float64, and other training loops in float32.",
         "Make new tensors with inputs.rewards.new_tensor(...), torch.ones_like or .to(inputs.rewards), and name no dtype.",
-        _single_precision,
+        _check_single_precision,
     ),
     Promise(
         "needs",
         "it reads every field that it asks for",
         "greedy_rewards cost a completion more for each example.",
         "Remove the field from @advantage(needs={...}), or make `needs` a function of the options that call for it.",
-        _needs,
+        _check_needs,
     ),
     Promise(
         "inputs_unchanged",
         "it leaves its inputs as they are, the rollouts too",
         "Extensions and metrics are given the same rewards and rollouts, and report what they are after it.",
         "Write `x = x - y` and not `x -= y`; use functions without a trailing underscore; dict(rollout) for a rollout.",
-        _inputs_unchanged,
+        _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
         "the same batch gives the same advantages",
         "Every rank computes them by itself: by chance they would train on different ones. Nor could a run be repeated.",
         "Draw nothing at random, and read no clock and no set in its own order.",
-        _deterministic,
+        _check_deterministic,
     ),
     Promise(
         "state",
@@ -156,6 +156,6 @@ VALUES: tuple[Promise[TriedAdvantage], ...] = (
         "State that nobody saves is lost with the run.",
         "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
         "and load_state_dict().",
-        _state,
+        _check_state,
     ),
 )

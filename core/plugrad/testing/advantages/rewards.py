@@ -6,10 +6,10 @@ import math
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, PlugradError
-from plugrad.testing.advantages.advantage_trial import Groups, TriedAdvantage, named
+from plugrad.testing.advantages.advantage_trial import AdvantageTrial, Groups, named
 from plugrad.testing.advantages.trial_groups import scaled, shifted, with_nan
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.numbers import Numbers, are_same, same_numbers
+from plugrad.testing.numbers import Numbers, are_same, compare_numbers
 
 EQUAL = (0.0, 0.1, 1.0, -3.0)
 NO_SIGNAL = 1e-6
@@ -20,7 +20,7 @@ SPOILT = (1, 2)
 EQUAL_LENGTHS = (5,)
 
 
-def _equal_rewards(advantage: TriedAdvantage) -> str:
+def _check_equal_rewards(advantage: AdvantageTrial) -> str:
     found = {reward: advantage.numbers(advantage.draw(reward=reward)) for reward in EQUAL}
     largest = max(abs(value) for numbers in found.values() for value in numbers.values())
     if advantage.facts.signal_from_equal_rewards:
@@ -32,7 +32,7 @@ def _equal_rewards(advantage: TriedAdvantage) -> str:
     return f"{largest:.0e} at most" if largest else "all 0"
 
 
-def _scale_and_shift(advantage: TriedAdvantage) -> str:
+def _check_scale_and_shift(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw()
     numbers = advantage.numbers(inputs)
     by_shift = _effect(advantage, shifted(inputs, SHIFT), numbers)
@@ -40,7 +40,7 @@ def _scale_and_shift(advantage: TriedAdvantage) -> str:
     return f"rewards + {SHIFT:g}: {by_shift}; rewards x {SCALE:g}: {by_scale}"
 
 
-def _effect(advantage: TriedAdvantage, inputs: AdvantageInputs, before: Numbers) -> str:
+def _effect(advantage: AdvantageTrial, inputs: AdvantageInputs, before: Numbers) -> str:
     try:
         after = advantage.numbers(inputs)
     except InputsChanged:
@@ -53,7 +53,7 @@ def _effect(advantage: TriedAdvantage, inputs: AdvantageInputs, before: Numbers)
     return f"advantages x {SCALE:g}" if are_same(after, times, ROUGHLY) else "other advantages"
 
 
-def _nan_reward(advantage: TriedAdvantage) -> str:
+def _check_nan_reward(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw(lengths=EQUAL_LENGTHS)
     clean = advantage.groups(inputs)
     if clean == advantage.groups(advantage.draw(seed=1, lengths=EQUAL_LENGTHS)):
@@ -69,7 +69,7 @@ def _nan_reward(advantage: TriedAdvantage) -> str:
         raise Broken(f"a rollout whose reward is NaN gets the advantage {own[0]:.6g}, and nobody notices")
     if advantage.facts.mixes_groups:
         return "not finite, which plugrad refuses"
-    same_numbers(_others(groups), _others(clean), "With a reward that is NaN in group 1")
+    compare_numbers(_others(groups), _others(clean), "With a reward that is NaN in group 1")
     return "not finite, which plugrad refuses; the other groups as they were"
 
 
@@ -77,14 +77,14 @@ def _others(groups: Groups) -> Numbers:
     return named([group if i != SPOILT[0] else [] for i, group in enumerate(groups)])
 
 
-REWARDS: tuple[Promise[TriedAdvantage], ...] = (
+REWARDS: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "equal_rewards",
         "where all rewards are equal there is no advantage, unless it is declared",
         "Rewards that tell nothing apart must teach nothing; a deviation of 0 that is divided by teaches noise, or NaN.",
         "Subtract the mean, and add a small number to a deviation before you divide by it. Where equal rewards are meant to "
         "push, say so with @advantage(signal_from_equal_rewards=True).",
-        _equal_rewards,
+        _check_equal_rewards,
     ),
     Promise(
         "scale_and_shift",
@@ -92,13 +92,13 @@ REWARDS: tuple[Promise[TriedAdvantage], ...] = (
         "Who changes the scale of a reward, or adds a bonus for everybody, wants to know whether the learning rate goes "
         "with it.",
         "Nothing to mend: say it in the docstring.",
-        _scale_and_shift,
+        _check_scale_and_shift,
     ),
     Promise(
         "nan_reward",
         "a reward that is NaN is not hidden, and spoils no other group",
         "A broken reward function has to stop the run. An advantage of 0 in its place lets it train on noise for days.",
         "No nan_to_num and no nanmean. Mind torch.where: a comparison with NaN is False, so let its other branch compute.",
-        _nan_reward,
+        _check_nan_reward,
     ),
 )

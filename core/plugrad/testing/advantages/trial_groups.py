@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 
 import torch
@@ -18,30 +17,33 @@ NUM_EXAMPLES, GROUP_SIZE = 3, 8
 Change = Callable[[Rollout], Rollout]
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How three groups with rewards between 0 and 1, each of two components, are drawn."""
+def draw_groups(
+    seed: int = 0,
+    *,
+    num_rollouts: int = GROUP_SIZE,
+    reward: float | None = None,
+    lengths: Sequence[int] | None = None,
+) -> AdvantageInputs:
+    """Draw three groups with rewards of two components; the random state of the process stays as it is.
 
-    seed: int = 0
-    num_rollouts: int = GROUP_SIZE
-    reward: float | None = None
-    """Of every rollout, and of the greedy ones; by default each has its own."""
-    lengths: Sequence[int] | None = None
-    """Of the completions, over and over again; by default between 2 and 8 tokens."""
+    Args:
+        seed: of every number.
+        num_rollouts: in each group.
+        reward: of every rollout, greedy ones included. By default each has its own, between 0 and 1.
+        lengths: of the completions in tokens, repeated as needed. By default between 2 and 8.
+    """
+    draw = random.Random(seed)
 
-    def __call__(self) -> AdvantageInputs:
-        """Draw them; the random state of the process stays as it is."""
-        draw = random.Random(self.seed)
-        rewards = [[self._reward(draw) for _ in range(self.num_rollouts)] for _ in range(NUM_EXAMPLES)]
-        given = cycle(self.lengths or ())
-        lengths = [[next(given, 0) or draw.randint(2, LONGEST) for _ in row] for row in rewards]
-        components = [[_components(reward, draw.random()) for reward in row] for row in rewards]
-        groups = rollouts(rewards, lengths=lengths, components=components, seed=self.seed)
-        return batch(groups, [self._reward(draw) for _ in rewards])
-
-    def _reward(self, draw: random.Random) -> float:
+    def drawn_reward() -> float:
         drawn = draw.random()
-        return drawn if self.reward is None else self.reward
+        return drawn if reward is None else reward
+
+    rewards = [[drawn_reward() for _ in range(num_rollouts)] for _ in range(NUM_EXAMPLES)]
+    given = cycle(lengths or ())
+    sizes = [[next(given, 0) or draw.randint(2, LONGEST) for _ in row] for row in rewards]
+    components = [[_components(value, draw.random()) for value in row] for row in rewards]
+    groups = rollouts(rewards, lengths=sizes, components=components, seed=seed)
+    return batch(groups, [drawn_reward() for _ in rewards])
 
 
 def batch(groups: list[list[Rollout]], greedy_rewards: Sequence[float]) -> AdvantageInputs:

@@ -1,4 +1,4 @@
-"""What every rollout engine promises, tried on a real one."""
+"""What every rollout engine promises, checked on a real one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.testing.checks import Check, NotApplicable, Promise
 from plugrad.testing.engines.completions import COMPLETIONS, RUNS
-from plugrad.testing.engines.engine_trial import MakeEngine, TriedEngine
+from plugrad.testing.engines.engine_trial import EngineTrial, MakeEngine
 from plugrad.testing.engines.sampling import SAMPLES
 
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *COMPLETIONS, *SAMPLES)
@@ -33,9 +33,9 @@ def engine_checks(
         tolerance: the largest difference in nats between the engine's log-probs and the model's.
     """
     owner = f"the engine {getattr(make_engine, '__name__', type(make_engine).__name__)!r}"
-    tried = TriedEngine(make_engine, model, tokenizer, samples, tolerance)
+    trial = EngineTrial(make_engine, model, tokenizer, samples, tolerance)
     for promise in PROMISES:
-        yield Check(promise, owner, tried)
+        yield Check(promise, owner, trial)
 
 
 def check_engine(

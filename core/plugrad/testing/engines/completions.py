@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from plugrad.rollout.engine import Completion, RolloutEngine
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.engines.engine_trial import SAMPLING, TriedEngine
+from plugrad.testing.engines.engine_trial import SAMPLING, EngineTrial
 
 VERSION = 3
 
 
-def _runs(tried: TriedEngine) -> str:
-    made = tried.make_engine(tried.model, tried.tokenizer)
+def _check_runs(trial: EngineTrial) -> str:
+    made = trial.make_engine(trial.model, trial.tokenizer)
     if not isinstance(made, RolloutEngine):
         missing = [method for method in ("generate", "update_weights", "close") if not hasattr(made, method)]
         raise Broken(f"{type(made).__name__} has no {' and no '.join(missing)}")
     made.close()
-    with tried.opened() as engine:
-        sizes = [len(group) for group in engine.generate(tried.prompts, SAMPLING)]
-    if sizes != [SAMPLING.num_completions] * len(tried.prompts):
+    with trial.opened() as engine:
+        sizes = [len(group) for group in engine.generate(trial.prompts, SAMPLING)]
+    if sizes != [SAMPLING.num_completions] * len(trial.prompts):
         raise Broken(
-            f"for {len(tried.prompts)} prompts and num_completions = {SAMPLING.num_completions} it returns groups of {sizes}"
+            f"for {len(trial.prompts)} prompts and num_completions = {SAMPLING.num_completions} it returns groups of {sizes}"
         )
     return f"{len(sizes)} groups of {SAMPLING.num_completions}"
 
 
-def _completions(tried: TriedEngine) -> str:
-    with tried.opened() as engine:
-        found = [completion for group in engine.generate(tried.prompts, SAMPLING) for completion in group]
+def _check_completions(trial: EngineTrial) -> str:
+    with trial.opened() as engine:
+        found = [completion for group in engine.generate(trial.prompts, SAMPLING) for completion in group]
     for completion in found:
-        _check_tokens(completion, int(tried.tokenizer.eos_token_id))
-        _check_logprobs_given(completion, tried.samples)
+        _check_tokens(completion, int(trial.tokenizer.eos_token_id))
+        _check_logprobs_given(completion, trial.samples)
     lengths = [len(completion.ids) for completion in found]
     return f"{min(lengths)} to {max(lengths)} tokens, {sum(c.truncated for c in found)} of {len(found)} truncated"
 
@@ -56,10 +56,10 @@ def _check_logprobs_given(completion: Completion, samples: bool) -> None:
         raise Broken(f"{len(completion.ids)} tokens have {len(completion.logprobs)} log-probs")
 
 
-def _versions(tried: TriedEngine) -> str:
-    with tried.opened() as engine:
-        engine.update_weights(tried.weights(), version=VERSION)
-        completions = [c for group in engine.generate(tried.prompts, SAMPLING) for c in group]
+def _check_versions(trial: EngineTrial) -> str:
+    with trial.opened() as engine:
+        engine.update_weights(trial.weights(), version=VERSION)
+        completions = [c for group in engine.generate(trial.prompts, SAMPLING) for c in group]
     _check_one_each(completions)
     versions = {version for completion in completions for version in completion.policy_versions}
     if versions != {VERSION}:
@@ -73,8 +73,8 @@ def _check_one_each(completions: list[Completion]) -> None:
             raise Broken(f"{len(completion.ids)} tokens have {len(completion.policy_versions)} policy_versions")
 
 
-def _closes(tried: TriedEngine) -> str:
-    engine = tried.make_engine(tried.model, tried.tokenizer)
+def _check_closes(trial: EngineTrial) -> str:
+    engine = trial.make_engine(trial.model, trial.tokenizer)
     engine.close()
     try:
         engine.close()
@@ -83,35 +83,35 @@ def _closes(tried: TriedEngine) -> str:
     return "twice, without harm"
 
 
-RUNS: Promise[TriedEngine] = Promise(
+RUNS: Promise[EngineTrial] = Promise(
     "runs",
     "it has the three methods, and completes each prompt as often as it is asked to, in order",
     "Groups are what advantages compare.",
     "Write generate, update_weights and close as plugrad.rollout.engine.RolloutEngine has them; generate returns one list "
     "per prompt.",
-    _runs,
+    _check_runs,
 )
-COMPLETIONS: tuple[Promise[TriedEngine], ...] = (
+COMPLETIONS: tuple[Promise[EngineTrial], ...] = (
     Promise(
         "completions",
         "a completion ends at its first end-of-sequence token or at max_new_tokens, says which, and has a log-prob a token",
         "The end-of-sequence token is sampled and trained on like any other; what follows it is not.",
         "Keep the end-of-sequence token and cut what comes after it; truncated=True where there is none. What was replayed "
         "has logprobs=None.",
-        _completions,
+        _check_completions,
     ),
     Promise(
         "versions",
         "each token carries the version of the weights that sampled it",
         "How old the policy was that sampled a token is known from nothing else.",
         "Keep the version that update_weights was given, and write it into each completion, once a token.",
-        _versions,
+        _check_versions,
     ),
     Promise(
         "closes",
         "it can be closed twice",
         "A run that fails closes it on more than one way out.",
         "Let close() do nothing the second time.",
-        _closes,
+        _check_closes,
     ),
 )

@@ -25,7 +25,7 @@ SAMPLING = Sampling(num_completions=3, max_new_tokens=8, temperature=0.7, seed=1
 
 
 @dataclass(frozen=True)
-class TriedEngine:
+class EngineTrial:
     """An engine on trial."""
 
     make_engine: MakeEngine

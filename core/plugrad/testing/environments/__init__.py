@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plugrad.testing.checks import Check, Promise
-from plugrad.testing.components import Given, component_of
-from plugrad.testing.environments.environment_trial import TriedEnvironment
+from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.environments.environment_trial import EnvironmentTrial
 from plugrad.testing.environments.examples import EXAMPLES, RUNS
 from plugrad.testing.environments.scores import SCORES
 from plugrad.testing.portable import PORTABLE
@@ -16,7 +16,7 @@ PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, *PORTABLE)
 
 
 def environment_checks(
-    environment: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False
+    environment: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
 ) -> Iterator[Check]:
     """Yield a check of each promise of an environment. It is made three times: where that takes long, let it read fewer.
 
@@ -29,6 +29,6 @@ def environment_checks(
         PlugradError: it cannot be found, or does not take these options.
     """
     component = component_of(environment, "environment", options)
-    tried = TriedEnvironment(component)
+    trial = EnvironmentTrial(component)
     for promise in PROMISES:
-        yield Check(promise, component, tried)
+        yield Check(promise, component, trial)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
+from plugrad.host.synthetic import make_rollout
 
 NUM_EXAMPLES = 4
 LONG = 20_000
@@ -38,19 +41,13 @@ class Attempt:
 
     def rollout(self) -> Rollout:
         """Return it as the engine leaves it: not scored yet, and nobody else's."""
-        tokens = [0] * max(1, len(self.completion.split()))
-        return Rollout(
+        return make_rollout(
+            random.Random(0),
+            length=max(1, len(self.completion.split())),
             prompt=str(self.example["prompt"]),
             completion=self.completion,
-            prompt_ids=[0],
-            completion_ids=tokens,
-            inference_logprobs=[-1.0] * len(tokens),
-            reward=float("nan"),
-            reward_components={},
-            truncated=False,
+            reward=math.nan,
             example=self.example,
-            metrics={},
-            policy_versions=[0] * len(tokens),
         )
 
 
@@ -69,7 +66,7 @@ def reference_of(example: Example, otherwise: str) -> str:
     return str(example.get("reference", otherwise))
 
 
-def shown(completion: Any) -> str:
+def shorten(completion: Any) -> str:
     """Return the beginning of a completion, as an error shows it."""
     text = repr(completion)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(completion)} characters)"

@@ -15,7 +15,7 @@ from plugrad.testing.numbers import Numbers
 
 
 @dataclass(frozen=True)
-class TriedEnvironment:
+class EnvironmentTrial:
     """An environment on trial."""
 
     component: Component

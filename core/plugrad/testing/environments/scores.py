@@ -6,28 +6,28 @@ from plugrad.errors import InputsChanged, PlugradError
 from plugrad.host.preflight import SCORED
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.environments.attempts import NUM_EXAMPLES, ODD, Attempt, attempts_at, reference_of, shown
-from plugrad.testing.environments.environment_trial import TriedEnvironment
-from plugrad.testing.numbers import Numbers, same_numbers
+from plugrad.testing.environments.attempts import NUM_EXAMPLES, ODD, Attempt, attempts_at, reference_of, shorten
+from plugrad.testing.environments.environment_trial import EnvironmentTrial
+from plugrad.testing.numbers import Numbers, compare_numbers
 
 LIMIT_S = 60.0
 SHOWN_CHARACTERS = 300
 
 
-def _score_alone(environment: TriedEnvironment) -> str:
+def _check_score_alone(environment: EnvironmentTrial) -> str:
     attempts = environment.attempts
     together = environment.scores(attempts)
     alone: Numbers = {name: value for attempt in attempts for name, value in environment.scores([attempt]).items()}
-    return same_numbers(alone, together, "Scored alone and not with the others")
+    return compare_numbers(alone, together, "Scored alone and not with the others")
 
 
-def _score_order(environment: TriedEnvironment) -> str:
+def _check_score_order(environment: EnvironmentTrial) -> str:
     attempts = environment.attempts
     turned = environment.scores(attempts[::-1])
-    return same_numbers(turned, environment.scores(attempts), "With the rollouts in another order")
+    return compare_numbers(turned, environment.scores(attempts), "With the rollouts in another order")
 
 
-def _rollouts_unchanged(environment: TriedEnvironment) -> str:
+def _check_rollouts_unchanged(environment: EnvironmentTrial) -> str:
     rollouts = [attempt.rollout() for attempt in environment.attempts]
     try:
         with on_trial(str(environment.component), rollouts, LIMIT_S, may_write=SCORED):
@@ -38,14 +38,14 @@ def _rollouts_unchanged(environment: TriedEnvironment) -> str:
     return f"it writes {' and '.join(written)}" if written else "as they were"
 
 
-def _deterministic(environment: TriedEnvironment) -> str:
+def _check_deterministic(environment: EnvironmentTrial) -> str:
     attempts = environment.attempts
     first = environment.scores(attempts)
     environment.scores(attempts_at(environment.environment.train_examples()[-NUM_EXAMPLES:]))
-    return same_numbers(environment.scores(attempts, seed=1), first, "Scored again, after others")
+    return compare_numbers(environment.scores(attempts, seed=1), first, "Scored again, after others")
 
 
-def _references(environment: TriedEnvironment) -> str:
+def _check_references(environment: EnvironmentTrial) -> str:
     examples = environment.environment.train_examples()[:NUM_EXAMPLES]
     known = [example for example in examples if "reference" in example]
     if not known:
@@ -56,71 +56,71 @@ def _references(environment: TriedEnvironment) -> str:
         right, empty = (_reward(environment, Attempt("", example, text)) for text in (reference, ""))
         if right < empty:
             raise Broken(
-                f"example {index}: the reference {shown(reference)} is worth {right:.6g}, and an empty completion "
+                f"example {index}: the reference {shorten(reference)} is worth {right:.6g}, and an empty completion "
                 f"{empty:.6g}"
             )
         worth.append(right)
     return f"a reference is worth {min(worth):.3g} to {max(worth):.3g}, an empty completion no more"
 
 
-def _reward(environment: TriedEnvironment, attempt: Attempt) -> float:
+def _reward(environment: EnvironmentTrial, attempt: Attempt) -> float:
     try:
         return environment.scores([attempt])[attempt.name]
     except PlugradError as error:
         raise NotApplicable("not every completion can be scored: see odd_completions") from error
 
 
-def _odd_completions(environment: TriedEnvironment) -> str:
+def _check_odd_completions(environment: EnvironmentTrial) -> str:
     [example, *_] = environment.environment.train_examples()
     for text in ODD:
         try:
             environment.scores([Attempt("", example, text)])
         except PlugradError as error:
-            raise Broken(f"the completion {shown(text)}: {str(error)[:SHOWN_CHARACTERS]}") from error
+            raise Broken(f"the completion {shorten(text)}: {str(error)[:SHOWN_CHARACTERS]}") from error
     return f"{len(ODD)} of them, each with a finite score"
 
 
-SCORES: tuple[Promise[TriedEnvironment], ...] = (
+SCORES: tuple[Promise[EnvironmentTrial], ...] = (
     Promise(
         "score_alone",
         "a rollout's score does not depend on which others are scored with it",
         "How many rollouts are scored at once follows from the number of ranks; comparing is the advantage's work.",
         "Score each rollout by its completion and its example. Comparison within a group belongs into an advantage.",
-        _score_alone,
+        _check_score_alone,
     ),
     Promise(
         "score_order",
         "rollouts in another order have the same scores",
         "Their order says nothing, and a judge that is asked in threads must still answer in the order of its rollouts.",
         "Return one score per rollout, in the order of the rollouts; use executor.map and not as_completed.",
-        _score_order,
+        _check_score_order,
     ),
     Promise(
         "rollouts_unchanged",
         "it leaves rollouts as they are, but for metrics, info and trajectory",
         "The tokens that are trained on belong to the text that was scored.",
         "Work on a copy: `text = rollout['completion'].strip()`. Report numbers in rollout['metrics'].",
-        _rollouts_unchanged,
+        _check_rollouts_unchanged,
     ),
     Promise(
         "deterministic",
         "a completion has the same score whenever it is scored",
         "Noise in the reward is learnt from as if it were a signal, and a run could not be repeated.",
         "Draw nothing at random and keep nothing from earlier scores. Ask a judge at temperature 0.",
-        _deterministic,
+        _check_deterministic,
     ),
     Promise(
         "references",
         "a reference is worth at least as much as an empty completion",
         "Where the known answer scores below nonsense, the policy learns the nonsense.",
         "Compare what the policy is asked to write with what `reference` holds: prefix, format, white space.",
-        _references,
+        _check_references,
     ),
     Promise(
         "odd_completions",
         "any completion has a finite score: an empty one, a very long one, other alphabets, another format",
         "A policy writes everything sooner or later, and an exception ends the run.",
         "Give what cannot be parsed the score of a wrong answer: `try: ... except ValueError: return 0.0`.",
-        _odd_completions,
+        _check_odd_completions,
     ),
 )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plugrad.testing.checks import Check, Promise
-from plugrad.testing.components import Given, component_of
-from plugrad.testing.extensions.extension_trial import TriedExtension
+from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.extensions.extension_trial import ExtensionTrial
 from plugrad.testing.extensions.extension_values import RUNS, VALUES
 from plugrad.testing.extensions.runs import RUN
 from plugrad.testing.extensions.updates import UPDATES
@@ -16,7 +16,9 @@ from plugrad.testing.portable import PORTABLE
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *UPDATES, *VALUES, *PORTABLE, RUN)
 
 
-def extension_checks(extension: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
+def extension_checks(
+    extension: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+) -> Iterator[Check]:
     """Yield a check of each promise of an extension.
 
     Args:
@@ -28,6 +30,6 @@ def extension_checks(extension: Given, *, options: Mapping[str, Any] | None = No
         PlugradError: it cannot be found, or does not take these options.
     """
     component = component_of(extension, "extension", options)
-    tried = TriedExtension(component)
+    trial = ExtensionTrial(component)
     for promise in PROMISES:
-        yield Check(promise, component, tried)
+        yield Check(promise, component, trial)

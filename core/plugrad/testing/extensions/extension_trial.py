@@ -19,7 +19,7 @@ from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
 from plugrad.testing.hosting import bound_loss, bound_metric, hooks_of
 from plugrad.testing.losses.loss_trial import gradients_of
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, rows_of
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
 from plugrad.testing.numbers import Numbers
 
 PREPARED = ("trainer_logprobs", "inference_logprobs", "advantages", "old_logprobs", "entropy")
@@ -49,7 +49,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class TriedExtension:
+class ExtensionTrial:
     """An extension on trial."""
 
     component: Component
@@ -98,7 +98,7 @@ class TriedExtension:
 
     def sequences(self, rows: Sequence[int], hosted: Hosted | None = None, seed: int = 0, batch: int = 0) -> Numbers:
         """Return what becomes of some sequences of a drawn batch, in one micro-batch, by their place in that batch."""
-        inputs = rows_of(Draw(seed=batch)(), rows)
+        inputs = rows_of(draw_micro_batch(seed=batch), rows)
         found = self.prepared(inputs, hosted, seed)
         numbers: dict[str, float] = {}
         values = iter(found.values.tolist())

@@ -10,36 +10,36 @@ from torch import Tensor
 from plugrad.errors import InputsChanged
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial, random_state_of
-from plugrad.testing.advantages.trial_groups import Draw as DrawGroups
+from plugrad.testing.advantages.trial_groups import draw_groups
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.extensions.extension_trial import Hosted, TriedExtension
+from plugrad.testing.extensions.extension_trial import ExtensionTrial, Hosted
 from plugrad.testing.hosting import bound_loss
-from plugrad.testing.losses.trial_micro_batches import Draw
-from plugrad.testing.metrics.trial_shares import Draw as DrawMetrics
-from plugrad.testing.numbers import Numbers, same_numbers
-from plugrad.testing.state import try_state
+from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
+from plugrad.testing.metrics.trial_shares import draw_batch
+from plugrad.testing.numbers import Numbers, compare_numbers
+from plugrad.testing.state import check_state
 
 LIMIT_S = 60.0
 COMPUTES = ("prepare_advantages", "compute_advantages", "prepare_loss", "compute_loss")
 
 
-def _runs(extension: TriedExtension) -> str:
+def _check_runs(extension: ExtensionTrial) -> str:
     hosted, loss = extension.fresh(), bound_loss()
     _call_every_hook(hosted, loss)
     return ", ".join(extension.implemented())
 
 
 def _call_every_hook(hosted: Hosted, loss: BoundLoss) -> None:
-    groups, inputs = DrawGroups()(), loss.view(Draw()())
+    groups, inputs = draw_groups(), loss.view(draw_micro_batch())
     hosted.hooks.compute_advantages(hosted.hooks.prepare_advantages(groups))
     hosted.hooks.compute_loss(loss, hosted.hooks.prepare_loss(loss, inputs))
-    hosted.hooks.compute_metrics(DrawMetrics()())
+    hosted.hooks.compute_metrics(draw_batch())
     hosted.hooks.before_update(grad_norm=1.0, loss=1.0)
 
 
-def _finite(extension: TriedExtension) -> str:
+def _check_finite(extension: ExtensionTrial) -> str:
     extension.require("prepare_loss")
-    found = extension.prepared(Draw()()).inputs
+    found = extension.prepared(draw_micro_batch()).inputs
     for field in fields(found):
         value = getattr(found, field.name)
         if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
@@ -49,8 +49,8 @@ def _finite(extension: TriedExtension) -> str:
     return "everywhere, masked slots too"
 
 
-def _inputs_unchanged(extension: TriedExtension) -> str:
-    groups, inputs, measured = DrawGroups()(), Draw()(), DrawMetrics()()
+def _check_inputs_unchanged(extension: ExtensionTrial) -> str:
+    groups, inputs, measured = draw_groups(), draw_micro_batch(), draw_batch()
     hosted, loss = extension.fresh(), bound_loss()
     try:
         with on_trial(str(extension.component), [groups, inputs, measured], LIMIT_S):
@@ -62,15 +62,15 @@ def _inputs_unchanged(extension: TriedExtension) -> str:
     return "as they were"
 
 
-def _deterministic(extension: TriedExtension) -> str:
+def _check_deterministic(extension: ExtensionTrial) -> str:
     extension.require(*COMPUTES)
     again, first = (_everything(extension, extension.fresh(), batch=0, seed=seed) for seed in (1, 0))
-    return same_numbers(again, first, "Called again on the same batch")
+    return compare_numbers(again, first, "Called again on the same batch")
 
 
-def _state(extension: TriedExtension) -> str:
+def _check_state(extension: ExtensionTrial) -> str:
     extension.require(*COMPUTES)
-    return try_state(
+    return check_state(
         extension.component,
         extension.fresh,
         lambda hosted: hosted.instance,
@@ -78,46 +78,46 @@ def _state(extension: TriedExtension) -> str:
     )
 
 
-def _everything(extension: TriedExtension, hosted: Hosted, batch: int, seed: int) -> Numbers:
-    rewards = extension.rewards(DrawGroups(seed=batch)(), hosted, seed)
+def _everything(extension: ExtensionTrial, hosted: Hosted, batch: int, seed: int) -> Numbers:
+    rewards = extension.rewards(draw_groups(seed=batch), hosted, seed)
     return {**rewards, **extension.batch(batch, hosted, seed)}
 
 
-def _metrics_kept(extension: TriedExtension) -> str:
+def _check_metrics_kept(extension: ExtensionTrial) -> str:
     extension.require("compute_metrics")
     hosted, loss = extension.fresh(), bound_loss()
     with random_state_of(0):
         _call_every_hook(hosted, loss)
-        measured = hosted.hooks.compute_metrics(DrawMetrics()()).values_by_name()
-    expected = {"kit/mean": DrawMetrics()().rewards.mean().item()}
+        measured = hosted.hooks.compute_metrics(draw_batch()).values_by_name()
+    expected = {"kit/mean": draw_batch().rewards.mean().item()}
     kept = {name: value for name, value in measured.items() if name in expected}
-    same_numbers(kept, expected, "With the extension around the metrics")
+    compare_numbers(kept, expected, "With the extension around the metrics")
     added = [name for name in measured if name not in expected]
     return f"all there, and {', '.join(added)}" if added else "all there"
 
 
-RUNS: Promise[TriedExtension] = Promise(
+RUNS: Promise[ExtensionTrial] = Promise(
     "runs",
     "it implements hooks, and each of them returns what it is given, in kind and shape",
     "What a wrapper returns takes the place of what core computed.",
     "Write @plugrad.hookimpl(wrapper=True), `inputs = yield`, and return dataclasses.replace(inputs, ...). Rows stay: what "
     "must not count is set to False in loss_mask.",
-    _runs,
+    _check_runs,
 )
-VALUES: tuple[Promise[TriedExtension], ...] = (
+VALUES: tuple[Promise[ExtensionTrial], ...] = (
     Promise(
         "finite",
         "what it prepares for a loss is finite, in masked slots too",
         "A loss multiplies by the mask, and NaN * 0 is NaN.",
         "Compute with torch.where(inputs.loss_mask, x, 0.0), before anything is divided or exponentiated.",
-        _finite,
+        _check_finite,
     ),
     Promise(
         "metrics_kept",
         "it leaves the metrics of others in place",
         "Curves would vanish from a run because an extension is listed.",
         'Return {**measures, "my_extension/name": ...}, with `measures = yield`.',
-        _metrics_kept,
+        _check_metrics_kept,
     ),
     Promise(
         "inputs_unchanged",
@@ -125,20 +125,20 @@ VALUES: tuple[Promise[TriedExtension], ...] = (
         "Other losses, extensions and metrics are given the same tensors.",
         "Use dataclasses.replace(inputs, advantages=...) and functions without a trailing underscore; dict(rollout) for a "
         "rollout.",
-        _inputs_unchanged,
+        _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
         "the same batch becomes the same",
         "Ranks would prepare rewards differently, and a run could not be repeated.",
         "Draw nothing at random, and read no clock.",
-        _deterministic,
+        _check_deterministic,
     ),
     Promise(
         "state",
         "what it has seen before does not change what it makes of a batch, unless it declares state",
         "State that nobody saves is lost with the run, and differs between ranks, which see different sequences.",
         "Keep nothing but numbers to report. What must be kept belongs to state_dict() and load_state_dict().",
-        _state,
+        _check_state,
     ),
 )

@@ -13,11 +13,11 @@ from plugrad.config.run_file import RunFile
 from plugrad.host.trial import random_state_of
 from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.extensions.extension_trial import TriedExtension
+from plugrad.testing.extensions.extension_trial import ExtensionTrial
 from plugrad.testing.portable import importable_reference
 
 
-def _run(extension: TriedExtension) -> str:
+def _check_run(extension: ExtensionTrial) -> str:
     # Only here: the trainer brings Accelerate with it, which takes seconds to import.
     from plugrad.trainer.record.display import Silent
     from plugrad.trainer.train import train
@@ -25,7 +25,7 @@ def _run(extension: TriedExtension) -> str:
     component = extension.component
     said = {name: plain(value) for name, value in component.options.items() if value is not None}
     table = {"name": importable_reference(component), "kwargs": said}
-    with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), quiet():
+    with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), silence_logging():
         result = train(_run_file(table, Path(folder, "run")), display=Silent())
     if result.num_steps < 2:
         raise Broken(f"it ended after {result.num_steps} of 2 steps")
@@ -53,7 +53,7 @@ def _run_file(extension: dict[str, Any], output_dir: Path) -> RunFile:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_logging() -> Iterator[None]:
     """Let nothing be logged inside but errors: what happens here happens on purpose."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -63,10 +63,10 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-RUN: Promise[TriedExtension] = Promise(
+RUN: Promise[ExtensionTrial] = Promise(
     "run",
     "a run of two steps with it comes to its end",
     "Only there all its hooks are called, from on_run_start to on_run_end.",
     "Read the error; `plugrad train` with this extension, and --traceback, shows the whole of it.",
-    _run,
+    _check_run,
 )

@@ -10,49 +10,49 @@ from plugrad.errors import PlugradError
 from plugrad.host.preflight import check_nothing_added
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.extensions.extension_trial import TriedExtension
-from plugrad.testing.extensions.runs import quiet
+from plugrad.testing.extensions.extension_trial import ExtensionTrial
+from plugrad.testing.extensions.runs import silence_logging
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw
-from plugrad.testing.numbers import finite, same_numbers
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch
+from plugrad.testing.numbers import compare_numbers, is_finite
 
 SEEN_BEFORE_UPDATES = ((1.0, 0.5), (1.0, 0.5), (math.nan, math.nan), (0.1, math.inf), (1e6, 3.0), (0.0, 0.0), (1.0, 0.5))
 
 
-def _counts_nothing_new(extension: TriedExtension) -> str:
+def _check_counts_nothing_new(extension: ExtensionTrial) -> str:
     extension.require("prepare_loss")
-    inputs = Draw()()
+    inputs = draw_micro_batch()
     prepared = extension.prepared(inputs).inputs
     check_nothing_added(str(extension.component), prepared, inputs)
     dropped = int((inputs.loss_mask & ~prepared.loss_mask).sum())
     return f"{dropped} of {int(inputs.loss_mask.sum())} tokens dropped, none added"
 
 
-def _gradient(extension: TriedExtension) -> str:
+def _check_gradient(extension: ExtensionTrial) -> str:
     extension.require("prepare_loss", "compute_loss")
-    found = extension.prepared(Draw()())
+    found = extension.prepared(draw_micro_batch())
     if not bool(found.kept.any()):
         raise NotApplicable("it drops every token of an ordinary batch")
     if not found.values.requires_grad:
         raise Broken("the loss has no gradient by the policy's log-probs any more")
-    if not finite(found.gradient):
+    if not is_finite(found.gradient):
         raise Broken("the gradient is not finite any more")
     if not bool(found.gradient.any()):
         raise Broken("the gradient is zero at every token")
     return "there"
 
 
-def _micro_batches(extension: TriedExtension) -> str:
+def _check_micro_batches(extension: ExtensionTrial) -> str:
     extension.require("prepare_loss", "compute_loss")
     whole, seen = extension.batch(0), ""
     for sizes in CUTS:
         hosted, parts = extension.fresh(), torch.arange(len(LENGTHS)).split(list(sizes))
         found = {name: value for part in parts for name, value in extension.sequences(part.tolist(), hosted).items()}
-        seen = same_numbers(found, whole, f"Cut into micro-batches of {', '.join(map(str, sizes))}")
+        seen = compare_numbers(found, whole, f"Cut into micro-batches of {', '.join(map(str, sizes))}")
     return seen
 
 
-def _before_update(extension: TriedExtension) -> str:
+def _check_before_update(extension: ExtensionTrial) -> str:
     extension.require("before_update")
     first, second = _answers(extension, seed=0), _answers(extension, seed=1)
     for (grad_norm, loss), one, other in zip(SEEN_BEFORE_UPDATES, first, second, strict=True):
@@ -62,10 +62,10 @@ def _before_update(extension: TriedExtension) -> str:
     return "; ".join(f"grad_norm {norm:g}, loss {loss:g}: {answer}" for (norm, loss), answer in answers.items())
 
 
-def _answers(extension: TriedExtension, seed: int) -> list[str]:
+def _answers(extension: ExtensionTrial, seed: int) -> list[str]:
     """Return what one rank's instance says to update after update."""
     hooks = extension.fresh().hooks
-    with random_state_of(seed), quiet():
+    with random_state_of(seed), silence_logging():
         return [_answer(hooks.before_update, grad_norm, loss) for grad_norm, loss in SEEN_BEFORE_UPDATES]
 
 
@@ -76,20 +76,20 @@ def _answer(before_update, grad_norm: float, loss: float) -> str:  # type: ignor
         return f"ends the run ({error})"
 
 
-UPDATES: tuple[Promise[TriedExtension], ...] = (
+UPDATES: tuple[Promise[ExtensionTrial], ...] = (
     Promise(
         "counts_nothing_new",
         "it counts no token that did not count",
         "The prompt and padding have no log-probs: what is there is 0, and its gradient trains on nothing.",
         "Only ever narrow the mask: loss_mask=inputs.loss_mask & kept.",
-        _counts_nothing_new,
+        _check_counts_nothing_new,
     ),
     Promise(
         "gradient",
         "the loss of what it prepares still has a gradient",
         "An update without a gradient costs as much as one with it, and teaches nothing.",
         "Detach weights, and never trainer_logprobs or the loss itself.",
-        _gradient,
+        _check_gradient,
     ),
     Promise(
         "micro_batches",
@@ -97,13 +97,13 @@ UPDATES: tuple[Promise[TriedExtension], ...] = (
         "How a batch is cut follows from memory and from the number of processes, and must not change what is learnt.",
         "Take sums and means over dim=1, within a sequence. What has to see the whole batch belongs into "
         "prepare_advantages, which sees the groups of all ranks.",
-        _micro_batches,
+        _check_micro_batches,
     ),
     Promise(
         "before_update",
         "before_update gives the same answer on every rank: to the same numbers, in the same order",
         "All ranks are given the same numbers; if they part, one rank's veto is every rank's.",
         "Look at grad_norm and loss alone: no random number, no clock, no rank.",
-        _before_update,
+        _check_before_update,
     ),
 )

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plugrad.testing.checks import Check, Promise
-from plugrad.testing.components import Given, component_of
+from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.losses.cuts import CUT, STRICT
 from plugrad.testing.losses.emptied import EMPTIED
 from plugrad.testing.losses.gradients import GRADIENTS
-from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.loss_values import RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
 from plugrad.testing.losses.numerics import NUMERICS
@@ -30,7 +30,7 @@ PROMISES: tuple[Promise[Any], ...] = (
 )
 
 
-def loss_checks(loss: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
+def loss_checks(loss: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
     """Yield a check of each promise of a loss.
 
     Args:
@@ -42,6 +42,6 @@ def loss_checks(loss: Given, *, options: Mapping[str, Any] | None = None, strict
         PlugradError: it cannot be found, or does not take these options.
     """
     component = component_of(loss, "loss", options)
-    tried = TriedLoss(component)
+    trial = LossTrial(component)
     for promise in (*PROMISES, *(STRICT if strict else ())):
-        yield Check(promise, component, tried)
+        yield Check(promise, component, trial)

@@ -9,9 +9,9 @@ import torch
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import Row, TriedLoss, same_rows
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, padded, rows_of, with_garbage
-from plugrad.testing.numbers import finite
+from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, padded, rows_of, with_garbage
+from plugrad.testing.numbers import is_finite
 
 CUTS = ([3, 4], [2, 2, 3], [1, 1, 1, 1, 1, 1, 1])
 ORDER = (4, 2, 6, 0, 5, 1, 3)
@@ -24,34 +24,34 @@ REMEDY = (
 )
 
 
-def _masked_slots(loss: TriedLoss) -> str:
-    inputs = Draw()()
+def _check_masked_slots(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
     expected = loss.rows(inputs)
     seen = [
-        same_rows(loss.rows(with_garbage(inputs, garbage)), expected, f"With ±{garbage:g} in the masked slots")
+        compare_rows(loss.rows(with_garbage(inputs, garbage)), expected, f"With ±{garbage:g} in the masked slots")
         for garbage in GARBAGE
     ]
     return seen[-1]
 
 
-def _masked_nan(loss: TriedLoss) -> str:
-    inputs = Draw()()
-    return same_rows(loss.rows(with_garbage(inputs, math.nan)), loss.rows(inputs), "With NaN in the masked slots")
+def _check_masked_nan(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
+    return compare_rows(loss.rows(with_garbage(inputs, math.nan)), loss.rows(inputs), "With NaN in the masked slots")
 
 
-def _gradient_flow(loss: TriedLoss) -> str:
-    inputs = Draw()()
+def _check_gradient_flow(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
     _, gradients = loss.values_and_gradients(inputs)
     for name, gradient in zip(("trainer_logprobs", "entropy"), gradients, strict=True):
         astray = gradient.masked_fill(inputs.loss_mask, 0.0).abs()
-        if not finite(gradient) or bool(astray.any()):
+        if not is_finite(gradient) or bool(astray.any()):
             raise Broken(f"the gradient reaches {int((astray != 0).sum())} slots of {name} that do not count")
     if not loss.facts.cut_dependent:
         _no_gradient_into_other_rows(loss, inputs)
     return "counted tokens of its own sequence alone"
 
 
-def _no_gradient_into_other_rows(loss: TriedLoss, inputs: BatchLossInputs) -> None:
+def _no_gradient_into_other_rows(loss: LossTrial, inputs: BatchLossInputs) -> None:
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
     outputs = loss.outputs(replace(inputs, trainer_logprobs=leaf))
     for row, value in enumerate(outputs.loss.reshape(len(LENGTHS), -1).sum(dim=1)):
@@ -63,79 +63,79 @@ def _no_gradient_into_other_rows(loss: TriedLoss, inputs: BatchLossInputs) -> No
             raise Broken(f"the loss of sequence {row} has a gradient by the log-probs of sequence {reached[0]}")
 
 
-def _padding(loss: TriedLoss) -> str:
-    inputs = Draw()()
-    return same_rows(loss.rows(padded(inputs, 5)), loss.rows(inputs), "With five more columns of padding")
+def _check_padding(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
+    return compare_rows(loss.rows(padded(inputs, 5)), loss.rows(inputs), "With five more columns of padding")
 
 
-def _permutation(loss: TriedLoss) -> str:
-    refuse_cut_dependent(loss)
-    inputs = Draw()()
+def _check_permutation(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
+    inputs = draw_micro_batch()
     expected = loss.rows(inputs)
     turned = loss.rows(rows_of(inputs, ORDER))
-    return same_rows(turned, [expected[row] for row in ORDER], "With the sequences in another order")
+    return compare_rows(turned, [expected[row] for row in ORDER], "With the sequences in another order")
 
 
-def _micro_batches(loss: TriedLoss) -> str:
-    refuse_cut_dependent(loss)
-    inputs = Draw()()
+def _check_micro_batches(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
+    inputs = draw_micro_batch()
     whole, seen = loss.rows(inputs), ""
     for sizes in CUTS:
         parts = torch.arange(len(LENGTHS)).split(list(sizes))
         rows: list[Row] = [row for part in parts for row in loss.rows(rows_of(inputs, part.tolist()))]
-        seen = same_rows(rows, whole, f"Cut into micro-batches of {', '.join(map(str, sizes))}")
+        seen = compare_rows(rows, whole, f"Cut into micro-batches of {', '.join(map(str, sizes))}")
     return seen
 
 
-def refuse_cut_dependent(loss: TriedLoss) -> None:
+def skip_if_cut_dependent(loss: LossTrial) -> None:
     """Raise NotApplicable where a loss says that it mixes sequences."""
     if loss.facts.cut_dependent:
         raise NotApplicable("it says that it depends on the cut")
 
 
-CUT: tuple[Promise[TriedLoss], ...] = (
+CUT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "gradient_flow",
         "the gradient of a sequence reaches its own counted tokens and nothing else",
         "The prompt and padding were not sampled: pushing them trains the model on what it never did.",
         "Multiply by inputs.loss_mask before anything is summed, and index or shift nothing beyond the row.",
-        _gradient_flow,
+        _check_gradient_flow,
     ),
     Promise(
         "masked_slots",
         "what is in masked slots changes nothing",
         "Slots of the prompt and of padding hold numbers that mean nothing, and other ones in another micro-batch.",
         "Sum with the mask, as in (per_token * inputs.loss_mask).sum(), and take means over counted tokens alone.",
-        _masked_slots,
+        _check_masked_slots,
     ),
     Promise(
         "padding",
         "more padding changes nothing",
         "How wide a micro-batch is follows from the longest sequence that happens to be in it.",
         "Count with inputs.loss_mask, never with shape[-1] or mean(dim=-1).",
-        _padding,
+        _check_padding,
     ),
     Promise(
         "permutation",
         "sequences in another order have the same losses",
         "Sequences are ordered by length to save padding; their order says nothing.",
         "Use no row's number. Which rollouts belong together is said by inputs.group_ids.",
-        _permutation,
+        _check_permutation,
     ),
     Promise(
         "micro_batches",
         "a sequence has the same loss and gradient whichever sequences are in its micro-batch",
         "How a batch is cut follows from memory and from the number of processes, and must not change what is learnt.",
         REMEDY,
-        _micro_batches,
+        _check_micro_batches,
     ),
 )
-STRICT: tuple[Promise[TriedLoss], ...] = (
+STRICT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "masked_nan",
         "not even NaN in masked slots changes anything",
         "plugrad fills masked slots with zeros, and other training loops may not.",
         "Use torch.where(inputs.loss_mask, x, 0.0) on the inputs, before anything is computed from them: NaN * 0 is NaN.",
-        _masked_nan,
+        _check_masked_nan,
     ),
 )

@@ -11,10 +11,10 @@ from plugrad.host.loss import sum_rows, without_empty_rows
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.cuts import refuse_cut_dependent
-from plugrad.testing.losses.loss_trial import TriedLoss, gradients_of, view
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, rows_of
-from plugrad.testing.numbers import same_numbers
+from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.losses.loss_trial import LossTrial, gradients_of, view
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
+from plugrad.testing.numbers import compare_numbers
 
 DROPPED = (1, 4)
 KEPT = tuple(row for row in range(len(LENGTHS)) if row not in DROPPED)
@@ -33,9 +33,9 @@ class _Drop:
         return replace(prepared, loss_mask=prepared.loss_mask & ~dropped)
 
 
-def _emptied_rows(loss: TriedLoss) -> str:
-    refuse_cut_dependent(loss)
-    inputs, bound, hooks = Draw()(), loss.fresh(), hooks_around(_Drop(DROPPED))
+def _check_emptied_rows(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
+    inputs, bound, hooks = draw_micro_batch(), loss.fresh(), hooks_around(_Drop(DROPPED))
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
     prepared, kept = without_empty_rows(hooks.prepare_loss(bound, view(bound, replace(inputs, trainer_logprobs=leaf))))
     assert prepared is not None
@@ -46,7 +46,7 @@ def _emptied_rows(loss: TriedLoss) -> str:
         raise Broken("emptied sequences have a gradient")
     alone = loss.rows(rows_of(inputs, KEPT))
     names = [f"the loss of sequence {row}" for row in KEPT]
-    same_numbers(
+    compare_numbers(
         dict(zip(names, sums.tolist(), strict=True)),
         dict(zip(names, [row.value for row in alone], strict=True)),
         "Where two others are emptied, and not left out",
@@ -54,12 +54,12 @@ def _emptied_rows(loss: TriedLoss) -> str:
     return f"{len(DROPPED)} of {len(LENGTHS)} contribute nothing, the others what they did"
 
 
-EMPTIED: tuple[Promise[TriedLoss], ...] = (
+EMPTIED: tuple[Promise[LossTrial], ...] = (
     Promise(
         "emptied_rows",
         "sequences that an extension emptied contribute nothing, and leave the others as they are",
         "An extension that drops what engine and trainer disagree on must not change what the rest teaches.",
         "Read which tokens count from inputs.loss_mask, at every call; keep no count from another call.",
-        _emptied_rows,
+        _check_emptied_rows,
     ),
 )

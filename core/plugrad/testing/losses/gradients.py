@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import sum_rows
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import TriedLoss, gradients_of
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, on_policy, rows_of, with_row_advantages
+from plugrad.testing.losses.loss_trial import LossTrial, gradients_of
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, on_policy, rows_of, with_row_advantages
 
 SIGNS = (1.0, -0.5, 0.25, -1.0, 2.0, -2.0, 0.5)
 NEGLIGIBLE = 1e-12
@@ -25,9 +25,9 @@ FEW = (1, 4, 6)
 LEAVES_GRAPH = (Tensor.detach, Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.numpy)
 
 
-def _advantage_sign(loss: TriedLoss) -> str:
-    _refuse_others(loss)
-    inputs = with_row_advantages(on_policy(Draw()()), SIGNS)
+def _check_advantage_sign(loss: LossTrial) -> str:
+    _skip_unless_policy_gradient(loss)
+    inputs = with_row_advantages(on_policy(draw_micro_batch()), SIGNS)
     _, (gradient, _) = loss.values_and_gradients(inputs)
     push = -gradient * inputs.advantages.sign()
     wrong = (push < -NEGLIGIBLE).nonzero().tolist()
@@ -46,22 +46,22 @@ def _advantage_sign(loss: TriedLoss) -> str:
     )
 
 
-def _zero_advantage(loss: TriedLoss) -> str:
-    _refuse_others(loss)
-    _, gradients = loss.values_and_gradients(Draw(advantage=0.0)())
+def _check_zero_advantage(loss: LossTrial) -> str:
+    _skip_unless_policy_gradient(loss)
+    _, gradients = loss.values_and_gradients(draw_micro_batch(advantage=0.0))
     largest = max(float(gradient.abs().max()) for gradient in gradients)
     if largest > NEGLIGIBLE:
         raise Broken(f"with all advantages 0, there is a gradient of up to {largest:.4g}")
     return "no gradient"
 
 
-def _refuse_others(loss: TriedLoss) -> None:
+def _skip_unless_policy_gradient(loss: LossTrial) -> None:
     if not loss.facts.policy_gradient:
         raise NotApplicable("it does not say policy_gradient=True")
 
 
-def _gradcheck(loss: TriedLoss) -> str:
-    inputs, stops = rows_of(Draw()(), FEW), FrozenStops()
+def _check_gradcheck(loss: LossTrial) -> str:
+    inputs, stops = rows_of(draw_micro_batch(), FEW), FrozenStops()
     assert inputs.entropy is not None
     points = [inputs.trainer_logprobs.clone().requires_grad_(), inputs.entropy.clone().requires_grad_()]
     gradients = gradients_of(_value(loss, inputs, points, stops), points)
@@ -80,7 +80,7 @@ def _gradcheck(loss: TriedLoss) -> str:
 
 
 def _slope(
-    loss: TriedLoss, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops, at: tuple[Tensor, int, int]
+    loss: LossTrial, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops, at: tuple[Tensor, int, int]
 ) -> float:
     """Return the derivative by one number of `points`, by central differences."""
     point, row, token = at
@@ -92,7 +92,7 @@ def _slope(
     return (values[0] - values[1]) / (2 * STEP)
 
 
-def _value(loss: TriedLoss, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops) -> Tensor:
+def _value(loss: LossTrial, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops) -> Tensor:
     # Copies, since what is changed in place here would read as changed by the loss.
     trainer_logprobs, entropy = (point.clone() for point in points)
     stops.rewind()
@@ -131,27 +131,27 @@ class FrozenStops(TorchFunctionMode):
         return self.kept[self._next - 1]
 
 
-GRADIENTS: tuple[Promise[TriedLoss], ...] = (
+GRADIENTS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "advantage_sign",
         "it raises the log-prob of a token with a positive advantage, and lowers that of one with a negative one",
         "With the sign the wrong way round the policy learns to avoid what was rewarded, and the curves look alive.",
         "A loss is minimised: the policy gradient is -advantage * log-prob. If the loss is meant otherwise, leave "
         "policy_gradient=True out of its marker.",
-        _advantage_sign,
+        _check_advantage_sign,
     ),
     Promise(
         "zero_advantage",
         "where the advantage is zero it has no gradient",
         "A group whose rollouts are all equally good has nothing to teach, and would still move the policy.",
         "Multiply every term by the advantage. A penalty is a loss of its own, beside this one and with its own weight.",
-        _zero_advantage,
+        _check_zero_advantage,
     ),
     Promise(
         "gradcheck",
         "its gradient is the derivative of its value, what it detaches held fixed",
         "A wrong gradient still trains, only worse; nobody sees it in a curve.",
         "Look at backward() of your own autograd functions, at .data, and at numbers taken out through NumPy.",
-        _gradcheck,
+        _check_gradcheck,
     ),
 )

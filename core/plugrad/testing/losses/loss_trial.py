@@ -17,7 +17,7 @@ from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
-from plugrad.testing.numbers import Numbers, same_numbers
+from plugrad.testing.numbers import Numbers, compare_numbers
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class TriedLoss:
+class LossTrial:
     """A loss on trial."""
 
     component: Component
@@ -91,13 +91,13 @@ def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(leaf) if grad is None else grad for grad, leaf in zip(found, leaves, strict=True)]
 
 
-def same_rows(found: Sequence[Row], expected: Sequence[Row], change: str) -> str:
+def compare_rows(found: Sequence[Row], expected: Sequence[Row], change: str) -> str:
     """Return how little two ways of computing the same rows differ.
 
     Raises:
         Broken: by more than rounding does; it says what `change` did.
     """
-    return same_numbers(numbers_of(found), numbers_of(expected), change)
+    return compare_numbers(numbers_of(found), numbers_of(expected), change)
 
 
 def numbers_of(rows: Sequence[Row]) -> Numbers:

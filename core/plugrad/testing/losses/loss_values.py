@@ -14,31 +14,31 @@ from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import TriedLoss, numbers_of, same_rows
-from plugrad.testing.losses.trial_micro_batches import Draw
-from plugrad.testing.numbers import finite
-from plugrad.testing.state import try_state
+from plugrad.testing.losses.loss_trial import LossTrial, compare_rows, numbers_of
+from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
+from plugrad.testing.numbers import is_finite
+from plugrad.testing.state import check_state
 
 LIMIT_S = 60.0
 
 
-def _runs(loss: TriedLoss) -> str:
-    inputs = Draw()()
+def _check_runs(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
     try:
         values, gradients = loss.values_and_gradients(inputs)
     except InputsChanged:
         raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
-    if not finite(values):
+    if not is_finite(values):
         raise Broken(f"the losses of seven ordinary sequences are {[round(v, 4) for v in values.tolist()]}")
-    if not all(finite(gradient) for gradient in gradients):
+    if not all(is_finite(gradient) for gradient in gradients):
         raise Broken("the gradient of seven ordinary sequences is not finite")
     if not any(bool(gradient.any()) for gradient in gradients):
         raise Broken("the gradient by every log-prob and by every entropy is zero")
     return f"losses of {values.min():.3g} to {values.max():.3g}"
 
 
-def _inputs_unchanged(loss: TriedLoss) -> str:
-    inputs = Draw()()
+def _check_inputs_unchanged(loss: LossTrial) -> str:
+    inputs = draw_micro_batch()
     try:
         with on_trial(str(loss.component), inputs, LIMIT_S):
             loss.outputs(inputs)
@@ -47,17 +47,17 @@ def _inputs_unchanged(loss: TriedLoss) -> str:
     return "as they were"
 
 
-def _deterministic(loss: TriedLoss) -> str:
-    inputs, draws = Draw()(), loss.facts.cut_dependent
+def _check_deterministic(loss: LossTrial) -> str:
+    inputs, draws = draw_micro_batch(), loss.facts.cut_dependent
     # Another seed, so that a loss that draws is found; one that says cut_dependent may draw.
     again = loss.rows(inputs, seed=0 if draws else 1)
-    seen = same_rows(again, loss.rows(inputs), "Called again on the same batch")
+    seen = compare_rows(again, loss.rows(inputs), "Called again on the same batch")
     return f"{seen}, from the same seed" if draws else seen
 
 
-def _state(loss: TriedLoss) -> str:
-    batches = [Draw()(), Draw(seed=1)()]
-    return try_state(
+def _check_state(loss: LossTrial) -> str:
+    batches = [draw_micro_batch(), draw_micro_batch(seed=1)]
+    return check_state(
         loss.component, loss.fresh, instance_of, lambda bound, index: numbers_of(loss.rows(batches[index], bound))
     )
 
@@ -67,11 +67,11 @@ def instance_of(bound: BoundLoss) -> Any:
     return getattr(bound.call, "call", bound.call)
 
 
-def _needs(loss: TriedLoss) -> str:
+def _check_needs(loss: LossTrial) -> str:
     needs = sorted(loss.component.needs)
     if not needs:
         raise NotApplicable("it asks for no optional field")
-    inputs = with_made_up_logits(Draw()()) if "logits" in needs else Draw()()
+    inputs = with_made_up_logits(draw_micro_batch()) if "logits" in needs else draw_micro_batch()
     whole = _everything(loss, inputs)
     for need in needs:
         other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}
@@ -88,25 +88,25 @@ def _shifted(value: Tensor, mask: Tensor) -> Tensor:
     return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.ndim == 2 else 1)
 
 
-def _everything(loss: TriedLoss, inputs: BatchLossInputs) -> Any:
+def _everything(loss: LossTrial, inputs: BatchLossInputs) -> Any:
     return loss.rows(inputs), {name: repr(measure.value()) for name, measure in loss.measures(inputs).items()}
 
 
-RUNS: Promise[TriedLoss] = Promise(
+RUNS: Promise[LossTrial] = Promise(
     "runs",
     "on ordinary log-probs its value and gradient are finite, and it has a gradient",
     "One value that is not finite turns the whole policy into NaN at the next update.",
     "Compute from inputs.trainer_logprobs (or inputs.entropy) without detach(). Look for a division by zero, log(0), or "
     "torch.where over a branch that is not finite: its gradient is NaN there too.",
-    _runs,
+    _check_runs,
 )
-VALUES: tuple[Promise[TriedLoss], ...] = (
+VALUES: tuple[Promise[LossTrial], ...] = (
     Promise(
         "inputs_unchanged",
         "it leaves its inputs as they are",
         "Other losses, and the metrics, are given the same tensors; a gradient would be taken of changed numbers.",
         "Write `x = x + y` and not `x += y`; use functions without a trailing underscore, or x.clone().",
-        _inputs_unchanged,
+        _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
@@ -114,7 +114,7 @@ VALUES: tuple[Promise[TriedLoss], ...] = (
         "A run could not be repeated, and ranks or micro-batches would differ by chance.",
         "Draw nothing at random, and read no clock. A loss that has to draw from the batch says "
         "@loss(cut_dependent=True) and draws with torch's generator, which the run seeds.",
-        _deterministic,
+        _check_deterministic,
     ),
     Promise(
         "state",
@@ -122,13 +122,13 @@ VALUES: tuple[Promise[TriedLoss], ...] = (
         "State that nobody saves is lost with the run, and differs between ranks, which see different sequences.",
         "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
         "and load_state_dict().",
-        _state,
+        _check_state,
     ),
     Promise(
         "needs",
         "it reads every field that it asks for",
         "ref_logprobs and old_logprobs each cost a forward pass of a model, and memory.",
         "Remove the field from @loss(needs={...}), or make `needs` a function of the options that call for it.",
-        _needs,
+        _check_needs,
     ),
 )

@@ -16,14 +16,14 @@ from plugrad.host.sequence_adapter import SEQUENCE_FIELDS
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.cuts import CUTS
-from plugrad.testing.losses.loss_trial import TriedLoss, view
+from plugrad.testing.losses.loss_trial import LossTrial, view
 from plugrad.testing.losses.loss_values import instance_of
-from plugrad.testing.losses.trial_micro_batches import Draw, rows_of
-from plugrad.testing.numbers import same_numbers
+from plugrad.testing.losses.trial_micro_batches import draw_micro_batch, rows_of
+from plugrad.testing.numbers import compare_numbers
 
 
-def _metrics(loss: TriedLoss) -> str:
-    metrics = _own_metrics(loss, Draw()())
+def _check_metrics(loss: LossTrial) -> str:
+    metrics = _own_metrics(loss, draw_micro_batch())
     for name, value in metrics.items():
         try:
             as_measure(value, num_sequences=1)
@@ -35,7 +35,7 @@ def _metrics(loss: TriedLoss) -> str:
     return ", ".join(metrics) or "none"
 
 
-def _own_metrics(loss: TriedLoss, inputs: BatchLossInputs) -> Mapping[str, Any]:
+def _own_metrics(loss: LossTrial, inputs: BatchLossInputs) -> Mapping[str, Any]:
     """Return what the loss itself hands out: of one sequence, before the host puts sequences together and detaches."""
     bound = loss.fresh()
     seen = view(bound, replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
@@ -56,21 +56,21 @@ def _has_graph(value: Any) -> bool:
     return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
-def _metrics_add_up(loss: TriedLoss) -> str:
+def _check_metrics_add_up(loss: LossTrial) -> str:
     if loss.facts.cut_dependent:
         raise NotApplicable("it says that it depends on the cut")
-    inputs = Draw()()
+    inputs = draw_micro_batch()
     whole = _measured(loss, [inputs])
     if not whole:
         raise NotApplicable("it has no metrics")
     for sizes in CUTS:
         parts = [rows_of(inputs, rows.tolist()) for rows in torch.arange(len(inputs.loss_mask)).split(list(sizes))]
         change = f"Added up over micro-batches of {', '.join(map(str, sizes))}"
-        same_numbers(_measured(loss, parts), whole, change)
+        compare_numbers(_measured(loss, parts), whole, change)
     return ", ".join(whole)
 
 
-def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, float]:
+def _measured(loss: LossTrial, parts: Sequence[BatchLossInputs]) -> dict[str, float]:
     measures = Measures()
     for part in parts:
         for name, measure in loss.measures(part).items():
@@ -78,13 +78,13 @@ def _measured(loss: TriedLoss, parts: Sequence[BatchLossInputs]) -> dict[str, fl
     return {repr(name): value for name, value in measures.values_by_name().items()}
 
 
-METRICS: tuple[Promise[TriedLoss], ...] = (
+METRICS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "metrics",
         "its metrics are detached numbers, scalars, 1-D tensors or measures",
         "A metric with a graph keeps the activations of its whole forward pass alive; another shape cannot be added up.",
         "Use plugrad.Mean.over(values, inputs.loss_mask), which detaches, or values.detach().",
-        _metrics,
+        _check_metrics,
     ),
     Promise(
         "metrics_add_up",
@@ -93,6 +93,6 @@ METRICS: tuple[Promise[TriedLoss], ...] = (
         "compared.",
         "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart; Sum, Min or Max where that "
         "is meant.",
-        _metrics_add_up,
+        _check_metrics_add_up,
     ),
 )

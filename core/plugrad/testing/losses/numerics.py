@@ -6,23 +6,24 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
+from plugrad.host.synthetic import in_dtype, map_tensors
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.losses.loss_trial import TriedLoss
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, Draw, changed, on_policy
-from plugrad.testing.numbers import finite
+from plugrad.testing.losses.loss_trial import LossTrial
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, on_policy
+from plugrad.testing.numbers import is_finite
 
 FAR = 20.0
 COARSE = 0.1
 
 
-def _bfloat16(loss: TriedLoss) -> str:
-    drifted = Draw(dtype=torch.bfloat16)()
+def _check_bfloat16(loss: LossTrial) -> str:
+    drifted = draw_micro_batch(dtype=torch.bfloat16)
     values, gradients = loss.values_and_gradients(drifted)
-    if not finite(values) or not all(finite(gradient) for gradient in gradients):
+    if not is_finite(values) or not all(is_finite(gradient) for gradient in gradients):
         raise Broken("its value or gradient is not finite")
     # Compared on policy alone: elsewhere rounding carries a ratio over the edge of a clip.
     coarse = on_policy(drifted)
-    precise = changed(coarse, lambda _, value: value.double() if value.is_floating_point() else value)
+    precise = in_dtype(coarse, torch.double)
     _, gradients = loss.values_and_gradients(coarse)
     _, expected = loss.values_and_gradients(precise)
     norm = sum(float(g.square().sum()) for g in expected) ** 0.5
@@ -32,10 +33,10 @@ def _bfloat16(loss: TriedLoss) -> str:
     return f"gradient {error / max(norm, 1e-30):.1%} off that in float64"
 
 
-def _large_ratios(loss: TriedLoss) -> str:
-    values, gradients = loss.values_and_gradients(_far_apart(Draw(dtype=torch.float32)()))
+def _check_large_ratios(loss: LossTrial) -> str:
+    values, gradients = loss.values_and_gradients(_far_apart(draw_micro_batch(dtype=torch.float32)))
     for what, numbers in (("value", [values]), ("gradient", gradients)):
-        if not all(finite(number) for number in numbers):
+        if not all(is_finite(number) for number in numbers):
             raise Broken(f"with log-probs {FAR:g} nats apart its {what} is not finite in float32")
     return f"log-probs {FAR:g} nats apart: largest gradient {max(float(g.abs().max()) for g in gradients):.2g}"
 
@@ -50,17 +51,17 @@ def _far_apart(inputs: BatchLossInputs) -> BatchLossInputs:
         lowered = ~likelier if name == "trainer_logprobs" else likelier
         return value - FAR * (lowered & inputs.loss_mask)
 
-    return changed(inputs, moved)
+    return map_tensors(inputs, moved)
 
 
-NUMERICS: tuple[Promise[TriedLoss], ...] = (
+NUMERICS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "bfloat16",
         "it computes in bfloat16, and about the same",
         "Others' training loops hand out log-probs in 16 bits, and bfloat16 has three digits.",
         "Create tensors with x.new_tensor(...) or zeros_like(x), not in a dtype of your own; sum long rows in float32 "
         "(x.float().sum()).",
-        _bfloat16,
+        _check_bfloat16,
     ),
     Promise(
         "large_ratios",
@@ -68,6 +69,6 @@ NUMERICS: tuple[Promise[TriedLoss], ...] = (
         "One rare token on which engine and trainer disagree is enough: exp(89) is infinite in float32, and 0 * inf NaN.",
         "Bound the log-ratio before exp, as in log_ratio.clamp(-20, 20); over a whole sequence take its mean, or clamp the "
         "sum.",
-        _large_ratios,
+        _check_large_ratios,
     ),
 )

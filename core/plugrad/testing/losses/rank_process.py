@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from plugrad.testing.components import component_of
-from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.update import update_by_trainer
 from plugrad.trainer.ranks.rank_exit import run_as_rank
 from plugrad.trainer.ranks.ranks import leave
@@ -22,7 +22,7 @@ def main(task: str) -> None:
     torch.set_num_threads(1)
     said = json.loads(task)
     options = {name: value for name, value in said["options"].items() if value is not None}
-    loss = TriedLoss(component_of(said["reference"], "loss", options))
+    loss = LossTrial(component_of(said["reference"], "loss", options))
     update = update_by_trainer(loss.fresh(), said["edges"])
     Path(said["out"], f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(update))
     leave()

@@ -17,8 +17,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.losses.cuts import refuse_cut_dependent
-from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.numbers import TOLERANCE, is_close
 from plugrad.testing.portable import environment_of_this_process, importable_reference, last_line
 
@@ -30,8 +30,8 @@ EDGES = [0, 2, 3]
 LIMIT_S = 120.0
 
 
-def _one_rank_equals_two(loss: TriedLoss) -> str:
-    refuse_cut_dependent(loss)
+def _check_one_rank_equals_two(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
     with _two_ranks(loss) as collect:
         # Only now: Transformers takes seconds to import, which the ranks do meanwhile.
         from plugrad.testing.losses.update import update_by_hand
@@ -52,7 +52,7 @@ def _one_rank_equals_two(loss: TriedLoss) -> str:
 
 
 @contextmanager
-def _two_ranks(loss: TriedLoss) -> Iterator[Callable[[], list[Update]]]:
+def _two_ranks(loss: LossTrial) -> Iterator[Callable[[], list[Update]]]:
     """Start two ranks that each take the same step; yield what waits for them and returns their updates."""
     reference = importable_reference(loss.component)
     with TemporaryDirectory(prefix="plugrad-ranks-") as folder:
@@ -96,12 +96,12 @@ def _start(rank: int, port: int, task: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-RANKS: tuple[Promise[TriedLoss], ...] = (
+RANKS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "one_rank_equals_two",
         "two processes take the same step as one",
         "The number of GPUs is a matter of speed, and must not change what is learnt.",
         "Leave the ranks to plugrad: no torch.distributed, no division by the number of processes or sequences, no state.",
-        _one_rank_equals_two,
+        _check_one_rank_equals_two,
     ),
 )

@@ -18,7 +18,7 @@ from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.loss_trial import TriedLoss
+from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
@@ -42,7 +42,7 @@ def recorded_groups() -> list[list[Rollout]]:
     return [[_rollout(draw, group) for _ in range(GROUP_SIZE)] for group in range(NUM_GROUPS)]
 
 
-def update_by_hand(loss: TriedLoss) -> Update:
+def update_by_hand(loss: LossTrial) -> Update:
     """Compute sum_s w_s loss_s and its gradient, one sequence at a time: no micro-batches, no ranks."""
     groups = recorded_groups()
     rollouts = [(group, rollout) for group, members in enumerate(groups) for rollout in members]

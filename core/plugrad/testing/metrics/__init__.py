@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plugrad.testing.checks import Check, Promise
-from plugrad.testing.components import Given, component_of
-from plugrad.testing.metrics.metric_trial import TriedMetric
+from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.metrics.metric_trial import MetricTrial
 from plugrad.testing.metrics.metric_values import RUNS, VALUES
 from plugrad.testing.metrics.shares import SHARED
 from plugrad.testing.portable import PORTABLE
@@ -15,7 +15,9 @@ from plugrad.testing.portable import PORTABLE
 PROMISES: tuple[Promise[Any], ...] = (RUNS, *SHARED, *VALUES, *PORTABLE)
 
 
-def metric_checks(metric: Given, *, options: Mapping[str, Any] | None = None, strict: bool = False) -> Iterator[Check]:
+def metric_checks(
+    metric: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+) -> Iterator[Check]:
     """Yield a check of each promise of a metric.
 
     Args:
@@ -27,6 +29,6 @@ def metric_checks(metric: Given, *, options: Mapping[str, Any] | None = None, st
         PlugradError: it cannot be found, or does not take these options.
     """
     component = component_of(metric, "metric", options)
-    tried = TriedMetric(component)
+    trial = MetricTrial(component)
     for promise in PROMISES:
-        yield Check(promise, component, tried)
+        yield Check(promise, component, trial)

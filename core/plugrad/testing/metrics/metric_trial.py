@@ -14,7 +14,7 @@ from plugrad.testing.numbers import Numbers
 
 
 @dataclass(frozen=True)
-class TriedMetric:
+class MetricTrial:
     """A metric on trial."""
 
     component: Component

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from plugrad.contracts.metric import MetricInputs
+from plugrad.host.synthetic import map_tensors
 from plugrad.testing.inputs import metric_inputs, rollouts
 
 NUM_EXAMPLES, GROUP_SIZE = 4, 4
@@ -20,18 +20,12 @@ Place = tuple[int, int]
 """Of a rollout: its group, and which of it."""
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How four groups of four rollouts, of rewards with two components, are drawn."""
-
-    seed: int = 0
-
-    def __call__(self) -> MetricInputs:
-        """Draw them; the random state of the process stays as it is."""
-        draw = random.Random(self.seed)
-        rewards = [[draw.choice(REWARDS) for _ in range(GROUP_SIZE)] for _ in range(NUM_EXAMPLES)]
-        components = [[{"right": reward - 0.25, "form": 0.25} for reward in row] for row in rewards]
-        return metric_inputs(rollouts(rewards, components=components, seed=self.seed), seed=self.seed)
+def draw_batch(seed: int = 0) -> MetricInputs:
+    """Draw four groups of four rollouts, with rewards of two components; the random state of the process stays as it is."""
+    draw = random.Random(seed)
+    rewards = [[draw.choice(REWARDS) for _ in range(GROUP_SIZE)] for _ in range(NUM_EXAMPLES)]
+    components = [[{"right": reward - 0.25, "form": 0.25} for reward in row] for row in rewards]
+    return metric_inputs(rollouts(rewards, components=components, seed=seed), seed=seed)
 
 
 def places_of(inputs: MetricInputs) -> list[list[Place]]:
@@ -43,7 +37,7 @@ def with_rollouts(inputs: MetricInputs, places: Sequence[Sequence[Place]]) -> Me
     """Return some groups and rollouts, in this order."""
     starts = torch.tensor([0, *map(len, inputs.rollouts)]).cumsum(0).tolist()
     rows = [starts[i] + j for group in places for i, j in group]
-    chosen = changed(inputs, lambda value: value[rows])
+    chosen = map_tensors(inputs, lambda _, value: value[rows])
     return replace(chosen, rollouts=[[inputs.rollouts[i][j] for i, j in group] for group in places])
 
 
@@ -58,7 +52,7 @@ def shares(inputs: MetricInputs, sizes: Sequence[int]) -> list[MetricInputs]:
 
 def padded(inputs: MetricInputs, columns: int) -> MetricInputs:
     """Return the same with so many more columns of padding at the right."""
-    return changed(inputs, lambda value: pad(value, (0, columns)) if value.ndim == 2 else value)
+    return map_tensors(inputs, lambda _, value: pad(value, (0, columns)) if value.ndim == 2 else value)
 
 
 def with_garbage(inputs: MetricInputs, garbage: float) -> MetricInputs:
@@ -66,15 +60,9 @@ def with_garbage(inputs: MetricInputs, garbage: float) -> MetricInputs:
     signs = torch.ones(inputs.loss_mask.shape, dtype=torch.double)
     signs[:, ::2] = -1
 
-    def filled(value: Tensor) -> Tensor:
+    def filled(_: str, value: Tensor) -> Tensor:
         if value.ndim != 2 or not value.is_floating_point():
             return value
         return torch.where(inputs.loss_mask, value, (garbage * signs).to(value.dtype))
 
-    return changed(inputs, filled)
-
-
-def changed(inputs: MetricInputs, change: Callable[[Tensor], Tensor]) -> MetricInputs:
-    """Return the inputs with `change(value)` in place of each tensor."""
-    values: dict[str, Any] = {name: change(value) for name, value in vars(inputs).items() if isinstance(value, Tensor)}
-    return replace(inputs, **values)
+    return map_tensors(inputs, filled)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from plugrad import BatchLossInputs
+from plugrad.testing import loss_inputs
 
 LENGTH = 5
 """Of each sequence, in tokens: the same, since a function that takes a plain mean counts padding too."""
 PROMPT = 2
-VOCABULARY = 11
 PAIRS = ((0, 1, (1.0, 1.0)), (2, 3, (4.0, -4.0)), (4, 5, (-0.1, 20.0)))
 """Seeds of two sequences, and what multiplies the advantages of each: a loss may mix only what a threshold selects."""
 EXACT, ROUGH = 1e-5, 0.05
@@ -74,29 +74,9 @@ class Probe:
 
     def sequence(self, seed: int = 0, scale: float = 1.0) -> BatchLossInputs:
         """Return one sequence as a micro-batch: a prompt of two tokens, and five that count."""
-        draw = torch.Generator().manual_seed(seed)
-        seq = PROMPT + LENGTH
-        mask = torch.arange(seq).unsqueeze(0) >= PROMPT
-
-        def drawn(low: float, high: float) -> Tensor:
-            values = low + (high - low) * torch.rand(1, seq, generator=draw, dtype=torch.double)
-            return torch.where(mask, values, 0.0)
-
-        ids = torch.randint(VOCABULARY, (1, seq), generator=draw)
-        logits = torch.randn(1, seq, VOCABULARY, generator=draw, dtype=torch.double) * mask.unsqueeze(2)
-        own = torch.where(mask, logits.log_softmax(dim=2).gather(2, ids.unsqueeze(2)).squeeze(2), 0.0)
-        inputs = BatchLossInputs(
-            trainer_logprobs=own,
-            inference_logprobs=own + drawn(-0.1, 0.1),
-            teacher_logprobs=own + drawn(-0.1, 0.1),
-            advantages=torch.where(mask, scale * (torch.rand(1, generator=draw, dtype=torch.double) + 0.5), 0.0),
-            loss_mask=mask,
-            old_logprobs=own + drawn(-0.1, 0.1),
-            ref_logprobs=own + drawn(-0.1, 0.1),
-            input_ids=ids,
-            reward=torch.ones(1, dtype=torch.double),
-            logits=logits,
-        )
+        inputs = loss_inputs([LENGTH], seed=seed, drift=0.1, reward=torch.ones(1, dtype=torch.double))
+        advantage = 0.5 + torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+        inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, group_ids=None, metadata=None)
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 
 
