@@ -196,7 +196,7 @@ def test_a_metric_table_gives_a_required_option_without_a_warning(run_file, inst
     ("code", "reason"),
     [
         ("raise RuntimeError('no licence')", "does not import: RuntimeError: no licence"),
-        (WATCHING.replace("Unmakeable", "broken"), "cannot be made with its defaults: OSError: no licence"),
+        (WATCHING.replace("Unmakeable", "broken"), "cannot be created with its defaults: OSError: no licence"),
         (WATCHING.replace("demanding", "broken"), "needs the option threshold (required, float)"),
         ("broken = 3", "is not callable"),
         ("from plugrad import loss\n@loss()\ndef broken(inputs): ...", "marked with @loss"),
