@@ -11,9 +11,9 @@ from importlib_metadata import Distribution, distributions
 
 from plugrad import __version__
 from plugrad.errors import did_you_mean, with_article
+from plugrad.registry.compatibility import core_required_instead
 from plugrad.registry.foreign_entry_points import ForeignEntryPoint
 from plugrad.registry.modules import find_module, may_define, source_of
-from plugrad.registry.package import core_required_instead
 from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, split_path
 from plugrad.registry.status import can_be_written
 

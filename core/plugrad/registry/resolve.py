@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import SearchFolder, find_file
+from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
-from plugrad.registry.package import check_package
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 
 logger = logging.getLogger("plugrad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plugrad import __version__
-from plugrad.registry.package import core_required_instead
+from plugrad.registry.compatibility import core_required_instead
 from plugrad.registry.scan import CORE, Catalogue, Entry
 
 
