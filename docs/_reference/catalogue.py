@@ -19,8 +19,9 @@ from _reference.weights import picture
 from plugrad import AdvantageInputs, Rollout
 from plugrad.contracts.markers import AdvantageFacts, LossFacts, facts_of
 from plugrad.host.load import load_component
-from plugrad.registry.bind import FACTS, REQUIRED, Option, options_of
+from plugrad.registry.options import REQUIRED, Option, options_of
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind, scan
+from plugrad.registry.signature import FACTS
 
 PACKAGES = (CORE, "plugrad-policy")
 SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL", "verl")

@@ -7,9 +7,10 @@ from typing import Any, cast
 from _reference.docstrings import Docstring, docstring
 from _reference.markdown import as_toml, in_words, table
 from plugrad.contracts.markers import LossFacts, facts_of
-from plugrad.registry.bind import FACTS, REQUIRED, Option, options_of
+from plugrad.registry.options import REQUIRED, Option, options_of
 from plugrad.registry.resolve import Source, load, resolve
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind, scan
+from plugrad.registry.signature import FACTS
 
 FORMULA_FIRST = ("loss", "advantage")
 """The docstrings of these kinds begin with a formula."""

@@ -65,7 +65,7 @@ def test_a_name_of_cores_is_cores(plugrad, install, folder):
     install("plugrad-alice", "[plugrad.losses]\nppo_clip = plugrad_alice:f\n")
     done = train(plugrad, "ppo_clip")
     assert done.returncode == 0, done.stderr
-    assert "the one of plugrad-alice 1.0 is 'plugrad-alice/ppo_clip'" in done.stderr
+    assert "For the one from plugrad-alice 1.0, write 'plugrad-alice/ppo_clip'" in done.stderr
     (loss,) = [
         component
         for component in json.loads((folder / "runs" / "run" / "plugins.json").read_text())["components"]
@@ -80,9 +80,9 @@ def test_a_package_that_does_not_import_harms_only_those_who_select_it(plugrad, 
     done = train(plugrad, "broken")
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "the loss 'broken' (plugrad-broken 1.1) does not import: ModuleNotFoundError" in line
+    assert "the loss 'broken' (plugrad-broken 1.1) cannot be imported: ModuleNotFoundError" in line
     assert f"({folder / 'site' / 'plugrad_broken.py'}, line 3)" in line
-    assert "install it again" in line
+    assert "reinstall it" in line
     whole = plugrad("train", "run.toml", "--traceback", "--set", "loss.name=broken").stderr
     assert "Traceback (most recent call last)" in whole
     other = train(plugrad, "ppo_clip")
@@ -115,7 +115,7 @@ def test_disabling_what_is_not_installed_is_a_notice(plugrad, install):
     install("plugrad-broken", "[plugrad.losses]\nslow = plugrad_broken:f\n")
     done = train(plugrad, "ppo_clip", "plugins.disable=['plugrad-brokn']")
     assert done.returncode == 0, done.stderr
-    notice = "Note: plugins.disable: no plugin that is installed is called 'plugrad-brokn'. Did you mean 'plugrad-broken'?"
+    notice = "Note: plugins.disable: no installed plugin is called 'plugrad-brokn'. Did you mean 'plugrad-broken'?"
     assert notice in done.stderr
 
 

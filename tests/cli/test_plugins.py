@@ -1,6 +1,7 @@
 """`plugrad plugins` and the rest of the command line."""
 
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -25,41 +26,67 @@ def install(folder, monkeypatch):
     return make
 
 
-def line_of(plugrad, name):
-    (line,) = [line for line in plugrad("plugins", "list").stdout.splitlines() if line.split()[1] == name]
-    return line
+@dataclass(frozen=True)
+class Listed:
+    """A component as `plugrad plugins list` shows it."""
+
+    kind: str
+    owner: str
+    name: str
+    about: str
+    note: str = ""
+
+
+def listed(plugrad):
+    """Read the list: kinds are not indented, packages by two, components by four, notes by six."""
+    found, kind, owner = [], "", ""
+    for line in plugrad("plugins", "list").stdout.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent == 0:
+            kind = line
+        elif indent == 2:
+            owner = line.strip()
+        elif indent == 4:
+            found.append(Listed(kind, owner, *f"{line.strip()}  ".split("  ", 1)))
+        else:
+            found[-1] = replace(found[-1], note=line.strip())
+    return [replace(component, about=component.about.strip()) for component in found]
+
+
+def component_of(plugrad, name):
+    (found,) = [component for component in listed(plugrad) if component.name == name]
+    return found
 
 
 def test_list_shows_kind_name_package_version_and_a_line_about_it(plugrad):
-    done = plugrad("plugins", "list")
-    assert done.returncode == 0
-    (line,) = [line for line in done.stdout.splitlines() if " ppo_clip " in line]
-    assert line.split()[:4] == ["loss", "ppo_clip", "plugrad", "0.1.0"]
-    assert line.endswith("PPO's clipped surrogate (arXiv:1707.06347, eq. 7), per token.")
-    kinds = [line.split()[0] for line in done.stdout.splitlines()[1:]]
-    assert kinds == sorted(kinds, key=KINDS.index)
-    assert set(kinds) == set(KINDS)
+    assert plugrad("plugins", "list").returncode == 0
+    about = "PPO's clipped surrogate (arXiv:1707.06347, eq. 7), per token."
+    assert component_of(plugrad, "ppo_clip") == Listed("LOSSES", "plugrad 0.1.0", "ppo_clip", about)
+    kinds = list(dict.fromkeys(component.kind for component in listed(plugrad)))
+    assert kinds == ["LOSSES", "ADVANTAGES", "METRICS", "ENVIRONMENTS", "EXTENSIONS"]
 
 
 def test_list_takes_the_line_from_the_source_and_else_the_packages_summary(plugrad, install):
     install("plugrad-alice", "[plugrad.losses]\nhers = plugrad_alice:f\n", summary="Losses of Alice.")
     install("plugrad-bob", "[plugrad.losses]\nhis = plugrad_bob:g\n", summary="Losses of Bob.")
-    assert line_of(plugrad, "hers").endswith("1.0      What f does.")
-    assert line_of(plugrad, "his").endswith("1.0      Losses of Bob.")
+    assert component_of(plugrad, "hers").about == "What f does."
+    assert component_of(plugrad, "his").about == "Losses of Bob."
 
 
 def test_list_says_what_to_write_where_two_packages_clash_and_what_cannot_be_used(plugrad, install):
     install("plugrad-alice", "[plugrad.losses]\nzigzag = plugrad_alice:f\nppo_clip = plugrad_alice:f\n")
     install("plugrad-bob", "[plugrad.losses]\nzigzag = plugrad_bob:f\n")
     install("plugrad-later", "[plugrad.losses]\nlater = plugrad_later:f\na/b = plugrad_later:f\n", requires=["plugrad>=7"])
-    lines = plugrad("plugins", "list").stdout.splitlines()
+    notes = {(component.name, component.owner): component.note for component in listed(plugrad)}
     for package, other in (("plugrad-alice", "plugrad-bob"), ("plugrad-bob", "plugrad-alice")):
-        (line,) = [line for line in lines if line.split()[1:3] == ["zigzag", package]]
-        assert line.endswith(f'  ! {other} offers this name too: write "{package}/zigzag"')
-    assert [line for line in lines if line.endswith('! core offers this name too: write "plugrad-alice/ppo_clip"')]
-    assert "! cannot be used: requires plugrad>=7, and this is plugrad 0." in line_of(plugrad, "later")
-    assert "! cannot be used: no run file can write this name" in line_of(plugrad, "a/b")
-    assert lines[-1] == "`plugrad plugins doctor` says what is wrong and what to do."
+        assert notes["zigzag", f"{package} 1.0"] == f'! {other} offers this name too: write "{package}/zigzag"'
+    assert notes["ppo_clip", "plugrad-alice 1.0"] == '! core offers this name too: write "plugrad-alice/ppo_clip"'
+    assert notes["ppo_clip", "plugrad 0.1.0"] == ""
+    problem = "! cannot be used: requires plugrad>=7, and this is plugrad 0."
+    assert notes["later", "plugrad-later 1.0"].startswith(problem)
+    assert notes["a/b", "plugrad-later 1.0"] == "! cannot be used: no run file can write this name"
+    last = plugrad("plugins", "list").stdout.splitlines()[-1]
+    assert last == "Run `plugrad plugins doctor` to see what is wrong and how to fix it."
 
 
 def test_list_as_json(plugrad, install):
@@ -95,8 +122,8 @@ def test_the_doctor_says_what_is_wrong_what_it_means_and_what_to_do(plugrad, ins
     assert done.returncode == 1
     found, means, remedy = done.stdout.splitlines()[:3]
     assert found == "problem  plugrad-alice 1.0 has entry points in the group 'plugrad.loss': zigzag"
-    assert means.strip() == "There is no such group, so plugrad does not see them. Did you mean 'plugrad.losses'?"
-    assert remedy.strip().startswith("Its authors can correct it in their pyproject.toml.")
+    assert means.strip() == "plugrad has no such group and does not see them. Did you mean 'plugrad.losses'?"
+    assert remedy.strip().startswith("Ask its authors to correct their pyproject.toml.")
     assert done.stdout.splitlines()[-1].endswith(": 1 problem.")
 
 

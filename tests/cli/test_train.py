@@ -96,7 +96,7 @@ def test_a_loss_in_a_file_beside_the_run_file_is_found_from_elsewhere(plugrad, f
         ("rollout.temprature=1", "[rollout] has no key 'temprature'. Did you mean 'temperature'?"),
         ("rollout.temperature=0", "rollout.temperature: Input should be greater than 0"),
         ("max_steps='many'", "max_steps: Input should be a valid integer"),
-        ("loss.name=./nowhere.py:f", "names a file that is not there"),
+        ("loss.name=./nowhere.py:f", "names a file that does not exist"),
         ("loss.name=json:nothing", "json has no 'nothing'"),
         ("model.name=nowhere/at-all", "give either `name`"),
         ("loss.kwargs.teacher_tau=1.0", "needs teacher_logprobs, and the run file has no teacher"),

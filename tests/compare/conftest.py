@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from plugrad.compare.runs import Outcome, PlannedRun
+from plugrad.compare.planned_run import Outcome, PlannedRun
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from plugrad.compare.arms import arms_of
 from plugrad.compare.checking import Checked
 from plugrad.compare.comparison_folder import ComparisonFolder
-from plugrad.compare.runs import Outcome
+from plugrad.compare.planned_run import Outcome
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 

@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from plugrad.compare.planned_run import Outcome, PlannedRun
 from plugrad.compare.progress import Progress, last_record
 from plugrad.compare.progress_display import Lines, below, grid
 from plugrad.compare.run_process import reason
-from plugrad.compare.runs import Outcome, PlannedRun
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import plugrad
-from plugrad.registry.bind import options_of
+from plugrad.registry.options import options_of
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import CORE, scan
 

@@ -19,7 +19,7 @@ import plugrad
 from plugrad import RunFile, hookspecs
 from plugrad.cli.main import app
 from plugrad.contracts.markers import REDUCTIONS
-from plugrad.registry.bind import options_of
+from plugrad.registry.options import options_of
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import CORE, GROUPS, scan
 from plugrad.testing.portable import PORTABLE

@@ -117,7 +117,7 @@ def test_a_wrong_option_is_found_before_anything_runs(run_file):
 
 def test_a_package_in_a_search_path_is_refused(run_file, install, tmp_path):
     install("plugrad-planted", "losses", ["planted"], "def planted(inputs): ...")
-    with pytest.raises(PluginError, match=r"plugrad-planted 1\.0 offers it, but lies in"):
+    with pytest.raises(PluginError, match=r"plugrad-planted 1\.0 offers it, but is in"):
         select(run_file(loss={"name": "planted"}, search_paths=[str(tmp_path / "site")]))
 
 
@@ -195,8 +195,8 @@ def test_a_metric_table_gives_a_required_option_without_a_warning(run_file, inst
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("raise RuntimeError('no licence')", "does not import: RuntimeError: no licence"),
-        (WATCHING.replace("Unmakeable", "broken"), "cannot be made with its defaults: OSError: no licence"),
+        ("raise RuntimeError('no licence')", "cannot be imported: RuntimeError: no licence"),
+        (WATCHING.replace("Unmakeable", "broken"), "cannot be created with its defaults: OSError: no licence"),
         (WATCHING.replace("demanding", "broken"), "needs the option threshold (required, float)"),
         ("broken = 3", "is not callable"),
         ("from plugrad import loss\n@loss()\ndef broken(inputs): ...", "marked with @loss"),

@@ -52,7 +52,7 @@ def test_a_constructor_that_raises_is_the_plugins_failure():
         def __call__(self, inputs): ...
 
     with pytest.raises(
-        PluginError, match=r"the loss 'Picky' \(mine\) cannot be made with size=3: OSError: no such device"
+        PluginError, match=r"the loss 'Picky' \(mine\) cannot be created with size=3: OSError: no such device"
     ) as caught:
         bound(Picky, size=3).create()
     assert isinstance(caught.value.__cause__, OSError)
@@ -80,7 +80,7 @@ def test_an_environment_may_be_made_by_a_function():
 
 @pytest.mark.parametrize("target", [lambda: None, lambda *, inputs: None, lambda **inputs: None])
 def test_a_function_without_inputs_is_refused(target):
-    with pytest.raises(PluginError, match="takes no inputs: the first parameter of an advantage is its inputs"):
+    with pytest.raises(PluginError, match=r"takes no inputs\. The first parameter of an advantage is its inputs"):
         bound(target, kind="advantage")
 
 
@@ -100,7 +100,7 @@ def test_a_class_whose_call_takes_no_inputs_is_refused():
 
 
 def test_what_has_no_signature_is_refused():
-    with pytest.raises(PluginError, match="has no signature that can be read"):
+    with pytest.raises(PluginError, match="has no readable signature"):
         bound(dict)
 
 
@@ -165,5 +165,5 @@ def test_needs_that_raise_are_reported_with_their_owner(tmp_path):
         "from plugrad import loss\n@loss(needs=lambda options: options['nothing'])\ndef mine(inputs):\n    ...\n"
     )
     source = resolve("loss", "mine.py:mine", scan(), [tmp_path])
-    with pytest.raises(PluginError, match=r"the loss 'mine' \(.*mine.py\) cannot say what it needs: .*KeyError: 'nothing'"):
+    with pytest.raises(PluginError, match=r"the loss 'mine' \(.*mine.py\) cannot tell what it needs: .*KeyError: 'nothing'"):
         _ = bind(source, load(source), {}).needs

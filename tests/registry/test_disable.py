@@ -86,7 +86,7 @@ def test_what_is_not_installed_gets_a_notice(install, caplog, asked, near):
     with caplog.at_level(logging.WARNING, "plugrad"):
         assert len(left("plugrad-alice", asked)) == 3
     hint = f" Did you mean {near!r}?" if near else ""
-    assert caplog.messages == [f"plugins.disable: no plugin that is installed is called {asked!r}.{hint}"]
+    assert caplog.messages == [f"plugins.disable: no installed plugin is called {asked!r}.{hint}"]
 
 
 def test_a_kind_that_there_is_not_is_an_error_that_shows_what_to_write(install):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from plugrad.registry.findings import WARNINGS, examine
-from plugrad.registry.foreign_entry_points import strays
+from plugrad.registry.foreign_entry_points import read_foreign_entry_points
 from plugrad.registry.scan import scan, survey
 
 BOOM = "raise RuntimeError('imported')\n\ndef zigzag(inputs): ...\n"
@@ -18,11 +18,11 @@ def zigzag(group="plugrad.losses", name="zigzag", target="alice:zigzag"):
 @pytest.fixture
 def findings():
     """Return what is found, beside what the environment of these tests has of its own."""
-    before = [finding.found for finding in examine(survey(), strays())]
+    before = [finding.found for finding in examine(survey(), read_foreign_entry_points())]
 
     def look(of="plugrad-alice"):
         modules = set(sys.modules)
-        new = [finding for finding in examine(survey(), strays()) if finding.found not in before]
+        new = [finding for finding in examine(survey(), read_foreign_entry_points()) if finding.found not in before]
         assert not {name for name in set(sys.modules) - modules if name.startswith(("alice", "bob"))}
         assert {finding.package for finding in new} <= {of}
         return new
@@ -85,7 +85,7 @@ def test_a_copy_that_offers_nothing_counts_too(install, findings):
 def test_a_package_in_the_working_directory(install, findings, monkeypatch):
     folder = install("plugrad-alice", zigzag() | zigzag("plugrad.metrics", "m"), BOOM)
     monkeypatch.chdir(folder)
-    parts = (f"lies in the working directory, {folder}: loss zigzag, metric m", "plugrad_alice-1.0.dist-info")
+    parts = (f"is in the working directory, {folder}: loss zigzag, metric m", "plugrad_alice-1.0.dist-info")
     only(findings(), "in_working_directory", *parts)
 
 
@@ -98,31 +98,33 @@ def test_a_package_for_another_core(install, findings):
 def test_a_module_that_is_not_there(install, findings, target):
     folder = install("plugrad-alice", zigzag(), BOOM)
     (folder / "plugrad_alice-1.0.dist-info" / "entry_points.txt").write_text(f"[plugrad.losses]\nzigzag = {target}\n")
-    only(findings(), "missing_module", f"points to {target!r}, and there is no module", "install it again")
+    only(findings(), "missing_module", f"points to {target!r}, but there is no module", "reinstall it")
 
 
 def test_an_attribute_that_is_not_there(install, findings):
     install("plugrad-alice", zigzag(target="alice:gone"), BOOM)
-    only(findings(), "missing_attribute", "points to 'alice:gone', and alice has no 'gone'")
+    only(findings(), "missing_attribute", "points to 'alice:gone', but alice has no 'gone'")
 
 
 def test_a_module_where_a_function_must_be(install, findings):
     folder = install("plugrad-alice", zigzag(), BOOM)
     (folder / "plugrad_alice-1.0.dist-info" / "entry_points.txt").write_text("[plugrad.losses]\nzigzag = alice\n")
-    only(findings(), "missing_attribute", "points to 'alice', a module, and not to `module:function`")
+    only(findings(), "missing_attribute", "points to 'alice', which is a module and not `module:function`")
 
 
 def test_a_name_that_one_package_offers_twice(install, findings):
     folder = install("plugrad-alice", zigzag(), BOOM)
     points = "[plugrad.losses]\nzigzag = alice:zigzag\nzigzag = alice:zigzag.more\n"
     (folder / "plugrad_alice-1.0.dist-info" / "entry_points.txt").write_text(points)
-    only(findings(), "unusable_name", "offers the loss 'zigzag' twice", "Until then: alice:zigzag or alice:zigzag.more.")
+    only(
+        findings(), "unusable_name", "offers the loss 'zigzag' twice", "Until then, write alice:zigzag or alice:zigzag.more."
+    )
 
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "a.py"])
 def test_a_name_that_no_run_file_can_write(install, findings, name):
     install("plugrad-alice", zigzag(name=name), BOOM)
-    only(findings(), "unusable_name", f"calls a loss {name!r}", "Until then: 'alice:zigzag'")
+    only(findings(), "unusable_name", f"has a loss named {name!r}", "Until then, write 'alice:zigzag'")
 
 
 @pytest.mark.parametrize(("group", "right"), [("plugrad.loss", "plugrad.losses"), ("plugrad.metric", "plugrad.metrics")])

@@ -30,7 +30,7 @@ def test_an_attribute_of_a_class_can_be_named(write, tmp_path):
 
 def test_a_module_is_found_in_a_folder_that_was_added(write, tmp_path):
     write("modules_of_mine/added_module.py", "def f(inputs): return 7")
-    with pytest.raises(PluginError, match="does not import: there is no module 'added_module', neither installed nor in "):
+    with pytest.raises(PluginError, match="there is no module 'added_module', neither installed nor in "):
         load_reference("added_module:f")
     search_modules_in([tmp_path / "modules_of_mine"])
     assert load_reference("added_module:f")(None) == 7
@@ -48,7 +48,7 @@ def test_a_broken_package_is_named_with_version_file_and_line(install):
     with pytest.raises(PluginError) as caught:
         load_reference("zigzag")
     message = str(caught.value)
-    assert message.startswith("the loss 'zigzag' (plugrad-broken 2.1) does not import: RuntimeError: no licence")
+    assert message.startswith("the loss 'zigzag' (plugrad-broken 2.1) cannot be imported: RuntimeError: no licence")
     assert f"({folder / 'zigzag_loss.py'}, line 3)" in message
     assert isinstance(caught.value.__cause__, RuntimeError)
 
@@ -86,14 +86,14 @@ def test_a_missing_attribute_is_corrected(install):
     install("plugrad-alice", {"plugrad.losses": {"zigzag": "zigzag_loss:zigzg"}})
     with pytest.raises(
         PluginError,
-        match=r"zigzag_loss has no 'zigzg'\. Did you mean 'zigzag'\?.* plugrad-alice is at fault: install it again",
+        match=r"zigzag_loss has no 'zigzg'\. Did you mean 'zigzag'\?.* The fault is in plugrad-alice: reinstall it",
     ):
         load_reference("zigzag")
 
 
 def test_a_missing_attribute_of_a_file_is_for_its_author(write, tmp_path):
     write("mine.py", "def gspo(inputs): ...")
-    with pytest.raises(PluginError, match=r"has no 'gpso'\. Did you mean 'gspo'\? Correct the reference or the file\."):
+    with pytest.raises(PluginError, match=r"has no 'gpso'\. Did you mean 'gspo'\? Fix the reference or the file\."):
         load_reference("mine.py:gpso", tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_resolve_callable_finds_a_file_in_the_working_directory(write, tmp_path,
 def test_resolve_callable_looks_in_the_folders_it_is_given(write, tmp_path, monkeypatch):
     write("elsewhere/rewards.py", "def score(completion, example): return 7")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PluginError, match=r"'rewards\.py:score' names a file that is not there"):
+    with pytest.raises(PluginError, match=r"'rewards\.py:score' names a file that does not exist"):
         resolve_callable("rewards.py:score")
     assert resolve_callable("rewards.py:score", [tmp_path / "elsewhere"])("", {}) == 7
 
@@ -143,5 +143,5 @@ def test_resolve_callable_wants_a_function():
 
 def test_a_module_that_exits_is_an_error_like_any_other(tmp_path):
     (tmp_path / "leaves.py").write_text("raise SystemExit('bye')\n")
-    with pytest.raises(PluginError, match=r"does not import: SystemExit: bye \(.*leaves.py, line 1\)"):
+    with pytest.raises(PluginError, match=r"cannot be imported: SystemExit: bye \(.*leaves.py, line 1\)"):
         load(resolve("loss", "leaves.py:leaves", scan(), [tmp_path]))

@@ -99,7 +99,7 @@ def test_an_extension_without_hooks_is_refused():
         def on_step_end(self, step, measures): ...
 
     with pytest.raises(
-        PluginError, match=r"'Forgot' .* implements no hook\. Mark its methods with @plugrad\.hookimpl; hooks: "
+        PluginError, match=r"'Forgot' .* implements no hook\. Mark its methods with @plugrad\.hookimpl\. Hooks: "
     ):
         manager_of(Forgot)
 

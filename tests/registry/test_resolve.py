@@ -51,7 +51,7 @@ def test_a_reference_that_names_no_file_stays_as_it_is(tmp_path):
 def test_a_missing_file_names_the_folders(tmp_path):
     with pytest.raises(PluginError) as caught:
         resolve("loss", "mine.py:f", scan(), [tmp_path / "a", tmp_path / "b"])
-    assert "'mine.py:f' names a file that is not there: 'mine.py'" in str(caught.value)
+    assert "'mine.py:f' names a file that does not exist: 'mine.py'" in str(caught.value)
     assert f"Looked in: {tmp_path / 'a'}, {tmp_path / 'b'}." in str(caught.value)
 
 
@@ -83,7 +83,7 @@ def test_the_wrong_package_is_told_who_has_it(install):
 
 def test_a_name_of_another_kind_is_told_apart(install):
     install("plugrad-alice", {"plugrad.advantages": {"zigzag": "zigzag_loss:zigzag"}})
-    with pytest.raises(PluginError, match=r"no loss .* There is an advantage of that name \(plugrad-alice 1\.0\)\."):
+    with pytest.raises(PluginError, match=r"no loss .* There is an advantage with that name \(plugrad-alice 1\.0\)\."):
         resolve("loss", "zigzag", scan())
 
 
@@ -99,7 +99,7 @@ def test_two_packages_with_one_name_show_both_lines_to_write(install):
     with pytest.raises(PluginError) as caught:
         resolve("loss", "zigzag", scan())
     assert str(caught.value).splitlines() == [
-        "two packages offer the loss 'zigzag'. Write which one in the run file:",
+        "two packages offer the loss 'zigzag'. Name one of them in the run file:",
         '    name = "plugrad-alice/zigzag"    # plugrad-alice 1.0',
         '    name = "plugrad-bob/zigzag"      # plugrad-bob 2.0',
     ]
@@ -121,7 +121,7 @@ def test_what_lies_in_the_working_directory_is_refused_with_the_reason(install, 
     folder = install("plugrad-planted", ZIGZAG)
     monkeypatch.chdir(folder)
     with pytest.raises(
-        PluginError, match=r"no loss is called 'zigzag'\. plugrad-planted 1\.0 offers it, but lies in"
+        PluginError, match=r"no loss is called 'zigzag'\. plugrad-planted 1\.0 offers it, but is in"
     ) as caught:
         resolve("loss", "zigzag", scan())
     assert str(folder) in str(caught.value)

@@ -1,6 +1,6 @@
 """Which of the installed components the tests of the kit try."""
 
-from plugrad.registry.bind import REQUIRED, options_of
+from plugrad.registry.options import REQUIRED, options_of
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import scan
 

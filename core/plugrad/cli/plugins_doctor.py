@@ -14,7 +14,7 @@ from rich.text import Text
 
 from plugrad import __version__
 from plugrad.registry.findings import Finding, examine
-from plugrad.registry.foreign_entry_points import strays
+from plugrad.registry.foreign_entry_points import read_foreign_entry_points
 from plugrad.registry.scan import Catalogue, survey
 
 INDENT = len("problem  ")
@@ -23,7 +23,7 @@ INDENT = len("problem  ")
 def is_healthy(console: Console, *, as_json: bool) -> bool:
     """Print what is wrong with the installed plugins, and return whether there is no problem. Nothing is imported."""
     catalogue = survey()
-    findings = examine(catalogue, strays())
+    findings = examine(catalogue, read_foreign_entry_points())
     if as_json:
         typer.echo(json.dumps(_as_json(findings), indent=2))
     else:

@@ -42,8 +42,9 @@ def _kinds_of(reference: str, kind: str | None, catalogue: Catalogue) -> list[Ki
 
 
 def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) -> None:
-    from plugrad.registry.bind import FACTS, REQUIRED, form_of, options_of, type_name
+    from plugrad.registry.options import REQUIRED, options_of, type_name
     from plugrad.registry.resolve import load, resolve, search_modules_in
+    from plugrad.registry.signature import FACTS, form_of
 
     source = resolve(kind, reference, catalogue, [Path.cwd()])
     search_modules_in([Path.cwd()])

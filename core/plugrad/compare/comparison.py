@@ -11,12 +11,12 @@ from pathlib import Path
 from plugrad.compare.arms import Arm, arms_of, baseline_of
 from plugrad.compare.checking import Checked, check, refuse, refuse_twins, said
 from plugrad.compare.comparison_folder import ComparisonFolder
+from plugrad.compare.planned_run import PlannedRun
 from plugrad.compare.progress import Progress
 from plugrad.compare.progress_display import Display
 from plugrad.compare.report import Report
 from plugrad.compare.run_files import Base, LeftOut, notices_of
 from plugrad.compare.run_process import run_to_its_end
-from plugrad.compare.runs import PlannedRun
 from plugrad.config.override import Override
 from plugrad.config.reading import read_tables
 from plugrad.config.run_file import RunFile

@@ -14,7 +14,7 @@ from typing import Any
 
 from plugrad.compare.arms import Arm
 from plugrad.compare.checking import Checked
-from plugrad.compare.runs import PlannedRun
+from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
+from plugrad.compare.planned_run import FinishedRun, series
 from plugrad.compare.quantities import tokens_so_far
-from plugrad.compare.runs import FinishedRun, series
 from plugrad.compare.summary import Summary
 
 Points = list[tuple[float, float]]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from plugrad.compare.planned_run import PlannedRun, Record
 from plugrad.compare.quantities import at_the_end
-from plugrad.compare.runs import PlannedRun, Record
 from plugrad.trainer.record.run_folder import METRICS
 
 Status = Literal["waiting", "running", "done", "failed"]

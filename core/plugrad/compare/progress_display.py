@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from plugrad.compare.planned_run import PlannedRun
 from plugrad.compare.progress import Progress, RunState
 from plugrad.compare.quantities import duration, share
-from plugrad.compare.runs import PlannedRun
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean, stdev
 
-from plugrad.compare.runs import FinishedRun, Record, series
+from plugrad.compare.planned_run import FinishedRun, Record, series
 
 TAIL = 10
 """The end of a run is the last tenth of its steps, and at least one."""

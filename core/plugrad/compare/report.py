@@ -11,9 +11,9 @@ from typing import Any
 from plugrad import __version__
 from plugrad.compare.arms import Arm
 from plugrad.compare.comparison_folder import COMPARISON
+from plugrad.compare.planned_run import PlannedRun
 from plugrad.compare.quantities import QUANTITIES, Statistic
 from plugrad.compare.results_table import as_markdown
-from plugrad.compare.runs import PlannedRun
 from plugrad.compare.summary import ArmSummary, Summary, summarize
 
 TABLE, PICTURE = "table.md", "curves.svg"

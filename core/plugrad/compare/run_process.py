@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from plugrad.compare.runs import Outcome, PlannedRun, last_step
+from plugrad.compare.planned_run import Outcome, PlannedRun, last_step
 
 LOOKS_EVERY_S = 0.2
 GRACE_S = 5.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plugrad.compare.planned_run import FinishedRun, PlannedRun
 from plugrad.compare.quantities import QUANTITIES, Statistic, least_tokens
-from plugrad.compare.runs import FinishedRun, PlannedRun
 
 Numbers = dict[str, float | None]
 

@@ -1,1 +1,1 @@
-"""Finding plugins by name and binding their options. Nothing here imports torch, and scanning imports no plugin."""
+"""Find plugins by name and bind their options. Nothing here imports torch, and scanning imports no plugin."""

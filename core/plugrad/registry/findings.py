@@ -1,8 +1,8 @@
-"""What is wrong with what is installed, found without importing any of it: `plugrad plugins doctor`."""
+"""Problems with the installed plugins, found without importing any of them: for `plugrad plugins doctor`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeVar, cast
@@ -11,9 +11,9 @@ from importlib_metadata import Distribution, distributions
 
 from plugrad import __version__
 from plugrad.errors import did_you_mean, with_article
-from plugrad.registry.foreign_entry_points import Stray
+from plugrad.registry.compatibility import core_required_instead
+from plugrad.registry.foreign_entry_points import ForeignEntryPoint
 from plugrad.registry.modules import find_module, may_define, source_of
-from plugrad.registry.package import core_required_instead
 from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, split_path
 from plugrad.registry.status import can_be_written
 
@@ -32,16 +32,16 @@ Check = Literal[
     "runs_in_vllm",
 ]
 WARNINGS: frozenset[Check] = frozenset({"shadowed_copy", "clash", "runs_in_vllm"})
-"""What one should know; everything else is a problem, which keeps something from working."""
+"""Worth knowing; every other finding is a problem, which keeps something from working."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or that one should know."""
+    """One problem, or one thing worth knowing."""
 
     check: Check
     package: str | None
-    """Whose it is, where that can be read."""
+    """The package it concerns, if that can be read."""
     found: str
     means: str
     remedy: str
@@ -52,9 +52,8 @@ class Finding:
         return self.check not in WARNINGS
 
 
-def examine(catalogue: Catalogue, strays: Iterable[Stray]) -> list[Finding]:
-    """Return what is wrong with the packages of a survey: problems first."""
-    strays = list(strays)
+def examine(catalogue: Catalogue, foreign: Sequence[ForeignEntryPoint]) -> list[Finding]:
+    """Return what is wrong with the packages of a survey, problems first."""
     found = [
         *_unreadable(catalogue),
         *_copies(catalogue),
@@ -63,9 +62,9 @@ def examine(catalogue: Catalogue, strays: Iterable[Stray]) -> list[Finding]:
         *_missing(catalogue),
         *_unusable_names(catalogue),
         *_named_twice(catalogue),
-        *_unknown_groups(stray for stray in strays if stray.group.startswith("plugrad.")),
+        *_unknown_groups(point for point in foreign if point.group.startswith("plugrad.")),
         *_clashes(catalogue),
-        *_in_vllm(stray for stray in strays if not stray.group.startswith("plugrad.")),
+        *_in_vllm(point for point in foreign if not point.group.startswith("plugrad.")),
     ]
     return sorted(found, key=lambda finding: not finding.is_problem)
 
@@ -93,7 +92,7 @@ def _copies(catalogue: Catalogue) -> Iterator[Finding]:
                 "installed_twice",
                 package,
                 f"{package} is installed twice in {folder}, as {versions}",
-                "Which of them the code belongs to cannot be said: a run that names one of its components is refused.",
+                "It is unclear which version the code belongs to, so a run that names one of its components is refused.",
                 f"Run `pip uninstall {package}` until nothing is left, then install it again.",
             )
         elif len(places) > 1:
@@ -104,7 +103,7 @@ def _copies(catalogue: Catalogue) -> Iterator[Finding]:
                 f"{package} is installed in {len(places)} folders: {version} in {folder}, and "
                 + ", ".join(f"{its} in {where}" for where, its in later),
                 f"{version} is used, since its folder comes first on sys.path.",
-                f"Delete {' and '.join(place_of(copy) for copy in copies[1:])} if it is left over.",
+                f"If the other is left over, delete {' and '.join(place_of(copy) for copy in copies[1:])}.",
             )
 
 
@@ -114,8 +113,8 @@ def _in_working_directory(catalogue: Catalogue) -> Iterator[Finding]:
         yield Finding(
             "in_working_directory",
             refused[0].package,
-            f"{owner} lies in the working directory, {location}: {_listed(refused)}",
-            "A run can write there, and must not be able to install anything: it is refused.",
+            f"{owner} is in the working directory, {location}: {_listed(refused)}",
+            "It is refused: a run can write there, and a run must not be able to install anything.",
             f"If it is yours, install it (pip install -e .) or start from another folder. If you do not know it, delete "
             f"{place_of(refused[0].distribution)}.",
         )
@@ -130,7 +129,7 @@ def _wrong_core(catalogue: Catalogue) -> Iterator[Finding]:
                 package,
                 f"{entries[0].owner} requires {wanted}, and this is plugrad {__version__}",
                 f"A run that names one of its components is refused: {_listed(entries)}.",
-                f"Run `pip install --upgrade {package}`, or install a plugrad that it admits: pip install '{wanted}'.",
+                f"Run `pip install --upgrade {package}`, or install a plugrad that it supports: pip install '{wanted}'.",
             )
 
 
@@ -138,15 +137,15 @@ def _missing(catalogue: Catalogue) -> Iterator[Finding]:
     for entry in catalogue.entries:
         module, colon, attribute = entry.target.partition(":")
         means = f"A run that names {_reference(entry)} cannot import it."
-        remedy = f"{entry.package} is at fault: install it again, or another version of it."
+        remedy = f"The fault is in {entry.package}: reinstall it, or install another version of it."
         if find_module(module) is None:
-            found = f"{_described(entry)} points to {entry.target!r}, and there is no module {module!r}"
+            found = f"{_described(entry)} points to {entry.target!r}, but there is no module {module!r}"
             yield Finding("missing_module", entry.package, found, means, remedy)
         elif not colon:
-            found = f"{_described(entry)} points to {entry.target!r}, a module, and not to `module:function`"
+            found = f"{_described(entry)} points to {entry.target!r}, which is a module and not `module:function`"
             yield Finding("missing_attribute", entry.package, found, means, remedy)
         elif (source := source_of(module)) is not None and not may_define(source, attribute.partition(".")[0]):
-            found = f"{_described(entry)} points to {entry.target!r}, and {module} has no {attribute!r}"
+            found = f"{_described(entry)} points to {entry.target!r}, but {module} has no {attribute!r}"
             yield Finding("missing_attribute", entry.package, found, means, remedy)
 
 
@@ -156,9 +155,9 @@ def _unusable_names(catalogue: Catalogue) -> Iterator[Finding]:
             yield Finding(
                 "unusable_name",
                 entry.package,
-                f"{entry.owner} calls {with_article(entry.kind)} {entry.name!r}",
-                "No run file can refer to it: a slash, a colon or `.py` in a reference means something else.",
-                f"Its authors can give it a name of letters, digits and underscores. Until then: {entry.target!r}.",
+                f"{entry.owner} has {with_article(entry.kind)} named {entry.name!r}",
+                "A run file cannot refer to it: in a reference, a slash, a colon or `.py` means something else.",
+                f"Ask its authors for a name of letters, digits and underscores. Until then, write {entry.target!r}.",
             )
 
 
@@ -169,20 +168,20 @@ def _named_twice(catalogue: Catalogue) -> Iterator[Finding]:
                 "unusable_name",
                 package,
                 f"{entries[0].owner} offers the {kind} {name!r} twice",
-                "No run file can say which of them it means.",
-                f"Its authors can give one of them another name. Until then: {' or '.join(e.target for e in entries)}.",
+                "A run file cannot tell them apart.",
+                f"Ask its authors to rename one. Until then, write {' or '.join(e.target for e in entries)}.",
             )
 
 
-def _unknown_groups(strays: Iterable[Stray]) -> Iterator[Finding]:
-    for (package, version, group), points in groupby(strays, key=lambda stray: (stray.package, stray.version, stray.group)):
+def _unknown_groups(foreign: Iterable[ForeignEntryPoint]) -> Iterator[Finding]:
+    for (package, version, group), points in groupby(foreign, key=lambda point: (point.package, point.version, point.group)):
         names = ", ".join(point.name for point in points)
         yield Finding(
             "unknown_group",
             package,
             f"{package} {version} has entry points in the group {group!r}: {names}",
-            f"There is no such group, so plugrad does not see them.{did_you_mean(group, GROUPS)}",
-            f"Its authors can correct it in their pyproject.toml. Groups: {', '.join(GROUPS)}.",
+            f"plugrad has no such group and does not see them.{did_you_mean(group, GROUPS)}",
+            f"Ask its authors to correct their pyproject.toml. Groups: {', '.join(GROUPS)}.",
         )
 
 
@@ -197,24 +196,23 @@ def _clashes(catalogue: Catalogue) -> Iterator[Finding]:
             "clash",
             entries[is_cores].package,
             f"the {kind} {name!r} is offered by {' and '.join(entry.owner for entry in entries)}",
-            f'"{name}" is core\'s.' if is_cores else f'A run file that says only "{name}" is refused.',
+            f'"{name}" is core\'s.' if is_cores else f'A run file with only "{name}" is refused.',
             f"Write {' or '.join(to_write)}" + (" for the other." if is_cores else "."),
         )
 
 
-def _in_vllm(strays: Iterable[Stray]) -> Iterator[Finding]:
-    for (package, version), points in groupby(strays, key=lambda stray: (stray.package, stray.version)):
+def _in_vllm(foreign: Iterable[ForeignEntryPoint]) -> Iterator[Finding]:
+    for (package, version), points in groupby(foreign, key=lambda point: (point.package, point.version)):
         listed = list(points)
-        groups = ", ".join(f"{stray.name} = {stray.target} ({stray.group})" for stray in listed)
+        groups = ", ".join(f"{point.name} = {point.target} ({point.group})" for point in listed)
         yield Finding(
             "runs_in_vllm",
             package,
             f"{package} {version} has plugins for vLLM: {groups}",
-            "A vLLM server that you start yourself imports and runs them in each of its processes, whatever the run file "
-            "names or disables. One that plugrad starts loads none, but for those in rollout.vllm.plugins or "
-            "rollout.server.plugins.",
-            "Start servers with `plugrad serve`, or set the environment variable VLLM_PLUGINS to the names that they may "
-            f"load, separated by commas; empty, they load none. If you do not want {package}, uninstall it.",
+            "A vLLM server that you start yourself loads them in each of its processes, whatever the run file names or "
+            "disables. A server that plugrad starts loads only those in rollout.vllm.plugins or rollout.server.plugins.",
+            "Start servers with `plugrad serve`, or set the environment variable VLLM_PLUGINS to the names they may load, "
+            f"separated by commas. If it is empty, they load none. If you do not want {package}, uninstall it.",
         )
 
 

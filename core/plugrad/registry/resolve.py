@@ -1,4 +1,4 @@
-"""Resolve: turn a reference into the one component that it means, and load that one alone."""
+"""Resolve: find the one component that a reference means, and import that one alone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import SearchFolder, find_file
+from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
-from plugrad.registry.package import check_package
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 
 logger = logging.getLogger("plugrad")
@@ -34,7 +34,7 @@ class Source:
 
     kind: Kind | Literal["function"]
     reference: str
-    """As it is recorded: a file has its absolute path."""
+    """As recorded: a file has its absolute path."""
     name: str
     target: str
     """`module:attribute`, or `/path/to/file.py:attribute`."""
@@ -42,12 +42,12 @@ class Source:
 
     @property
     def package(self) -> str | None:
-        """The package that offers the component; None for a file or module of the user's own."""
+        """The package that offers the component; None for the user's own file or module."""
         return self.entry.package if self.entry else None
 
     @property
     def owner(self) -> str:
-        """Whose it is, as error messages say it."""
+        """The owner named in error messages: package and version, or the user's file or module."""
         return self.entry.owner if self.entry else self.target.rpartition(":")[0]
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
     Files are looked up in `folders` in order. A bare name that core offers is always core's.
 
     Raises:
-        PluginError: nothing, or more than one thing, is called that, or its package cannot be used with this plugrad.
+        PluginError: no component or more than one has that name, or its package does not support this plugrad.
     """
     if ":" in reference:
         source = _resolve_callable(kind, reference, folders)
@@ -77,7 +77,8 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
     if named and (len(named) == 1 or (named[0].package == CORE and not package)):
         check_package(named[0], catalogue)
         for other in named[1:]:
-            logger.info("%r is core's %s; the one of %s is %r.", name, kind, other.owner, f"{other.package}/{name}")
+            written = f"{other.package}/{name}"
+            logger.info("%r is core's %s. For the one from %s, write %r.", name, kind, other.owner, written)
         return Source(kind, reference, name, named[0].target, named[0])
     if named:
         raise PluginError(_ambiguous(kind, name, named))
@@ -88,7 +89,7 @@ def load(source: Source) -> Any:
     """Import the component, and nothing else.
 
     Raises:
-        PluginError: it does not import, is not there, or is not callable; with file and line of the failure.
+        PluginError: it fails to import, does not exist, or is not callable. The message has file and line of the failure.
     """
     location, _, attribute = source.target.rpartition(":")
     module = _import(location, source)
@@ -97,7 +98,7 @@ def load(source: Source) -> Any:
         if not hasattr(found, part):
             public = [name for name in vars(module) if not name.startswith("_")]
             raise PluginError(
-                f"{source} points to {source.target!r}, and {location} has no {attribute!r}."
+                f"{source} points to {source.target!r}, but {location} has no {attribute!r}."
                 f"{did_you_mean(attribute, public)} {_remedy(source)}"
             )
         found = getattr(found, part)
@@ -113,11 +114,11 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
     """Return the function that `module:function` or `file.py:function` names.
 
     Args:
-        reference: where the function is.
+        reference: `module:function` or `file.py:function`.
         folders: where to look for a file; by default the working directory.
 
     Raises:
-        PluginError: it is not there, does not import, or is not callable.
+        PluginError: it does not exist, fails to import, or is not callable.
     """
     if ":" not in reference:
         raise PluginError(f"{reference!r} does not name a function. Write `module:function` or `file.py:function`.")
@@ -136,7 +137,7 @@ def absolute_reference(reference: str, folders: Sequence[Path]) -> str:
 
 
 def search_modules_in(folders: Sequence[Path]) -> None:
-    """Let `module:function` find modules in `folders`. At the end of `sys.path`, so that they shadow no package."""
+    """Let `module:function` find modules in `folders`, which go to the end of `sys.path` so that they shadow no package."""
     for folder in map(str, folders):
         if folder not in sys.path:
             sys.path.append(SearchFolder(folder))
@@ -149,7 +150,7 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
     absolute = absolute_reference(reference, folders)
     if location.endswith(".py") and not Path(absolute.rpartition(":")[0]).is_file():
         looked_in = ", ".join(dict.fromkeys(map(str, folders))) or "no folder"
-        raise PluginError(f"{reference!r} names a file that is not there: {location!r}. Looked in: {looked_in}.")
+        raise PluginError(f"{reference!r} names a file that does not exist: {location!r}. Looked in: {looked_in}.")
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
 
 
@@ -157,11 +158,11 @@ def _import(location: str, source: Source) -> ModuleType:
     try:
         return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{source} does not import: {_reason(error, location)}. {_remedy(source)}") from error
+        raise PluginError(f"{source} cannot be imported: {_reason(error, location)}. {_remedy(source)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
-    # A name of its own per path: two files called loss.py do not collide, and what they define can be pickled.
+    # Each path has its own module name: two files called loss.py do not collide, and what they define can be pickled.
     name = f"plugrad_file_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -180,9 +181,8 @@ def _import_file(path: Path) -> ModuleType:
 def _reason(error: BaseException, location: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and location.partition(".")[0] == error.name:
         looked_in = [str(folder) for folder in sys.path if isinstance(folder, SearchFolder)]
-        return (
-            f"there is no module {error.name!r}, neither installed nor in {', '.join(looked_in) or 'the working directory'}"
-        )
+        folders = ", ".join(looked_in) or "the working directory"
+        return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     return f"{type(error).__name__}: {error} ({_where(error, location)})"
@@ -197,10 +197,10 @@ def _where(error: BaseException, location: str) -> str:
 def _remedy(source: Source) -> str:
     if source.entry:
         return (
-            f"{source.entry.package} is at fault: install it again, or another version of it, or select another "
-            f"{source.kind}. --traceback shows more."
+            f"The fault is in {source.entry.package}: reinstall it, install another version, or select another "
+            f"{source.kind}. --traceback shows the full error."
         )
-    return "Correct the reference or the file. --traceback shows more."
+    return "Fix the reference or the file. --traceback shows the full error."
 
 
 def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
@@ -208,7 +208,7 @@ def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
     width = max(map(len, choices))
     lines = [f"{choice:<{width}}    # {entry.owner}" for choice, entry in zip(choices, entries, strict=True)]
     number = NUMBERS.get(len(entries), str(len(entries)))
-    return "\n".join([f"{number} packages offer the {kind} {name!r}. Write which one in the run file:", *lines])
+    return "\n".join([f"{number} packages offer the {kind} {name!r}. Name one of them in the run file:", *lines])
 
 
 def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> str:
@@ -224,12 +224,12 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
         hint = f" There is {' and '.join(offering)}."
     other = next((entry for entry in catalogue.entries if entry.name == name and entry.kind != kind), None)
     if other:
-        hint = f" There is {with_article(other.kind)} of that name ({other.owner})."
+        hint = f" There is {with_article(other.kind)} with that name ({other.owner})."
     refused = next((entry for entry in catalogue.refused if entry.name == name and entry.kind == kind), None)
     if refused:
         hint = (
-            f" {refused.owner} offers it, but lies in {refused.location}: packages in the working directory are "
-            "refused, since a run can write there. Install it with pip, or start from another folder."
+            f" {refused.owner} offers it, but is in {refused.location}: packages in the working directory are "
+            "refused, because a run can write there. Install it with pip, or start from another folder."
         )
     known = f" Installed: {', '.join(sorted(by_name))}." if by_name and not hint else ""
     return f"no {kind} is called {reference!r}.{hint}{known} `plugrad plugins list` shows what is installed."

@@ -1,4 +1,4 @@
-"""Scan: read the entry points of the installed packages, without importing any of them."""
+"""Scan: read the entry points of the installed packages without importing any of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def known_kind(text: str) -> Kind:
     """Return the kind that a user wrote.
 
     Raises:
-        PluginError: there is no such kind.
+        PluginError: the kind is unknown.
     """
     for kind in KINDS:
         if kind == text:
@@ -44,7 +44,7 @@ def known_kind(text: str) -> Kind:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry point of an installed package: a component that may be referred to by name."""
+    """One entry point of an installed package: a component that a run file can name."""
 
     kind: Kind
     name: str
@@ -55,20 +55,20 @@ class Entry:
     summary: str
     """The package's one-line summary."""
     location: str
-    """The folder on `sys.path` in which the package's metadata lies."""
+    """The folder on `sys.path` that holds the package's metadata."""
     requires: tuple[str, ...]
-    """The package's requirements, as its metadata has them."""
+    """The package's requirements, as its metadata lists them."""
     distribution: Distribution = field(compare=False, repr=False)
 
     @property
     def owner(self) -> str:
-        """The package and its version, as error messages name it."""
+        """The package and its version, for messages."""
         return f"{self.package} {self.version}"
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A distribution whose metadata cannot be read. An interrupted install leaves such a thing behind."""
+    """A distribution whose metadata cannot be read, as an interrupted install leaves it."""
 
     location: str
     reason: str
@@ -76,11 +76,11 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Disabled:
-    """An entry that the run file does not want imported."""
+    """An entry that the run file disables."""
 
     entry: Entry
     by: str
-    """What `plugins.disable` says."""
+    """The item of `plugins.disable` that names it."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ class Catalogue:
 
     entries: tuple[Entry, ...]
     refused: tuple[Entry, ...] = ()
-    """Entries of distributions that lie in the working directory. A rollout that can write files must not be able to
-    install a loss, so these are never used."""
+    """Entries of distributions in the working directory. A rollout that can write files must not be able to install a
+    loss, so these are never used."""
     copies: tuple[Entry, ...] = ()
-    """Entries of further copies of packages that are in `entries`; never used."""
+    """Entries of further copies of packages in `entries`. They are never used."""
     unreadable: tuple[Unreadable, ...] = ()
     disabled: tuple[Disabled, ...] = ()
 
@@ -103,20 +103,20 @@ class Catalogue:
 
 
 def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
-    """Read the entry points found on `sys.path`, but for those in the working directory and in `refused_folders`.
+    """Read the entry points on `sys.path`, except those in the working directory and in `refused_folders`.
 
-    A package whose metadata cannot be read is left out, with a warning: it must not stop those who do not use it.
+    A package with unreadable metadata is left out with a warning: it must not stop a run that does not use it.
     """
     catalogue = survey(refused_folders)
     for left_out in catalogue.unreadable:
         logger.warning(
-            "A package is left out, since its metadata cannot be read: %s (%s)", left_out.location, left_out.reason
+            "A package is left out because its metadata cannot be read: %s (%s)", left_out.location, left_out.reason
         )
     return catalogue
 
 
 def survey(refused_folders: Iterable[Path] = ()) -> Catalogue:
-    """Do as `scan` does, without a word."""
+    """Do what `scan` does, without warnings."""
     trusted_path, untrusted_path = split_path(refused_folders)
     entries, copies, unreadable = _entries(trusted_path)
     refused, _, _ = _entries(untrusted_path)
@@ -124,9 +124,9 @@ def survey(refused_folders: Iterable[Path] = ()) -> Catalogue:
 
 
 def split_path(refused_folders: Iterable[Path] = ()) -> tuple[list[str], list[str]]:
-    """Return the folders of `sys.path` whose packages are trusted, and the others; each of them once."""
+    """Return the trusted folders of `sys.path` and the untrusted ones, each folder once."""
     untrusted = {folder.resolve() for folder in (Path.cwd(), *refused_folders)} - _site_folders()
-    # A folder that is on the path twice holds each package once.
+    # A folder may be on the path twice; its packages count once.
     folders: dict[Path, str] = {}
     for entry in sys.path:
         folders.setdefault(Path(entry).resolve(), entry)
@@ -143,16 +143,16 @@ def place_of(distribution: Distribution) -> str:
 
 
 def _entries(path: list[str]) -> tuple[list[Entry], list[Entry], list[Unreadable]]:
-    """Return the entries of each package, those of its further copies on the path, and what cannot be read."""
+    """Return the entries of each package, those of its further copies, and what cannot be read."""
     entries: dict[str, list[Entry]] = {}
     copies: list[Entry] = []
     unreadable: list[Unreadable] = []
     for distribution in cast(Iterable[Distribution], distributions(path=path)):
         try:
-            # Most distributions offer nothing to us: do not parse their metadata.
+            # Most distributions have no plugins: do not parse their metadata.
             if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            # Once: every access to a distribution's name, version or metadata reads and parses the file anew.
+            # Read once: every access to a distribution's name, version or metadata parses the file again.
             metadata = distribution.metadata
             package = canonicalize_name(metadata["Name"])
             found = _entries_of(distribution, package, metadata)

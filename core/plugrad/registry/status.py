@@ -1,17 +1,17 @@
-"""How an installed component stands: what a run file writes for it, and what keeps it from being used."""
+"""The status of an installed component: what a run file writes for it, and what keeps it from being used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from plugrad import __version__
-from plugrad.registry.package import core_required_instead
+from plugrad.registry.compatibility import core_required_instead
 from plugrad.registry.scan import CORE, Catalogue, Entry
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One component, and whether and how it can be referred to."""
+class ComponentStatus:
+    """Whether and how a run file can name one component."""
 
     entry: Entry
     reference: str | None
@@ -23,7 +23,7 @@ class Standing:
 
     @property
     def note(self) -> str | None:
-        """What one should know before using it, in one line."""
+        """What a user needs to know first, in one line."""
         if self.problem:
             return f"cannot be used: {self.problem}"
         if self.rivals and self.reference != self.entry.name:
@@ -32,14 +32,14 @@ class Standing:
         return None
 
 
-def standings(catalogue: Catalogue) -> list[Standing]:
-    """Return how each component stands that a run may use, core's first."""
+def statuses_of(catalogue: Catalogue) -> list[ComponentStatus]:
+    """Return the status of every component that a run may use, core's first."""
     same: dict[tuple[str, str], list[Entry]] = {}
     for entry in catalogue.entries:
         same.setdefault((entry.kind, entry.name), []).append(entry)
     twice = {(copy.package, copy.location) for copy in catalogue.copies}
     ordered = sorted(catalogue.entries, key=lambda entry: (entry.package != CORE, entry.package, entry.name))
-    return [_standing(entry, same[entry.kind, entry.name], twice) for entry in ordered]
+    return [_status(entry, same[entry.kind, entry.name], twice) for entry in ordered]
 
 
 def can_be_written(name: str) -> bool:
@@ -47,13 +47,13 @@ def can_be_written(name: str) -> bool:
     return bool(name.strip()) and not any(mark in name for mark in "/:") and not name.endswith(".py")
 
 
-def _standing(entry: Entry, same: list[Entry], twice: set[tuple[str, str]]) -> Standing:
+def _status(entry: Entry, same: list[Entry], twice: set[tuple[str, str]]) -> ComponentStatus:
     rivals = tuple(other for other in same if other is not entry)
     problem = _problem(entry, rivals, twice)
     if problem:
-        return Standing(entry, None, rivals, problem)
+        return ComponentStatus(entry, None, rivals, problem)
     is_plain = not rivals or entry.package == CORE
-    return Standing(entry, entry.name if is_plain else f"{entry.package}/{entry.name}", rivals, None)
+    return ComponentStatus(entry, entry.name if is_plain else f"{entry.package}/{entry.name}", rivals, None)
 
 
 def _problem(entry: Entry, rivals: tuple[Entry, ...], twice: set[tuple[str, str]]) -> str | None:

@@ -234,10 +234,10 @@ def test_a_name_that_is_not_registered_is_answered_with_those_that_are(written):
 
 def test_what_another_file_registers_is_not_what_a_file_that_is_not_there_does(target, written):
     load(target("skyrl_losses", "my_custom_loss"))
-    with pytest.raises(PluginError, match=r"names a file that is not there: '\./missing\.py'"):
+    with pytest.raises(PluginError, match=r"names a file that does not exist: '\./missing\.py'"):
         load("./missing.py:my_custom_loss")
     broken = written("import plugrad_compat.nothing", "broken.py")
-    with pytest.raises(PluginError, match="does not import: ModuleNotFoundError"):
+    with pytest.raises(PluginError, match="cannot be imported: ModuleNotFoundError"):
         load(f"{broken}:my_custom_loss")
     with pytest.raises(PluginError, match="does not name a function"):
         load("my_custom_loss")

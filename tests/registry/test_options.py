@@ -1,4 +1,4 @@
-"""Bind: options are held against the signature before anything runs."""
+"""Options are checked against the signature before anything runs."""
 
 import logging
 import math

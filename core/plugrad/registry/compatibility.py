@@ -1,4 +1,4 @@
-"""Whether the package behind an entry point may be used: it admits this plugrad, and there is one copy of it."""
+"""Check the package behind an entry point: it supports this plugrad, and there is one copy of it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def check_package(entry: Entry, catalogue: Catalogue) -> None:
     """Check the package of a selected entry.
 
     Raises:
-        PluginError: it requires another plugrad, or two copies of it lie in one folder.
+        PluginError: it requires another plugrad, or is installed twice in one folder.
     """
     wanted = core_required_instead(entry)
     if wanted:
         raise PluginError(
             f"the {entry.kind} {entry.name!r} ({entry.owner}) requires {wanted}, and this is plugrad {__version__}. Install "
-            f"a version of {entry.package} that admits it (pip install --upgrade {entry.package}), or that plugrad "
+            f"a version of {entry.package} that supports it (pip install --upgrade {entry.package}), or that plugrad "
             f"(pip install '{wanted}')."
         )
     _check_copies(entry, [copy for copy in catalogue.copies if copy.package == entry.package])
 
 
 def core_required_instead(entry: Entry) -> str | None:
-    """Return what the entry's package requires of plugrad, as `plugrad>=1`, where this one is not it."""
+    """Return the plugrad that the entry's package requires, such as `plugrad>=1`, or None if this one will do."""
     for text in entry.requires:
-        # Most requirements are of others: do not parse them.
+        # Most requirements name other packages: do not parse them.
         if not text.lower().startswith(CORE):
             continue
         try:
@@ -51,14 +51,14 @@ def _check_copies(entry: Entry, copies: list[Entry]) -> None:
     beside = next((copy for copy in copies if copy.location == entry.location), None)
     if beside:
         raise PluginError(
-            f"{entry.package} is installed twice in {entry.location}, as {entry.version} and {beside.version}, and which of "
-            f"them the code belongs to cannot be said. Run `pip uninstall {entry.package}` until nothing is left, then "
+            f"{entry.package} is installed twice in {entry.location}, as {entry.version} and {beside.version}. It is "
+            f"unclear which version the code belongs to. Run `pip uninstall {entry.package}` until nothing is left, then "
             "install it again."
         )
     other = next((copy for copy in copies if copy.version != entry.version), None)
     if other:
         logger.info(
-            "%s is installed twice: using %s from %s, and not %s from %s, which comes later on sys.path.",
+            "%s is installed twice: using %s from %s. %s from %s comes later on sys.path and is not used.",
             entry.package,
             entry.version,
             entry.location,

@@ -1,0 +1,154 @@
+"""Check the options that a run file gives a component against the component's signature."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from plugrad.contracts.markers import CallableReference
+from plugrad.errors import OptionError, PluginError, did_you_mean
+from plugrad.paths import find_file
+from plugrad.registry.resolve import Source, absolute_reference
+from plugrad.registry.signature import hints_of, is_constructed, parameters_of
+
+logger = logging.getLogger("plugrad")
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword argument of a component."""
+
+    name: str
+    annotation: Any
+    default: Any
+    """`REQUIRED` where there is none."""
+
+    def __str__(self) -> str:
+        if self.default is not REQUIRED:
+            return f"{self.name}={self.default!r}"
+        return f"{self.name} (required, {type_name(self.annotation)})"
+
+
+def options_of(source: Source, target: Any) -> list[Option]:
+    """Return the options that `target` names, in order.
+
+    Raises:
+        PluginError: the signature is not one that a plugin can have.
+    """
+    parameters = parameters_of(source, target)
+    hints = hints_of(target)
+    return [
+        Option(p.name, hints.get(p.name, p.annotation), p.default)
+        for p in parameters[0 if is_constructed(source, target) else 1 :]
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+
+
+def check_options(
+    source: Source, target: Callable[..., Any], given: Mapping[str, Any], folders: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Check the `given` options and return the value of every option, defaults included.
+
+    Options annotated `Path` or `CallableReference` are looked up in `folders` and become absolute.
+
+    Raises:
+        OptionError: an option is unknown, missing, or of the wrong type.
+        PluginError: the signature is not one that a plugin can have.
+    """
+    known = {option.name: option for option in options_of(source, target)}
+    table = f"[{source.kind}] {source.name!r} ({source.owner})"
+    if not _takes_any_option(source, target):
+        _refuse_unknown(table, given, known)
+    _refuse_missing(table, source.kind, given, known)
+    defaults = {name: option.default for name, option in known.items() if name not in given}
+    checked = {
+        name: _checked(table, known[name], value, folders) if name in known else value for name, value in given.items()
+    }
+    return defaults | checked
+
+
+def type_name(annotation: Any) -> str:
+    """Return an annotation as an author wrote it."""
+    if annotation is REQUIRED:
+        return "any"
+    if annotation == CallableReference:
+        return "module:function or file.py:function"
+    if get_origin(annotation) is Annotated:
+        return type_name(get_args(annotation)[0])
+    if annotation == list[CallableReference]:
+        return f"list of {type_name(CallableReference)}"
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(type_name(part) for part in get_args(annotation)).replace("NoneType", "None")
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _refuse_unknown(table: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is None:
+        return
+    takes = f"It takes {', '.join(map(str, known.values()))}." if known else "It takes no options."
+    raise OptionError(f"{table} has no option {unknown!r}.{did_you_mean(unknown, known)} {takes}")
+
+
+def _refuse_missing(table: str, kind: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+    missing = [str(option) for option in known.values() if option.default is REQUIRED and option.name not in given]
+    if missing:
+        raise OptionError(f"{table} needs the option {', '.join(missing)}. Set it under [{kind}.kwargs], or with --set.")
+
+
+def _takes_any_option(source: Source, target: Any) -> bool:
+    var_keyword = [p for p in parameters_of(source, target) if p.kind is p.VAR_KEYWORD]
+    if not var_keyword:
+        return False
+    if source.entry:
+        raise PluginError(
+            f"{source} takes **{var_keyword[0].name}, so a misspelt option would be lost. A published plugin must name its "
+            f"options. Ask the authors of {source.entry.package} to name them, or write your own."
+        )
+    logger.warning("%s takes **%s: its options cannot be checked.", source, var_keyword[0].name)
+    return True
+
+
+def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) -> Any:
+    if option.annotation in (REQUIRED, Any) or isinstance(option.annotation, str):
+        return value
+    if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
+        return absolute_reference(value, folders)
+    try:
+        checked = _validate(option.annotation, value)
+    except ValidationError as error:
+        reasons = "; ".join(detail["msg"] for detail in error.errors())
+        raise OptionError(
+            f"{table}: the option {option.name!r} is {value!r}, which is not {type_name(option.annotation)} ({reasons})."
+        ) from error
+    if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
+        return [absolute_reference(item, folders) for item in checked]
+    return _absolute(checked, folders)
+
+
+def _absolute(value: Any, folders: Sequence[Path]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_absolute(item, folders) for item in value)
+    return (find_file(str(value), folders) or value) if isinstance(value, Path) else value
+
+
+def _validate(annotation: Any, value: Any) -> Any:
+    try:
+        adapter = TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        # JSON's strict mode: a TOML list may become a tuple and a string a Path, but "0.1" is not a number.
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except TypeError:
+        return adapter.validate_python(value, strict=True)
