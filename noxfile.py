@@ -119,6 +119,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def reference(session: nox.Session) -> None:
+    """Write the reference into the pages of `docs`: tables of keys, fields, hooks, commands and losses, from the code."""
+    install(session, *editable(".", *PACKAGES))
+    session.run("python", "docs/reference.py")
+
+
+@nox.session
 def plugins(session: nox.Session) -> None:
     """Run each plugin package's own tests, installed as a user would install it."""
     install(session, ".", *(f"./{folder}" for folder in PACKAGES), "pytest")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ import plugrad
 from _reference.components import load_entry
 from _reference.docstrings import Docstring, docstring
 from _reference.markdown import NOTHING, as_toml, table
-from _reference.weights import picture
+from _reference.weights import Weights, picture, weights_of
 from plugrad import AdvantageInputs, Rollout
 from plugrad.contracts.markers import AdvantageFacts, LossFacts, facts_of
 from plugrad.host.load import load_component
@@ -65,11 +66,18 @@ def catalogue(which: str) -> str:
 
 
 def losses() -> str:
-    """Return a row for each loss; terms that do not look at the advantage come last."""
-    rows = [(found, _picture(found)) for found in described("loss")]
-    rows.sort(key=lambda row: row[1] is None)
-    columns = ("loss, and its weight by the ratio", "what it is", "defaults", "needs", "reduction", "other systems")
-    return _wide(table(columns, [_loss_row(found, drawn or NOTHING) for found, drawn in rows]))
+    """Return a row for each loss; terms that do not look at the advantage come last, and have no picture."""
+    pictures = loss_pictures()
+    rows = sorted(described("loss"), key=lambda found: found.entry.name not in pictures)
+    columns = ("loss, and its weight by the ratio", "what it is", "defaults", "other systems")
+    return _wide(table(columns, [_loss_row(found, has_picture=found.entry.name in pictures) for found in rows]))
+
+
+@cache
+def loss_pictures() -> Mapping[str, str]:
+    """Return the picture of every loss that looks at the advantage, as SVG, by the loss's name."""
+    found = {loss.entry.name: _weights(loss) for loss in described("loss")}
+    return {name: picture(name, weights) for name, weights in found.items() if weights.look_at_the_advantage}
 
 
 def advantages() -> str:
@@ -106,24 +114,31 @@ def _described(entry: Entry, found: Catalogue) -> Described:
     return Described(entry, target, docstring(target), options_of(source, target), component.needs)
 
 
-def _picture(found: Described) -> str | None:
+def _weights(found: Described) -> Weights:
     facts = found.facts
     assert isinstance(facts, LossFacts)
-    loaded = plugrad.load("loss", found.reference)
-    return picture(found.entry.name, loaded, is_cut_dependent=facts.cut_dependent)
+    return weights_of(plugrad.load("loss", found.reference), is_cut_dependent=facts.cut_dependent)
 
 
-def _loss_row(found: Described, drawn: str) -> Sequence[str]:
-    reduction = f"`{found.facts.reduction}`" + ("<br>depends on the cut" if found.facts.cut_dependent else "")
-    name = f"{_name(found)}<br>{drawn}"
-    return name, _what(found), _defaults(found), _needs(found), reduction, _systems(found)
+def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
+    name, drawn = found.entry.name, ""
+    if has_picture:
+        drawn = f"<br>![{name}: the weight of a token by its ratio](pictures/losses/{name}.svg)"
+    return _name(found) + drawn, f"{_what(found)}<br>{_facts(found)}", _defaults(found), _systems(found)
+
+
+def _facts(found: Described) -> str:
+    needs = ", ".join(f"`{need}`" for need in sorted(found.needs)) or "nothing more"
+    by_options = " (by its options)" if callable(found.facts.needs) else ""
+    cut = " It depends on the cut." if found.facts.cut_dependent else ""
+    return f"Needs {needs}{by_options}. Reduction: `{found.facts.reduction}`.{cut}"
 
 
 def _advantage_row(found: Described) -> Sequence[str]:
     facts = found.facts
     assert isinstance(facts, AdvantageFacts)
     fewest = facts.min_rollouts_per_example
-    needs = _needs(found) if fewest == 1 else f"{fewest} rollouts of an example"
+    needs = NOTHING if fewest == 1 else f"{fewest} rollouts of an example"
     return _name(found), _what(found), _example(found), _defaults(found), needs, _systems(found)
 
 
@@ -150,19 +165,12 @@ def _linked(text: str) -> str:
 
 
 def _formula(text: str) -> str:
-    """Return code in which nothing is Markdown: a table's cell ends at a bar, even in backticks."""
-    spelt = "".join(c if c.isalnum() or c.isspace() else f"&#{ord(c)};" for c in " ".join(text.replace("`", "").split()))
-    return f'<code class="formula">{spelt}</code>'
+    return f"`{' '.join(text.replace('`', '').split())}`"
 
 
 def _defaults(found: Described) -> str:
     values = [(o.name, "required" if o.default is REQUIRED else as_toml(o.default)) for o in found.options]
     return "<br>".join(f"`{name}` {value}" for name, value in values) or NOTHING
-
-
-def _needs(found: Described) -> str:
-    needs = "<br>".join(f"`{need}`" for need in sorted(found.needs)) or NOTHING
-    return f"{needs}<br>(by its options)" if callable(found.facts.needs) else needs
 
 
 def _systems(found: Described) -> str:

@@ -1,4 +1,4 @@
-"""Who imports whom, as a picture drawn from the contract that the import linter checks."""
+"""Who imports whom, as a table made from the contract that the import linter checks."""
 
 from __future__ import annotations
 
@@ -6,27 +6,19 @@ import ast
 import re
 import tomllib
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, GAP, LEFT = 720, 46, 12, 36
+from _reference.markdown import table
 
 
-def picture(pyproject: Path) -> str:
-    """Return an SVG with one row a layer: a module may import those in the rows below its own."""
-    rows = layers(pyproject)
-    height = len(rows) * (HEIGHT + GAP)
-    boxes = [box for index, row in enumerate(rows) for box in _row(row, index * (HEIGHT + GAP), pyproject.parent / "core")]
-    arrow = f'<path d="M12 0 V{height - GAP - 8} M5 {height - GAP - 15} l7 8 l7 -8" fill="none" stroke="currentColor"/>'
-    return "\n".join(
-        [
-            '<figure class="layers" markdown="0">',
-            f'<svg viewBox="-1 -1 {WIDTH + 2} {height}" role="img" aria-label="The layers of plugrad, from top to bottom">',
-            arrow,
-            *boxes,
-            "</svg>",
-            "</figure>",
-        ]
-    )
+def layer_table(pyproject: Path) -> str:
+    """Return a row for each module, those of the highest layer first: a module may import from the layers below its own."""
+    from_top = layers(pyproject)
+    rows = [
+        (str(len(from_top) - depth), f"`{module.partition('.')[2]}`", _summary(module, pyproject.parent / "core"))
+        for depth, layer in enumerate(from_top)
+        for module in layer
+    ]
+    return table(("layer", "module", "what is in it"), rows)
 
 
 def layers(pyproject: Path) -> list[list[str]]:
@@ -36,27 +28,9 @@ def layers(pyproject: Path) -> list[list[str]]:
     return [[module.strip() for module in layer.split("|")] for layer in contract["layers"]]
 
 
-def _row(modules: list[str], y: int, source: Path) -> list[str]:
-    width = (WIDTH - LEFT - GAP * (len(modules) - 1)) / len(modules)
-    return [
-        _box(module, LEFT + index * (width + GAP), y, width, "" if len(modules) > 1 else _summary(module, source))
-        for index, module in enumerate(modules)
-    ]
-
-
-def _box(module: str, x: float, y: int, width: float, summary: str) -> str:
-    name = module.partition(".")[2]
-    middle = y + HEIGHT // 2 + 5
-    return (
-        f'<rect x="{x:g}" y="{y}" width="{width:g}" height="{HEIGHT}" rx="5" fill="none" stroke="currentColor"/>'
-        f'<text x="{x + 14:g}" y="{middle}" fill="currentColor" font-size="15" font-weight="600">{escape(name)}</text>'
-        f'<text x="{x + 130:g}" y="{middle}" fill="currentColor" font-size="13" opacity="0.8">{escape(summary)}</text>'
-    )
-
-
 def _summary(module: str, source: Path) -> str:
     """Return the first sentence of the module's docstring, without importing it."""
     path = source / Path(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    text = " ".join((ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split())
     return re.split(r"(?<=\.)\s", text)[0]

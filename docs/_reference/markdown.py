@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,12 +26,19 @@ NAMES = {
 }
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 NOTHING = "&ndash;"
+CODE = re.compile(r"(`[^`]*`)")
+NOT_PLAIN = re.compile(r"[^\w\s.,:;=/()+-]")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table, the same for GitHub and for Python-Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Return text in which nothing is Markdown."""
+    return NOT_PLAIN.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -57,6 +65,16 @@ def as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _cell(text: str) -> str:
+    """Return a cell whose bars do not end it. The two dialects disagree about a bar in backticks."""
+    parts = CODE.split(" ".join(text.split()))
+    return "".join(_code(part[1:-1]) if part.startswith("`") else part.replace("|", "\\|") for part in parts)
+
+
+def _code(text: str) -> str:
+    return f"<code>{plain(text)}</code>" if "|" in text else f"`{text}`"
 
 
 def _bounds(metadata: Iterable[Any]) -> str:

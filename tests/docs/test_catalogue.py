@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy
 import pytest
 import torch
 
@@ -31,6 +32,12 @@ def filled(name):
     return module.filled((ROOT / "docs" / name).read_text(encoding="utf-8"))
 
 
+@cache
+def drawn():
+    filled("losses.md")
+    return sys.modules["_reference.catalogue"].loss_pictures()
+
+
 def row_of(entry):
     start = f"| `{entry.name}`<br><small>{entry.package}</small>"
     (row,) = [line for line in filled(PAGES[entry.kind]).splitlines() if line.startswith(start)]
@@ -43,14 +50,9 @@ def pictures():
     return sys.modules["_reference.weights"]
 
 
-@cache
-def weights_of(name, advantage, **options):
-    return pictures().weights(plugrad.load("loss", name, **options), advantage)
-
-
 def at(ratio, name, advantage, **options):
-    place = int((pictures().ratios() - ratio).abs().argmin())
-    return weights_of(name, advantage, **options)[place].item()
+    loss = plugrad.load("loss", name, **options)
+    return pictures().weights(loss, torch.tensor([ratio], dtype=torch.float64), advantage).item()
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
@@ -73,15 +75,14 @@ def test_a_paper_is_linked(entry):
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.kind == "loss"], ids=lambda entry: entry.name)
-def test_losses_have_a_picture_and_terms_a_dash(entry):
-    drawn = re.search(r"<svg .*?</svg>", row_of(entry))
-    assert bool(drawn) == (entry.name not in TERMS)
-    if drawn:
-        paths = {path.get("class"): path.get("d") for path in ElementTree.fromstring(drawn[0]).iter("path")}
+def test_losses_have_a_picture_and_terms_have_none(entry):
+    shown = re.search(r"!\[.*?\]\(pictures/losses/(\w+)\.svg\)", row_of(entry))
+    assert (shown and shown[1]) == (None if entry.name in TERMS else entry.name)
+    if shown:
+        svg = ElementTree.fromstring(drawn()[entry.name])
+        paths = {path.get("class"): path.get("d") for path in svg.iter("{http://www.w3.org/2000/svg}path")}
         assert paths.keys() == {"grid", "axis", "up", "down"}
         assert paths["up"] != paths["down"]
-    else:
-        assert "</small><br>&ndash; |" in row_of(entry)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +92,15 @@ def test_losses_have_a_picture_and_terms_a_dash(entry):
         (1.3, "ppo_clip", 0.0, -1.3),
         (0.5, "ppo_clip", 0.5, 0.0),
         (1.25, "dapo", 1.25, -1.25),
-        (2.0, "cispo", 2.0, -2.0),
+        (4.5, "cispo", 4.5, -4.5),
+        (8.0, "cispo", 5.0, -5.0),
+        (2.9, "dual_clip", 0.0, -2.9),
+        (3.1, "dual_clip", 0.0, 0.0),
         (1.5, "gspo", 0.0, -1.5),
         (0.5, "gmpo", 0.5, 0.0),
         (1.5, "rollout_is", 0.0, 0.0),
-        (2.0, "dppo", 0.0, -2.0),
+        (2.4, "dppo", 2.4, -2.4),
+        (2.6, "dppo", 0.0, -2.6),
         (0.5, "opsm", 0.5, 0.0),
         (0.5, "reinforce", 1.0, -1.0),
         (2.0, "importance_sampling", 2.0, -2.0),
@@ -119,15 +124,26 @@ def test_an_option_moves_the_edge():
 )
 def test_where_the_policy_has_not_moved_every_policy_gradient_pushes_alike(entry):
     loss = plugrad.load("loss", f"{entry.package}/{entry.name}")
-    at_one = int((pictures().ratios() - 1).abs().argmin())
-    for advantage in (1.0, -1.0):
-        weights = pictures().weights(loss, advantage, is_cut_dependent=loss.bound.component.facts.cut_dependent)
-        assert weights[at_one].item() == pytest.approx(advantage, abs=1e-6)
+    at_one = int((pictures().RATIOS - 1).abs().argmin())
+    found = pictures().weights_of(loss, is_cut_dependent=loss.bound.component.facts.cut_dependent)
+    assert found.up[at_one].item() == pytest.approx(1.0, abs=1e-6)
+    assert found.down[at_one].item() == pytest.approx(-1.0, abs=1e-6)
 
 
 def test_one_micro_batch_of_all_ratios_is_the_same_as_one_each():
     loss = plugrad.load("loss", "gspo")
-    torch.testing.assert_close(weights_of("gspo", 1.0), pictures().weights(loss, 1.0, is_cut_dependent=True))
+    one_each = pictures().weights_of(loss, is_cut_dependent=True)
+    torch.testing.assert_close(pictures().weights_of(loss).up, one_each.up)
+
+
+def test_a_curve_keeps_to_its_points_and_needs_few_of_them():
+    points = [(float(x), max(0.0, x - 50.0) ** 2 / 100) for x in range(100)]
+    few = pictures()._without_straight_parts(points)
+    assert len(few) < 30
+    assert (few[0], few[-1]) == (points[0], points[-1])
+    at = [x for x, _ in points]
+    drawn_at = numpy.interp(at, [x for x, _ in few], [y for _, y in few])
+    assert drawn_at == pytest.approx([y for _, y in points], abs=pictures().TOLERANCE)
 
 
 def test_what_a_docstring_says_of_other_systems_is_in_its_row():

@@ -182,17 +182,36 @@ def test_every_reduction_has_a_formula():
     assert {entry.split("`")[0] for entry in rows} >= set(REDUCTIONS)
 
 
-def test_every_layer_is_in_the_picture():
+def test_every_layer_is_in_the_table():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     for module in " | ".join(layers).split(" | "):
-        assert f">{module.removeprefix('plugrad.')}</text>" in page("architecture.md")
+        assert f"| `{module.removeprefix('plugrad.')}` | " in page("architecture.md")
 
 
 def test_every_nox_session():
     sessions = re.findall(r"^@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE)
     assert len(sessions) > 10
     assert {f"nox -s {name}" for name in sessions} <= set(entries("../CONTRIBUTING.md")["Set-up"])
+
+
+def test_the_reference_in_the_pages_is_what_the_code_says():
+    outdated = [str(path.relative_to(ROOT)) for path in reference().outdated()]
+    assert outdated == [], f"outdated: {', '.join(outdated)}. To renew the reference: nox -s reference"
+
+
+def test_a_part_of_the_reference_is_written_between_its_marks_and_nothing_else_is_touched():
+    filled, end = reference().filled, reference().END
+    begin = "<!-- reference: promises version -->"
+    empty, other = f"Before.\n\n{begin}\n\nAfter.\n", f"{begin}\n\nsomething old\n\n{end}\n"
+    once = filled(empty)
+    assert once.startswith(f"Before.\n\n{begin}\n\nThis is version ")
+    assert once.endswith(f".\n\n{end}\n\nAfter.\n")
+    assert filled(once) == once
+    both = filled(empty + "\n" + other)
+    assert both.startswith(once)
+    assert both.count(end) == 2
+    assert "old" not in both
 
 
 @pytest.mark.parametrize(
