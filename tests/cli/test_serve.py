@@ -80,7 +80,7 @@ def test_a_port_that_is_taken(serve, tmp_path):
 def test_without_vllm_it_says_what_to_install(serve):
     done = serve()
     assert done.returncode == 2
-    assert 'needs the package vllm, and that is not installed here: pip install "plugrad[vllm]"' in done.stderr
+    assert 'needs the package vllm, which is not installed: pip install "plugrad[vllm]"' in done.stderr
 
 
 def test_a_key_that_is_not_set(serve):

@@ -31,7 +31,7 @@ def test_chat_messages_without_a_template_are_an_error():
 
 @pytest.mark.parametrize("prompt", [3, ["not a message"], [{"role": "user"}]])
 def test_a_prompt_that_is_neither(prompt):
-    with pytest.raises(DataError, match="must be a string, or chat messages"):
+    with pytest.raises(DataError, match="must be a string or chat messages"):
         tokenize_prompts([{"prompt": prompt, "example_id": 7}], tiny_tokenizer(), room=None)
 
 
@@ -41,7 +41,7 @@ def test_an_empty_prompt():
 
 
 def test_a_prompt_that_is_too_long_is_an_error_with_both_numbers():
-    with pytest.raises(DataError, match="example 7 has 4 tokens, and the model's context leaves 3"):
+    with pytest.raises(DataError, match="example 7 has 4 tokens, but the model's context leaves 3"):
         tokenize_prompts([{"prompt": "1+1=", "example_id": 7}], tiny_tokenizer(), room=3)
 
 

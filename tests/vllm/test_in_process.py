@@ -124,7 +124,7 @@ def test_the_process_stays_as_it_was():
 
 
 def test_weights_in_double_precision_are_refused():
-    with pytest.raises(EngineError, match=r"weights are float64, in which vLLM does not compute: set model\.dtype"):
+    with pytest.raises(EngineError, match=r"weights are float64, which vLLM does not support: set model\.dtype"):
         vllm_engine(model_of(tied=True, dtype="float64"), tiny_tokenizer())
 
 

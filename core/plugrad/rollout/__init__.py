@@ -1,1 +1,1 @@
-"""Rollout engines: where completions come from."""
+"""Rollout engines: the sources of completions. `plugrad.config.engines` lists them."""

@@ -1,4 +1,4 @@
-"""The `dataset` engine: replays each example's reference completion. With it, the same loop is supervised fine-tuning."""
+"""The engine `dataset`: replays each example's reference completion, which makes the run supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plugrad.rollout.prompts import tokenize_reference
 
 
 class DatasetEngine:
-    """Replays the column `reference`, cut at `max_new_tokens`. Nothing is sampled, so there are no log-probs."""
+    """Replays the column `reference`, cut at `max_new_tokens`. It samples nothing, so completions have no log-probs."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -24,11 +24,11 @@ class DatasetEngine:
         return [[self._replay(prompt, sampling)] * sampling.num_completions for prompt in prompts]
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Note the version: there are no weights here."""
+        """Record the version. There are no weights to update."""
         self._version = version
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def _replay(self, prompt: Prompt, sampling: Sampling) -> Completion:
         ids = tokenize_reference(prompt.example, self._tokenizer)

@@ -1,4 +1,4 @@
-"""The loop that samples tokens one by one, for the `transformers` engine."""
+"""The token sampling loop of the engine `transformers`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 from plugrad.rollout.engine import Sampling
 
 FIRST_DIMENSION_IS_ROWS = ("attention_mask", "position_ids", "token_type_ids")
-"""What Transformers prepares for a model and has one entry for each row."""
+"""Model inputs that Transformers prepares with one entry per row."""
 
 
 class Decoding:
-    """Takes the place of the loop in Transformers' `generate`, which prepares cache, mask and positions as a model needs.
+    """Replaces the sampling loop of Transformers' `generate`, which still prepares cache, mask and positions for the model.
 
-    Unlike that loop it reads each prompt once for all its completions, drops rows that have ended, and takes the log-probs
-    from the very softmax that is sampled.
+    Unlike the original loop, it reads each prompt once for all its completions, drops finished rows, and returns log-probs
+    of the same softmax that it samples.
     """
 
     def __init__(self, prompt_of_row: Iterable[int], stops: Iterable[int], sampling: Sampling) -> None:
@@ -39,10 +39,10 @@ class Decoding:
         synced_gpus: bool = False,
         **prepared: Any,
     ) -> tuple[Int[Tensor, "rows new"], Float[Tensor, "rows new"]]:
-        """Return what was drawn and its log-probs; behind a row's first stop there may be anything.
+        """Return the sampled tokens and their log-probs. Entries after a row's first stop token are undefined.
 
-        Of what `generate` hands over, processors and criteria are left unused: samples come from softmax(logits /
-        temperature) and nothing else.
+        Logits processors and stopping criteria from `generate` are ignored: samples come from softmax(logits / temperature)
+        and nothing else.
         """
         batch = _Batch(model, input_ids, prepared)
         rows = torch.tensor(self._prompt_of_row, device=input_ids.device)
@@ -51,7 +51,7 @@ class Decoding:
         batch.select(rows)
         shape = (len(rows), self._sampling.max_new_tokens)
         tokens, logprobs = input_ids.new_zeros(shape), torch.zeros(shape, device=input_ids.device)
-        # Where each row of the batch stands among the completions, and whether it goes on.
+        # The completion that each row of the batch belongs to, and whether it is unfinished.
         places, goes_on = torch.arange(len(rows), device=input_ids.device), torch.ones_like(rows, dtype=torch.bool)
         for position in range(self._sampling.max_new_tokens):
             if position:
@@ -70,9 +70,9 @@ class Decoding:
 
 
 def draw(logits: Float[Tensor, "rows vocab"], temperature: float) -> tuple[Int[Tensor, "rows"], Float[Tensor, "rows"]]:
-    """Draw a token from each softmax(logits / temperature), or the likeliest at 0; return it and its log-prob.
+    """Sample a token from each softmax(logits / temperature) and return it with its log-prob.
 
-    At temperature 0 the log-prob is that of softmax(logits).
+    Temperature 0 takes the most likely token, with its log-prob under softmax(logits).
     """
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / (temperature or 1.0)
     logprobs = scaled.log_softmax(dim=-1)
@@ -81,12 +81,12 @@ def draw(logits: Float[Tensor, "rows vocab"], temperature: float) -> tuple[Int[T
 
 
 def _worth_dropping(left: int, rows: int) -> bool:
-    """Dropping copies the cache: not for a single row of many."""
+    """Whether enough rows have finished. Dropping rows copies the cache, so it does not pay for one row of many."""
     return left <= rows - max(1, rows // 8)
 
 
 class _Batch:
-    """The rows that are being completed, and what the model needs to go on with them."""
+    """The unfinished rows and the model inputs that continue them."""
 
     def __init__(self, model: PreTrainedModel, ids: Int[Tensor, "rows tokens"], prepared: dict[str, Any]) -> None:
         self._model = model
@@ -96,26 +96,26 @@ class _Batch:
         self._is_first = True
 
     def next_logits(self) -> Float[Tensor, "rows vocab"]:
-        """Run the model on the tokens that it has not seen."""
+        """Run the model on the tokens that it has not seen yet."""
         inputs = self._model.prepare_inputs_for_generation(  # type: ignore[operator]
             self._unseen, is_first_iteration=self._is_first, **self._prepared
         )
         outputs = self._model(**inputs, return_dict=True)
         self._prepared = self._model._update_model_kwargs_for_generation(outputs, self._prepared)  # type: ignore[operator]
         self._is_first = False
-        # Not the one that was prepared: a few models ignore it, and some have theirs under another name.
+        # Not the prepared cache: some models ignore it, and others return theirs under another name.
         self._cache = next((value for value in outputs.values() if isinstance(value, Cache)), None)
         logits: Tensor = outputs.logits[:, -1]
         return logits
 
     def append(self, drawn: Int[Tensor, "rows"]) -> None:
-        """Put one token behind each row."""
+        """Append one token to each row."""
         self._ids = torch.cat([self._ids, drawn.unsqueeze(1)], dim=1)
-        # A model without a cache reads the whole row again.
+        # A model without a cache rereads the whole row.
         self._unseen = self._ids if self._cache is None else drawn.unsqueeze(1)
 
     def select(self, rows: Int[Tensor, "selected"]) -> None:
-        """Go on with these rows; one may be there several times."""
+        """Continue with these rows. A row may be repeated."""
         num_rows = len(self._ids)
         self._ids, self._unseen = self._ids[rows], self._unseen[rows]
         for name in FIRST_DIMENSION_IS_ROWS:

@@ -1,4 +1,4 @@
-"""The engine: token ids in; token ids and the log-probs with which they were sampled out."""
+"""The engine protocol: token ids in, sampled token ids and their log-probs out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugrad.contracts.environment import Example
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, tokenized."""
+    """A tokenized prompt."""
 
     text: str
     ids: list[int]
@@ -23,46 +23,46 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to complete prompts: from softmax(logits / temperature) and nothing else."""
+    """How to complete prompts. Samples come from softmax(logits / temperature) and nothing else."""
 
     num_completions: int
     max_new_tokens: int
     temperature: float
-    """0 is greedy."""
+    """0 is greedy decoding."""
     seed: int
 
     @property
     def num_distinct(self) -> int:
-        """How many completions of a prompt can differ: a greedy one is the same however often it is made."""
+        """Number of completions of a prompt that can differ: 1 for greedy decoding."""
         return self.num_completions if self.temperature else 1
 
     def with_copies(self, groups: list[list[Completion]]) -> list[list[Completion]]:
-        """Return groups of `num_completions`, for an engine that made `num_distinct` of each."""
+        """Repeat completions to groups of `num_completions`, for an engine that generated `num_distinct` of each."""
         return [group * (self.num_completions // self.num_distinct) for group in groups]
 
     def seed_of(self, prompt: int) -> int:
-        """Return a seed for the prompt of this index, for engines that have one a request.
+        """Return the seed of one prompt, for engines with one seed per request.
 
-        They add the number of the completion to it: far enough from other prompts' seeds.
+        These engines add the index of the completion, so seeds of different prompts must be far apart.
         """
         return random.Random(f"{self.seed}/{prompt}").getrandbits(60)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The tokens that followed a prompt, the end-of-sequence token included."""
+    """The tokens after a prompt, including the end-of-sequence token."""
 
     ids: list[int]
     logprobs: list[float] | None
-    """Of each token under the distribution that sampled it, in nats; None where nothing was sampled."""
+    """Log-prob of each token under the distribution that sampled it, in nats. None if nothing was sampled."""
     truncated: bool
     policy_versions: list[int]
-    """The version of the weights that sampled each token: an engine may be given new ones in the middle of a completion."""
+    """Version of the weights that sampled each token. Weights may be updated in the middle of a completion."""
 
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Three methods; an engine is told how to find its model when it is made."""
+    """The three methods of an engine. Its constructor takes whatever it needs to find the model."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.num_completions` completions of each prompt, in order.
@@ -72,16 +72,16 @@ class RolloutEngine(Protocol):
         ...
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take the policy's weights, named as its Transformers model names them, tied ones too.
+        """Load the policy's weights. Names are those of its Transformers model, and tied weights are included.
 
-        A run calls it before the first `generate`, and after each step; an engine that cannot take weights while another
-        thread generates waits.
+        A run calls this before the first `generate` and after each step. An engine that cannot load weights while another
+        thread generates must wait.
 
-        `weights` can be iterated again, and every rank must iterate it as often: where the policy is sharded, each weight is
-        gathered from all of them.
+        `weights` can be iterated more than once, but every rank must iterate it equally often: a sharded policy gathers each
+        weight from all ranks.
         """
         ...
 
     def close(self) -> None:
-        """Free what the engine holds, and give up what another thread has it generate. Calling it again does nothing."""
+        """Free all resources and abort a `generate` in another thread. Calling it again does nothing."""
         ...

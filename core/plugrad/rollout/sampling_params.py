@@ -1,4 +1,4 @@
-"""What vLLM is told of how to sample: the same in this process and on servers."""
+"""The sampling parameters for vLLM, in this process and on servers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from plugrad.rollout.engine import Sampling
 def sampling_params(sampling: Sampling, *, seed: int, stops: Iterable[int], vocab_size: int) -> dict[str, Any]:
     """Return the fields of vLLM's SamplingParams for all completions of one prompt.
 
-    They come from softmax(logits / temperature) and nothing else: whatever shapes the distribution is said, since vLLM takes
-    what is not from elsewhere.
+    Completions come from softmax(logits / temperature) and nothing else. Every field that shapes the distribution is set,
+    because vLLM takes unset ones from elsewhere.
     """
     return {
-        # vLLM refuses to make a greedy one more than once.
+        # vLLM refuses more than one greedy completion.
         "n": sampling.num_distinct,
         "temperature": sampling.temperature,
-        # vLLM adds the number of the completion to it.
+        # vLLM adds the index of the completion.
         "seed": seed,
         "max_tokens": sampling.max_new_tokens,
         "min_tokens": 0,
-        # It refuses those outside the vocabulary, which are never sampled.
+        # vLLM refuses tokens outside the vocabulary. They are never sampled.
         "stop_token_ids": sorted(stop for stop in stops if stop < vocab_size),
-        # The end-of-sequence token is among them.
+        # The stop tokens already include the end-of-sequence token.
         "ignore_eos": True,
-        # 0: the sampled token's alone.
+        # 0: only the sampled token's.
         "logprobs": 0,
         "detokenize": False,
         "top_p": 1.0,

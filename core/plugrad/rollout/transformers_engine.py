@@ -1,4 +1,4 @@
-"""The `transformers` engine: `generate` of the model that is being trained, in the training process."""
+"""The engine `transformers`: generates with the model in training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plugrad.rollout.stops import stop_ids
 
 
 class TransformersEngine:
-    """Shares the trainer's model, so an update of the policy needs no copy."""
+    """Shares the trainer's model, so a policy update copies no weights."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         self._model = model
@@ -26,7 +26,7 @@ class TransformersEngine:
         self._version = 0
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """Sample from softmax(logits / temperature), whatever the model's generation config asks for."""
+        """Sample from softmax(logits / temperature). The model's generation config is ignored."""
         n = sampling.num_completions
         rows = [prompt.ids for prompt in prompts for _ in range(n)]
         device = self._model.device
@@ -37,11 +37,11 @@ class TransformersEngine:
         return [flat[start : start + n] for start in range(0, len(flat), n)]
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Note the version: the weights are the trainer's own."""
+        """Record the version. The weights are already the trainer's."""
         self._version = version
 
     def close(self) -> None:
-        """Nothing to free: the model is the trainer's."""
+        """Do nothing: the model belongs to the trainer."""
 
     def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
         distinct = {tuple(row): number for number, row in enumerate(dict.fromkeys(map(tuple, rows)))}
@@ -70,7 +70,7 @@ class TransformersEngine:
 
 @contextmanager
 def _for_sampling(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, no gradient, and none of the model's own generation settings, which fill what ours leave open."""
+    """Set evaluation mode and no gradient. Clear the model's generation config, whose values would fill unset ones."""
     was_training, its_own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
