@@ -83,10 +83,10 @@ def with_a_head_of_two_layers():
 
 
 UNKNOWN = {
-    "does to its logits what is neither": with_odd_logits,
-    "LowRank, is no matrix product": lambda: with_head(LowRank),
+    "it changes its logits by neither": with_odd_logits,
+    "LowRank, is not a matrix product": lambda: with_head(LowRank),
     "is not the last hidden state of its Qwen3Model": with_norm_after_the_backbone,
-    "Sequential, is no matrix product": with_a_head_of_two_layers,
+    "Sequential, is not a matrix product": with_a_head_of_two_layers,
 }
 
 
@@ -140,7 +140,7 @@ def test_what_is_not_known_is_left_to_the_model_and_said(caplog, why):
         policy = Policy(model, 0.7)
     assert policy.head is None
     assert why in caplog.text
-    assert "memory of a step grows with tokens x vocabulary" in caplog.text
+    assert "memory grows with tokens x vocabulary" in caplog.text
     assert_scores_are_those_of_the_logits(model, policy)
 
 

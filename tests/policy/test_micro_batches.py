@@ -46,7 +46,7 @@ def test_group_tokens_are_counted_over_the_whole_group_wherever_its_rows_go():
 
 def test_a_sequence_over_the_budget_is_an_error_with_both_numbers():
     with pytest.raises(
-        DataError, match=r"example 3 has 12 tokens, and tokens_per_micro_batch is 10: raise it to at least 12"
+        DataError, match=r"example 3 has 12 tokens, but tokens_per_micro_batch is 10: raise it to at least 12"
     ):
         cut_all([sequence(12, 2, 3)], 10)
 

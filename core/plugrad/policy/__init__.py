@@ -1,1 +1,1 @@
-"""The policy: models, log-probs, micro-batches and the weights of the objective."""
+"""The policy: models, log-probs, micro-batches and reductions."""

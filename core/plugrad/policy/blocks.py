@@ -1,4 +1,4 @@
-"""One block of logits at a time, in buffers that are used again: for the functions that never hold all of them."""
+"""Compute logits one block at a time in reused buffers, so that full-vocabulary logits are never materialised."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from torch import Tensor
 EntropyMode = Literal["none", "value", "gradient"]
 
 BLOCK_ELEMENTS = {"cpu": 2**21}
-"""How many logits exist at once, by device: 8 MB in float32 stay in a CPU's cache from one pass over them to the next."""
+"""Logits per block, by device. 8 MB of float32 stay in a CPU's cache between two passes over the block."""
 OTHER_BLOCK_ELEMENTS = 2**26
-"""On an accelerator the products of a block must take longer than their launch."""
+"""Logits per block on an accelerator. A block's matrix products must take longer than their launch."""
 IMPOSSIBLE = -1e4
-"""Its exponential is 0, in float64 too: where differences of logits end, since 0 * -inf would be NaN."""
+"""Lower bound for differences of logits. Its exponential is 0 even in float64, and 0 * -inf would be NaN."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is computed: the softmax of z = slope * logits, or of z = bound * tanh(slope / bound * logits)."""
+    """The computation: a softmax of z = slope * logits, or of z = bound * tanh(slope / bound * logits)."""
 
     slope: float
     bound: float | None
     entropy: EntropyMode
     product_dtype: torch.dtype
-    """Of the factors of matrix products, and of the logits as they come out of one."""
+    """Data type of the inputs and outputs of matrix products."""
     gradient_in_forward: bool
-    """Whether the forward pass forms the gradient: where only the hidden states have one."""
+    """Whether the forward pass computes the gradient, which it does if only the hidden states have one."""
 
     @property
     def sum_dtype(self) -> torch.dtype:
-        """Of z and of every sum: float32 at least."""
+        """Data type of z and of every sum: float32 at least."""
         return torch.promote_types(self.product_dtype, torch.float32)
 
     def head_block(self, weight: Tensor, bias: Tensor | None, columns: slice) -> tuple[Tensor, Tensor | None]:
-        """Return a block of the head's weight and bias in the dtype of products: the whole head is never copied."""
+        """Return a block of the head's weight and bias in `product_dtype`. The whole head is never copied."""
         block_bias = None if bias is None else bias[columns].to(self.product_dtype)
         return weight[columns].to(self.product_dtype), block_bias
 
@@ -50,7 +50,7 @@ class Plan:
         return logits.mul_(self.slope / self.bound).tanh_().mul_(self.bound)
 
     def flatness(self, z: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"] | None:
-        """Return dz/dlogits over `slope`; None where it is 1, without soft-capping."""
+        """Return dz/dlogits over `slope`, or None if it is 1 (no soft-capping)."""
         return None if self.bound is None else (z / self.bound).square_().neg_().add_(1)
 
 
@@ -59,7 +59,7 @@ class Workspace:
 
     def __init__(self, plan: Plan, hidden: Float[Tensor, "tokens hidden"], vocab: int) -> None:
         elements = BLOCK_ELEMENTS.get(hidden.device.type, OTHER_BLOCK_ELEMENTS)
-        # Near to a square: a product with a thin block moves more than it computes.
+        # Nearly square: products with thin blocks are bound by memory.
         self.num_rows = max(1, min(len(hidden), math.isqrt(elements)))
         self.num_columns = min(vocab, elements // self.num_rows)
         self.plan = plan
@@ -73,7 +73,7 @@ class Workspace:
         weight: Float[Tensor, "columns hidden"],
         bias: Float[Tensor, "columns"] | None,
     ) -> Float[Tensor, "rows columns"]:
-        """Return one block of z, in a buffer that the next call overwrites."""
+        """Return one block of z. The next call overwrites its buffer."""
         product = self._shaped(self._product, len(hidden), len(weight))
         if bias is None:
             torch.mm(hidden, weight.t(), out=product)
@@ -84,17 +84,17 @@ class Workspace:
         return self.plan.scale_(self._shaped(self._z, *product.shape).copy_(product))
 
     def spare(self, block: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        """Return a second buffer of the block's shape. Where there is no entropy to compute it is the block's own."""
+        """Return a second buffer of the block's shape. Without entropy it is the block's own buffer."""
         return self._shaped(self._spare, *block.shape)
 
     def as_factor(self, block: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        """Return the block in the dtype of matrix products. The logits that z was made from are overwritten."""
+        """Return the block in `product_dtype`. This overwrites the logits behind z."""
         if block.dtype == self.plan.product_dtype:
             return block
         return self._shaped(self._product, *block.shape).copy_(block)
 
     def rows(self, num_tokens: int) -> Iterator[slice]:
-        """Yield blocks of tokens, and an empty one where there are no tokens."""
+        """Yield blocks of tokens. Without tokens, yield one empty block."""
         return _slices(num_tokens, self.num_rows)
 
     def columns(self, vocab: int) -> Iterator[slice]:
@@ -110,7 +110,7 @@ class Workspace:
 
 
 def add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, where `total` may be more precise than its terms."""
+    """Add left @ right to `total`, which may be more precise than its terms."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:

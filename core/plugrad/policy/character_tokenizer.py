@@ -1,4 +1,4 @@
-"""A character tokenizer, for models that are built from scratch."""
+"""A character tokenizer for models built from scratch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
 def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token for each character of `texts`, and padding, end and unknown tokens."""
+    """Return a tokenizer with one token per character of `texts`, plus padding, end-of-sequence and unknown tokens."""
     characters = sorted(set().union(*texts))
     vocabulary = {token: index for index, token in enumerate([PAD, EOS, UNKNOWN, *characters])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))

@@ -1,4 +1,4 @@
-"""The backward pass of the fused log-probs with a head that is trained: it forms every block of logits once more."""
+"""The backward pass of the fused log-probs for a trainable head. It recomputes every block of logits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugrad.policy.blocks import IMPOSSIBLE, Plan, Workspace, add_product_
 
 @dataclass(frozen=True)
 class ScoredTokens:
-    """Tokens with what the forward pass found and what the loss's gradient is."""
+    """Tokens with the results of the forward pass and the gradients of the loss by them."""
 
     hidden: Float[Tensor, "tokens hidden"]
     targets: Int[Tensor, "tokens"]
@@ -24,7 +24,7 @@ class ScoredTokens:
     by_entropy: Float[Tensor, "tokens"] | None
 
     def block(self, rows: slice, plan: Plan) -> ScoredTokens:
-        """Return some of the tokens, their hidden states ready for a product."""
+        """Return some of the tokens, with hidden states in `product_dtype`."""
         return ScoredTokens(
             self.hidden[rows].to(plan.product_dtype),
             self.targets[rows],
@@ -35,7 +35,7 @@ class ScoredTokens:
         )
 
     def by_logits(self, z: Float[Tensor, "rows columns"], start: int, workspace: Workspace) -> Float[Tensor, "rows columns"]:
-        """Return the loss's gradient by the logits of a block whose first column is `start`, and destroy z.
+        """Return the loss's gradient by the logits of a block whose first column is `start`. This overwrites z.
 
         d logprob / dz = onehot - p and d entropy / dz = -p (log p + entropy).
         """
@@ -62,9 +62,9 @@ def gradients(
     wanted: Sequence[bool],
     plan: Plan,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of hidden states, weight and bias, each in its own dtype; None where it is not wanted.
+    """Return the gradients of hidden states, weight and bias in their own dtypes, or None if not wanted.
 
-    The vocabulary is the outer loop: what is largest, the weight's gradient, is then written once, block after block.
+    The outer loop runs over the vocabulary, so the largest tensor, the weight's gradient, is written only once.
     """
     hidden, workspace = tokens.hidden, Workspace(plan, tokens.hidden, len(weight))
     by_hidden = torch.zeros_like(hidden, dtype=plan.sum_dtype) if wanted[0] else None
@@ -90,7 +90,7 @@ def gradients(
 
 
 def _sum_for(gradient: Tensor | None, columns: slice, plan: Plan) -> Tensor | None:
-    """Return where a block's gradient is summed: in place where that is precise enough."""
+    """Return the accumulator of a block's gradient: the gradient itself if it is precise enough."""
     if gradient is None:
         return None
     block = gradient[columns]

@@ -1,8 +1,8 @@
 """Log-probs and entropy from hidden states and the head's weight, without `tokens x vocab` logits in either pass.
 
-The forward pass is an online softmax over blocks of logits (Milakov and Gimelshein, arXiv:1805.02867), and the backward
-pass forms each block once more. Where the head is frozen, the forward pass forms the hidden states' gradient beside the
-sums, as FlashAttention forms its output (arXiv:2205.14135), and no block is formed twice.
+The forward pass is an online softmax over blocks of logits (Milakov and Gimelshein, arXiv:1805.02867). The backward pass
+recomputes each block. If the head is frozen, the forward pass also accumulates the hidden states' gradient, as
+FlashAttention accumulates its output (arXiv:2205.14135), and no block is computed twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plugrad.policy.online_softmax import Scores, Sums
 
 
 class TokenScores(torch.autograd.Function):
-    """Log softmax of z at the targets, and the entropy of that softmax."""
+    """Log-softmax of z at the targets, and the entropy of the softmax."""
 
     @staticmethod
     def forward(
@@ -31,7 +31,7 @@ class TokenScores(torch.autograd.Function):
         targets: Int[Tensor, "tokens"],
         plan: Plan,
     ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
-        """One matrix product; with a frozen head one more for the log-probs' gradient, and one for the entropy's."""
+        """Compute one matrix product. A frozen head adds one for the log-probs' gradient and one for the entropy's."""
         with _without_autocast(hidden):
             scores = _scores(hidden, weight, bias, targets, plan)
         ctx.plan, ctx.dtype = plan, hidden.dtype
@@ -46,7 +46,7 @@ class TokenScores(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_logprob: Tensor, by_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
-        """One matrix product to form the logits again, and one for each gradient that is asked for."""
+        """Compute one matrix product for the logits and one for each requested gradient."""
         plan: Plan = ctx.plan
         if plan.entropy != "gradient":
             by_entropy = None
@@ -85,5 +85,5 @@ def _weighted(
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:
-    # The dtypes are in the plan, and the backward pass may run under another setting than the forward pass.
+    # The plan holds the dtypes, and autocast may differ between forward and backward pass.
     return torch.autocast(tensor.device.type, enabled=False)

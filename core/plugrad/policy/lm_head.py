@@ -1,4 +1,4 @@
-"""What a causal LM does after its last hidden state: found by trial, so that it need not be known for each model."""
+"""Find out by a trial run how a causal LM turns its last hidden state into logits, so no list of models is needed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from plugrad.errors import ModelError
 logger = logging.getLogger("plugrad")
 
 LARGEST_PROBE = 100.0
-"""Soft-capping leaves small logits nearly as they are; at this size nothing that is done to logits stays hidden."""
+"""Large enough to expose any change to the logits. Soft-capping barely changes small ones."""
 RUNS_ON_CPU = ("eager", "sdpa")
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """logits = scaling * (weight @ (hidden_scaling * hidden) + bias), or softcap * tanh(logits / softcap) of that."""
+    """logits = scaling * (weight @ (hidden_scaling * hidden) + bias), or softcap * tanh(logits / softcap)."""
 
     hidden_scaling: float = 1.0
-    """MiniCPM's divide the last hidden state."""
+    """MiniCPM divides the last hidden state."""
     scaling: float = 1.0
     """Granite divides its logits, and Cohere multiplies them."""
     softcap: float | None = None
@@ -35,15 +35,15 @@ class LinearHead:
 
 @dataclass
 class Trial:
-    """What a head was given, what it returned, and what was put in the place of that."""
+    """The inputs of a head, its outputs, and the values that replaced them."""
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     probes: list[Tensor] = field(default_factory=list)
 
     def replace_output(self, head: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Note a call of the head, and return known values instead of its own: a forward hook."""
-        # In the dtype of the output, for models that write into it or compare dtypes.
+        """Record a call of the head and return known values instead of its output. This is a forward hook."""
+        # In the output's dtype, for models that write into it or compare dtypes.
         generator = torch.Generator().manual_seed(0)
         probe = (torch.rand(output.shape, generator=generator) * 2 - 1) * LARGEST_PROBE
         self.inputs.append(inputs[0])
@@ -53,18 +53,18 @@ class Trial:
 
 
 def find_head(model: nn.Module) -> LinearHead | None:
-    """Return how logits follow from the last hidden state; None, with a warning, where it is no `LinearHead`.
+    """Return how logits follow from the last hidden state. Warn and return None if they do not fit a `LinearHead`.
 
-    The model runs twice on four tokens, without gradient and in evaluation mode; nothing of it changes.
+    The model runs twice on four tokens, without gradient and in evaluation mode. Its state does not change.
 
     Raises:
-        ModelError: the model returns no logits of a vocabulary.
+        ModelError: the model does not return logits over a vocabulary.
     """
     with torch.no_grad(), evaluating(model), runnable_attention(model):
         head, why = _try_head(model)
     if head is None:
         logger.warning(
-            "%s: %s. Its own logits are used, so the memory of a step grows with tokens x vocabulary.", _name(model), why
+            "%s: %s. Falling back to its full logits, so memory grows with tokens x vocabulary.", _name(model), why
         )
     return head
 
@@ -76,7 +76,7 @@ def backbone(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch every module to evaluation mode, and back to its own."""
+    """Switch every module to evaluation mode, then restore its mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -88,7 +88,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def attention(model: Any, implementation: str) -> Iterator[None]:
-    """Switch a Transformers model to another implementation of attention, and back to its own."""
+    """Switch a Transformers model to another attention implementation, then restore its own."""
     own = model.config._attn_implementation
     if own == implementation:
         yield
@@ -102,7 +102,7 @@ def attention(model: Any, implementation: str) -> Iterator[None]:
 
 @contextmanager
 def runnable_attention(model: nn.Module) -> Iterator[None]:
-    """Use `eager`, which every model has, where the model lies on a CPU and its own attention needs an accelerator."""
+    """Use `eager` attention if the model is on a CPU and its own attention needs an accelerator. Every model has `eager`."""
     own = getattr(getattr(model, "config", None), "_attn_implementation", None)
     with ExitStack() as stack:
         if own not in (None, *RUNS_ON_CPU) and device_of(model).type == "cpu":
@@ -111,7 +111,7 @@ def runnable_attention(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where the model's first parameter lies."""
+    """Return the device of the model's first parameter."""
     return next(model.parameters()).device
 
 
@@ -125,13 +125,13 @@ def _try_head(model: nn.Module) -> tuple[LinearHead | None, str]:
     if head is None or len(trial.inputs) != 1:
         return None, "its logits do not come from the module that it names as its head"
     if not _is_linear(head, trial):
-        return None, f"its head, {type(head).__name__}, is no matrix product"
+        return None, f"its head, {type(head).__name__}, is not a matrix product"
     hidden_scaling = _hidden_scaling(model, ids, trial.inputs[0])
     if hidden_scaling is None:
-        return None, f"what its head is given is not the last hidden state of its {type(backbone(model)).__name__}"
+        return None, f"the input of its head is not the last hidden state of its {type(backbone(model)).__name__}"
     scaling, softcap = _factor(trial.probes[0], logits), _softcap(model, trial.probes[0], logits)
     if scaling is None and softcap is None:
-        return None, "it does to its logits what is neither a scaling nor the soft-capping of its configuration"
+        return None, "it changes its logits by neither a scaling nor the soft-capping of its configuration"
     return LinearHead(hidden_scaling, 1.0 if scaling is None else scaling, softcap), ""
 
 
@@ -141,7 +141,7 @@ def _output_embeddings(model: nn.Module) -> nn.Module | None:
 
 
 def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 vocab"]:
-    advice = "Give a causal LM, such as transformers.AutoModelForCausalLM loads."
+    advice = "Use a causal LM, as loaded by transformers.AutoModelForCausalLM."
     try:
         output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     except Exception as error:
@@ -153,7 +153,7 @@ def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 voc
     if logits.ndim != 3 or logits.shape[1] != ids.shape[1] or logits.shape[2] < _vocab_size(model):
         raise ModelError(
             f"{_name(model)} returns logits of shape {list(logits.shape)} for 4 tokens of a vocabulary of "
-            f"{_vocab_size(model)}: no score for each next token. {advice}"
+            f"{_vocab_size(model)}, not one score per next token. {advice}"
         )
     return logits
 
@@ -175,7 +175,7 @@ def _is_linear(head: nn.Module, trial: Trial) -> bool:
         or weight.dtype != inputs.dtype
     ):
         return False
-    # Quantised heads and adapters have a weight too, and do something else with it.
+    # Quantised heads and adapters also have a weight, but use it differently.
     return _close(output, nn.functional.linear(inputs, weight, getattr(head, "bias", None)), size=float(output.abs().max()))
 
 
@@ -195,7 +195,7 @@ def _softcap(model: Any, probe: Tensor, logits: Tensor) -> float | None:
 
 
 def _factor(values: Tensor, product: Tensor, size: float = 0.0) -> float | None:
-    """Return the constant that turns one tensor into the other, or None where there is none."""
+    """Return the constant factor between two tensors, or None if there is none."""
     if values.shape != product.shape:
         return None
     if _close(product, values, size):
@@ -206,7 +206,7 @@ def _factor(values: Tensor, product: Tensor, size: float = 0.0) -> float | None:
 
 
 def _close(found: Tensor, wanted: Tensor, size: float = 0.0) -> bool:
-    """Whether both agree up to the rounding of a few operations, of values of about `size` where it is given."""
+    """Whether two tensors agree up to the rounding of a few operations on values of about `size`, if given."""
     rounding = 4 * max(torch.finfo(tensor.dtype).eps for tensor in (found, wanted))
     return torch.allclose(found.double(), wanted.double(), rtol=rounding, atol=rounding * size)
 

@@ -1,4 +1,4 @@
-"""Loading models and tokenizers, or building them from scratch."""
+"""Load models and tokenizers, or build them from scratch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-"""What `[model.from_scratch]` sets where it is silent: about half a million parameters."""
+"""Defaults of `[model.from_scratch]`: about half a million parameters."""
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -40,7 +40,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and the tokenizer that belongs to it."""
+    """A model and its tokenizer."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -49,17 +49,17 @@ class LoadedModel:
 def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
     """Load the policy, or build it from scratch with a character tokenizer made from `texts`.
 
-    Dropout is off: the policy that is trained must be the one that sampled.
+    Dropout is off: the policy in training must be the policy that sampled.
 
     Raises:
-        ModelError: there is no such model, or its configuration or tokenizer cannot be used.
+        ModelError: the model does not exist, or its configuration or tokenizer cannot be used.
     """
     if table.from_scratch is not None:
         loaded = _build(table.from_scratch, texts, table)
     else:
         assert table.name is not None
         loaded = LoadedModel(_pretrained(table.name, table.dtype, table.attn_implementation), _tokenizer(table.name))
-    # Engines build the same model from its configuration; one that was built here does not say yet what it is.
+    # Engines rebuild the model from its configuration, which lacks the architecture if it was built here.
     loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
         _checkpoint_activations(loaded.model)
@@ -67,28 +67,28 @@ def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
 
 
 def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Load a reference or teacher model, without gradient.
+    """Load a frozen reference or teacher model.
 
     Raises:
-        ModelError: there is no such model, or its vocabulary is not the policy's.
+        ModelError: the model does not exist, or its vocabulary is not the policy's.
     """
     model = _pretrained(table.name, table.dtype or policy.dtype, policy.attn_implementation)
     theirs = _tokenizer(table.name)
     if theirs.get_vocab() != tokenizer.get_vocab():
         raise ModelError(
             f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens): it "
-            "would score other tokens than the ones that were sampled. Choose a model of the same family."
+            "would score other tokens than the sampled ones. Choose a model of the same family."
         )
     return frozen(model)
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the model in evaluation mode, without gradient."""
+    """Set evaluation mode, turn off gradients and return the model."""
     return cast(PreTrainedModel, model.requires_grad_(False).eval())
 
 
 def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `[model.from_scratch]` with every default that its kind of model knows.
+    """Return `[model.from_scratch]` with the defaults that its model type supports.
 
     Raises:
         ModelError: the model type or a field is unknown.
@@ -97,7 +97,7 @@ def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         hint = did_you_mean(str(model_type), CONFIG_MAPPING)
         raise ModelError(
-            f"[model.from_scratch] model_type is {model_type!r}, and Transformers has no such model.{hint} "
+            f"[model.from_scratch] model_type is {model_type!r}, but Transformers has no such model.{hint} "
             'For example "qwen3", "llama" or "gpt2".'
         )
     plain = AutoConfig.for_model(model_type)
@@ -111,12 +111,12 @@ def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Return how many tokens the model can attend to, or None where its configuration does not say."""
+    """Return the context length in tokens, or None if the configuration does not state it."""
     return getattr(model.config, "max_position_embeddings", None)
 
 
 def _checkpoint_activations(model: PreTrainedModel) -> None:
-    # Transformers renames the method in version 5 and drops the old name in 6.
+    # Transformers 5 renames the method, and 6 drops the old name.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
@@ -131,7 +131,7 @@ def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -
         raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
     if config.vocab_size < len(tokenizer):
         raise ModelError(
-            f"[model.from_scratch] vocab_size is {config.vocab_size}, and the environment's texts have {len(tokenizer)} "
+            f"[model.from_scratch] vocab_size is {config.vocab_size}, but the environment's texts have {len(tokenizer)} "
             "tokens: raise it or leave it out."
         )
     _without_dropout(config)
@@ -140,7 +140,7 @@ def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -
             config, dtype=_dtype(table.dtype), attn_implementation=table.attn_implementation
         )
     except Exception as error:
-        # Fields that do not go together show as whatever the model's code happens to raise.
+        # Incompatible fields raise whatever the model's code happens to raise.
         raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
     return LoadedModel(model, tokenizer)
 
@@ -159,21 +159,22 @@ def _pretrained(name: str, dtype: str, attn_implementation: str | None) -> PreTr
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    # Transformers makes up an empty tokenizer for a folder without one.
+    # Transformers invents an empty tokenizer for a folder without one.
     if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
         raise ModelError(
-            f"the folder {name!r} holds a model without a tokenizer. Save one beside it with "
-            "tokenizer.save_pretrained(folder)."
+            f"the folder {name!r} holds a model without a tokenizer. Add one with tokenizer.save_pretrained(folder)."
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"the tokenizer of {name!r} cannot be loaded: {_first_lines(error)} Save one beside the model with "
+            f"the tokenizer of {name!r} cannot be loaded: {_first_lines(error)} Save one next to the model with "
             "tokenizer.save_pretrained(folder)."
         ) from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence token: no completion could end.")
+        raise ModelError(
+            f"the tokenizer of {name!r} has no end-of-sequence token, so completions cannot end. Set its eos_token."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(PreTrainedTokenizerBase, tokenizer)
@@ -182,9 +183,9 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _check_folder(name: str) -> None:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Name the folder that has one.")
+        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Give the folder that has one.")
     if (folder.is_absolute() or name.startswith(".")) and not folder.is_dir():
-        raise ModelError(f"there is no model folder {name!r}.")
+        raise ModelError(f"there is no model folder {name!r}. Check the path, or give a hub id.")
 
 
 def _without_dropout(config: Any) -> None:
@@ -202,6 +203,6 @@ def _first_lines(error: Exception) -> str:
 
 
 def quiet_transformers() -> None:
-    """Silence Transformers' progress bars and advice; its warnings stay."""
+    """Silence Transformers' progress bars and advice, but not its warnings."""
     transformers_logging.set_verbosity_warning()
     transformers_logging.disable_progress_bar()

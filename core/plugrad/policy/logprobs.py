@@ -25,9 +25,9 @@ def token_scores(
 ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
     """Return log softmax(logits / temperature) at the targets and the entropy of that softmax, in nats.
 
-    The logits are x = scaling * (hidden @ weight.T + bias), or softcap * tanh(x / softcap). They are formed block by block,
-    and `tokens x vocab` of them never exist, in the forward pass or in the backward pass. Sums are in float32 at least, and
-    so is what is returned; matrix products are in the dtype of `hidden`, and under autocast in autocast's.
+    The logits are x = scaling * (hidden @ weight.T + bias), or softcap * tanh(x / softcap). They are computed in blocks:
+    full-vocabulary logits are never materialised, in either pass. Sums and results are in float32 at least. Matrix products
+    use the dtype of `hidden`, or autocast's.
     """
     alone = hidden.requires_grad and not weight.requires_grad and not (bias is not None and bias.requires_grad)
     plan = Plan(
@@ -48,7 +48,7 @@ def scores_from_logits(
     temperature: float,
     entropy: EntropyMode,
 ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
-    """The same from logits that exist, for models that do to them what `token_scores` does not know."""
+    """Return the same as `token_scores` from full logits, for models whose head it does not support."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     normalizer = scaled.logsumexp(dim=-1)
     logprobs = scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normalizer
@@ -56,7 +56,7 @@ def scores_from_logits(
         return logprobs, None
     with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
         probabilities = (scaled - normalizer.unsqueeze(-1)).exp()
-        # A token that is impossible contributes 0, not 0 * -inf, and to the gradient too.
+        # An impossible token contributes 0, not 0 * -inf, also to the gradient.
         possible = scaled.masked_fill(scaled.isneginf(), 0.0)
         return logprobs, normalizer - (probabilities * possible).sum(dim=-1)
 
@@ -70,7 +70,7 @@ def logits_of(
     scaling: float = 1.0,
     softcap: float | None = None,
 ) -> Float[Tensor, "tokens vocab"]:
-    """Return the logits whose softmax `token_scores` takes, divided by the temperature, in float32 at least."""
+    """Return the logits of `token_scores`, divided by the temperature, in float32 at least."""
     product = torch.nn.functional.linear(hidden, weight, bias)
     scaled = scaling * product.to(torch.promote_types(product.dtype, torch.float32))
     return (scaled if softcap is None else softcap * torch.tanh(scaled / softcap)) / temperature
@@ -78,7 +78,7 @@ def logits_of(
 
 def _product_dtype(hidden: Tensor) -> torch.dtype:
     device = hidden.device.type
-    # Autocast leaves float64 alone.
+    # Autocast does not change float64.
     if hidden.dtype != torch.float64 and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return hidden.dtype

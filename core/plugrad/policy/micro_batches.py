@@ -1,4 +1,4 @@
-"""Cutting an optimizer batch into micro-batches of whole sequences under a token budget."""
+"""Cut an optimizer batch into micro-batches of whole sequences under a token budget."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from plugrad.policy.reductions import Counts, RowCounts, count_rows
 
 @dataclass(frozen=True)
 class TrainingSequence:
-    """A rollout as it is trained on: prompt and completion in one row. Lists have one entry per token."""
+    """A rollout prepared for training: prompt and completion in one row. Lists have one entry per token."""
 
     input_ids: list[int]
     loss_mask: list[bool]
     advantages: list[float]
     inference_logprobs: list[float] | None
-    """None where the completion was replayed: they are then the trainer's own, detached."""
+    """None for a replayed completion. The trainer's own log-probs, detached, then take their place."""
     reward: float
     group_id: int
     metadata: Mapping[str, Any]
 
     @property
     def counted_tokens(self) -> int:
-        """How many tokens count."""
+        """Number of tokens in the loss."""
         return sum(self.loss_mask)
 
 
@@ -39,17 +39,17 @@ class Layout:
     """How sequences become tensors."""
 
     token_budget: int
-    """The most tokens in a micro-batch, padding included unless `packed`."""
+    """Maximum number of tokens in a micro-batch, including padding unless `packed`."""
     pad_token_id: int
     dtype: torch.dtype
-    """Of advantages and log-probs."""
+    """Data type of advantages and log-probs."""
     packed: bool = False
-    """Whether the models see no padding."""
+    """Whether the models get sequences without padding."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows padded at the right. Log-probs of frozen models are None until they have been computed."""
+    """Rows padded on the right. Log-probs of frozen models are None until they are computed."""
 
     input_ids: Int[Tensor, "batch seq"]
     attention_mask: Bool[Tensor, "batch seq"]
@@ -60,7 +60,7 @@ class MicroBatch:
     group_ids: Int[Tensor, "batch"]
     metadata: list[Mapping[str, Any]]
     rows: list[int]
-    """Where each row stands in the optimizer batch."""
+    """Index of each row in the optimizer batch."""
     row_counts: RowCounts
     counts: Counts
     old_logprobs: Float[Tensor, "batch seq"] | None = None
@@ -68,7 +68,7 @@ class MicroBatch:
     teacher_logprobs: Float[Tensor, "batch seq"] | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
-        """Move what the models need to `device`; the counts stay where they are."""
+        """Move the models' inputs to `device`. The counts stay."""
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
@@ -76,14 +76,14 @@ class MicroBatch:
 
 
 def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -> list[MicroBatch]:
-    """Cut one rank's share of an optimizer batch; at least one micro-batch comes back.
+    """Cut one rank's share of an optimizer batch into one or more micro-batches.
 
-    Sequences of similar length stay together, so that padding adds little, and rows * longest row never exceeds the
-    token budget; where the models see no padding, the tokens themselves fill it. Sequences without a counted token are
-    in the counts and in no micro-batch.
+    Sequences of similar length stay together to limit padding, and rows * longest row never exceeds the token budget. Packed
+    sequences fill the budget with their own tokens. Sequences without a counted token are counted, but left out of the
+    micro-batches.
 
     Raises:
-        DataError: a sequence alone exceeds the budget.
+        DataError: a single sequence exceeds the budget.
     """
     row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
     counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
@@ -91,7 +91,7 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     if by_length and len(sequences[by_length[0]].input_ids) > layout.token_budget:
         longest = sequences[by_length[0]]
         raise DataError(
-            f"the sequence of example {longest.metadata.get('example_id')!r} has {len(longest.input_ids)} tokens, and "
+            f"the sequence of example {longest.metadata.get('example_id')!r} has {len(longest.input_ids)} tokens, but "
             f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
             "rollout.max_new_tokens."
         )
@@ -129,7 +129,7 @@ def _micro_batch(
 
 
 def nothing(counts: Counts, layout: Layout) -> MicroBatch:
-    """A row in which nothing counts: a rank without sequences still runs its forward and backward pass."""
+    """Return a row in which no token counts: a rank without sequences still runs its forward and backward passes."""
     empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
     return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, layout), rows=[])
 

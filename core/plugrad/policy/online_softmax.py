@@ -1,4 +1,4 @@
-"""Sums over the vocabulary that take one block of logits after the other, for the fused log-probs."""
+"""Running sums over blocks of the vocabulary, for the fused log-probs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from plugrad.policy.blocks import IMPOSSIBLE, Plan, Workspace, add_product_
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of each token when the whole vocabulary has been seen."""
+    """The results for each token after the whole vocabulary."""
 
     logprobs: Float[Tensor, "tokens"]
     normalizer: Float[Tensor, "tokens"]
     """log sum exp z"""
     entropy: Float[Tensor, "tokens"] | None
     logprob_gradient: Float[Tensor, "tokens hidden"] | None
-    """By the hidden state; None where the backward pass forms it."""
+    """By the hidden state. None if the backward pass computes it."""
     entropy_gradient: Float[Tensor, "tokens hidden"] | None
 
     @classmethod
     def joined(cls, blocks: list[Scores]) -> Scores:
-        """Return the scores of several blocks of tokens as one."""
+        """Concatenate the scores of several blocks of tokens."""
         if len(blocks) == 1:
             return blocks[0]
         parts = {name: [getattr(block, name) for block in blocks] for name in vars(blocks[0])}
@@ -38,7 +38,7 @@ class Scores:
 
 @dataclass
 class Sums:
-    """Sums over the logits seen so far, relative to the largest of them."""
+    """Sums over the logits so far, relative to the largest one."""
 
     peak: Float[Tensor, "rows"]
     total: Float[Tensor, "rows"]
@@ -69,7 +69,7 @@ class Sums:
         places: Int[Tensor, "rows"],
         workspace: Workspace,
     ) -> None:
-        """Add a block of z, and destroy it. `places` are the targets, counted from the block's first column."""
+        """Add a block of z and overwrite it. `places` are the targets, counted from the block's first column."""
         flatness = None if self.total_gradient is None else workspace.plan.flatness(z)
         self._find_chosen(z, places)
         self._raise_peak(torch.maximum(self.peak, z.amax(dim=1)))
@@ -101,7 +101,7 @@ class Sums:
         self.peak = peak
 
     def scores(self, target_weight: Float[Tensor, "rows hidden"] | None, plan: Plan) -> Scores:
-        """Return what the sums mean. The rows of the head at the targets are for the gradients alone."""
+        """Return the scores. `target_weight`, the head's rows at the targets, is needed only for gradients."""
         mean = self.energy / self.total
         normalizer = self.total.log() + self.peak
         entropy = None if plan.entropy == "none" else self.total.log() - mean

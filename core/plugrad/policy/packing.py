@@ -1,4 +1,4 @@
-"""Several sequences in one row without padding, for models whose attention keeps them apart."""
+"""Pack several sequences into one row without padding, for models whose attention keeps them apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("plugrad")
 
 LIKE_FLASH = "plugrad_sequences_by_position"
 LENGTHS = (5, 3)
-"""Of the sequences that are tried."""
+"""Lengths of the trial sequences."""
 
 
 def attention_by_position(
@@ -30,9 +30,9 @@ def attention_by_position(
     position_ids: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as Transformers' flash attention does: without a mask, and apart where the positions begin again.
+    """Attend like Transformers' flash attention: without a mask, and separately for each restart of the positions.
 
-    A model that makes masks from its positions, and does not hand them on to its attention, is right with the mask and wrong
+    A model that builds masks from its positions but does not pass them on to its attention is right with masks and wrong
     with flash attention.
     """
     group = query.shape[1] // key.shape[1]
@@ -47,7 +47,7 @@ AttentionInterface.register(LIKE_FLASH, attention_by_position)
 
 
 def packed_inputs(input_ids: Int[Tensor, "batch seq"], attention_mask: Bool[Tensor, "batch seq"]) -> dict[str, Any]:
-    """Return a model's inputs: the attended tokens in one row, with positions that begin again at each sequence."""
+    """Return a model's inputs: the attended tokens in one row, with positions that restart at each sequence."""
     positions = (attention_mask.long().cumsum(dim=1) - 1)[attention_mask]
     return {
         "input_ids": input_ids[attention_mask].unsqueeze(0),
@@ -58,10 +58,10 @@ def packed_inputs(input_ids: Int[Tensor, "batch seq"], attention_mask: Bool[Tens
 
 
 def can_pack(model: nn.Module) -> bool:
-    """Whether packed sequences go through the model as fast as padded ones, and come out the same.
+    """Whether the model computes the same for packed sequences as for padded ones, and as fast.
 
-    The attention must be flash or flex attention, for which tokens of other sequences cost nothing. What else mixes tokens
-    (a convolution, a state-space layer, linear attention) shows when two sequences are packed on trial.
+    This takes flash or flex attention, which skips tokens of other sequences. Any other layer that mixes tokens (a
+    convolution, a state-space layer, linear attention) shows in a trial with two packed sequences.
     """
     own = getattr(getattr(model, "config", None), "_attn_implementation", None) or ""
     if "flash" not in own and own != "flex_attention":
@@ -69,12 +69,12 @@ def can_pack(model: nn.Module) -> bool:
     with torch.no_grad(), evaluating(model), attention(model, "eager" if own == "flex_attention" else LIKE_FLASH):
         packs = keeps_sequences_apart(model)
     if not packs:
-        logger.info("%s mixes the tokens of packed sequences: micro-batches are padded.", type(model).__name__)
+        logger.info("%s mixes the tokens of packed sequences, so micro-batches are padded.", type(model).__name__)
     return packs
 
 
 def keeps_sequences_apart(model: nn.Module) -> bool:
-    """Whether packed sequences come out as padded ones do, and the second one whatever the first one is."""
+    """Whether packed sequences give the same results as padded ones, and the second does not depend on the first."""
     rows = torch.arange(LENGTHS[0] * 2, device=device_of(model)).view(2, -1)
     mask = torch.arange(LENGTHS[0], device=rows.device) < torch.tensor(LENGTHS, device=rows.device).unsqueeze(1)
     other = torch.stack([rows[0].flip(0), rows[1]])
@@ -83,7 +83,7 @@ def keeps_sequences_apart(model: nn.Module) -> bool:
     try:
         packed, beside_other = (layers(**packed_inputs(ids, mask))[0][0] for ids in (rows, other))
     except Exception:
-        # A model without positions says so in its own way.
+        # A model without positions may raise anything.
         return False
     second = slice(LENGTHS[0], None)
     return _same(packed, padded) and _same(packed[second], beside_other[second])

@@ -1,4 +1,4 @@
-"""Where to cut sequences, sorted by length, so that padding and passes cost least together."""
+"""Cut sequences, sorted by length, into blocks with the least total cost of padding and passes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 PASS_COST = 48
-"""What one more forward and backward pass costs, in tokens of padding.
+"""Cost of one more forward and backward pass, in tokens of padding.
 
-A pass through the quickstart's model of half a million parameters takes as long as about a hundred tokens, however short it
-is. Half of that keeps padding under a tenth in batches of a few dozen sequences too, and costs those steps nothing: smaller
-passes are quicker per token.
+Through the quickstart's model of half a million parameters, even the shortest pass takes as long as about a hundred tokens.
+Half of that keeps padding below 10%, also in batches of a few dozen sequences, at no cost in time: smaller passes are faster
+per token.
 """
 
 
 def least_padding(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """Return the blocks (start, stop) of `lengths`, longest first, whose padded tokens and passes cost least.
+    """Return the blocks (start, stop) of `lengths`, longest first, with the least total cost of padded tokens and passes.
 
-    A block's padded tokens, rows * longest row, are at most `budget`; no length alone may be more.
+    A block has at most `budget` padded tokens, rows * longest row. No single length may exceed the budget.
     """
     partition = Partition(lengths, budget)
     for stop in range(1, len(lengths) + 1):
@@ -29,7 +29,7 @@ def least_padding(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 
 def full_blocks(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """Return the blocks (start, stop) of `lengths` that fill the budget one after the other, where nothing is padded."""
+    """Return the blocks (start, stop) of `lengths` that fill the budget one after another, without padding."""
     blocks, start, tokens = [], 0, 0
     for stop, length in enumerate(lengths):
         if tokens + length > budget:
@@ -41,21 +41,21 @@ def full_blocks(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Partition:
-    """The best blocks of the first lengths, for more and more of them: dynamic programming over where the last one starts.
+    """The best blocks of growing prefixes of `lengths`, by dynamic programming over the start of the last block.
 
-    A later start pads less for each further length: once it is better than an earlier one, it stays better. So every start
-    has one range of stops, and where two ranges meet is found by bisection (Galil and Park, 1992): n log n steps, where
-    trying every block would be n * n.
+    A later start pads less for each further length, so once it beats an earlier start, it always does. Each start is
+    therefore best for one range of stops, and bisection finds where two ranges meet (Galil and Park, 1992). This takes
+    n log n steps instead of the n * n of trying every block.
     """
 
     lengths: Sequence[int]
     budget: int
     best: list[float] = field(default_factory=lambda: [0.0])
-    """The cost of the first n lengths."""
+    """Cost of the first n lengths."""
     starts: list[int] = field(default_factory=lambda: [0])
-    """Where the last block of the first n lengths starts."""
+    """Start of the last block of the first n lengths."""
     ranges: deque[tuple[int, int]] = field(default_factory=lambda: deque([(0, 1)]))
-    """Starts, each with the first stop for which it is the best one known."""
+    """Starts, each with the first stop for which it is the best known one."""
 
     def cost(self, start: int, stop: int) -> float:
         """Return the cost of the lengths before `stop` if the last block begins at `start`."""
@@ -63,7 +63,7 @@ class Partition:
         return self.best[start] + padded + PASS_COST if padded <= self.budget else math.inf
 
     def extend_to(self, stop: int) -> None:
-        """Find the last block for one more length, and let another one start behind it."""
+        """Add one length: find its last block, and allow another block to start after it."""
         while len(self.ranges) > 1 and self.ranges[1][1] <= stop:
             self.ranges.popleft()
         start = self.ranges[0][0]

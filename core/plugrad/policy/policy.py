@@ -1,4 +1,4 @@
-"""The policy as a module from token ids to log-probs, so that wrappers for several ranks see its whole forward pass."""
+"""The policy as a module from token ids to log-probs, so that DDP and FSDP wrap its whole forward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugrad.policy.packing import can_pack, packed_inputs
 
 
 class ScoresAndLogits(NamedTuple):
-    """What the policy says of each counted token, and of every other token in its place."""
+    """The policy's scores of each counted token, and the logits of all tokens in its place."""
 
     logprobs: Float[Tensor, "batch seq"]
     entropy: Float[Tensor, "batch seq"] | None
@@ -25,10 +25,10 @@ class Policy(nn.Module):
     """A causal LM that scores the counted tokens of a micro-batch at the temperature that samples them."""
 
     def __init__(self, model: nn.Module, temperature: float, packs: bool | None = None) -> None:
-        """Try what the model does after its last hidden state, and, unless `packs` says it, whether sequences can be packed.
+        """Find out how the model computes logits and, unless `packs` is given, whether it can pack sequences.
 
         Raises:
-            ModelError: the model is no causal LM.
+            ModelError: the model is not a causal LM.
         """
         super().__init__()
         self.model = model
@@ -38,7 +38,7 @@ class Policy(nn.Module):
 
     @property
     def _no_split_modules(self) -> Any:
-        # Accelerate's FSDP wraps the layers that the root names, and the policy is the root.
+        # Accelerate's FSDP wraps the layers that the root module names, and the policy is the root.
         return getattr(self.model, "_no_split_modules", None)
 
     def forward(
@@ -50,10 +50,10 @@ class Policy(nn.Module):
         *,
         logits: bool = False,
     ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"] | None] | ScoresAndLogits:
-        """Return log-prob and entropy of each counted token given those before it; zero where nothing counts.
+        """Return log-prob and entropy of each counted token given the tokens before it, and zero elsewhere.
 
-        The head runs only where `counted` is True. The first token of a row has nothing before it and never counts. Asked
-        for logits, it also returns those whose softmax that is, which then exist for the whole micro-batch.
+        The head runs only where `counted` is True. The first token of a row has no context and never counts. With `logits`,
+        also return the logits of that softmax, which then exist for the whole micro-batch.
         """
         predicts = nn.functional.pad(counted[:, 1:], (0, 1))
         targets = input_ids[:, 1:][counted[:, 1:]]
@@ -71,7 +71,7 @@ class Policy(nn.Module):
         return ScoresAndLogits(*scattered, _scatter(found, counted)) if logits else scattered
 
     def _logits(self, inputs: dict[str, Any], chosen: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens vocab"]:
-        """Return the logits of the chosen positions, divided by the temperature, in float32 at least."""
+        """Return the logits at the chosen positions, divided by the temperature, in float32 at least."""
         if self.head is None:
             found = self.model(**inputs).logits[chosen]
             return found.to(torch.promote_types(found.dtype, torch.float32)) / self.temperature  # type: ignore[no-any-return]
@@ -86,10 +86,10 @@ class Policy(nn.Module):
         )
 
     def _head_and_hidden(self, hidden: Float[Tensor, "tokens hidden"]) -> tuple[Any, Float[Tensor, "tokens hidden"]]:
-        """Return the head, and what the model gives it."""
+        """Return the head and its input."""
         assert self.head is not None
         head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
-        # A head may be more precise than the layers below it.
+        # The head may be more precise than the layers below it.
         hidden = hidden.to(head.weight.dtype)
         return head, hidden if self.head.hidden_scaling == 1 else hidden * self.head.hidden_scaling
 

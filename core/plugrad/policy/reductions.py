@@ -1,4 +1,4 @@
-"""The weights w_s of the objective: what a reduction divides by, and the only place where anything is divided.
+"""Reductions: the weights w_s of the objective, and the only place that divides.
 
 objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * loss_ks
 """
@@ -18,18 +18,18 @@ from plugrad.contracts.markers import Reduction
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the whole optimizer batch, over all ranks, before any extension drops a token."""
+    """Counts of the whole optimizer batch over all ranks, before any extension drops a token."""
 
     tokens: int
     """Counted tokens."""
     sequences: int
-    """Those without a counted token too."""
+    """All sequences, including those without a counted token."""
     groups: int
     max_new_tokens: int
 
 
 def total(parts: Sequence[Counts]) -> Counts:
-    """Return the counts of several ranks together: a group is whole on one of them."""
+    """Add up the counts of several ranks. A group is never split between ranks."""
     return Counts(
         tokens=sum(part.tokens for part in parts),
         sequences=sum(part.sequences for part in parts),
@@ -40,16 +40,16 @@ def total(parts: Sequence[Counts]) -> Counts:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What the weights of some rows depend on."""
+    """The counts of some rows that their weights depend on."""
 
     tokens: Int[Tensor, "batch"]
-    """Counted tokens of the row."""
+    """Counted tokens of each row."""
     group_tokens: Int[Tensor, "batch"]
-    """Counted tokens of the row's whole group."""
+    """Counted tokens of each row's whole group."""
 
 
 def count_rows(counted_tokens: Sequence[int], group_ids: Sequence[int]) -> RowCounts:
-    """Count rows and their groups. All rollouts of a group must be here: a group never spans ranks."""
+    """Count the tokens of rows and of their groups. Each group must be complete: it never spans ranks."""
     of_group: Counter[int] = Counter()
     for group, tokens in zip(group_ids, counted_tokens, strict=True):
         of_group[group] += tokens
@@ -63,11 +63,11 @@ DENOMINATORS: dict[Reduction, Callable[[RowCounts, Counts], Tensor | int]] = {
     "constant": lambda rows, counts: counts.sequences * counts.max_new_tokens,
     "group": lambda rows, counts: counts.groups * rows.group_tokens.double(),
 }
-"""1 / w_s of each reduction. To add a reduction, add it here and to the literal `Reduction`."""
+"""1 / w_s for each reduction. To add a reduction, add it here and to the literal `Reduction`."""
 
 
 def row_weights(reduction: Reduction, rows: RowCounts, counts: Counts) -> Float[Tensor, "batch"]:
-    """Return w_s for each row, in float64; 0 for a row without a counted token.
+    """Return w_s for each row in float64, or 0 for a row without a counted token.
 
     token         1 / counted tokens of the batch                       DAPO, token mean
     sequence      1 / (sequences * tokens of s)                         GRPO, sequence mean
