@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from plugrad.config.tables.model import ModelTable
+from plugrad.config.tables.model_table import ModelTable
 from plugrad.policy.loading import load_model, quiet_transformers
 from plugrad.standard.environments.arithmetic import Arithmetic
 

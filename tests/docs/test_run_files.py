@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from plugrad import RunFile
-from plugrad.config.engines import engine_names
+from plugrad.config.engine_kinds import engine_names
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select

@@ -13,9 +13,9 @@ from types import NoneType, SimpleNamespace
 import pytest
 
 from plugrad import RunFile
-from plugrad.config import engines
-from plugrad.config.engines import EngineKind
-from plugrad.config.tables.rollout import RolloutTable
+from plugrad.config import engine_kinds
+from plugrad.config.engine_kinds import EngineKind
+from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.errors import EngineError, RunFileError
 from plugrad.rollout import packages
 from plugrad.rollout.engine_implementation import EngineImplementation
@@ -119,7 +119,7 @@ def published(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "an_engine", SimpleNamespace(ENGINE=implementation))
     kind = EngineKind(name="reversed", summary="in reverse", implementation="an_engine:ENGINE")
-    monkeypatch.setattr(engines, "ENGINES", (*engines.ENGINES, kind))
+    monkeypatch.setattr(engine_kinds, "ENGINES", (*engine_kinds.ENGINES, kind))
     return checked
 
 
@@ -136,14 +136,14 @@ def test_an_engine_from_elsewhere_is_suggested(run_file, published):
         run_file(rollout={"engine": "reversd"})
 
 
-@pytest.mark.parametrize("kind", engines.ENGINES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", engine_kinds.ENGINES, ids=lambda kind: kind.name)
 def test_what_an_engine_says_of_the_run_file_is_there(kind):
     table = RolloutTable(engine=kind.name)
     assert type(table.own_table(kind)) is (kind.table_type or NoneType)
     assert table.ranks_per_engine == 1
 
 
-@pytest.mark.parametrize("kind", engines.ENGINES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", engine_kinds.ENGINES, ids=lambda kind: kind.name)
 def test_every_engine_has_an_implementation(kind):
     assert isinstance(resolve_name(kind.implementation), EngineImplementation)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.servers.server_engine import ServerEngine

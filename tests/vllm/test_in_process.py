@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugrad.config.tables.vllm import VllmTable
+from plugrad.config.tables.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.engine_model import EngineModel

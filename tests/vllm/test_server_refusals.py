@@ -8,7 +8,7 @@ import string
 import pytest
 import torch
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.rollout.engine_model import EngineModel

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts

@@ -13,7 +13,7 @@ from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
 from plugrad.config.reading import as_run_file
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.components import LossTable
+from plugrad.config.tables.component_tables import LossTable
 from plugrad.errors import PluginError, RunFileError
 from plugrad.registry.resolve import resolve
 from plugrad.registry.scan import KINDS, Catalogue, Kind

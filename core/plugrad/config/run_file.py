@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from plugrad.config.prime_rl import from_prime_rl
-from plugrad.config.tables.components import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
-from plugrad.config.tables.evaluation import EvaluationTable
-from plugrad.config.tables.model import ModelTable
-from plugrad.config.tables.optimizer import OptimizerTable
-from plugrad.config.tables.plugins import PluginsTable
-from plugrad.config.tables.rollout import RolloutTable
+from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
+from plugrad.config.tables.evaluation_table import EvaluationTable
+from plugrad.config.tables.model_table import ModelTable
+from plugrad.config.tables.optimizer_table import OptimizerTable
+from plugrad.config.tables.plugins_table import PluginsTable
+from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
 

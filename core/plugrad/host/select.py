@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.components import ComponentTable
+from plugrad.config.tables.component_tables import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
 from plugrad.errors import PluginError, RunFileError
 from plugrad.host.advantage import BoundAdvantage

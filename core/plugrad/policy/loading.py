@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from plugrad.config.tables.model import FrozenModelTable, ModelTable
+from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError, did_you_mean
 from plugrad.policy.character_tokenizer import character_tokenizer
 

@@ -1,1 +1,1 @@
-"""Rollout engines: the sources of completions. `plugrad.config.engines` lists them."""
+"""Rollout engines: the sources of completions. `plugrad.config.engine_kinds` lists them."""

@@ -1,4 +1,4 @@
-"""What an engine gives the trainer: how it is checked, opened and recorded. `plugrad.config.engines` lists the engines."""
+"""The functions of an engine: how it is checked, opened and recorded. `plugrad.config.engine_kinds` lists the engines."""
 
 from __future__ import annotations
 

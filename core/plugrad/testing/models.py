@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from plugrad.config.tables.model import ModelTable
+from plugrad.config.tables.model_table import ModelTable
 from plugrad.host.trial import random_state_of
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.loading import load_model

@@ -6,9 +6,9 @@ import logging
 from pkgutil import resolve_name
 from typing import Any
 
-from plugrad.config.engines import ENGINES, TRANSFORMERS, EngineKind, engines_where
+from plugrad.config.engine_kinds import ENGINES, TRANSFORMERS, EngineKind, engines_where
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.rollout import RolloutTable
+from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.errors import RunFileError
 from plugrad.policy.loading import LoadedModel, context_length
 from plugrad.rollout.engine import RolloutEngine

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine import Prompt, Sampling
 from plugrad.rollout.servers.balancer import Rotation
 from plugrad.rollout.servers.client import Client

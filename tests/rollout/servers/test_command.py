@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.servers import command as command_module
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.cores import cores_left

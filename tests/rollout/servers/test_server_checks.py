@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.servers.server import Server, ServerError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from plugrad.config.tables.server import API_KEY_VARIABLE, ServerTable
+from plugrad.config.tables.server_table import API_KEY_VARIABLE, ServerTable
 from plugrad.errors import EngineError
 
 

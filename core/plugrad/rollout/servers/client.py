@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.servers.api_key import denied

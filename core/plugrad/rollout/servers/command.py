@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.servers.api_key import api_key, variable_of
 from plugrad.rollout.servers.cores import cores_of
 from plugrad.rollout.servers.devices import devices_of

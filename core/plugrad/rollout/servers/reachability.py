@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.servers.api_key import headers_of
 from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, Server, all_at_once

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require

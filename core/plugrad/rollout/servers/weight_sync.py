@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.packages import require
 from plugrad.rollout.servers.stale_weights import WEIGHTS

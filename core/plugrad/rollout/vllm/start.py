@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from plugrad.config.tables.vllm import VllmTable
+from plugrad.config.tables.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine_model import EngineModel

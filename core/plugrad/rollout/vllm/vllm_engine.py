@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plugrad.config.tables.vllm import VllmTable
+from plugrad.config.tables.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
 from plugrad.rollout.engine import Completion, Prompt, Sampling

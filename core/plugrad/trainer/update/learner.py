@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.optimizer import OptimizerTable
+from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.policy.loading import LoadedModel, frozen, load_frozen
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.policy import Policy

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.config.tables.table import Table
-from plugrad.config.tables.vllm import VllmTable
+from plugrad.config.tables.vllm_table import VllmTable
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from plugrad.config.engines import ENGINES, EngineKind, engine_named, engine_names, engines_where
+from plugrad.config.engine_kinds import ENGINES, EngineKind, engine_named, engine_names, engines_where
 from plugrad.config.one_of import OneOf
-from plugrad.config.tables.server import ServerTable
+from plugrad.config.tables.server_table import ServerTable
 from plugrad.config.tables.table import Table
-from plugrad.config.tables.vllm import VllmTable
+from plugrad.config.tables.vllm_table import VllmTable
 
 
 class RolloutTable(Table):
