@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from plugrad.config.reading import write_run_file
 from plugrad.config.tables.server import ServerTable
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
@@ -105,6 +109,28 @@ def open_engine(tmp_path):
     yield make
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def train_on_two_ranks(run_file, tmp_path):
+    """Train with `plugrad train --num-processes 2` in tmp_path. Return what it printed to stderr, and its records."""
+
+    def train_it(**tables):
+        write_run_file(run_file(**tables), tmp_path / "run.toml")
+        done = subprocess.run(
+            [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        return done.stderr, [json.loads(line) for line in lines]
+
+    return train_it
 
 
 def make_engine(

@@ -12,7 +12,7 @@ from plugrad.config.tables.server import ServerTable
 from plugrad.errors import EngineError
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.rollout.engine_model import EngineModel
-from plugrad.rollout.servers.reachability import check_reached
+from plugrad.rollout.servers.reachability import check_reachable
 from plugrad.rollout.servers.server import Server
 from plugrad.rollout.servers.server_checks import Requirements, check_server
 from plugrad.testing.models import tiny_tokenizer
@@ -77,9 +77,9 @@ def test_an_unreachable_server_is_an_error_at_once_with_the_command_to_start_it(
 
 def test_servers_that_do_not_respond_are_named_and_one_with_a_key_responds(servers):
     table = ServerTable(addresses=[server.address for server in servers])
-    check_reached(table, servers[0].folder)
+    check_reachable(table, servers[0].folder)
     with pytest.raises(EngineError, match=r"can be used:\n    http://127.0.0.1:1: no connection [^\n]*\n`plugrad serve`"):
-        check_reached(table.model_copy(update={"addresses": [*table.addresses, "http://127.0.0.1:1"]}), servers[0].folder)
+        check_reachable(table.model_copy(update={"addresses": [*table.addresses, "http://127.0.0.1:1"]}), servers[0].folder)
 
 
 @pytest.mark.parametrize("weights", ["nccl", "ipc"])

@@ -1,11 +1,8 @@
 """Full runs with their own vLLM servers: the quickstart's second stage, and a server that is killed on the way."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +12,6 @@ import psutil
 import pytest
 
 from plugrad import RunFile
-from plugrad.config.reading import write_run_file
 from plugrad.rollout.servers import implementation
 from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.trainer.record.display import Silent
@@ -75,19 +71,14 @@ def test_a_run_goes_on_when_one_of_its_two_servers_is_killed(run, monkeypatch):
     assert not processes_at(*LosesAServer.started_at), "the other one stopped with the run"
 
 
-def test_two_ranks_sample_ahead_and_wait_for_their_only_server_when_it_is_killed(run_file, tmp_path):
+def test_two_ranks_sample_ahead_and_wait_for_their_only_server_when_it_is_killed(train_on_two_ranks, tmp_path):
     """It loads new weights while it samples. Killed in the middle, it comes back with them, and nothing is lost."""
     shutil.copy(Path(__file__).parent / "server_killer.py", tmp_path)
     rollout = {**ROLLOUT, "server": {**ROLLOUT["server"], "num_servers": 1}, "max_staleness": 1}
     extension = [{"name": "server_killer.py:KillsTheServer"}]
     tables = {"rollout": rollout, "max_steps": 5, "optimizer": {"lr": 1e-2}, "extension": extension}
-    write_run_file(run_file(model={"from_scratch": MODEL}, **tables), tmp_path / "run.toml")
-    command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert "restarting a server (1 of at most 2 times)" in done.stderr
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors, records = train_on_two_ranks(model={"from_scratch": MODEL}, **tables)
+    assert "restarting a server (1 of at most 2 times)" in errors
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert 0 < max(record["staleness/max"] for record in records) <= 1

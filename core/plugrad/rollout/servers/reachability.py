@@ -16,7 +16,7 @@ FROM_SCRATCH = (
 """The advice when no server can be started before the run."""
 
 
-def check_reached(table: ServerTable, model: str | None) -> None:
+def check_reachable(table: ServerTable, model: str | None) -> None:
     """Check that all of the run file's servers respond.
 
     Args:
