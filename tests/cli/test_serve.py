@@ -1,4 +1,4 @@
-"""`plugrad serve`: the commands of a run file's servers, and what it says where there are none to start."""
+"""`plugrad serve`: the commands of a run file's servers, and the errors when none can be started."""
 
 import os
 import socket
@@ -59,14 +59,14 @@ def test_a_model_that_the_run_builds_is_served_by_the_run(serve):
 
 
 def test_servers_that_are_elsewhere(serve):
-    # From the range that is kept for examples.
+    # From the range reserved for documentation.
     done = serve(addresses='"http://192.0.2.1:8000"')
     assert done.returncode == 2
     assert "none of the servers in rollout.server.addresses (http://192.0.2.1:8000) is on this machine" in done.stderr
 
 
 def test_a_port_that_is_taken(serve, tmp_path):
-    # Found, where vLLM is not installed; nothing is started with it.
+    # Stands in for vLLM where it is not installed. Nothing is started with it.
     (tmp_path / "packages" / "vllm").mkdir(parents=True)
     path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(tmp_path / "packages")])
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -77,7 +77,7 @@ def test_a_port_that_is_taken(serve, tmp_path):
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
-def test_without_vllm_it_says_what_to_install(serve):
+def test_without_vllm_the_error_says_what_to_install(serve):
     done = serve()
     assert done.returncode == 2
     assert 'needs the package vllm, which is not installed: pip install "plugrad[vllm]"' in done.stderr

@@ -1,9 +1,12 @@
-"""Real vLLM servers for every test here, started once. Without vLLM none of this is collected."""
+"""Real vLLM servers for every test here, started once. Without vLLM, no test here is collected."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from plugrad.config.reading import write_run_file
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.prompts import tokenize_prompts
@@ -29,7 +33,7 @@ HEAD_DIM = 32
 
 @dataclass(frozen=True)
 class Served:
-    """A model that a server has, without its weights."""
+    """A server and the folder of its model, which has no weights."""
 
     folder: str
     address: str
@@ -37,9 +41,9 @@ class Served:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory):
-    """Three servers, started at once: two of a tied model; one of an untied, with a key and a backend of ours."""
+    """Three servers, started at once: two of a tied model; one of an untied one, with an API key and our own backend."""
     from plugrad.rollout.servers.command import server_commands
-    from plugrad.rollout.servers.supervisor import ServerProcesses, free_addresses
+    from plugrad.rollout.servers.supervisor import Supervisor, find_free_addresses
 
     folder = tmp_path_factory.mktemp("servers")
     tied, untied = save_model(folder / "tied", tied=True), save_model(folder / "untied", tied=False)
@@ -47,7 +51,7 @@ def servers(tmp_path_factory):
     patched.setenv("HF_HUB_OFFLINE", "1")
     patched.setenv(KEY_VARIABLE, "the-key")
     patched.setenv("PYTHONPATH", os.pathsep.join([str(save_plugin(folder / "plugin")), os.environ.get("PYTHONPATH", "")]))
-    addresses = free_addresses(3)
+    addresses = find_free_addresses(3)
     plain = ServerTable(kv_cache_gib=0.25)
     guarded = plain.model_copy(
         update={
@@ -60,12 +64,12 @@ def servers(tmp_path_factory):
     commands = server_commands(addresses[:2], tied, plain, **flags) + server_commands(
         addresses[2:], untied, guarded, **flags
     )
-    processes = ServerProcesses(commands, folder / "logs")
+    supervisor = Supervisor(commands, folder / "logs")
     try:
-        processes.wait_until_well(300)
+        supervisor.wait_until_healthy(300)
         yield [Served(tied, addresses[0]), Served(tied, addresses[1]), Served(untied, addresses[2])]
     finally:
-        processes.close()
+        supervisor.close()
         patched.undo()
 
 
@@ -77,14 +81,14 @@ def save_model(folder, *, tied):
 
 
 def make_model(seed=0, *, tied=True):
-    """Return a model that a server can have."""
+    """Return a model that a server can serve."""
     model = tiny_model(seed, head_dim=HEAD_DIM, tie_word_embeddings=tied)
     model.config.architectures = [type(model).__name__]
     return model
 
 
 def save_plugin(folder):
-    """Write what an installed package with a plugin of vLLM's has."""
+    """Write the files of an installed package with a vLLM plugin."""
     about = folder / "plugrad_test_transfer-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugrad-test-transfer\nVersion: 1.0\n")
@@ -95,7 +99,7 @@ def save_plugin(folder):
 
 @pytest.fixture
 def open_engine(tmp_path):
-    """Open engines as a run does; they are closed at the end."""
+    """Open engines as a run does, and close them at the end."""
     engines = []
 
     def make(model, name, tokenizer=None, **options):
@@ -105,6 +109,28 @@ def open_engine(tmp_path):
     yield make
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def train_on_two_ranks(run_file, tmp_path):
+    """Train with `plugrad train --num-processes 2` in tmp_path. Return what it printed to stderr, and its records."""
+
+    def train_it(**tables):
+        write_run_file(run_file(**tables), tmp_path / "run.toml")
+        done = subprocess.run(
+            [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        return done.stderr, [json.loads(line) for line in lines]
+
+    return train_it
 
 
 def make_engine(
@@ -129,7 +155,7 @@ def make_engine(
 
 
 def weights_of(model):
-    """Return a model's weights as a run hands them over: tied ones under both names."""
+    """Return a model's weights as a run sends them: tied ones under both names."""
     return [(name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items()]
 
 

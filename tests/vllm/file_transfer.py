@@ -1,6 +1,6 @@
-"""A backend for vLLM's weight transfer that moves tensors through a file: what NCCL and IPC do on a GPU, on any machine.
+"""A backend of vLLM's weight transfer that moves tensors through a file: on any machine, what NCCL and IPC do on a GPU.
 
-vLLM loads it in a server as its own plugin, and the trainer's side registers it by hand.
+A server loads it as a vLLM plugin, and the trainer's side registers it by hand.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FileReceiver(WeightTransferEngine):
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info):
-        # The base waits for an accelerator, and there may be none.
+        # The base class waits for an accelerator, and there may be none.
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info):
@@ -86,12 +86,12 @@ class FileSender(TrainerWeightTransferEngine):
 
 
 def register():
-    """Called by vLLM in each of a server's processes."""
+    """Register the server's side. vLLM calls this in each of a server's processes."""
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, FileReceiver)
 
 
 def register_sender():
-    """Called by a test."""
+    """Register the trainer's side. A test calls this."""
     if BACKEND not in WeightTransferTrainerFactory._registry:
         WeightTransferTrainerFactory.register_engine(BACKEND, FileSender)

@@ -1,4 +1,4 @@
-"""A proxy in front of a real server, which spoils some of its answers as networks do."""
+"""A proxy in front of a real server that spoils some of its responses as networks do."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import httpx
 SLOW_S = 9.0
 
 
-def rubbish(handler, content):
-    handler.answer(200, b"<html><h1>502 Bad Gateway</h1></html>")
+def send_rubbish(handler, content):
+    handler.respond(200, b"<html><h1>502 Bad Gateway</h1></html>")
 
 
-def truncated(handler, content):
-    handler.answer(200, content[: len(content) // 2], length=len(content))
+def truncate(handler, content):
+    handler.respond(200, content[: len(content) // 2], length=len(content))
     handler.close_connection = True
 
 
-def slow(handler, content):
+def respond_slowly(handler, content):
     time.sleep(SLOW_S)
-    handler.answer(200, content)
+    handler.respond(200, content)
 
 
-def broken_off(handler, content):
+def break_off(handler, content):
     handler.close_connection = True
 
 
-def failing(handler, content):
-    handler.answer(503, b'{"error": {"message": "overloaded"}}')
+def fail(handler, content):
+    handler.respond(503, b'{"error": {"message": "overloaded"}}')
 
 
 class Proxy:
-    """Forwards everything to `target`; completions that it is to spoil it gets, and spoils."""
+    """Forwards everything to `target`, and spoils the completions that come back."""
 
     def __init__(self, target, spoil):
         self.num_spoilt = 0
@@ -52,14 +52,14 @@ class Proxy:
             def forward(self, method):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = {"Content-Type": "application/json"}
-                answer = httpx.request(method, f"{target}{self.path}", content=body, headers=headers, timeout=60)
-                if self.path == "/inference/v1/generate" and answer.status_code == 200:
+                response = httpx.request(method, f"{target}{self.path}", content=body, headers=headers, timeout=60)
+                if self.path == "/inference/v1/generate" and response.status_code == 200:
                     proxy.num_spoilt += 1
-                    spoil(self, answer.content)
+                    spoil(self, response.content)
                 else:
-                    self.answer(answer.status_code, answer.content)
+                    self.respond(response.status_code, response.content)
 
-            def answer(self, status, content, length=None):
+            def respond(self, status, content, length=None):
                 self.send_response(status)
                 self.send_header("Content-Length", str(length or len(content)))
                 self.end_headers()
@@ -69,7 +69,7 @@ class Proxy:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # Whoever has given up waiting reads no answer.
+        # A client that has given up reads no response.
         self._server.handle_error = lambda request, address: None
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"

@@ -14,7 +14,7 @@ class KillsTheServer:
 
     @hookimpl
     def before_update(self):
-        # The keeper comes first. The server leads a session of its own, with the processes that compute for it.
+        # die_with_parent.py comes first. The server leads a session of its own, with its worker processes.
         below = psutil.Process().children(recursive=True)
         server = next((p for p in below if os.getsid(p.pid) == p.pid and "die_with_parent.py" not in str(p.cmdline())), None)
         self.updates_with_it += server is not None

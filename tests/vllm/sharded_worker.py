@@ -1,4 +1,4 @@
-"""One of two ranks whose policy is sharded, with an engine each: `torchrun --nproc-per-node 2 sharded_worker.py OUT`."""
+"""One of two ranks with a sharded policy and an engine each: `torchrun --nproc-per-node 2 sharded_worker.py OUT`."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def main(out):
     torch.set_num_threads(1)
     ranks = Ranks.of(make_accelerator())
     found = {tied: mismatches(tied) for tied in (True, False)}
-    # The ranks' own group is still there after an engine has been closed.
+    # The ranks' own process group still exists after an engine is closed.
     everyones = ranks.gather(found)
     if ranks.is_main:
         out.write_text(json.dumps(everyones))
@@ -31,7 +31,7 @@ def main(out):
 
 
 def mismatches(tied):
-    """Return the largest mismatch before and after an update, with a whole model as the judge."""
+    """Return the largest mismatch with a whole model before and after an update, and the share of weights held at once."""
     whole, sharded = (model_of(tied=tied, num_hidden_layers=6) for _ in range(2))
     for layer in sharded.model.layers:
         fully_shard(layer)
@@ -53,7 +53,7 @@ def mismatches(tied):
 
 
 class Watched:
-    """Weights that are counted while somebody holds them."""
+    """Weights whose elements are counted as long as they are held."""
 
     def __init__(self, weights):
         self.weights = weights

@@ -29,7 +29,7 @@ TABLE = VllmTable(kv_cache_gib=0.25)
 
 
 def model_of(tied, **fields):
-    # vLLM's attention on a CPU has no heads of 16.
+    # On a CPU, vLLM's attention does not support heads of 16.
     return tiny_model(head_dim=32, tie_word_embeddings=tied, **fields)
 
 
@@ -77,7 +77,7 @@ def test_its_log_probs_are_the_trainers_before_and_after_an_update(engine_and_mo
 
 
 def test_a_head_that_is_left_out_shows_in_the_log_probs():
-    """The trap that parity is there for: a tied head left out leaves a model that is neither the old nor the new one."""
+    """This is what parity catches: without the tied head, the model is neither the old nor the new one."""
     model = model_of(tied=True)
     engine = vllm_engine(model, tiny_tokenizer())
     prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
@@ -95,7 +95,7 @@ def test_a_head_that_is_left_out_shows_in_the_log_probs():
 
 
 def test_more_is_asked_than_one_pass_reads():
-    """What does not fit into a pass waits for the next: on a CPU, vLLM dies of a prompt that it reads in pieces."""
+    """What does not fit into a pass waits for the next: on a CPU, vLLM crashes on a prompt that it prefills in chunks."""
     model, tokenizer = model_of(tied=True), tiny_tokenizer()
     engine = vllm_engine(model, tokenizer, VllmTable(kv_cache_gib=0.25, kwargs={"max_num_batched_tokens": 256}))
     engine.update_weights(weights_of(model), version=0)
@@ -106,7 +106,7 @@ def test_more_is_asked_than_one_pass_reads():
 
 
 def test_the_process_stays_as_it_was():
-    """The process is the trainer's: its random state, its environment, its threads."""
+    """The process belongs to the trainer: its random state, its environment, its threads."""
     set_num_threads, environment = torch.set_num_threads, dict(os.environ)
     state = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     model = model_of(tied=True)
@@ -129,24 +129,24 @@ def test_weights_in_double_precision_are_refused():
 
 
 def test_an_option_that_vllm_does_not_know_is_its_error():
-    with pytest.raises(EngineError, match=r"does not start with this model and \[rollout\.vllm\]: .*no_such_option"):
+    with pytest.raises(EngineError, match=r"failed to start with this model and \[rollout\.vllm\]: .*no_such_option"):
         vllm_engine(model_of(tied=True), tiny_tokenizer(), VllmTable(kwargs={"no_such_option": 1}))
 
 
-def test_a_cache_that_is_too_small_is_said():
+def test_a_cache_that_is_too_small_is_its_error():
     with pytest.raises(EngineError, match=r"No available memory for the cache blocks"):
         vllm_engine(model_of(tied=True), tiny_tokenizer(), VllmTable(kv_cache_gib=1e-5))
 
 
-def test_closing_gives_up_the_batch_of_another_thread():
+def test_closing_cancels_the_batch_of_another_thread():
     model = model_of(tied=True)
     engine = vllm_engine(model, tiny_tokenizer())
     engine.update_weights(weights_of(model), version=0)
     prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
-    # Of a length that nothing reaches while this test waits.
+    # Too long to finish while this test waits.
     long = Sampling(num_completions=64, max_new_tokens=240, temperature=1.0, seed=1)
     engine._stops = frozenset()
-    # As the trainer's own thread does it: each has its number of threads, and vLLM on a CPU wants the one it started with.
+    # As in the trainer's own thread: each has its number of OpenMP threads, and vLLM on a CPU needs the one it started with.
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as threads:
         batch = threads.submit(engine.generate, prompts, long)
         while not engine._lock.locked():
@@ -193,11 +193,11 @@ def test_which_plugins_may_run_is_recorded(run_file):
     assert engine_record(run_file(rollout=rollout)) == {"name": "vllm", "VLLM_PLUGINS": ["stray"]}
 
 
-def test_what_it_fails_of_while_it_samples_is_its_error():
+def test_a_failure_while_it_samples_is_its_error():
     model = model_of(tied=True)
     too_short = TABLE.model_copy(update={"kwargs": {"max_model_len": 4}})
     prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
     with closing(vllm_engine(model, tiny_tokenizer(), too_short)) as engine:
         engine.update_weights(weights_of(model), version=0)
-        with pytest.raises(EngineError, match=r"fails when it is to complete prompts: .*maximum (context|model) length"):
+        with pytest.raises(EngineError, match=r"failed to complete prompts: .*maximum (context|model) length"):
             engine.generate(prompts, SAMPLING)

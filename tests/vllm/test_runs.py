@@ -26,7 +26,7 @@ ROLLOUT = {
 
 @pytest.fixture
 def vllm_run(run):
-    """Train with vLLM; keyword arguments of the rollout table, and tables."""
+    """Train with vLLM. Takes changes of the rollout table, and other tables."""
 
     def train_it(rollout=None, tied=True, **tables):
         model = {"from_scratch": {**MODEL, "tie_word_embeddings": tied}}
@@ -68,7 +68,7 @@ def test_batches_that_are_sampled_ahead_are_stale_by_as_much_and_no_more(vllm_ru
     staleness = [record["staleness/max"] for record in result.records]
     assert staleness[0] == 0
     assert 0 < max(staleness) <= max_staleness
-    # The log-probs are those of the policy that sampled, which is not the one that learns.
+    # The log-probs are those of the policy that sampled, and not of the one that learns.
     stale = [record for record in result.records if record["staleness/max"]]
     assert all(abs(record["inference_mismatch/max_ratio"] - 1) > 1e-4 for record in stale)
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in result.records)
@@ -80,34 +80,29 @@ def test_evaluation_and_a_greedy_baseline_sample_with_it_too(vllm_run):
 
 
 @pytest.mark.parametrize("tensor_parallel_size", [1, 2])
-def test_two_ranks(run_file, tmp_path, tensor_parallel_size):
-    """With an engine each, or with one that they share: the same run, since each prompt has its own seeds."""
-    from plugrad.config.reading import write_run_file
-
+def test_two_ranks(train_on_two_ranks, tensor_parallel_size):
+    """With an engine each or a shared one, it is the same run, since each prompt has its own seeds."""
     table = {**ROLLOUT, "vllm": {"kv_cache_gib": 0.25, "tensor_parallel_size": tensor_parallel_size}}
-    # One held-out example: the first rank has no share of it, and asks all the same where the engine is shared.
-    tables = {"rollout": table, "max_steps": 2, "evaluation": {"every_steps": 2, "num_examples": 1}}
-    write_run_file(run_file(model={"from_scratch": MODEL}, **tables), tmp_path / "run.toml")
-    command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Of a single held-out example the first rank has no share, but it must still call a shared engine.
+    evaluation = {"every_steps": 2, "num_examples": 1}
     shared = shared_memory()
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    errors, (before, *records) = train_on_two_ranks(
+        model={"from_scratch": MODEL}, rollout=table, max_steps=2, evaluation=evaluation
+    )
+    assert "Traceback" not in errors
     assert shared_memory() <= shared, "its names would keep the next run from starting"
-    before, *records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert records[0]["num_tokens"] > 16
     assert "eval/reward" in before
 
 
 def shared_memory():
-    """Return the names of what vLLM's ranks share on a CPU."""
+    """Return the names of the memory that vLLM's ranks share on a CPU."""
     return {name for name in os.listdir("/dev/shm") if "cpushm" in name}
 
 
 def test_a_sharded_policy_is_handed_over_a_layer_at_a_time(tmp_path):
-    """Two ranks that hold half of every weight each, as FSDP2 leaves them, with an engine each."""
+    """Each of two ranks holds half of every weight, as with FSDP2, and has its own engine."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     worker = Path(__file__).parent / "sharded_worker.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

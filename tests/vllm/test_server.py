@@ -1,4 +1,4 @@
-"""The engine `vllm-server` with real vLLM servers: what it promises, and what it does when they fail."""
+"""The engine `vllm-server` with real vLLM servers: its promises, and what it does when servers fail."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def test_log_probs_are_the_trainers_before_and_after_an_update(tied, servers, op
 
 
 def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
-    """Tokens before it are the old weights', tokens after it the new ones', and each says so."""
+    """Tokens before it come from the old weights, tokens after it from the new ones, and each has its version."""
     old, new = make_model(0), make_model(5)
     addresses = [server.address for server in servers[:2]]
-    # Few at once, one after the other: there is still much to do when the weights change, however late that is seen.
+    # Few requests at a time: much is left to do when the weights change, however late the test notices.
     engine = with_weights(open_engine(old, servers[0].folder, addresses=addresses, concurrency=4), old)
     prompts = prompts_of(16)
-    # Nothing ends early.
+    # No completion ends early.
     engine._stops = frozenset()
     sampling = Sampling(num_completions=2, max_new_tokens=400, temperature=1.0, seed=1)
-    # A server's first step of a kind takes seconds.
+    # A server's first step of each kind takes seconds.
     engine.generate(prompts[:4], replace(sampling, max_new_tokens=8))
     with ThreadPoolExecutor(1) as thread, httpx.Client() as http:
         before = num_generated(http, addresses)
@@ -84,7 +84,7 @@ def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
     versions = [completion.policy_versions for group in found for completion in group]
     spans = Counter(version for tokens in versions for version in tokens)
     assert min(spans[0], spans[1]) > 100, spans
-    # Those in flight went on.
+    # Requests in flight continued.
     assert any(set(tokens) == {0, 1} for tokens in versions)
     assert all(tokens == sorted(tokens) for tokens in versions)
     for version, model in enumerate([old, new]):
@@ -92,7 +92,7 @@ def test_an_update_in_the_middle_aborts_nothing(servers, open_engine):
 
 
 def num_generated(http, addresses):
-    """Return how many tokens the servers say they have sampled."""
+    """Return how many tokens the servers report to have sampled."""
     lines = [line for address in addresses for line in http.get(f"{address}/metrics").text.splitlines()]
     return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:generation_tokens_total"))
 
@@ -115,84 +115,86 @@ def largest_of_version(prompts, groups, model, version):
 
 
 def test_a_server_that_was_restarted_is_left_out_until_the_next_update(servers, open_engine):
-    """A restarted server has other weights, and says so: it is called 'default' again."""
+    """A restarted server has other weights, and their label is 'default' again."""
     model = make_model()
     addresses = [server.address for server in servers[:2]]
     engine = with_weights(open_engine(model, servers[0].folder, addresses=addresses), model)
-    rename(addresses[0], "default")
+    relabel(addresses[0], "default")
     prompts = prompts_of(8)
     groups = engine.generate(prompts, SAMPLING)
     assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
-    assert [place.is_in for place in engine._rotation.places] == [False, True]
+    assert [server.is_active for server in engine._balancer.servers] == [False, True]
     engine.update_weights(weights_of(model), 1)
-    assert [place.is_in for place in engine._rotation.places] == [True, True]
+    assert [server.is_active for server in engine._balancer.servers] == [True, True]
 
 
-def test_where_no_server_is_left_one_is_given_the_weights_again(servers, open_engine, caplog):
+def test_when_no_server_is_left_one_loads_the_weights_again(servers, open_engine, caplog):
     model, other = make_model(), make_model(7)
     address = servers[0].address
     engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
-    # Another run takes the server.
+    # Another run uses the server.
     with_weights(open_engine(other, servers[0].folder, addresses=[address]), other)
     prompts = prompts_of(4)
     groups = engine.generate(prompts, SAMPLING)
     assert largest_mismatch(prompts, groups, model, SAMPLING.temperature) < TOLERANCE
-    assert "was given the run's again" in caplog.text
+    assert "has loaded this run's again" in caplog.text
 
 
-def test_a_server_that_cannot_load_says_so_and_takes_the_next(servers, open_engine, tmp_path):
+def test_a_server_that_cannot_load_reports_it_and_loads_the_next(servers, open_engine, tmp_path):
     model, address = make_model(), servers[0].address
     engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
     server = engine._servers[address]
     with (
-        pytest.raises(ServerError, match=r"did not load the weights in .*/nowhere: .*500: .*must see that folder"),
-        server.taking(engine._labels.of(1), engine._labels),
+        pytest.raises(ServerError, match=r"could not load the weights in .*/nowhere: .*500: .*must see that folder"),
+        server.updating_weights(engine._labels.label_of(1), engine._labels),
     ):
-        server.load(tmp_path / "nowhere")
-    # It goes on, and no token that it samples passes for the policy's.
+        server.load_weights(tmp_path / "nowhere")
+    # It continues, and no token that it samples counts as the policy's.
     assert httpx.get(f"{address}/is_paused").json() == {"is_paused": False}
-    assert server.label() == engine._labels.unfinished
+    assert server.weight_label() == engine._labels.unfinished
     engine.update_weights(weights_of(model), 2)
     prompts = prompts_of(2)
     assert largest_mismatch(prompts, engine.generate(prompts, SAMPLING), model, SAMPLING.temperature) < TOLERANCE
 
 
-def test_weights_that_two_runs_hand_over_at_once_pass_for_neithers(servers, open_engine):
+def test_weights_that_two_runs_send_at_once_count_as_neithers(servers, open_engine):
     model, address = make_model(), servers[0].address
     engine = with_weights(open_engine(model, servers[0].folder, addresses=[address]), model)
     server = engine._servers[address]
     with (
-        pytest.raises(ServerError, match=r"became 'other-unfinished' meanwhile: another run hands it its own"),
-        server.taking(engine._labels.of(1), engine._labels),
+        pytest.raises(
+            ServerError, match=r"became 'other-unfinished' during the update: another run updates this server too"
+        ),
+        server.updating_weights(engine._labels.label_of(1), engine._labels),
     ):
-        rename(address, "other-unfinished")
-    assert server.label() == "other-unfinished"
+        relabel(address, "other-unfinished")
+    assert server.weight_label() == "other-unfinished"
     assert httpx.get(f"{address}/is_paused").json() == {"is_paused": False}
 
 
 def test_an_update_that_one_server_misses_leaves_it_out(servers, open_engine, caplog):
     model, new = make_model(), make_model(3)
-    through = proxy.Proxy(servers[0].address, proxy.rubbish)
+    through = proxy.Proxy(servers[0].address, proxy.send_rubbish)
     try:
         engine = open_engine(model, servers[0].folder, addresses=[through.address, servers[1].address])
         with_weights(engine, model)
     finally:
         through.close()
     engine.update_weights(weights_of(new), 1)
-    assert f"{through.address} did not take the weights of version 1: no connection" in caplog.text
+    assert f"{through.address} did not load the weights of version 1: no connection" in caplog.text
     prompts = prompts_of(4)
     groups = engine.generate(prompts, SAMPLING)
     assert largest_mismatch(prompts, groups, new, SAMPLING.temperature) < TOLERANCE
 
 
-@pytest.mark.parametrize("spoil", [proxy.rubbish, proxy.truncated, proxy.slow, proxy.broken_off, proxy.failing])
-def test_what_the_network_spoils_another_server_does(spoil, servers, open_engine):
+@pytest.mark.parametrize("spoil", [proxy.send_rubbish, proxy.truncate, proxy.respond_slowly, proxy.break_off, proxy.fail])
+def test_another_server_does_what_the_network_spoils(spoil, servers, open_engine):
     model = make_model()
     spoilt = proxy.Proxy(servers[0].address, spoil)
     try:
         addresses = [spoilt.address, servers[1].address]
-        # Long enough for the one that is well on a busy machine, and not for the slow one.
-        timeout_s = proxy.SLOW_S - 1.0 if spoil is proxy.slow else 60.0
+        # Long enough for the healthy one on a busy machine, and too short for the slow one.
+        timeout_s = proxy.SLOW_S - 1.0 if spoil is proxy.respond_slowly else 60.0
         engine = open_engine(model, servers[0].folder, addresses=addresses, timeout_s=timeout_s, concurrency=8)
         with_weights(engine, model)
         prompts = prompts_of(12)
@@ -215,17 +217,17 @@ def test_only_the_newest_weights_stay_on_disk_and_none_after_the_run(servers, op
 
 
 def test_vllms_own_weight_transfer_is_driven_as_it_expects(servers, open_engine, tmp_path, monkeypatch):
-    """With a backend that moves tensors through a file in the place of NCCL."""
-    from plugrad.rollout.servers import transfer
+    """With a backend that moves tensors through a file instead of by NCCL."""
+    from plugrad.rollout.servers import device_transfer
 
     file_transfer.register_sender()
     init = lambda server, rank: file_transfer.FileTrainerInitInfo(str(tmp_path / "weights.safetensors"), rank=rank)  # noqa: E731
-    monkeypatch.setitem(transfer.INITS, file_transfer.BACKEND, init)
+    monkeypatch.setitem(device_transfer.INITS, file_transfer.BACKEND, init)
     first, second = make_model(0, tied=False), make_model(1, tied=False)
     engine = open_engine(first, servers[2].folder, addresses=[servers[2].address], api_key_env=KEY_VARIABLE)
-    assert engine._found[0].transfer == file_transfer.BACKEND
+    assert engine._server_infos[0].transfer_backend == file_transfer.BACKEND
     assert engine.vllm_plugins == ["plugrad_test_transfer"]
-    engine._transport = transfer.TransferTransport(
+    engine._weight_sync = device_transfer.DeviceWeightSync(
         file_transfer.BACKEND,
         list(engine._servers.values()),
         engine._labels,
@@ -241,7 +243,7 @@ def test_vllms_own_weight_transfer_is_driven_as_it_expects(servers, open_engine,
         assert {v for group in groups for c in group for v in c.policy_versions} == {version}
 
 
-def test_every_rank_asks_the_same_servers_and_the_main_one_gives_them_weights(servers, tmp_path):
+def test_every_rank_uses_the_same_servers_and_the_main_one_updates_them(servers, tmp_path):
     first, second = make_model(0), make_model(1)
     addresses = [server.address for server in servers[:2]]
     prompts = prompts_of(6)
@@ -255,7 +257,7 @@ def test_every_rank_asks_the_same_servers_and_the_main_one_gives_them_weights(se
                 groups.append(engine.generate(prompts, replace(SAMPLING, seed=rank)))
             return groups
         finally:
-            # No rank goes before the others have what they asked for.
+            # No rank leaves before the others have their completions.
             on_main(lambda: None)
             engine.close()
 
@@ -268,7 +270,7 @@ def test_every_rank_asks_the_same_servers_and_the_main_one_gives_them_weights(se
 
 
 def as_ranks(count, run_rank):
-    """Run a function as so many ranks, in threads; `on_main` runs on the first while the others wait."""
+    """Run a function as `count` ranks, in threads. `on_main` runs on the first while the others wait."""
     together, shared = threading.Barrier(count, timeout=120), {}
 
     def on_main_of(rank):
@@ -286,6 +288,6 @@ def as_ranks(count, run_rank):
         return list(threads.map(lambda rank: run_rank(rank, on_main_of(rank)), range(count)))
 
 
-def rename(address, label):
-    """Let a server's weights be called otherwise."""
+def relabel(address, label):
+    """Change the label of a server's weights."""
     httpx.post(f"{address}/update_weight_version", json={"new_version": label}).raise_for_status()

@@ -1,4 +1,4 @@
-"""Servers that plugrad starts: one that is killed costs nothing, and none outlives its trainer."""
+"""Servers that plugrad starts: killing one loses nothing, and none outlives its trainer."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def test_killed_servers_lose_nothing_and_come_back_and_a_killed_trainer_leaves_n
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
-    said, started = {}, []
+    found, started = {}, []
     try:
         for line in trainer.stdout:
             name, *values = line.split()
             if name == "started":
                 started.append(int(values[0]))
-            said[name] = values
+            found[name] = values
             if name == "waits":
                 break
     finally:
         trainer.send_signal(signal.SIGKILL)
         trainer.wait()
     for batch in range(2):
-        assert int(said[f"in-flight-{batch}"][0]) > 0
-        assert said[f"sizes-{batch}"] == ["4", "groups", "48"]
-        # Each group is of its own prompt: under another's, log-probs would be far off.
-        assert float(said[f"mismatch-{batch}"][0]) < 1e-5
-    # The first batch goes on with the other server; the second one waits for one that is started again.
-    assert said["inside-0"] == ["1"]
-    assert said["inside-1"] in (["1"], ["2"])
-    # Both were given the weights when they were up.
-    assert said["inside-again"] == ["2"]
-    assert float(said["mismatch-again"][0]) < 1e-5
-    # Two keepers, and of each server the process that listens and those that compute.
+        assert int(found[f"in-flight-{batch}"][0]) > 0
+        assert found[f"sizes-{batch}"] == ["4", "groups", "48"]
+        # Each group belongs to its own prompt: after another's, log-probs would be far off.
+        assert float(found[f"mismatch-{batch}"][0]) < 1e-5
+    # The first batch continues with the other server; the second one waits for a restarted one.
+    assert found["active-0"] == ["1"]
+    assert found["active-1"] in (["1"], ["2"])
+    # Both loaded the weights once they responded.
+    assert found["active-again"] == ["2"]
+    assert float(found["mismatch-again"][0]) < 1e-5
+    # Two die_with_parent.py processes, and for each server the process that listens and its workers.
     assert len(started) >= 6
     assert wait_until_gone(started, timeout_s=30) == []
 
@@ -68,6 +68,8 @@ def is_alive(pid):
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(open_engine, tmp_path):
-    with pytest.raises(EngineError, match=r"ended with code .* Its log, .*server-0.log, ends:\n(.*\n)*.*--no-such-flag"):
+    with pytest.raises(
+        EngineError, match=r"exited with code .* The end of its log, .*server-0.log:\n(.*\n)*.*--no-such-flag"
+    ):
         open_engine(make_model(), None, args=["--no-such-flag"])
     assert not [process for process in psutil.Process().children(recursive=True) if "--no-such-flag" in process.cmdline()]

@@ -1,11 +1,8 @@
-"""Whole runs with vLLM servers of their own: the quickstart's second stage, and a server that is killed on the way."""
+"""Full runs with their own vLLM servers: the quickstart's second stage, and a server that is killed on the way."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +12,6 @@ import psutil
 import pytest
 
 from plugrad import RunFile
-from plugrad.config.reading import write_run_file
 from plugrad.rollout.servers import implementation
 from plugrad.rollout.servers.server_engine import ServerEngine
 from plugrad.trainer.record.display import Silent
@@ -33,11 +29,11 @@ ROLLOUT = {
     "server": {"num_servers": 2, "kv_cache_gib": 0.25, "concurrency": 4},
 }
 GAIN = 0.08
-"""Of held-out accuracy, which 512 sums measure to about 0.02; `plugrad quickstart` goes on to more."""
+"""Gain in held-out accuracy, which 512 sums measure to about 0.02. `plugrad quickstart` trains for more."""
 
 
 def processes_at(*addresses):
-    """This one's processes for the servers there; other tests' servers are elsewhere."""
+    """Return this process's servers at these addresses; other tests' servers have others."""
     ports = {str(urlsplit(address).port) for address in addresses}
     return [child for child in psutil.Process().children(recursive=True) if not ports.isdisjoint(command_of(child))]
 
@@ -45,20 +41,20 @@ def processes_at(*addresses):
 class LosesAServer(ServerEngine):
     """One of its servers is killed in the middle of its third batch."""
 
-    asked = ()
+    num_prompts = ()
     started_at = ()
 
     def generate(self, prompts, sampling):
         type(self).started_at = self.addresses
         # Evaluation is off: a call for parity has one completion a prompt.
         if sampling.num_completions > 1:
-            type(self).asked = (*self.asked, len(prompts))
-        if len(self.asked) == 3 and sampling.num_completions > 1:
+            type(self).num_prompts = (*self.num_prompts, len(prompts))
+        if len(self.num_prompts) == 3 and sampling.num_completions > 1:
             threading.Timer(0.2, self.kill_one).start()
         return super().generate(prompts, sampling)
 
     def kill_one(self):
-        # The keeper came first; the server has a session of its own, with the processes that compute for it.
+        # die_with_parent.py came first; the server has a session of its own, with its worker processes.
         server = max(processes_at(self.addresses[1]), key=psutil.Process.create_time)
         os.killpg(os.getpgid(server.pid), signal.SIGKILL)
 
@@ -67,27 +63,22 @@ def test_a_run_goes_on_when_one_of_its_two_servers_is_killed(run, monkeypatch):
     monkeypatch.setattr(implementation, "ServerEngine", LosesAServer)
     result = run(model={"from_scratch": MODEL}, rollout=ROLLOUT, max_steps=6, optimizer={"lr": 1e-3})
     assert [record["step"] for record in result.records] == [1, 2, 3, 4, 5, 6]
-    assert LosesAServer.asked == (16,) * 6, "no batch was asked for twice"
+    assert LosesAServer.num_prompts == (16,) * 6, "no batch is requested twice"
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in result.records)
     assert all(record["staleness/max"] == 0 for record in result.records)
     assert result.model.exists()
     assert len(LosesAServer.started_at) == 2
-    assert not processes_at(*LosesAServer.started_at), "the other one has ended with the run"
+    assert not processes_at(*LosesAServer.started_at), "the other one stopped with the run"
 
 
-def test_two_ranks_sample_ahead_and_wait_for_their_only_server_when_it_is_killed(run_file, tmp_path):
-    """It takes new weights while it samples. Killed in the middle, it comes back with them, and nothing is lost."""
+def test_two_ranks_sample_ahead_and_wait_for_their_only_server_when_it_is_killed(train_on_two_ranks, tmp_path):
+    """It loads new weights while it samples. Killed in the middle, it comes back with them, and nothing is lost."""
     shutil.copy(Path(__file__).parent / "server_killer.py", tmp_path)
     rollout = {**ROLLOUT, "server": {**ROLLOUT["server"], "num_servers": 1}, "max_staleness": 1}
     extension = [{"name": "server_killer.py:KillsTheServer"}]
     tables = {"rollout": rollout, "max_steps": 5, "optimizer": {"lr": 1e-2}, "extension": extension}
-    write_run_file(run_file(model={"from_scratch": MODEL}, **tables), tmp_path / "run.toml")
-    command = [sys.executable, "-m", "plugrad", "train", "run.toml", "--num-processes", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert "started again (1 of 2 times at most)" in done.stderr
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors, records = train_on_two_ranks(model={"from_scratch": MODEL}, **tables)
+    assert "restarting a server (1 of at most 2 times)" in errors
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
     assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in records)
     assert 0 < max(record["staleness/max"] for record in records) <= 1

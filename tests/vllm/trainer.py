@@ -1,4 +1,4 @@
-"""A run's process: it starts two servers, which are killed under it, and then waits to be killed itself."""
+"""A run's process: it starts two servers, kills them, and then waits to be killed itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         folder=folder,
     )
     for process in descendants():
-        say("started", process.pid)
+        report("started", process.pid)
     weights = [(name, weight.detach()) for name, weight in model.state_dict(keep_vars=True).items()]
     engine.update_weights(weights, 0)
     examples = [{"example_id": number, "prompt": f"{number}+{number}="} for number in range(NUM_PROMPTS)]
@@ -44,29 +44,29 @@ def main(folder: Path) -> None:
     for batch in range(2):
         threading.Thread(target=kill_a_server_in_the_middle, args=(engine, batch)).start()
         groups = engine.generate(prompts, SAMPLING)
-        say(f"sizes-{batch}", *{len(group) for group in groups}, "groups", len(groups))
-        say(f"mismatch-{batch}", largest_mismatch(prompts, groups, model, SAMPLING.temperature))
-        say(f"inside-{batch}", num_inside(engine))
-    for place in engine._rotation.places:
-        kill(place.address)
+        report(f"sizes-{batch}", *{len(group) for group in groups}, "groups", len(groups))
+        report(f"mismatch-{batch}", largest_mismatch(prompts, groups, model, SAMPLING.temperature))
+        report(f"active-{batch}", num_active(engine))
+    for server in engine._balancer.servers:
+        kill(server.address)
     engine.update_weights(weights, 1)
-    update_until_all_are_inside(engine, weights)
+    update_until_all_are_active(engine, weights)
     for process in descendants():
-        say("started", process.pid)
-    say("inside-again", num_inside(engine))
+        report("started", process.pid)
+    report("active-again", num_active(engine))
     again = engine.generate(prompts, SAMPLING)
-    say("mismatch-again", largest_mismatch(prompts, again, model, SAMPLING.temperature))
-    say("waits")
+    report("mismatch-again", largest_mismatch(prompts, again, model, SAMPLING.temperature))
+    report("waits")
     time.sleep(600)
 
 
 def kill_a_server_in_the_middle(engine: ServerEngine, number: int) -> None:
-    place = engine._rotation.places[number]
-    while not place.num_in_flight:
+    server = engine._balancer.servers[number]
+    while not server.num_in_flight:
         time.sleep(0.001)
     time.sleep(0.2)
-    say(f"in-flight-{number}", place.num_in_flight)
-    kill(place.address)
+    report(f"in-flight-{number}", server.num_in_flight)
+    kill(server.address)
 
 
 def kill(address: str) -> None:
@@ -79,28 +79,28 @@ def command_of(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
     except psutil.Error:
-        # It ends just now, or nobody has asked yet how it ended.
+        # It exits just now, or is a zombie.
         return []
 
 
-def update_until_all_are_inside(engine: ServerEngine, weights: list[tuple[str, torch.Tensor]]) -> None:
+def update_until_all_are_active(engine: ServerEngine, weights: list[tuple[str, torch.Tensor]]) -> None:
     deadline = time.monotonic() + STARTS_WITHIN_S
     for version in itertools.count(2):
         engine.update_weights(weights, version)
-        if num_inside(engine) == len(engine.addresses) or time.monotonic() > deadline:
+        if num_active(engine) == len(engine.addresses) or time.monotonic() > deadline:
             return
         time.sleep(0.5)
 
 
-def num_inside(engine: ServerEngine) -> int:
-    return sum(place.is_in for place in engine._rotation.places)
+def num_active(engine: ServerEngine) -> int:
+    return sum(server.is_active for server in engine._balancer.servers)
 
 
 def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def say(*words: object) -> None:
+def report(*words: object) -> None:
     print(*words, flush=True)
 
 

@@ -23,65 +23,61 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("plugrad")
 
-LOOKS_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 
 def serve(
-    run_file: Annotated[Path, typer.Argument(help="The run file (TOML) whose model they serve.", show_default=False)],
+    run_file: Annotated[Path, typer.Argument(help="The run file (TOML) whose model to serve.", show_default=False)],
     overrides: Annotated[list[str] | None, SETS] = None,
     only_print: Annotated[
-        bool, typer.Option("--print", help="Print the commands, to be run anywhere; start nothing.")
+        bool, typer.Option("--print", help="Print the commands, to run on any machine, and start nothing.")
     ] = False,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the full traceback of an error.")] = False,
 ) -> None:
-    """Start vLLM servers as a run with the engine vllm-server needs them. Ctrl-C stops them.
+    """Start vLLM servers for a run with the engine vllm-server. Ctrl-C stops them.
 
-    One for each of rollout.server.addresses that is on this machine; without any, rollout.server.num_servers of them on free
-    ports.
+    Starts a server for each of rollout.server.addresses on this machine. If there are no addresses, starts
+    rollout.server.num_servers servers on free ports.
     """
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.config.run_file import RunFile
 
-        read = RunFile.load(run_file, overrides or [])
-        commands = _commands(read, every_machine=only_print)
+        loaded = RunFile.load(run_file, overrides or [])
+        commands = _commands(loaded, every_machine=only_print)
         if only_print:
-            for command in commands:
-                console.print(str(command), soft_wrap=True)
-            if _is_cpu():
-                logger.info(
-                    "these are for machines without a GPU, as this one: print them on one that has what theirs have."
-                )
+            _print_commands(commands, console)
         else:
-            _run(commands, read, console)
+            _run_servers(commands, loaded, console)
 
 
 def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
-    """Return what starts the servers of a run file.
+    """Return the commands that start the servers of a run file.
 
     Raises:
-        RunFileError: there is no model for a server to load, or none of the servers is here.
-        EngineError: what asks servers is not installed.
+        RunFileError: no server can load the run's model, or no server is on this machine.
+        EngineError: a package for the requests to servers is not installed.
     """
     if run_file.model.name is None:
         raise RunFileError(
-            "[model.from_scratch] builds a model when the run starts, so no server can be started for it before. Leave "
+            "[model.from_scratch] builds the model when the run starts, so no server can load it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
     from plugrad.rollout.packages import OF_A_CLIENT, require
 
-    # vLLM is for whoever starts them: printed commands may be for other machines.
+    # Not vLLM: printed commands may be for other machines.
     require("vllm-server", OF_A_CLIENT)
     from plugrad.rollout.servers.command import server_commands
-    from plugrad.rollout.servers.supervisor import free_addresses
+    from plugrad.rollout.servers.supervisor import find_free_addresses
+    from plugrad.rollout.vllm.cpu import is_cpu
 
     table = run_file.rollout.server
-    addresses = table.addresses or free_addresses(table.num_servers)
+    addresses = table.addresses or find_free_addresses(table.num_servers)
     if not every_machine:
         addresses = [address for address in addresses if _is_here(address)]
     if not addresses:
         raise RunFileError(
-            f"none of the servers in rollout.server.addresses ({', '.join(table.addresses)}) is on this machine. Run this "
-            "where they are to be, or take their commands from --print."
+            f"none of the servers in rollout.server.addresses ({', '.join(table.addresses)}) is on this machine. Run the "
+            "command on the machines of the servers, or run there what --print prints."
         )
     return server_commands(
         addresses,
@@ -89,14 +85,19 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
         table,
         dtype=run_file.model.dtype,
         max_model_len=None,
-        is_cpu=_is_cpu(),
+        is_cpu=is_cpu(),
     )
 
 
-def _is_cpu() -> bool:
-    import torch
+def _print_commands(commands: Sequence[ServerCommand], console: Console) -> None:
+    from plugrad.rollout.vllm.cpu import is_cpu
 
-    return not torch.accelerator.is_available()
+    for command in commands:
+        console.print(str(command), soft_wrap=True)
+    if is_cpu():
+        logger.info(
+            "these commands are for machines without a GPU, like this one. For a GPU, print them on a machine with one."
+        )
 
 
 def _is_here(address: str) -> bool:
@@ -105,7 +106,7 @@ def _is_here(address: str) -> bool:
         found = socket.getaddrinfo(urlsplit(address).hostname, 0, type=socket.SOCK_STREAM)
     except socket.gaierror:
         return False
-    return any(_can_bind(family, place[0]) for family, _, _, _, place in found)
+    return any(_can_bind(family, host[0]) for family, _, _, _, host in found)
 
 
 def _can_bind(family: int, host: str | int) -> bool:
@@ -117,22 +118,22 @@ def _can_bind(family: int, host: str | int) -> bool:
     return True
 
 
-def _run(commands: Sequence[ServerCommand], run_file: RunFile, console: Console) -> None:
+def _run_servers(commands: Sequence[ServerCommand], run_file: RunFile, console: Console) -> None:
     from plugrad.rollout.packages import require
 
     require("vllm-server", ["vllm"])
-    from plugrad.rollout.servers.supervisor import ServerProcesses
+    from plugrad.rollout.servers.supervisor import Supervisor
 
-    processes = ServerProcesses(commands, logs=None)
+    supervisor = Supervisor(commands, logs=None)
     try:
-        seconds = processes.wait_until_well(run_file.rollout.server.start_timeout_s)
+        seconds = supervisor.wait_until_healthy(run_file.rollout.server.start_timeout_s)
         addresses = ", ".join(f'"{command.address}"' for command in commands)
-        console.print(f"Up after {seconds:.0f} s. In the run file:\n\n[rollout.server]\naddresses = [{addresses}]\n")
-        console.print("Ctrl-C stops them.")
+        console.print(f"Started in {seconds:.0f} s. In the run file:\n\n[rollout.server]\naddresses = [{addresses}]\n")
+        console.print("Press Ctrl-C to stop them.")
         while True:
-            processes.check()
-            time.sleep(LOOKS_EVERY_S)
+            supervisor.check_running()
+            time.sleep(POLL_INTERVAL_S)
     except KeyboardInterrupt:
         console.print("Stopping.")
     finally:
-        processes.close()
+        supervisor.close()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 
-OF_A_CLIENT = ("httpx", "tenacity", "filelock")
+OF_A_CLIENT = ("httpx", "anyio", "tenacity", "filelock")
 
 
 def needed_for_servers(table: ServerTable, *, is_main: bool) -> list[str]:

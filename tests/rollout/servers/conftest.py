@@ -1,26 +1,28 @@
-"""A network to ask: HTTP servers in threads that answer as they are told to, rightly or not."""
+"""A network for the tests: HTTP servers in threads with any behaviour, right or wrong."""
 
 import json
 import socket
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine import Prompt, Sampling
-from plugrad.rollout.servers.balancer import Rotation
+from plugrad.rollout.servers.balancer import Balancer
 from plugrad.rollout.servers.client import Client
-from plugrad.rollout.servers.event_loop import LoopThread
+from plugrad.rollout.servers.event_loop import EventLoopThread
 from plugrad.rollout.servers.request import requests_for
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.server import ServerError
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
-LABELS = Labels("run")
+LABELS = WeightLabels("run")
 STOP = 2
 
 
-def right_answer(body, *, label=None, tokens=(5, 6, STOP)):
-    """What a server answers to `body`, in the form that vLLM 0.32 was seen to use."""
+def good_response(body, *, label=None, tokens=(5, 6, STOP)):
+    """Return a response to `body` in the form that vLLM 0.32 uses."""
     choice = {
         "finish_reason": "stop",
         "token_ids": list(tokens),
@@ -68,7 +70,7 @@ class Listener:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        # Whoever has given up waiting reads no answer.
+        # A client that has given up reads no response.
         self._server.handle_error = lambda request, address: None
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -80,10 +82,10 @@ class Listener:
 
 @pytest.fixture
 def listen():
-    """Start a listener that behaves so; by default it answers rightly."""
+    """Start a listener with some behaviour; by default it responds correctly."""
     listeners = []
 
-    def start(behave=lambda handler, body: handler.answer(right_answer(body))):
+    def start(behave=lambda handler, body: handler.answer(good_response(body))):
         listeners.append(Listener(behave))
         return listeners[-1]
 
@@ -93,46 +95,45 @@ def listen():
 
 
 @pytest.fixture
-def nobody():
-    """An address where nobody listens."""
+def dead_address():
+    """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.fixture
 def client_of(monkeypatch):
-    """Make a client of servers that all have the weights of version 0, and a function that asks it."""
+    """Make a client of servers that all have the weights of version 0. Its `ask` sends it requests."""
     monkeypatch.setattr("plugrad.rollout.servers.client.FIRST_WAIT_S", 0.001)
-    loop = LoopThread("test")
+    loop = EventLoopThread()
     clients = []
 
     def make(*addresses, revive=None, headers=(), **options):
-        def stays_out(address, version, may_load):
-            from plugrad.rollout.servers.server import ServerError
-
-            raise ServerError("it is still out")
-
-        rotation = Rotation.of(addresses)
-        client = Client(rotation, LABELS, ServerTable(**options), dict(headers), revive or stays_out)
+        balancer = Balancer.of(addresses)
+        client = Client(balancer, LABELS, ServerTable(**options), dict(headers), revive or stay_inactive)
         clients.append(client)
         client.version = 0
-        rotation.after_update(dict.fromkeys(addresses))
-        client.ask = lambda *args, **kwargs: loop.run(client.complete(asked(*args, **kwargs)))
-        client.rotation = rotation
+        balancer.apply_update(dict.fromkeys(addresses))
+        client.ask = lambda *args, **kwargs: loop.run(partial(client.complete, make_requests(*args, **kwargs)))
+        client.balancer = balancer
         return client
 
     yield make
     for client in clients:
-        loop.run(client.close())
-    loop.close(nothing())
+        loop.run(client.close)
+    loop.close(do_nothing)
 
 
-async def nothing():
+def stay_inactive(address, version, may_load):
+    raise ServerError("it is still inactive")
+
+
+async def do_nothing():
     pass
 
 
-def asked(num_prompts=1, *, num_completions=2, max_new_tokens=3, temperature=1.0, seed=0):
-    """Requests for some prompts."""
+def make_requests(num_prompts=1, *, num_completions=2, max_new_tokens=3, temperature=1.0, seed=0):
+    """Return requests for some prompts."""
     prompts = [Prompt("p", [7, number], {}) for number in range(num_prompts)]
     sampling = Sampling(num_completions, max_new_tokens, temperature, seed)
     return requests_for(prompts, sampling, stops=frozenset({STOP}), vocab_size=10)

@@ -1,58 +1,58 @@
-"""Who is asked next, and who is not asked any more."""
+"""Which server gets the next request, and which gets none."""
 
-from plugrad.rollout.servers.balancer import Rotation
-
-
-def rotation(*inside, outside=()):
-    made = Rotation.of([*inside, *outside])
-    made.after_update({**dict.fromkeys(inside), **dict.fromkeys(outside, "it is away")})
-    return made
+from plugrad.rollout.servers.balancer import Balancer
 
 
-def test_nobody_is_asked_before_the_first_weights():
-    assert Rotation.of(["a"]).pick(()) is None
+def make_balancer(*active, inactive=()):
+    balancer = Balancer.of([*active, *inactive])
+    balancer.apply_update({**dict.fromkeys(active), **dict.fromkeys(inactive, "it is away")})
+    return balancer
 
 
-def test_whoever_has_least_to_do_is_asked():
-    servers = rotation("a", "b", "c")
-    for place, load in zip(servers.places, [2, 1, 3], strict=True):
-        place.num_in_flight = load
-    assert servers.pick(()).address == "b"
+def test_no_server_is_picked_before_the_first_weights():
+    assert Balancer.of(["a"]).pick(()) is None
 
 
-def test_whoever_failed_is_asked_again_only_if_nobody_else_is_there():
-    servers = rotation("a", "b")
-    servers.places[1].num_in_flight = 9
-    assert servers.pick({"a"}).address == "b"
-    servers.out(servers.places[1], "gone")
-    assert servers.pick({"a"}).address == "a"
+def test_the_server_with_the_fewest_requests_is_picked():
+    balancer = make_balancer("a", "b", "c")
+    for server, load in zip(balancer.servers, [2, 1, 3], strict=True):
+        server.num_in_flight = load
+    assert balancer.pick(()).address == "b"
+
+
+def test_a_server_that_failed_is_picked_again_only_if_there_is_no_other():
+    balancer = make_balancer("a", "b")
+    balancer.servers[1].num_in_flight = 9
+    assert balancer.pick({"a"}).address == "b"
+    balancer.deactivate(balancer.servers[1], "gone")
+    assert balancer.pick({"a"}).address == "a"
 
 
 def test_three_failures_in_a_row_are_too_many():
-    servers = rotation("a")
-    [place] = servers.places
+    balancer = make_balancer("a")
+    [server] = balancer.servers
     for _ in range(2):
-        servers.failed(place, "slow")
-    servers.succeeded(place)
+        balancer.record_failure(server, "slow")
+    balancer.record_success(server)
     for _ in range(2):
-        servers.failed(place, "slow")
-    assert place.is_in
-    servers.failed(place, "slow")
-    assert not place.is_in
-    servers.back(place)
-    servers.failed(place, "slow")
-    assert place.is_in
+        balancer.record_failure(server, "slow")
+    assert server.is_active
+    balancer.record_failure(server, "slow")
+    assert not server.is_active
+    balancer.activate(server)
+    balancer.record_failure(server, "slow")
+    assert server.is_active
 
 
-def test_an_update_says_who_is_in():
-    servers = rotation("a", outside=["b"])
-    servers.after_update({"a": "no room", "b": None})
-    assert [place.address for place in servers.inside] == ["b"]
-    assert str(servers.nobody_answers("why")) == "why\n    a: no room\n    b: it is away"
+def test_an_update_decides_which_servers_are_active():
+    balancer = make_balancer("a", inactive=["b"])
+    balancer.apply_update({"a": "no room", "b": None})
+    assert [server.address for server in balancer.active] == ["b"]
+    assert str(balancer.all_failed("why")) == "why\n    a: no room\n    b: it is away"
 
 
-def test_when_nobody_is_left_it_says_who_said_what_and_where_more_is_found():
-    servers = Rotation.of(["a", "b"], lambda: "\nits log ends so")
-    servers.out(servers.places[0], "gone")
-    said = str(servers.nobody_answers("nobody:"))
-    assert said == "nobody:\n    a: gone\n    b: it has not been given weights yet\nits log ends so"
+def test_when_none_is_left_the_error_has_every_servers_last_error_and_where_to_look():
+    balancer = Balancer.of(["a", "b"], lambda: "\nthe end of its log")
+    balancer.deactivate(balancer.servers[0], "gone")
+    error = str(balancer.all_failed("no server:"))
+    assert error == "no server:\n    a: gone\n    b: it has not received any weights yet\nthe end of its log"

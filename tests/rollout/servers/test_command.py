@@ -1,4 +1,4 @@
-"""The command of a server: every flag that the run depends on, a share of the cores, and never the key."""
+"""The command of a server: every flag that the run depends on, a share of the cores, and never the API key."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.servers import command as command_module
 from plugrad.rollout.servers.command import server_commands
-from plugrad.rollout.servers.cores import cores_left
+from plugrad.rollout.servers.cores import num_cores_left
 
 FLAGS = {"dtype": "bfloat16", "max_model_len": 128}
 
@@ -25,7 +25,7 @@ def clean(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
 
 
-def test_as_it_is_typed():
+def test_the_command_as_typed():
     [command] = commands(["http://10.0.0.1:8001"], is_cpu=False)
     assert str(command) == (
         "VLLM_SERVER_DEV_MODE=1 VLLM_PLUGINS='' vllm serve org/model --host 10.0.0.1 --port 8001 --dtype bfloat16 "
@@ -40,7 +40,7 @@ def test_the_package_for_cpus_has_no_command(monkeypatch):
     assert " python -m vllm.entrypoints.openai.api_server --model org/model --host a " in str(command)
 
 
-def test_what_the_run_file_adds_comes_last_and_wins():
+def test_arguments_of_the_run_file_come_last_and_win():
     [command] = commands(["http://a:1"], is_cpu=False, args=["--dtype", "float32"], plugins=["p", "q"], weights="ipc")
     assert command.arguments[-2:] == ["--dtype", "float32"]
     assert command.environment["VLLM_PLUGINS"] == "p,q"
@@ -49,13 +49,13 @@ def test_what_the_run_file_adds_comes_last_and_wins():
 
 
 def test_the_memory_for_keys_and_values():
-    def asked(**table):
+    def kv_cache_bytes(**table):
         arguments = commands(["http://a:1"], **table)[0].arguments
         return arguments[arguments.index("--kv-cache-memory-bytes") + 1] if "--kv-cache-memory-bytes" in arguments else None
 
-    assert asked() == str(2**30)
-    assert asked(kv_cache_gib=0.5) == str(2**29)
-    assert asked(is_cpu=False) is None
+    assert kv_cache_bytes() == str(2**30)
+    assert kv_cache_bytes(kv_cache_gib=0.5) == str(2**29)
+    assert kv_cache_bytes(is_cpu=False) is None
 
 
 def test_servers_of_one_machine_share_its_cores():
@@ -74,7 +74,7 @@ def test_a_trainer_beside_them_has_half_of_the_cores():
     def cores(*addresses):
         started = commands(addresses, beside_trainer=True)
         environments = [command.environment for command in started]
-        return [environment.get("VLLM_CPU_OMP_THREADS_BIND") for environment in environments], cores_left(environments)
+        return [environment.get("VLLM_CPU_OMP_THREADS_BIND") for environment in environments], num_cores_left(environments)
 
     assert cores("http://a:1") == (["3,4"], 3)
     assert cores("http://a:1", "http://a:2") == (["3", "4"], 3)
@@ -82,7 +82,7 @@ def test_a_trainer_beside_them_has_half_of_the_cores():
     assert cores(*(f"http://a:{port}" for port in range(1, 7))) == (["nobind"] * 6, None)
 
 
-def test_somebody_elses_choice_of_cores_stays(monkeypatch):
+def test_the_users_own_choice_of_cores_stays(monkeypatch):
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "4")
     [first, _] = commands(["http://a:1", "http://a:2"])
     assert first.full_environment["VLLM_CPU_OMP_THREADS_BIND"] == "4"

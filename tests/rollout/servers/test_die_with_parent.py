@@ -1,4 +1,4 @@
-"""A command lives as long as whoever asked for it."""
+"""A command lives as long as its parent."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ import pytest
 
 from plugrad.rollout.servers import die_with_parent
 
-# A server that starts another process, as vLLM does, and says both ids.
+# A server that starts another process, as vLLM does, and prints both ids.
 SERVER = """
 import os, subprocess, time
 other = subprocess.Popen(["sleep", "60"])
 print(os.getpid(), other.pid, flush=True)
 time.sleep(60)
 """
-OWNER = f"""
+PARENT = f"""
 import os, subprocess, sys, time
 subprocess.Popen([sys.executable, {die_with_parent.__file__!r}, str(os.getpid()), sys.executable, "-c", {SERVER!r}])
 time.sleep(60)
@@ -41,22 +41,22 @@ def are_gone(pids):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_it_ends_with_its_owner_however_that_ends(how):
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
-    pids = [int(pid) for pid in owner.stdout.readline().split()]
+def test_it_ends_with_its_parent_however_that_ends(how):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert all(map(is_alive, pids))
-    owner.send_signal(how)
-    owner.wait()
+    parent.send_signal(how)
+    parent.wait()
     assert are_gone(pids)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child of its parent's death")
-def test_a_command_is_told_to_end_when_its_keeper_is_killed():
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a child when its parent dies")
+def test_a_command_gets_a_signal_when_the_script_itself_is_killed():
     command = [sys.executable, die_with_parent.__file__, str(os.getpid()), sys.executable, "-c", SERVER]
-    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    server, other = (int(pid) for pid in kept.stdout.readline().split())
-    kept.kill()
-    kept.wait()
+    script = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server, other = (int(pid) for pid in script.stdout.readline().split())
+    script.kill()
+    script.wait()
     try:
         assert are_gone([server])
     finally:
@@ -64,12 +64,12 @@ def test_a_command_is_told_to_end_when_its_keeper_is_killed():
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
-def test_it_ends_when_it_is_told_to():
+def test_it_ends_on_sigterm():
     command = [sys.executable, die_with_parent.__file__, str(os.getpid()), sys.executable, "-c", SERVER]
-    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    pids = [int(pid) for pid in kept.stdout.readline().split()]
-    kept.send_signal(signal.SIGTERM)
-    kept.wait(30)
+    script = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in script.stdout.readline().split()]
+    script.send_signal(signal.SIGTERM)
+    script.wait(30)
     assert are_gone(pids)
 
 

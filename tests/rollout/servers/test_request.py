@@ -1,4 +1,4 @@
-"""A request asks vLLM for samples of softmax(logits / temperature) and nothing else, with a seed of its own."""
+"""A request asks vLLM for samples from softmax(logits / temperature) and nothing else, with its own seed."""
 
 from plugrad.rollout.engine import Prompt, Sampling
 from plugrad.rollout.servers.request import requests_for
@@ -11,8 +11,8 @@ def requests(num_prompts, num_completions=4, temperature=0.5, seed=1):
 
 
 def test_everything_that_changes_the_distribution_is_switched_off():
-    [asked] = requests(1)
-    body = asked.body("salt")
+    [request] = requests(1)
+    body = request.body("salt")
     assert (body["token_ids"], body["cache_salt"]) == ([0], "salt")
     expected = {
         "temperature": 0.5,
@@ -33,15 +33,15 @@ def test_everything_that_changes_the_distribution_is_switched_off():
 
 
 def test_no_two_completions_share_a_seed():
-    """vLLM gives the completions of a request its seed, its seed + 1, and so on."""
-    drawn = [asked.seed + j for seed in range(20) for asked in requests(50, seed=seed) for j in range(asked.num_completions)]
+    """vLLM seeds the completions of a request with its seed, seed + 1, and so on."""
+    drawn = [r.seed + j for seed in range(20) for r in requests(50, seed=seed) for j in range(r.num_completions)]
     assert len(set(drawn)) == 20 * 50 * 4
     assert all(0 <= seed < 2**63 for seed in drawn)
 
 
-def test_the_seed_is_a_fact_of_run_and_place():
-    assert [a.seed for a in requests(3)] == [a.seed for a in requests(5)][:3]
+def test_a_seed_depends_on_run_and_index_only():
+    assert [r.seed for r in requests(3)] == [r.seed for r in requests(5)][:3]
 
 
 def test_a_greedy_request_asks_for_one():
-    assert [asked.num_completions for asked in requests(2, temperature=0.0)] == [1, 1]
+    assert [request.num_completions for request in requests(2, temperature=0.0)] == [1, 1]

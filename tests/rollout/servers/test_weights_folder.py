@@ -1,4 +1,4 @@
-"""The weights on their way: whole, tied ones too, in pieces that bound the memory, and a disk that does not take them."""
+"""Weights on their way: complete, tied ones too, in shards that limit the memory, and a disk that is full."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 from plugrad.errors import EngineError
 from plugrad.rollout.servers import weights_folder as module
 from plugrad.rollout.servers.server import Server, ServerError
-from plugrad.rollout.servers.stale_weights import remove_leftovers
-from plugrad.rollout.servers.weight_labels import Labels
-from plugrad.rollout.servers.weights_folder import FolderTransport, write_weights
+from plugrad.rollout.servers.stale_weights import remove_stale_weights
+from plugrad.rollout.servers.weight_labels import WeightLabels
+from plugrad.rollout.servers.weights_folder import FolderWeightSync, write_weights
 from plugrad.testing.models import tiny_model
 
 MODEL = tiny_model()
@@ -39,7 +39,7 @@ def test_tied_weights_are_written_under_every_name(tmp_path):
     assert all(torch.equal(found[name], weight) for name, weight in weights_of(MODEL))
 
 
-def test_pieces_are_no_larger_than_they_may_be(tmp_path, monkeypatch):
+def test_shards_stay_below_their_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 4000)
     weights = [(f"w{number}", torch.full((500,), float(number))) for number in range(5)] + [("large", torch.ones(3000))]
     write_weights(weights, tmp_path)
@@ -48,7 +48,7 @@ def test_pieces_are_no_larger_than_they_may_be(tmp_path, monkeypatch):
     assert all(torch.equal(read(tmp_path)[name], weight) for name, weight in weights)
 
 
-def test_weights_that_are_no_plain_block_of_memory(tmp_path):
+def test_weights_that_are_not_contiguous(tmp_path):
     weight = torch.arange(12.0).reshape(3, 4)
     write_weights([("transposed", weight.T), ("column", weight[:, 1]), ("bf16", weight.bfloat16())], tmp_path)
     found = read(tmp_path)
@@ -58,7 +58,7 @@ def test_weights_that_are_no_plain_block_of_memory(tmp_path):
 
 
 class Counted:
-    """Weights that count how far each iteration went, as those of a sharded policy, which every rank must finish."""
+    """Weights that count how many were taken. Every rank must take all of a sharded policy's."""
 
     def __init__(self):
         self.taken = 0
@@ -69,41 +69,41 @@ class Counted:
             yield item
 
 
-def transport(folder, *, is_main=True):
-    return FolderTransport(
+def make_sync(folder, *, is_main=True):
+    return FolderWeightSync(
         folder,
         [],
-        Labels("run"),
+        WeightLabels("run"),
         on_main=lambda act: act() if is_main else {},
         is_main=is_main,
     )
 
 
-def test_what_is_written_are_all_weights_as_transformers_lays_them_out(tmp_path):
-    sending = transport(tmp_path / "weights")
-    assert sending.send(Counted(), 3) == {}
+def test_all_weights_are_written_in_the_layout_of_transformers(tmp_path):
+    sync = make_sync(tmp_path / "weights")
+    assert sync.send(Counted(), 3) == {}
     [folder] = (tmp_path / "weights" / "run").glob("*-v*")
     assert folder.name == "000001-v3"
     MODEL.config.save_pretrained(folder)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert all(torch.equal(weight, dict(weights_of(MODEL))[name]) for name, weight in weights_of(loaded))
-    sending.send(Counted(), 4)
+    sync.send(Counted(), 4)
     assert [path.name for path in (tmp_path / "weights" / "run").glob("*-v*")] == ["000002-v4"]
-    sending.close()
+    sync.close()
     assert not (tmp_path / "weights").exists()
 
 
 def test_a_folder_that_was_there_stays(tmp_path):
     (tmp_path / "mine").mkdir()
-    sending = transport(tmp_path / "mine")
-    sending.send(Counted(), 0)
-    sending.close()
+    sync = make_sync(tmp_path / "mine")
+    sync.send(Counted(), 0)
+    sync.close()
     assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_other_ranks_gather_and_write_nothing(tmp_path):
     weights = Counted()
-    transport(tmp_path / "weights", is_main=False).send(weights, 0)
+    make_sync(tmp_path / "weights", is_main=False).send(weights, 0)
     assert weights.taken == len(weights_of(MODEL))
     assert not (tmp_path / "weights").exists()
 
@@ -113,7 +113,7 @@ def test_where_nothing_can_be_written_every_rank_still_gathers(tmp_path):
     (tmp_path / "file").write_text("in the way")
     weights = Counted()
     with pytest.raises(EngineError, match=r"cannot be written to .*file.*rollout\.server\.weights_folder"):
-        transport(tmp_path / "file").send(weights, 0)
+        make_sync(tmp_path / "file").send(weights, 0)
     assert weights.taken == len(weights_of(MODEL))
 
 
@@ -130,26 +130,26 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(EngineError, match=r"No space left on device.*Make room there"):
-        transport(tmp_path / "weights").send(weights, 0)
+        make_sync(tmp_path / "weights").send(weights, 0)
     assert weights.taken == len(weights_of(MODEL))
     assert list((tmp_path / "weights" / "run").iterdir()) == []
 
 
-def test_what_killed_runs_have_left_goes_and_nothing_else(tmp_path):
-    left, mine = tmp_path / "weights" / Labels.fresh().run_id, tmp_path / "weights" / "of-mine"
-    for folder in (left, mine):
+def test_the_weights_of_killed_runs_are_removed_and_nothing_else(tmp_path):
+    stale, mine = tmp_path / "weights" / WeightLabels.fresh().run_id, tmp_path / "weights" / "of-mine"
+    for folder in (stale, mine):
         folder.mkdir(parents=True)
         (folder / "model-00001.safetensors").touch()
-    remove_leftovers(tmp_path)
+    remove_stale_weights(tmp_path)
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["of-mine"]
     shutil.rmtree(mine)
-    remove_leftovers(tmp_path)
+    remove_stale_weights(tmp_path)
     assert not (tmp_path / "weights").exists()
-    remove_leftovers(tmp_path)
+    remove_stale_weights(tmp_path)
 
 
-def test_a_lock_that_cannot_be_taken_is_the_servers_complaint(tmp_path):
-    """As on a file system that knows no locks."""
+def test_a_lock_that_cannot_be_acquired_is_the_servers_error(tmp_path):
+    """As on a file system without locks."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ServerError, match=r"its lock in .*file.* cannot be taken"):
-        transport(tmp_path / "file").revive(Server("http://127.0.0.1:1", {}, 1.0), 0)
+    with pytest.raises(ServerError, match=r"cannot acquire its lock in .*file"):
+        make_sync(tmp_path / "file").resend(Server("http://127.0.0.1:1", {}, 1.0), 0)

@@ -1,1 +1,1 @@
-"""The `vllm-server` engine: completions from running `vllm serve` processes, over HTTP."""
+"""The `vllm-server` engine: samples completions from running `vllm serve` processes over HTTP."""

@@ -1,4 +1,4 @@
-"""Which servers are asked: the one with the fewest requests in flight of those that are known to be well."""
+"""Choose the server for a request: the healthy one with the fewest requests in flight."""
 
 from __future__ import annotations
 
@@ -7,80 +7,80 @@ from dataclasses import dataclass, field
 
 from plugrad.errors import EngineError
 
-FAILURES_UNTIL_OUT = 3
-"""One slow answer is no reason to give a server up; so many in a row are."""
+MAX_FAILURES = 3
+"""Consecutive failures after which a server is deactivated. A single slow response is not enough."""
 
 
 @dataclass
-class Place:
-    """A server's place in the rotation."""
+class ServerState:
+    """What the balancer knows about one server."""
 
     address: str
-    is_in: bool = False
-    """Servers come in with their first weights."""
+    is_active: bool = False
+    """Whether it receives requests. A server becomes active with its first weights."""
     num_in_flight: int = 0
     num_failures: int = 0
-    """In a row."""
-    last_said: str = "it has not been given weights yet"
+    """Consecutive failures."""
+    last_error: str = "it has not received any weights yet"
 
 
 @dataclass
-class Rotation:
-    """The servers and how they are. Used by the engine's event loop alone, so it needs no lock."""
+class Balancer:
+    """Spreads requests over the active servers. Only the engine's event loop uses it, so it needs no lock."""
 
-    places: Sequence[Place] = field(default_factory=list)
-    where_to_look: Callable[[], str] = lambda: ""
-    """What is said after an error: where more is found."""
+    servers: Sequence[ServerState] = field(default_factory=list)
+    log_hint: Callable[[], str] = lambda: ""
+    """Returns text appended to errors: where to find out more."""
 
     @classmethod
-    def of(cls, addresses: Sequence[str], where_to_look: Callable[[], str] = lambda: "") -> Rotation:
-        """Return a rotation that no server has come into."""
-        return cls([Place(address) for address in addresses], where_to_look)
+    def of(cls, addresses: Sequence[str], log_hint: Callable[[], str] = lambda: "") -> Balancer:
+        """Return a balancer in which no server is active yet."""
+        return cls([ServerState(address) for address in addresses], log_hint)
 
     @property
-    def inside(self) -> list[Place]:
-        """The servers that are asked."""
-        return [place for place in self.places if place.is_in]
+    def active(self) -> list[ServerState]:
+        """The servers that receive requests."""
+        return [server for server in self.servers if server.is_active]
 
     @property
-    def outside(self) -> list[Place]:
-        """The servers that are not."""
-        return [place for place in self.places if not place.is_in]
+    def inactive(self) -> list[ServerState]:
+        """The servers that receive no requests."""
+        return [server for server in self.servers if not server.is_active]
 
-    def pick(self, avoiding: Collection[str]) -> Place | None:
-        """Return the server with the fewest requests in flight, one of `avoiding` only if there is no other."""
-        return min(self.inside, key=lambda place: (place.address in avoiding, place.num_in_flight), default=None)
+    def pick(self, avoiding: Collection[str]) -> ServerState | None:
+        """Return the active server with the fewest requests in flight; one in `avoiding` only if there is no other."""
+        return min(self.active, key=lambda server: (server.address in avoiding, server.num_in_flight), default=None)
 
-    def succeeded(self, place: Place) -> None:
-        """Note a good answer."""
-        place.num_failures = 0
+    def record_success(self, server: ServerState) -> None:
+        """Reset the server's failure count."""
+        server.num_failures = 0
 
-    def failed(self, place: Place, said: str) -> None:
-        """Note an answer that was refused, or none; after several in a row the server is out."""
-        place.num_failures += 1
-        place.last_said = said
-        if place.num_failures >= FAILURES_UNTIL_OUT:
-            place.is_in = False
+    def record_failure(self, server: ServerState, error: str) -> None:
+        """Count a failed request. After `MAX_FAILURES` in a row the server is deactivated."""
+        server.num_failures += 1
+        server.last_error = error
+        if server.num_failures >= MAX_FAILURES:
+            server.is_active = False
 
-    def out(self, place: Place, said: str) -> None:
-        """Ask this server no more until it is found well."""
-        place.is_in = False
-        place.last_said = said
+    def deactivate(self, server: ServerState, error: str) -> None:
+        """Send the server no more requests until it is activated again."""
+        server.is_active = False
+        server.last_error = error
 
-    def back(self, place: Place) -> None:
-        """Ask this server again."""
-        place.is_in, place.num_failures = True, 0
+    def activate(self, server: ServerState) -> None:
+        """Send the server requests again."""
+        server.is_active, server.num_failures = True, 0
 
-    def after_update(self, complaints: Mapping[str, str | None]) -> None:
-        """Keep the servers that took the new weights: those without a complaint."""
-        for place in self.places:
-            complaint = complaints[place.address]
-            if complaint is None:
-                self.back(place)
+    def apply_update(self, errors: Mapping[str, str | None]) -> None:
+        """Activate the servers that loaded the new weights (no error), and deactivate the others."""
+        for server in self.servers:
+            error = errors[server.address]
+            if error is None:
+                self.activate(server)
             else:
-                self.out(place, complaint)
+                self.deactivate(server, error)
 
-    def nobody_answers(self, why: str) -> EngineError:
-        """Return the error for a run whose servers are all out, with what each of them said last."""
-        said = "".join(f"\n    {place.address}: {place.last_said}" for place in self.places)
-        return EngineError(f"{why}{said}{self.where_to_look()}")
+    def all_failed(self, reason: str) -> EngineError:
+        """Return the error for a run with no usable server, with the last error of each."""
+        errors = "".join(f"\n    {server.address}: {server.last_error}" for server in self.servers)
+        return EngineError(f"{reason}{errors}{self.log_hint()}")

@@ -1,66 +1,81 @@
-"""Requests to several servers: spread over them, bounded in number, and given to another where one fails."""
+"""Send completion requests to several servers: balanced, limited in number, and retried on another server on failure."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import httpx
+from anyio import to_thread
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion
-from plugrad.rollout.servers.api_key import denied
-from plugrad.rollout.servers.balancer import Place, Rotation
-from plugrad.rollout.servers.request import Asked
-from plugrad.rollout.servers.response import BadAnswer, ForeignWeights, read_answer
-from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, DENIED, DIRECT, ServerError, excerpt, said_by, said_in
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.api_key import access_denied
+from plugrad.rollout.servers.balancer import Balancer, ServerState
+from plugrad.rollout.servers.request import CompletionRequest
+from plugrad.rollout.servers.response import InvalidResponse, WrongWeights, parse_response
+from plugrad.rollout.servers.server import (
+    BYPASS_PROXY,
+    CONNECT_TIMEOUT_S,
+    DENIED_STATUSES,
+    ServerError,
+    describe_error,
+    describe_response,
+    excerpt,
+)
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
-PATH = "/inference/v1/generate"
-OURS = (400, 404, 405, 413, 422)
-"""Statuses that say that the request is wrong: it would be as wrong the next time."""
+GENERATE_PATH = "/inference/v1/generate"
+INVALID_REQUEST_STATUSES = (400, 404, 405, 413, 422)
+"""The request itself is wrong, so a retry would fail too."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 
 Revive = Callable[[str, int, bool], None]
-"""`(address, version, may_load)`: find that a server has weights of at least that version, or have it load them."""
+"""`(address, version, may_load)`: check that a server has weights of at least `version`, or have it load them.
+
+Raises `ServerError` if it does not have them.
+"""
 
 
-class Refused(Exception):
-    """An attempt failed, and another may do better."""
+class AttemptFailed(Exception):
+    """One attempt failed; another may succeed."""
 
 
 class Client:
-    """Completes prompts with the servers of a rotation. Everything here runs in one event loop."""
+    """Completes prompts with the servers of a balancer. Everything here runs in one event loop."""
 
     def __init__(
-        self, rotation: Rotation, labels: Labels, table: ServerTable, headers: Mapping[str, str], revive: Revive
+        self, balancer: Balancer, labels: WeightLabels, table: ServerTable, headers: Mapping[str, str], revive: Revive
     ) -> None:
-        self._rotation, self._labels, self._table, self._revive = rotation, labels, table, revive
+        self._balancer, self._labels, self._table, self._revive = balancer, labels, table, revive
         self.version: int | None = None
-        """Of the weights that every server in the rotation has, or newer ones."""
+        """Every active server has weights of this version or newer."""
         limits = httpx.Limits(max_connections=table.concurrency, max_keepalive_connections=table.concurrency)
         timeout = httpx.Timeout(table.timeout_s, connect=min(CONNECT_TIMEOUT_S, table.timeout_s), pool=None)
-        self._http = httpx.AsyncClient(headers=dict(headers), limits=limits, timeout=timeout, mounts=DIRECT)
+        self._http = httpx.AsyncClient(headers=dict(headers), limits=limits, timeout=timeout, mounts=BYPASS_PROXY)
         self._slots = asyncio.Semaphore(table.concurrency)
         self._reviving = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
-    async def complete(self, requests: Sequence[Asked]) -> list[list[Completion]]:
-        """Return the completions of each request, in order. Each group comes from exactly one answer.
+    async def complete(self, requests: Sequence[CompletionRequest]) -> list[list[Completion]]:
+        """Return the completions of each request, in order. Each group comes from exactly one response.
 
         Raises:
-            EngineError: a request is refused for what it asks, or by every server for as often as it may be tried.
+            EngineError: a server rejects a request as invalid, or a request fails on every allowed attempt.
         """
         if self.version is None:
-            raise EngineError("the servers were asked for completions before they were given the policy's weights.")
-        self._look_after_those_outside(self.version)
+            raise EngineError(
+                "completions were requested before the servers received the policy's weights. Call update_weights first."
+            )
+        self._start_reviving(self.version)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._complete(asked)) for asked in requests]
+                tasks = [group.create_task(self._complete(request)) for request in requests]
         except ExceptionGroup as errors:
-            # One says it all, and the others were cancelled.
+            # The first error is enough: the other requests were cancelled.
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
         return [task.result() for task in tasks]
 
@@ -68,100 +83,107 @@ class Client:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _complete(self, asked: Asked) -> list[Completion]:
-        tried: dict[str, str] = {}
+    async def _complete(self, request: CompletionRequest) -> list[Completion]:
+        tried: set[str] = set()
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self._table.retries + 1),
             wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-            retry=retry_if_exception_type(Refused),
+            retry=retry_if_exception_type(AttemptFailed),
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, asked, tried)
-        except Refused as error:
-            times = self._table.retries + 1
-            raise self._rotation.nobody_answers(
-                f"a request for {asked} was tried {times} time{'s' * (times > 1)}, and no server gave an answer that can be "
-                "used. What each of them said last:"
+            return await attempts(self._attempt, request, tried)
+        except AttemptFailed as error:
+            count = self._table.retries + 1
+            raise self._balancer.all_failed(
+                f"a request for {request} failed after {count} attempt{'s' * (count > 1)}: no server returned a usable "
+                "response. Last error of each server:"
             ) from error
 
-    async def _attempt(self, asked: Asked, tried: dict[str, str]) -> list[Completion]:
+    async def _attempt(self, request: CompletionRequest, tried: set[str]) -> list[Completion]:
         async with self._slots:
-            place = self._rotation.pick(tried) or await self._revived()
-            place.num_in_flight += 1
+            server = self._balancer.pick(tried) or await self._revive_one()
+            server.num_in_flight += 1
             try:
-                completions = await self._ask(place, asked)
-            except Refused as error:
-                tried[place.address] = str(error)
+                completions = await self._send(server, request)
+            except AttemptFailed:
+                tried.add(server.address)
                 raise
             finally:
-                place.num_in_flight -= 1
-        self._rotation.succeeded(place)
+                server.num_in_flight -= 1
+        self._balancer.record_success(server)
         return completions
 
-    async def _ask(self, place: Place, asked: Asked) -> list[Completion]:
+    async def _send(self, server: ServerState, request: CompletionRequest) -> list[Completion]:
         oldest = self.version
         assert oldest is not None
+        body = request.body(salt=self._labels.label_of(oldest))
         try:
-            # httpx's own limit is for each piece of an answer; this is for the whole of it.
+            # httpx limits the time between two chunks; this limits the whole response.
             async with asyncio.timeout(self._table.timeout_s):
-                response = await self._http.post(f"{place.address}{PATH}", json=asked.body(self._labels.of(oldest)))
+                response = await self._http.post(f"{server.address}{GENERATE_PATH}", json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            self._rotation.out(place, said_by(error))
-            raise Refused(said_by(error)) from error
+            self._balancer.deactivate(server, describe_error(error))
+            raise AttemptFailed(describe_error(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise self._failed(place, f"it has not answered within {self._table.timeout_s:g} s") from error
+            raise self._count_failure(server, f"no response within {self._table.timeout_s:g} s") from error
         except httpx.HTTPError as error:
-            raise self._failed(place, said_by(error)) from error
-        self._check_status(response, place, asked)
+            raise self._count_failure(server, describe_error(error)) from error
+        self._check_status(response, server, request)
         try:
-            return read_answer(response.content, asked, self._labels, oldest)
-        except ForeignWeights as error:
-            self._rotation.out(place, str(error))
-            raise Refused(str(error)) from error
-        except BadAnswer as error:
-            raise self._failed(place, f"{error}: {excerpt(response.text)}") from error
+            return parse_response(response.content, request, self._labels, oldest)
+        except WrongWeights as error:
+            self._balancer.deactivate(server, str(error))
+            raise AttemptFailed(str(error)) from error
+        except InvalidResponse as error:
+            raise self._count_failure(server, f"{error}: {excerpt(response.text)}") from error
 
-    def _check_status(self, response: httpx.Response, place: Place, asked: Asked) -> None:
+    def _check_status(self, response: httpx.Response, server: ServerState, request: CompletionRequest) -> None:
         if response.is_success:
             return
-        if response.status_code in DENIED:
-            raise denied(place.address, said_in(response), self._table)
-        if response.status_code in OURS:
-            raise EngineError(f"the server {place.address} refuses a request for {asked} with {said_in(response)}")
-        raise self._failed(place, f"it answered with {said_in(response)}")
+        reason = describe_response(response)
+        if response.status_code in DENIED_STATUSES:
+            raise access_denied(server.address, reason, self._table)
+        if response.status_code in INVALID_REQUEST_STATUSES:
+            raise EngineError(
+                f"the server {server.address} rejected a request for {request} with {reason}. Retrying cannot help; its "
+                "log may say more."
+            )
+        raise self._count_failure(server, f"it returned {reason}")
 
-    def _failed(self, place: Place, said: str) -> Refused:
-        self._rotation.failed(place, said)
-        return Refused(said)
+    def _count_failure(self, server: ServerState, error: str) -> AttemptFailed:
+        self._balancer.record_failure(server, error)
+        return AttemptFailed(error)
 
-    def _look_after_those_outside(self, version: int) -> None:
-        """See, beside the requests, whether a server that could not be reached is back with the weights that it had."""
-        if self._rotation.outside and not self._background:
-            task = asyncio.create_task(self._revive_those_outside(version, may_load=False))
+    def _start_reviving(self, version: int) -> None:
+        """Check in the background whether an unreachable server is back with the weights that it had."""
+        if self._balancer.inactive and not self._background:
+            task = asyncio.create_task(self._revive_inactive(version, may_load=False))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-    async def _revived(self) -> Place:
-        """Return a server that is back, where none was left; it may have to load the weights again."""
+    async def _revive_one(self) -> ServerState:
+        """Return a revived server when none is active. It may have to load the weights again."""
         async with self._reviving:
-            if not self._rotation.inside:
+            if not self._balancer.active:
                 assert self.version is not None
-                await self._revive_those_outside(self.version, may_load=True)
-        place = self._rotation.pick(())
-        if place is None:
-            raise Refused("no server is left")
-        return place
+                await self._revive_inactive(self.version, may_load=True)
+        server = self._balancer.pick(())
+        if server is None:
+            raise AttemptFailed("no server is available")
+        return server
 
-    async def _revive_those_outside(self, version: int, *, may_load: bool) -> None:
-        await asyncio.gather(*(self._try_to_revive(place, version, may_load) for place in self._rotation.outside))
+    async def _revive_inactive(self, version: int, *, may_load: bool) -> None:
+        await asyncio.gather(*(self._try_to_revive(server, version, may_load) for server in self._balancer.inactive))
 
-    async def _try_to_revive(self, place: Place, version: int, may_load: bool) -> None:
+    async def _try_to_revive(self, server: ServerState, version: int, may_load: bool) -> None:
+        revive = partial(self._revive, server.address, version, may_load)
         try:
-            await asyncio.to_thread(self._revive, place.address, version, may_load)
+            # Abandoned on cancellation: closing the engine must not wait for a server that does not respond.
+            await to_thread.run_sync(revive, abandon_on_cancel=True)
         except ServerError as error:
-            place.last_said = str(error)
+            server.last_error = str(error)
         else:
-            # An update that came in between has told of every server itself.
+            # A weight update in the meantime has already set the state of every server.
             if self.version == version:
-                self._rotation.back(place)
+                self._balancer.activate(server)

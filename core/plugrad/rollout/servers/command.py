@@ -1,4 +1,4 @@
-"""The command that starts a vLLM server for a run: the flags that its log-probs, its weights and its routes depend on."""
+"""Build the command that starts a vLLM server for a run, with the flags that its log-probs, weights and routes need."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from plugrad.config.tables.server_table import ServerTable
-from plugrad.rollout.servers.api_key import api_key, variable_of
-from plugrad.rollout.servers.cores import cores_of
-from plugrad.rollout.servers.devices import devices_of
+from plugrad.rollout.servers.api_key import api_key, api_key_variable
+from plugrad.rollout.servers.cores import core_environment
+from plugrad.rollout.servers.devices import gpu_environment
+from plugrad.rollout.vllm.cpu import KV_CACHE_GIB, SERVE_ARGUMENTS
 
 COMMAND = ["-m", "vllm.entrypoints.cli.main"]
-"""What the command `vllm` runs."""
+"""The module that the `vllm` command runs."""
 OLD_COMMAND = ["-m", "vllm.entrypoints.openai.api_server"]
-DEFAULT_KV_CACHE_GIB = 1.0
 
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """What starts one server."""
+    """The command that starts one server."""
 
     address: str
     arguments: list[str]
-    """Of Python."""
+    """Python's arguments."""
     environment: Mapping[str, str]
-    """Beside what is there already."""
+    """Variables added to the current environment."""
     key_variable: str | None
-    """Where the API key is, if there is one."""
+    """The variable that holds the API key, if there is one."""
 
     def __str__(self) -> str:
-        """Return the command as one types it in a shell. The key stays in its variable."""
+        """Return the command as typed in a shell. The key stays in its variable."""
         given = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         key = [f'VLLM_API_KEY="${self.key_variable}"'] if self.key_variable else []
         is_command = self.arguments[: len(COMMAND)] == COMMAND
@@ -43,8 +43,8 @@ class ServerCommand:
 
     @property
     def full_environment(self) -> dict[str, str]:
-        """The process's environment: this one's without what tells a rank who it is, and what the server needs."""
-        inherited = {name: value for name, value in os.environ.items() if not _is_of_a_rank(name)}
+        """The server process's environment: this process's without the variables of a rank, plus the server's own."""
+        inherited = {name: value for name, value in os.environ.items() if not _is_rank_variable(name)}
         key = {"VLLM_API_KEY": os.environ[self.key_variable]} if self.key_variable else {}
         return {**inherited, **self.environment, **key}
 
@@ -59,32 +59,32 @@ def server_commands(
     is_cpu: bool,
     beside_trainer: bool = False,
 ) -> list[ServerCommand]:
-    """Return the command for a server at each of these addresses.
+    """Return the command of a server for each address.
 
-    Those with one host share its GPUs, or on a CPU its cores, with the trainer too if it computes beside them.
+    Servers with the same host share its GPUs, or on a CPU its cores; also with the trainer if it runs beside them.
 
     Raises:
         EngineError: the run file names a variable for the API key that is not set.
     """
-    key_variable = variable_of(table) if api_key(table) else None
+    key_variable = api_key_variable(table) if api_key(table) else None
 
-    def place_of(address: str) -> dict[str, str]:
+    def device_environment(address: str) -> dict[str, str]:
         if is_cpu:
-            return cores_of(address, addresses, table.args, beside_trainer=beside_trainer)
-        # CUDA IPC is between processes on one GPU: such a server computes on the trainer's.
-        return {} if table.weights == "ipc" else devices_of(address, addresses, beside_trainer=beside_trainer)
+            return core_environment(address, addresses, table.args, beside_trainer=beside_trainer)
+        # CUDA IPC connects processes on one GPU, so the server runs on the trainer's.
+        return {} if table.weights == "ipc" else gpu_environment(address, addresses, beside_trainer=beside_trainer)
 
     return [
         ServerCommand(
             address,
             _arguments(address, model, table, dtype, max_model_len, is_cpu),
             {
-                # Without it a server has no routes that pause it and change its weights.
+                # Enables the routes that pause the server and change its weights.
                 "VLLM_SERVER_DEV_MODE": "1",
-                # Unset, every installed plugin of vLLM's would load.
+                # If unset, every installed vLLM plugin loads.
                 "VLLM_PLUGINS": ",".join(table.plugins),
                 **({"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} if table.weights == "ipc" else {}),
-                **place_of(address),
+                **device_environment(address),
             },
             key_variable,
         )
@@ -100,23 +100,21 @@ def _arguments(
     arguments = [*OLD_COMMAND, "--model", model] if lacks_the_command() else [*COMMAND, "serve", model]
     arguments += ["--host", str(where.hostname), "--port", str(port)]
     arguments += ["--dtype", dtype, *_if_given("--max-model-len", max_model_len)]
-    # The trainer gives it weights before it is asked for anything.
+    # The trainer sends weights before the first request.
     arguments += ["--load-format", "dummy"]
-    # Tokens in and out; log-probs of the distribution that is sampled; nothing from the model's generation config.
+    # Tokens in and out; log-probs of the sampled distribution; nothing from the model's generation config.
     arguments += ["--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
     arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
     if table.weights in ("nccl", "ipc"):
         arguments += ["--weight-transfer-config", f'{{"backend": "{table.weights}"}}']
-    kv_cache_gib = table.kv_cache_gib or (DEFAULT_KV_CACHE_GIB if is_cpu else None)
+    kv_cache_gib = table.kv_cache_gib or (KV_CACHE_GIB if is_cpu else None)
     arguments += _if_given("--kv-cache-memory-bytes", None if kv_cache_gib is None else int(kv_cache_gib * 2**30))
-    # On a CPU vLLM 0.32 dies of a prompt that it reads in pieces: it wants to put its seeded generator back, which there is
-    # no way to do.
-    arguments += ["--enforce-eager", "--no-enable-chunked-prefill"] if is_cpu else []
+    arguments += SERVE_ARGUMENTS if is_cpu else []
     return [*arguments, *table.args]
 
 
 def lacks_the_command() -> bool:
-    """Return whether the vLLM here is the package for CPUs: its `vllm serve` stops at not finding one called vllm."""
+    """Return whether the installed vLLM is the package for CPUs: its `vllm serve` fails without a package called vllm."""
     try:
         distribution("vllm")
     except PackageNotFoundError:
@@ -128,8 +126,8 @@ def _if_given(name: str, value: int | None) -> list[str]:
     return [] if value is None else [name, str(value)]
 
 
-def _is_of_a_rank(name: str) -> bool:
-    """Return whether a launcher of ranks has set this variable: vLLM would take a server for one of them."""
+def _is_rank_variable(name: str) -> bool:
+    """Return whether a launcher sets this variable for its ranks: vLLM would take the server for a rank."""
     return name in (
         "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "MASTER_ADDR",
         "MASTER_PORT",

@@ -1,6 +1,7 @@
-"""New weights by vLLM's own weight transfer: from device to device, by NCCL between machines or by CUDA IPC on one device.
+"""Send new weights by vLLM's own weight transfer: between devices, by NCCL across machines or by CUDA IPC on one device.
 
-The trainer's side of https://docs.vllm.ai/en/stable/training/weight_transfer/, one of vLLM's trainer engines a server.
+This is the trainer's side of https://docs.vllm.ai/en/stable/training/weight_transfer/, with one of vLLM's trainer engines
+per server.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
 
 from plugrad.rollout.servers.server import Server, ServerError
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
 Weights = Iterable[tuple[str, Tensor]]
 OnMain = Callable[[Callable[[], Any]], Any]
 
 OTHER_RANK = 1
-"""vLLM's trainer side tells rank 0, which sends, from all others, which only help to gather."""
+"""vLLM's trainer side distinguishes rank 0, which sends, from all others, which only help to gather."""
 
 
-class TransferTransport:
-    """Sends each version to every server in turn: each iterates the weights once, on every rank."""
+class DeviceWeightSync:
+    """Sends each version to one server after another. Every rank iterates the weights once per server."""
 
     def __init__(
         self,
         backend: str,
         servers: Sequence[Server],
-        labels: Labels,
+        labels: WeightLabels,
         *,
         on_main: OnMain,
         is_main: bool,
@@ -45,56 +46,56 @@ class TransferTransport:
         self._senders: dict[str, Any] = {}
 
     def send(self, weights: Weights, version: int) -> dict[str, str | None]:
-        """Give every server the weights. Called on every rank.
+        """Send the weights to every server. Called on every rank.
 
         Returns:
-            By address, what went wrong, or None.
+            The error of each server by address, or None.
         """
         self._source.weights = weights
         # On every rank, and before anything can fail on one of them.
         self._source.metadata()
         return {server.address: self._send_to(server, version) for server in self._servers}
 
-    def revive(self, server: Server, version: int) -> None:
-        """Weights cannot be sent between updates, for which all ranks are needed.
+    def resend(self, server: Server, version: int) -> None:
+        """Raise an error: sending needs all ranks, so it works in an update only.
 
         Raises:
             ServerError: always.
         """
-        raise ServerError(f"it does not have the run's weights of version {version}, and gets none before the next update")
+        raise ServerError(f"it does not have the run's weights of version {version}, and can only get them in an update")
 
     def close(self) -> None:
-        """Give back what the senders hold."""
+        """Shut the senders down."""
         for sender in self._senders.values():
             sender.shutdown()
         self._senders = {}
 
     def _send_to(self, server: Server, version: int) -> str | None:
-        # Which ranks go on is for all of them to know: where the policy is sharded, they gather together.
-        complaint = self._agreed(lambda: _raised_by(lambda: server.get("/health")))
-        if complaint is None:
-            mine = _raised_by(lambda: self._send(server, version))
-            complaint = self._agreed(lambda: mine)
-        if complaint is not None and (sender := self._senders.pop(server.address, None)):
-            # A group with a member missing is of no use: the next update makes another.
+        # All ranks must agree on each step: if the policy is sharded, they gather together.
+        error = self._agree_on(lambda: _error_of(lambda: server.get("/health")))
+        if error is None:
+            own_error = _error_of(lambda: self._send(server, version))
+            error = self._agree_on(lambda: own_error)
+        if error is not None and (sender := self._senders.pop(server.address, None)):
+            # A group with a missing member is useless: the next update creates another.
             sender.shutdown()
-        return complaint
+        return error
 
-    def _agreed(self, act: Callable[[], str | None]) -> str | None:
-        said: str | None = self._on_main(act)
-        return said
+    def _agree_on(self, find_error: Callable[[], str | None]) -> str | None:
+        error: str | None = self._on_main(find_error)
+        return error
 
     def _send(self, server: Server, version: int) -> None:
         with ExitStack() as stack:
-            # Whatever fails here, the other ranks must not be left waiting in the middle of the weights.
+            # If this fails midway, the other ranks must not be left waiting for the remaining weights.
             stack.enter_context(self._source.iterated_once())
             if self._is_main:
-                stack.enter_context(server.taking(self._labels.of(version), self._labels))
+                stack.enter_context(server.updating_weights(self._labels.label_of(version), self._labels))
             if server.address not in self._senders:
-                self._senders[server.address] = self._sender(server)
+                self._senders[server.address] = self._create_sender(server)
             self._senders[server.address].send_weights()
 
-    def _sender(self, server: Server) -> Any:
+    def _create_sender(self, server: Server) -> Any:
         return WeightTransferTrainerFactory.trainer_init(
             INITS[self._backend](server, 0 if self._is_main else OTHER_RANK),
             client=HTTPVLLMWeightSyncClient(server.address, timeout=self._timeout_s),
@@ -103,33 +104,33 @@ class TransferTransport:
 
 
 class Source(WeightSource):
-    """The policy's weights as vLLM's trainer side reads them."""
+    """The policy's weights, in the form that vLLM's trainer side reads."""
 
     def __init__(self) -> None:
         self.weights: Weights = ()
         self._metadata: list[ParamMeta] | None = None
-        self._left: Iterator[tuple[str, Tensor]] | None = None
+        self._remaining: Iterator[tuple[str, Tensor]] | None = None
 
     def metadata(self) -> list[ParamMeta]:
-        """Return every weight's name, dtype and shape. The first call iterates the weights; they stay what they are."""
+        """Return every weight's name, dtype and shape. The first call iterates the weights; these facts never change."""
         if self._metadata is None:
             self._metadata = [ParamMeta(name, weight.dtype, tuple(weight.shape)) for name, weight in self.weights]
         return self._metadata
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate the weights from the first."""
-        self._left = iter(self.weights)
-        return self._left
+        self._remaining = iter(self.weights)
+        return self._remaining
 
     def iterated_once(self) -> ExitStack:
-        """Return a context at whose end the weights have been iterated to their last, if need be for nobody."""
-        self._left = None
+        """Return a context that iterates all remaining weights on exit, even if nobody needs them."""
+        self._remaining = None
         stack = ExitStack()
         stack.callback(self._finish)
         return stack
 
     def _finish(self) -> None:
-        for _ in iter(self) if self._left is None else self._left:
+        for _ in iter(self) if self._remaining is None else self._remaining:
             pass
 
 
@@ -149,12 +150,12 @@ def _nccl(server: Server, rank: int) -> Any:
 def _ipc(server: Server, rank: int) -> Any:
     from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-    # Packed: without it, all weights are gathered before the first is sent.
+    # Without packing, all weights are gathered before the first is sent.
     return IPCTrainerInitInfo(packed=True, rank=rank)
 
 
 INITS: dict[str, Callable[[Server, int], Any]] = {"nccl": _nccl, "ipc": _ipc}
-"""What vLLM's trainer side is told, by the backend that the server was started with."""
+"""Creates the init info of vLLM's trainer side, by the backend that the server was started with."""
 
 
 def _own_address(server: Server) -> str:
@@ -164,10 +165,10 @@ def _own_address(server: Server) -> str:
         return str(connection.getsockname()[0])
 
 
-def _raised_by(act: Callable[[], object]) -> str | None:
+def _error_of(call: Callable[[], object]) -> str | None:
     try:
-        act()
+        call()
     except Exception as error:
-        # vLLM's trainer side raises whatever its network does.
+        # vLLM's trainer side raises whatever its network raises.
         return f"{type(error).__name__}: {error}"
     return None

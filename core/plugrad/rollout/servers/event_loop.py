@@ -1,38 +1,41 @@
-"""An event loop in a thread of its own, which several threads can give work to."""
+"""An event loop in a thread of its own, for the requests of several threads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
-from threading import Lock, Thread
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from threading import Lock
+from typing import TypeVar
+
+from anyio.from_thread import start_blocking_portal
 
 from plugrad.errors import EngineError
 
 T = TypeVar("T")
 
 
-class LoopThread:
-    """Runs coroutines for whoever calls, from any thread."""
+class EventLoopThread:
+    """Runs async functions for callers in any thread, on AnyIO's blocking portal."""
 
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._is_closed, self._starting = False, Lock()
-        self._thread = Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
+    def __init__(self) -> None:
+        self._exit = ExitStack()
+        self._portal = self._exit.enter_context(start_blocking_portal())
+        self._portal_tasks = self._portal.call(asyncio.all_tasks)
+        self._starting, self._is_closed = Lock(), False
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and return what it returns. An interrupt of the caller cancels it.
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run an async function in the loop and return its result. Interrupting the caller cancels it.
 
         Raises:
-            EngineError: the loop was closed, before or meanwhile.
+            EngineError: the loop is closed, or is closed before the function returns.
         """
+        # The lock keeps a call from reaching a loop that is about to end, where it would wait forever.
         with self._starting:
             if self._is_closed:
-                coroutine.close()
                 raise _closed()
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            future = self._portal.start_task_soon(function)
         try:
             return future.result()
         except CancelledError:
@@ -41,35 +44,20 @@ class LoopThread:
             future.cancel()
             raise
 
-    def call(self, act: Callable[[], T]) -> T:
-        """Run a function in the loop's thread, where what coroutines share may be changed."""
-
-        async def acting() -> T:
-            return act()
-
-        return self.run(acting())
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what still runs, run `last`, and end the thread."""
-        # Whoever comes after this is refused: nobody waits for a loop that has ended.
+    def close(self, last: Callable[[], Awaitable[None]]) -> None:
+        """Cancel all running tasks, run `last` when they have ended, and end the thread."""
         with self._starting:
             self._is_closed = True
-            future = asyncio.run_coroutine_threadsafe(_cancel_others_and(last), self._loop)
-        try:
-            future.result()
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        with self._exit:
+            self._portal.call(self._cancel_tasks_then, last)
 
-
-async def _cancel_others_and(last: Coroutine[Any, Any, None]) -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await last
+    async def _cancel_tasks_then(self, last: Callable[[], Awaitable[None]]) -> None:
+        tasks = asyncio.all_tasks() - self._portal_tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await last()
 
 
 def _closed() -> EngineError:
-    return EngineError("the servers were asked for something, and the engine is closed.")
+    return EngineError("the engine is closed and accepts no more requests.")

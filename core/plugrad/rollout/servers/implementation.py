@@ -21,9 +21,9 @@ def _check(run_file: RunFile, is_main: bool) -> None:
     api_key(run_file.rollout.server)
     if is_main:
         # Not at the top: it imports packages that only this engine needs.
-        from plugrad.rollout.servers.reachability import check_reached
+        from plugrad.rollout.servers.reachability import check_reachable
 
-        check_reached(run_file.rollout.server, run_file.model.name)
+        check_reachable(run_file.rollout.server, run_file.model.name)
 
 
 def _open(setup: EngineSetup) -> ServerEngine:

@@ -1,4 +1,4 @@
-"""Whether servers that run already can be reached: asked before a model is loaded, which may take minutes."""
+"""Check that running servers respond, before a model is loaded, which may take minutes."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from functools import partial
 
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
-from plugrad.rollout.servers.api_key import headers_of
-from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, Server, all_at_once
+from plugrad.rollout.servers.api_key import auth_headers
+from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, Server, call_in_parallel
 
-FROM_SCRATCH = "The run's model is built from scratch: leave rollout.server.addresses empty, and it starts servers for it."
-"""What to do where no server can be started before the run."""
+FROM_SCRATCH = (
+    "The run's model is built from scratch: leave rollout.server.addresses empty, and the run starts its own servers."
+)
+"""The advice when no server can be started before the run."""
 
 
-def check_reached(table: ServerTable, model: str | None) -> None:
-    """See that all of the run file's servers answer.
+def check_reachable(table: ServerTable, model: str | None) -> None:
+    """Check that all of the run file's servers respond.
 
     Args:
-        table: of the run file.
-        model: the run's, or None if it is built from scratch.
+        table: the run file's `[rollout.server]`.
+        model: the run's model, or None if it is built from scratch.
 
     Raises:
-        EngineError: one does not, with what became of the request, and how servers are started.
+        EngineError: a server does not respond. The message names the failure and how to start the servers.
     """
-    tries: dict[str, Callable[[], None]] = {
-        address: partial(_ask, Server(address, headers_of(table), CONNECT_TIMEOUT_S)) for address in table.addresses
+    calls: dict[str, Callable[[], None]] = {
+        address: partial(_call_health, Server(address, auth_headers(table), CONNECT_TIMEOUT_S))
+        for address in table.addresses
     }
-    complaints = {address: said for address, said in all_at_once(tries).items() if said}
-    if complaints:
-        said = "\n".join(f"    {address}: {complaint}" for address, complaint in complaints.items())
-        raise EngineError(f"not all servers of rollout.server.addresses can be used:\n{said}\n{_remedy(model)}")
+    errors = {address: error for address, error in call_in_parallel(calls).items() if error}
+    if errors:
+        lines = "\n".join(f"    {address}: {error}" for address, error in errors.items())
+        raise EngineError(f"not all servers in rollout.server.addresses can be used:\n{lines}\n{_advice(model)}")
 
 
-def _ask(server: Server) -> None:
+def _call_health(server: Server) -> None:
     try:
         server.get("/health")
     finally:
         server.close()
 
 
-def _remedy(model: str | None) -> str:
+def _advice(model: str | None) -> str:
     if model is None:
         return FROM_SCRATCH
-    return "`plugrad serve` with this run file starts them as the run needs them; --print shows the commands."
+    return "`plugrad serve` with this run file starts them; --print shows the commands."

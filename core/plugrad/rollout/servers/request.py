@@ -1,4 +1,4 @@
-"""One request: a prompt and how it is to be completed, as vLLM's `/inference/v1/generate` takes it."""
+"""One request: a prompt and how to complete it, in the form of vLLM's `/inference/v1/generate`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from plugrad.rollout.sampling_params import sampling_params
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one request asks for: all the completions of one prompt, so that a group comes from one answer."""
+class CompletionRequest:
+    """A request for all the completions of one prompt, so that a group comes from one response."""
 
     prompt_ids: list[int]
     sampling: Sampling
@@ -22,13 +22,13 @@ class Asked:
 
     @property
     def num_completions(self) -> int:
-        """How many the answer must have."""
+        """The number of completions that the response must have."""
         return self.sampling.num_distinct
 
     def body(self, salt: str) -> dict[str, Any]:
-        """Return the request. vLLM samples from softmax(logits / temperature) and nothing else.
+        """Return the request's JSON. vLLM samples from softmax(logits / temperature) and nothing else.
 
-        `salt` keeps what the prefix cache holds of other weights from being used.
+        `salt` keeps prefix-cache entries of other weights from being used.
         """
         sampled = sampling_params(self.sampling, seed=self.seed, stops=self.stops, vocab_size=self.vocab_size)
         return {"token_ids": self.prompt_ids, "sampling_params": sampled, "cache_salt": salt}
@@ -38,6 +38,11 @@ class Asked:
         return f"{n} completion{'s' if n > 1 else ''} of a prompt of {tokens} token{'s' if tokens > 1 else ''}"
 
 
-def requests_for(prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int) -> list[Asked]:
+def requests_for(
+    prompts: Sequence[Prompt], sampling: Sampling, *, stops: frozenset[int], vocab_size: int
+) -> list[CompletionRequest]:
     """Return a request for each prompt."""
-    return [Asked(prompt.ids, sampling, sampling.seed_of(place), stops, vocab_size) for place, prompt in enumerate(prompts)]
+    return [
+        CompletionRequest(prompt.ids, sampling, sampling.seed_of(index), stops, vocab_size)
+        for index, prompt in enumerate(prompts)
+    ]

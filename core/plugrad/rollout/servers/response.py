@@ -1,4 +1,4 @@
-"""What a server answers: read, and refused where it is not what was asked for."""
+"""Parse a server's response, and reject one that does not match the request."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Annotated
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from plugrad.rollout.engine import Completion
-from plugrad.rollout.servers.request import Asked
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.request import CompletionRequest
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
-IMPOSSIBLE = -9999.0
-"""vLLM writes it for a log-prob that is not a number or that it does not know."""
+INVALID_LOGPROB = -9999.0
+"""What vLLM returns for a log-prob that is NaN or unknown."""
 ROUNDING = 1e-3
 
 
-class BadAnswer(Exception):
-    """A server's answer is not what was asked for."""
+class InvalidResponse(Exception):
+    """A server's response does not match the request."""
 
 
-class ForeignWeights(BadAnswer):
-    """A server answers with weights that this run did not give it, or that are out of date."""
+class WrongWeights(InvalidResponse):
+    """A server sampled with weights that this run did not send, or with outdated ones."""
 
 
 class _LogProb(BaseModel):
@@ -46,88 +46,91 @@ class _Choice(BaseModel):
     weight_versions: list[_Span]
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     choices: list[_Choice]
 
 
-def read_answer(content: bytes, asked: Asked, labels: Labels, oldest: int) -> list[Completion]:
-    """Return the completions of an answer, in order.
+def parse_response(content: bytes, request: CompletionRequest, labels: WeightLabels, oldest: int) -> list[Completion]:
+    """Return the completions of a response, in order.
 
     Args:
-        content: the body of the answer.
-        asked: what it answers.
-        labels: the run's.
-        oldest: the version of the weights that the run had when it asked; older tokens are refused.
+        content: the response body.
+        request: the request that it responds to.
+        labels: the run's weight labels.
+        oldest: the run's weight version when it sent the request. Tokens of older weights are rejected.
 
     Raises:
-        BadAnswer: it is not JSON, or not what was asked for.
-        ForeignWeights: other weights sampled a token.
+        InvalidResponse: the content is not JSON, or does not match the request.
+        WrongWeights: a token was sampled with other or older weights.
     """
     try:
-        choices = sorted(_Answer.model_validate_json(content).choices, key=lambda choice: choice.index)
+        choices = sorted(_Response.model_validate_json(content).choices, key=lambda choice: choice.index)
     except ValidationError as error:
-        raise BadAnswer(_first_complaint(error)) from error
-    found, expected = [choice.index for choice in choices], list(range(asked.num_completions))
+        raise InvalidResponse(_first_error(error)) from error
+    found, expected = [choice.index for choice in choices], list(range(request.num_completions))
     if found != expected:
-        raise BadAnswer(f"it has the completions {found} where {expected} were asked for")
-    return [_completion(choice, asked, labels, oldest) for choice in choices]
+        raise InvalidResponse(f"it returned completions {found} instead of {expected}")
+    return [_completion(choice, request, labels, oldest) for choice in choices]
 
 
-def _completion(choice: _Choice, asked: Asked, labels: Labels, oldest: int) -> Completion:
+def _completion(choice: _Choice, request: CompletionRequest, labels: WeightLabels, oldest: int) -> Completion:
     ids = choice.token_ids
-    _check_tokens(choice, asked)
-    return Completion(ids, _logprobs(choice), ids[-1] not in asked.stops, _versions(choice, labels, oldest))
+    _check_tokens(choice, request)
+    return Completion(ids, _logprobs(choice), ids[-1] not in request.stops, _versions(choice, labels, oldest))
 
 
-def _check_tokens(choice: _Choice, asked: Asked) -> None:
-    ids, most = choice.token_ids, asked.sampling.max_new_tokens
-    if len(ids) > most:
-        raise BadAnswer(f"completion {choice.index} has {len(ids)} tokens where {most} were the most")
-    if outside := [token for token in ids if not 0 <= token < asked.vocab_size]:
-        raise BadAnswer(f"completion {choice.index} has the token {outside[0]}: the vocabulary has {asked.vocab_size}")
-    if not asked.stops.isdisjoint(ids[:-1]):
-        raise BadAnswer(f"completion {choice.index} goes on after a token that ends it")
-    if ids[-1] not in asked.stops and (choice.finish_reason != "length" or len(ids) < most):
-        raise BadAnswer(
-            f"completion {choice.index} ends ({choice.finish_reason}) after {len(ids)} of {most} tokens, the last of which "
-            "ends nothing"
+def _check_tokens(choice: _Choice, request: CompletionRequest) -> None:
+    ids, limit = choice.token_ids, request.sampling.max_new_tokens
+    if len(ids) > limit:
+        raise InvalidResponse(f"completion {choice.index} has {len(ids)} tokens, more than the limit of {limit}")
+    if outside := [token for token in ids if not 0 <= token < request.vocab_size]:
+        raise InvalidResponse(
+            f"completion {choice.index} has the token {outside[0]}, outside the vocabulary of {request.vocab_size}"
+        )
+    if not request.stops.isdisjoint(ids[:-1]):
+        raise InvalidResponse(f"completion {choice.index} continues after a stop token")
+    if ids[-1] not in request.stops and (choice.finish_reason != "length" or len(ids) < limit):
+        reason = choice.finish_reason
+        raise InvalidResponse(
+            f"completion {choice.index} ends ({reason}) after {len(ids)} of {limit} tokens without a stop token"
         )
 
 
 def _logprobs(choice: _Choice) -> list[float]:
     content = choice.logprobs.content
     if [entry.token_id for entry in content] != choice.token_ids:
-        raise BadAnswer(
-            f"completion {choice.index} has {len(choice.token_ids)} tokens, and its {len(content)} log-probs are of others"
+        raise InvalidResponse(
+            f"completion {choice.index} has {len(choice.token_ids)} tokens, but its {len(content)} log-probs are for others"
         )
     logprobs = [entry.logprob for entry in content]
     for logprob in logprobs:
-        if not IMPOSSIBLE < logprob <= ROUNDING:
-            raise BadAnswer(f"completion {choice.index} has the log-prob {logprob}: the server's logits are not numbers")
+        if not INVALID_LOGPROB < logprob <= ROUNDING:
+            raise InvalidResponse(
+                f"completion {choice.index} has the impossible log-prob {logprob}: are the server's logits finite?"
+            )
     return logprobs
 
 
-def _versions(choice: _Choice, labels: Labels, oldest: int) -> list[int]:
-    """Return the version of the weights that sampled each token: an update may have come in the middle."""
+def _versions(choice: _Choice, labels: WeightLabels, oldest: int) -> list[int]:
+    """Return the weight version that sampled each token: an update may arrive during a completion."""
     versions: list[int] = []
     for span in choice.weight_versions:
         version = labels.version_of(span.version)
         if version is None:
-            raise ForeignWeights(f"it answers with the weights {span.version!r}, which this run did not give it")
+            raise WrongWeights(f"it sampled with the weights {span.version!r}, which this run did not send")
         if version < oldest:
-            raise ForeignWeights(f"it answers with weights of version {version}, where {oldest} is the run's")
+            raise WrongWeights(f"it sampled with weights of version {version}, and this run is at version {oldest}")
         if span.start != len(versions) or span.end < span.start:
-            raise BadAnswer(f"completion {choice.index} does not say of each token once which weights sampled it")
+            raise InvalidResponse(f"completion {choice.index} has weight versions with gaps or overlaps")
         versions += [version] * (span.end - span.start)
     if len(versions) != len(choice.token_ids):
-        raise BadAnswer(
-            f"completion {choice.index} has {len(choice.token_ids)} tokens, and says of {len(versions)} which "
-            "weights sampled them"
+        raise InvalidResponse(
+            f"completion {choice.index} has {len(choice.token_ids)} tokens, but weight versions for {len(versions)}"
         )
     return versions
 
 
-def _first_complaint(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"it is no answer to what was asked ({f'{where}: ' if where else ''}{first['msg']})"
+    return f"it is not a valid response ({f'{where}: ' if where else ''}{first['msg']})"

@@ -1,4 +1,4 @@
-"""One vLLM server as a run directs it: what it serves, which weights it has, and how it is given new ones."""
+"""One vLLM server: the HTTP calls with which a run inspects it, pauses it and updates its weights."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 import httpx
 
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
-EXCERPT = 200
+EXCERPT_CHARACTERS = 200
 CONNECT_TIMEOUT_S = 10.0
-DENIED = (401, 403)
-DIRECT: dict[str, None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
-"""What a proxy in the environment is not asked for: it would look for this machine's servers on its own."""
+DENIED_STATUSES = (401, 403)
+BYPASS_PROXY: dict[str, None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""Addresses for which httpx ignores a proxy in the environment: the proxy would look for them on its own machine."""
 
 
 class ServerError(Exception):
-    """A server cannot be reached, or refuses what it is asked."""
+    """A server cannot be reached, or rejects a call."""
 
-    def __init__(self, said: str, status: int | None = None) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
-        """Of HTTP, where it answered."""
+        """The HTTP status, if the server responded."""
 
 
 class Server:
-    """A server's own routes. Those that pause it and change its weights exist in vLLM's development mode alone."""
+    """A server's own routes. Those that pause it and change its weights exist only in vLLM's development mode."""
 
     def __init__(self, address: str, headers: Mapping[str, str], timeout_s: float) -> None:
         self.address = address
@@ -38,50 +38,51 @@ class Server:
             base_url=address,
             headers=dict(headers),
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            # vLLM closes a connection after an error, and these calls are few: each has its own.
+            # vLLM closes a connection after an error. These calls are few, so each opens its own.
             limits=httpx.Limits(max_keepalive_connections=0),
-            mounts=DIRECT,
+            mounts=BYPASS_PROXY,
         )
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Return what the server answers, as JSON; None for an empty body.
+        """Return the server's JSON response, or None if the body is empty.
 
         Raises:
-            ServerError: it cannot be reached, or answers with an error or with something else.
+            ServerError: the server cannot be reached, or returns an error or something other than JSON.
         """
         return self._call("GET", path, parameters, None)
 
     def post(self, path: str, body: Any = None, **parameters: str) -> Any:
-        """Return what the server answers, as `get` does."""
+        """Return the server's JSON response, as `get` does."""
         return self._call("POST", path, parameters, body)
 
-    def label(self) -> str:
-        """Return what the server's weights are called.
+    def weight_label(self) -> str:
+        """Return the label of the server's weights.
 
         Raises:
-            ServerError: it does not say.
+            ServerError: the server does not report one.
         """
-        said = self.get("/weight_info")
-        if not isinstance(said, dict) or "weight_version" not in said:
-            raise ServerError(f"it does not say what its weights are called, but {excerpt(str(said))}")
-        return str(said["weight_version"])
+        found = self.get("/weight_info")
+        if not isinstance(found, dict) or "weight_version" not in found:
+            raise ServerError(f"GET /weight_info returned no weight version but {excerpt(str(found))}")
+        return str(found["weight_version"])
 
     @contextmanager
-    def taking(self, label: str, labels: Labels) -> Iterator[None]:
-        """Let the server take new weights inside. Requests in flight wait, and go on with the new ones.
+    def updating_weights(self, label: str, labels: WeightLabels) -> Iterator[None]:
+        """Pause the server while the caller changes its weights. Requests in flight wait, and continue with the new ones.
 
-        From the first changed weight to the last, the label says so: should anything end in between, no token that such a
-        server samples passes for the policy's.
+        During the change the weights carry the label `unfinished`. If it is interrupted, no token that the server then
+        samples counts as the policy's.
         """
         try:
             self.post("/pause", mode="keep")
             self.post("/update_weight_version", {"new_version": labels.unfinished})
             yield
-            if (found := self.label()) != labels.unfinished:
+            if (found := self.weight_label()) != labels.unfinished:
                 raise ServerError(
-                    f"its weights became {found!r} meanwhile: another run hands it its own. Give each run servers of its own"
+                    f"its weights became {found!r} during the update: another run updates this server too. Give each run "
+                    "its own servers"
                 )
-            # What the old weights made of the requests in flight is computed anew.
+            # Requests in flight recompute what the old weights had computed.
             self.post("/reset_prefix_cache", reset_running_requests="true")
             self.post("/update_weight_version", {"new_version": label})
         except BaseException:
@@ -90,51 +91,51 @@ class Server:
             raise
         self.post("/resume")
 
-    def load(self, folder: Path) -> None:
-        """Load the weights in a folder, in place. Only inside `taking`."""
+    def load_weights(self, folder: Path) -> None:
+        """Load the weights in a folder, in place. Call it inside `updating_weights` only."""
         try:
-            # A server that was started without weights has a loader that cannot read any.
-            self._on_workers("update_config", overrides={"load_config": {"load_format": "auto"}})
-            self._on_workers("reload_weights", weights_path=str(folder))
+            # The loader of a server that was started without weights cannot read any.
+            self._call_workers("update_config", overrides={"load_config": {"load_format": "auto"}})
+            self._call_workers("reload_weights", weights_path=str(folder))
         except ServerError as error:
             raise ServerError(
-                f"it did not load the weights in {folder}: {error}. It must see that folder by this name (rollout.server."
-                "weights_folder). If it does, it has another model: its log says more, and it loads no others before it is "
-                "restarted",
+                f"it could not load the weights in {folder}: {error}. The server must see that folder under the same path "
+                "(rollout.server.weights_folder). If it does, it serves another model: see its log, and restart it, because "
+                "it cannot load other weights before that",
                 error.status,
             ) from error
 
     def close(self) -> None:
-        """Close what connections there are."""
+        """Close the connections."""
         self._http.close()
 
-    def _on_workers(self, method: str, **arguments: Any) -> None:
+    def _call_workers(self, method: str, **arguments: Any) -> None:
         self.post("/collective_rpc", {"method": method, "kwargs": arguments})
 
     def _call(self, method: str, path: str, parameters: Mapping[str, str], body: Any) -> Any:
         try:
             response = self._http.request(method, path, params=parameters, json=body)
         except httpx.HTTPError as error:
-            raise ServerError(said_by(error)) from error
+            raise ServerError(describe_error(error)) from error
         if not response.is_success:
-            raise ServerError(f"it answered {method} {path} with {said_in(response)}", response.status_code)
+            raise ServerError(f"{method} {path} returned {describe_response(response)}", response.status_code)
         try:
             return response.json() if response.content else None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ServerError(f"it answered {method} {path} with {excerpt(response.text)}, which is not JSON") from error
+            raise ServerError(f"{method} {path} returned {excerpt(response.text)}, which is not JSON") from error
 
 
-def said_by(error: httpx.HTTPError) -> str:
-    """Return what became of a request, in words."""
+def describe_error(error: httpx.HTTPError) -> str:
+    """Return in words why a request got no response."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return f"no connection ({error or type(error).__name__})"
     if isinstance(error, httpx.TimeoutException):
-        return "it has not answered in time"
+        return "no response in time"
     return f"the connection broke ({error or type(error).__name__})"
 
 
-def said_in(response: httpx.Response) -> str:
-    """Return an answer's status and its beginning; of vLLM's own errors the message."""
+def describe_response(response: httpx.Response) -> str:
+    """Return a response's status and an excerpt of its body, or of the message if it is one of vLLM's errors."""
     try:
         message = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
@@ -144,18 +145,18 @@ def said_in(response: httpx.Response) -> str:
 
 def excerpt(text: str) -> str:
     """Return the beginning of a text, quoted."""
-    return repr(text[:EXCERPT]) + ("…" if len(text) > EXCERPT else "")
+    return repr(text[:EXCERPT_CHARACTERS]) + ("…" if len(text) > EXCERPT_CHARACTERS else "")
 
 
-def all_at_once(tries: Mapping[str, Callable[[], None]]) -> dict[str, str | None]:
-    """Try all at the same time; return what each was refused with, or None where it went well."""
-    with ThreadPoolExecutor(max_workers=max(1, len(tries))) as threads:
-        return dict(zip(tries, threads.map(_complaint, tries.values()), strict=True))
+def call_in_parallel(calls: Mapping[str, Callable[[], None]]) -> dict[str, str | None]:
+    """Make all calls at the same time. Return the `ServerError` message of each, or None if it succeeded."""
+    with ThreadPoolExecutor(max_workers=max(1, len(calls))) as threads:
+        return dict(zip(calls, threads.map(_error_of, calls.values()), strict=True))
 
 
-def _complaint(attempt: Callable[[], None]) -> str | None:
+def _error_of(call: Callable[[], None]) -> str | None:
     try:
-        attempt()
+        call()
     except ServerError as error:
         return str(error)
     return None

@@ -1,4 +1,4 @@
-"""What is checked of each server before the first rollout: that it is the run's model, and lets the run direct it."""
+"""Check before the first rollout that each server serves the run's model and lets the run control it."""
 
 from __future__ import annotations
 
@@ -14,118 +14,121 @@ from packaging.version import InvalidVersion, Version
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine_model import EngineModel
-from plugrad.rollout.servers.api_key import denied
+from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.reachability import FROM_SCRATCH
-from plugrad.rollout.servers.server import DENIED, Server, ServerError
+from plugrad.rollout.servers.server import DENIED_STATUSES, Server, ServerError
 
 logger = logging.getLogger(__name__)
 
-OLDEST = "0.32"
-"""Older ones do not say of each token which weights sampled it."""
+MIN_VERSION = "0.32"
+"""Older versions do not report which weights sampled each token."""
 EVERY_PLUGIN = "*"
-PROBE = "The quick brown fox: 12 + 345 = 357?\n\tdef f(x): return x**2  # naïve, 東京, 🙂 <b>\\frac{1}{2}</b>"
-SHAPE = ("architectures", "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-"""What two models must have in common to take each other's weights."""
+PROBE_TEXT = "The quick brown fox: 12 + 345 = 357?\n\tdef f(x): return x**2  # naïve, 東京, 🙂 <b>\\frac{1}{2}</b>"
+SHAPE_FIELDS = ("architectures", "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""The configuration fields that two models must share to load each other's weights."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """The run's own model, which a server must have."""
+class Requirements:
+    """What a server must serve: the run's own model."""
 
     model: EngineModel
     table: ServerTable
 
     @property
-    def name(self) -> str:
-        """What the run's model is called."""
+    def model_name(self) -> str:
+        """The name of the run's model in messages."""
         return self.model.name or "built from scratch"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a server says of itself."""
+class ServerInfo:
+    """What a server reports about itself."""
 
-    transfer: str | None
+    transfer_backend: str | None
     """The backend of vLLM's weight transfer that it was started with."""
-    plugins: tuple[str, ...]
-    """Of vLLM's own, that it may load: their names, or `EVERY_PLUGIN`."""
+    vllm_plugins: tuple[str, ...]
+    """vLLM's own plugins that it may load: their names, or `EVERY_PLUGIN`."""
 
 
-def check_server(server: Server, expected: Expected, *, is_ours: bool = False) -> Found:
-    """See that a server can complete the run's prompts.
+def check_server(server: Server, required: Requirements, *, started_by_run: bool = False) -> ServerInfo:
+    """Check that a server can complete the run's prompts.
 
     Args:
-        server: which one.
-        expected: what it must have.
-        is_ours: plugrad has started it, for this very model.
+        server: the server.
+        required: what it must serve.
+        started_by_run: whether the run itself has started it, for this very model.
 
     Raises:
-        EngineError: it cannot, with what is expected and what was found.
+        EngineError: it cannot. The message says what is required and what was found.
     """
     try:
         server.get("/health")
         _check_version(server)
         served = server.get("/v1/models")["data"][0]
-        if not is_ours:
-            _check_model(str(served["root"]), server, expected)
-        _check_length(served["max_model_len"], server, expected)
-        _check_directed(server, str(served["root"]), expected)
-        _check_tokenizer(str(served["root"]), server, expected)
-        return _check_configuration(server, expected)
+        if not started_by_run:
+            _check_model(str(served["root"]), server, required)
+        _check_max_length(served["max_model_len"], server, required)
+        _check_routes(server, required)
+        _check_tokenizer(str(served["root"]), server, required)
+        return _check_configuration(server, required)
     except ServerError as error:
-        if error.status in DENIED:
-            raise denied(server.address, str(error), expected.table) from error
-        raise EngineError(f"the server {server.address} cannot be used: {error}. {_starting(server, expected)}") from error
+        if error.status in DENIED_STATUSES:
+            raise access_denied(server.address, str(error), required.table) from error
+        raise EngineError(
+            f"the server {server.address} cannot be used: {error}. {_how_to_start(server, required)}"
+        ) from error
     except (KeyError, IndexError, TypeError) as error:
         raise EngineError(
-            f"what listens at {server.address} is no vLLM server {OLDEST} or newer: it answers otherwise ({error!r})."
+            f"the service at {server.address} is not a vLLM server {MIN_VERSION} or newer: its responses have another form "
+            f"({error!r}). Check rollout.server.addresses."
         ) from error
 
 
 def _check_version(server: Server) -> None:
     version = str(server.get("/version")["version"])
     try:
-        is_old = Version(Version(version).base_version) < Version(OLDEST)
+        is_old = Version(Version(version).base_version) < Version(MIN_VERSION)
     except InvalidVersion:
         logger.warning(
-            f"the server {server.address} has vLLM {version!r}: whether that is {OLDEST} or newer cannot be told."
+            f"the server {server.address} runs vLLM {version!r}, and it is unclear whether that is {MIN_VERSION} or newer."
         )
         return
     if is_old:
         raise EngineError(
-            f"the server {server.address} has vLLM {version}, and {OLDEST} or newer is needed: an older one does not say "
-            "which weights sampled a token."
+            f"the server {server.address} runs vLLM {version}, and plugrad needs {MIN_VERSION} or newer: older versions do "
+            "not report which weights sampled a token. Upgrade vLLM there."
         )
 
 
-def _check_model(root: str, server: Server, expected: Expected) -> None:
-    asked = expected.model.name
-    if asked is None:
-        _check_shape(root, server, expected)
-    elif root != asked and not _is_same_folder(root, asked):
+def _check_model(root: str, server: Server, required: Requirements) -> None:
+    name = required.model.name
+    if name is None:
+        _check_shape(root, server, required)
+    elif root != name and not _is_same_folder(root, name):
         raise EngineError(
-            f"the server {server.address} serves the model {root!r}, and this run trains {asked!r}. "
-            f"{_starting(server, expected)}"
+            f"the server {server.address} serves the model {root!r}, and this run trains {name!r}. "
+            f"{_how_to_start(server, required)}"
         )
 
 
-def _check_shape(root: str, server: Server, expected: Expected) -> None:
-    """Compare a model that was built from scratch with the one of a server, if its folder can be read here."""
+def _check_shape(root: str, server: Server, required: Requirements) -> None:
+    """Compare a model built from scratch with the server's, if the folder of the server's model is readable here."""
     try:
         theirs = json.loads((Path(root) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         logger.warning(
-            f"the server {server.address} serves {root!r}, whose config.json cannot be read here: whether it is this run's "
-            "model shows when it is given the weights, and when log-probs are compared."
+            f"the server {server.address} serves {root!r}, whose config.json is not readable here. If it is not this run's "
+            "model, the first weight sync fails, or the first comparison of log-probs."
         )
         return
-    ours = expected.model.config.to_dict()
-    for name in SHAPE:
+    ours = required.model.config.to_dict()
+    for name in SHAPE_FIELDS:
         if name in theirs and theirs[name] != ours.get(name):
             raise EngineError(
                 f"the server {server.address} serves the model {root!r}, whose {name} is {theirs[name]!r}; this run's model "
-                f"({expected.name}) has {ours.get(name)!r}. {_starting(server, expected)}"
+                f"({required.model_name}) has {ours.get(name)!r}. {_how_to_start(server, required)}"
             )
 
 
@@ -134,25 +137,25 @@ def _is_same_folder(one: str, other: str) -> bool:
     return first.is_dir() and second.is_dir() and first.resolve() == second.resolve()
 
 
-def _check_length(found: int, server: Server, expected: Expected) -> None:
-    if found < expected.model.max_tokens:
+def _check_max_length(found: int, server: Server, required: Requirements) -> None:
+    if found < required.model.max_tokens:
         raise EngineError(
-            f"the server {server.address} takes sequences of {found} tokens, and this run's have up to "
-            f"{expected.model.max_tokens}. Start it with --max-model-len {expected.model.max_tokens}, or lower "
+            f"the server {server.address} accepts sequences of {found} tokens, and this run's have up to "
+            f"{required.model.max_tokens}. Start it with --max-model-len {required.model.max_tokens}, or lower "
             "rollout.max_new_tokens."
         )
 
 
-def _check_directed(server: Server, root: str, expected: Expected) -> None:
-    """See that the server has the routes that give it weights, and those that take and return tokens."""
+def _check_routes(server: Server, required: Requirements) -> None:
+    """Check that the server has the routes that update its weights, and those that take and return tokens."""
     try:
         server.get("/is_paused")
     except ServerError as error:
         if error.status != 404:
             raise
         raise EngineError(
-            f"the server {server.address} cannot be given weights: it was started without VLLM_SERVER_DEV_MODE=1. "
-            f"{_starting(server, expected)}"
+            f"the server {server.address} cannot receive weights: it was started without VLLM_SERVER_DEV_MODE=1. "
+            f"{_how_to_start(server, required)}"
         ) from error
     try:
         server.post("/inference/v1/generate", {})
@@ -161,56 +164,57 @@ def _check_directed(server: Server, root: str, expected: Expected) -> None:
             return
         if error.status == 404 or (error.status == 403 and "--enable-scale-out" in str(error)):
             raise EngineError(
-                f"the server {server.address} takes no tokens: it was started without --enable-scale-out. "
-                f"{_starting(server, expected)}"
+                f"the server {server.address} does not accept token ids: it was started without --enable-scale-out. "
+                f"{_how_to_start(server, required)}"
             ) from error
         raise
 
 
-def _check_tokenizer(root: str, server: Server, expected: Expected) -> None:
-    ours = list(expected.model.tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+def _check_tokenizer(root: str, server: Server, required: Requirements) -> None:
+    ours = list(required.model.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])
     try:
-        theirs = server.post("/tokenize", {"prompt": PROBE, "add_special_tokens": False})["tokens"]
+        theirs = server.post("/tokenize", {"prompt": PROBE_TEXT, "add_special_tokens": False})["tokens"]
     except ServerError as error:
         if error.status not in (404, 501):
             raise
-        logger.warning(f"the server {server.address} has no tokenizer to compare with the run's.")
+        logger.warning(f"the server {server.address} has no tokenizer to compare with this run's.")
         return
     if theirs != ours:
         raise EngineError(
-            f"the tokenizer of the server {server.address} (model {root!r}) is not this run's (model {expected.name!r}): it "
-            f"makes {_first_difference(theirs, ours)} of the same text. {_starting(server, expected)}"
+            f"the tokenizer of the server {server.address} (model {root!r}) is not this run's (model "
+            f"{required.model_name!r}): for the same text it returns {_first_difference(theirs, ours)}. "
+            f"{_how_to_start(server, required)}"
         )
 
 
 def _first_difference(theirs: list[int], ours: list[int]) -> str:
-    place = next((i for i, pair in enumerate(zip(theirs, ours, strict=False)) if pair[0] != pair[1]), None)
-    if place is None:
-        return f"{len(theirs)} tokens where the run's makes {len(ours)}"
-    return f"the token {theirs[place]} where the run's makes {ours[place]}"
+    index = next((i for i, pair in enumerate(zip(theirs, ours, strict=False)) if pair[0] != pair[1]), None)
+    if index is None:
+        return f"{len(theirs)} tokens where the run's returns {len(ours)}"
+    return f"the token {theirs[index]} where the run's returns {ours[index]}"
 
 
-def _check_configuration(server: Server, expected: Expected) -> Found:
-    said = server.get("/server_info", config_format="json")
-    model, transfer = said["vllm_config"]["model_config"], said["vllm_config"].get("weight_transfer_config")
+def _check_configuration(server: Server, required: Requirements) -> ServerInfo:
+    info = server.get("/server_info", config_format="json")
+    model, transfer = info["vllm_config"]["model_config"], info["vllm_config"].get("weight_transfer_config")
     if model["logprobs_mode"] != "processed_logprobs":
         raise EngineError(
             f"the server {server.address} returns {model['logprobs_mode']}: not the log-probs of the distribution that it "
-            f"samples from. Start it with --logprobs-mode processed_logprobs. {_starting(server, expected)}"
+            f"samples from. It needs --logprobs-mode processed_logprobs. {_how_to_start(server, required)}"
         )
     dtype = str(model["dtype"]).removeprefix("torch.")
-    if dtype != (ours := expected.model.dtype_name):
+    if dtype != (ours := required.model.dtype_name):
         logger.warning(
             f"the server {server.address} computes in {dtype}, and this run in {ours}: their log-probs differ by rounding."
         )
-    return Found(_backend_of(transfer), _plugins_of(said["vllm_env"].get("VLLM_PLUGINS"), server))
+    return ServerInfo(_backend_of(transfer), _plugins_of(info["vllm_env"].get("VLLM_PLUGINS"), server))
 
 
 def _plugins_of(listed: Sequence[str] | None, server: Server) -> tuple[str, ...]:
     if listed is None:
         logger.warning(
-            f"the server {server.address} was started without VLLM_PLUGINS: every plugin of vLLM's that any package brings "
-            "runs inside it. Set the variable to their names where it is started, or to nothing."
+            f"the server {server.address} was started without VLLM_PLUGINS, so every installed vLLM plugin runs inside it. "
+            "Start it with the variable set to the plugins that you want, or to an empty string."
         )
         return (EVERY_PLUGIN,)
     return tuple(name for name in listed if name)
@@ -220,17 +224,17 @@ def _backend_of(transfer: Mapping[str, Any] | None) -> str | None:
     return None if transfer is None else str(transfer["backend"])
 
 
-def _starting(server: Server, expected: Expected) -> str:
-    """Say how a server is started that this run can use."""
-    if expected.model.name is None:
+def _how_to_start(server: Server, required: Requirements) -> str:
+    """Return how to start a server that this run can use."""
+    if required.model.name is None:
         return FROM_SCRATCH
     [command] = server_commands(
         [server.address],
-        expected.model.name,
-        # Without the key: it may be what is wrong.
-        expected.table.model_copy(update={"api_key_env": None}),
-        dtype=expected.model.dtype_name,
-        max_model_len=expected.model.max_tokens,
+        required.model.name,
+        # Without the key, which may be the problem.
+        required.table.model_copy(update={"api_key_env": None}),
+        dtype=required.model.dtype_name,
+        max_model_len=required.model.max_tokens,
         is_cpu=False,
     )
-    return f"`plugrad serve` starts it as this run needs it, or:\n    {command}"
+    return f"Start it with `plugrad serve`, or with:\n    {command}"

@@ -1,4 +1,4 @@
-"""The `vllm-server` engine: running vLLM servers complete the prompts, and are given the policy's weights."""
+"""The `vllm-server` engine: vLLM servers complete the prompts and receive the policy's weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from plugrad.config.tables.server_table import ServerTable
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import needed_for_servers, require
-from plugrad.rollout.servers.balancer import Rotation
-from plugrad.rollout.servers.weight_labels import Labels
-from plugrad.rollout.servers.weight_sync import chosen_transport
+from plugrad.rollout.servers.balancer import Balancer
+from plugrad.rollout.servers.weight_labels import WeightLabels
+from plugrad.rollout.servers.weight_sync import choose_weight_sync
+from plugrad.rollout.vllm.cpu import is_cpu
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.command import ServerCommand
-    from plugrad.rollout.servers.server_checks import Expected, Found
-    from plugrad.rollout.servers.supervisor import ServerProcesses
+    from plugrad.rollout.servers.server_checks import Requirements, ServerInfo
+    from plugrad.rollout.servers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ ENGINE = "vllm-server"
 
 
 class ServerEngine:
-    """Completes prompts with vLLM servers that run already, or that it starts and stops itself.
+    """Completes prompts with vLLM servers that are already running, or that it starts and stops itself.
 
-    Every rank has one, with its own connections to the same servers. The main rank alone starts them and has them take new
-    weights. `generate` and `update_weights` may be called from two threads at once: requests in flight wait while a server
-    takes new weights, and go on with these.
+    Every rank has its own, with its own connections to the same servers. Only the main rank starts servers and updates their
+    weights. Two threads may call `generate` and `update_weights` at once: requests in flight wait while a server loads new
+    weights, and continue with them.
     """
 
     def __init__(
@@ -49,209 +50,209 @@ class ServerEngine:
         on_main: Callable[[Callable[[], T]], T] = lambda act: act(),
         is_main: bool = True,
     ) -> None:
-        """Start the servers, or find those that run, and see that each can complete this run's prompts.
+        """Start the servers or connect to running ones, and check that each can complete this run's prompts.
 
         Args:
-            table: of the run file.
-            model: the policy's.
-            folder: of the run, for the servers' logs and the weights on their way to them.
-            on_main: runs a function on the main rank while the others wait, and returns its result, or its error, on all.
+            table: the run file's `[rollout.server]`.
+            model: the policy's model.
+            folder: the run folder, for the servers' logs and for weights on their way to them.
+            on_main: runs a function on the main rank while the others wait. All get its result, or its error.
             is_main: whether this is the main rank.
 
         Raises:
             EngineError: a server cannot be started, reached or used, or a package is missing.
         """
         require(ENGINE, needed_for_servers(table, is_main=is_main))
-        from plugrad.rollout.servers.server_checks import Expected
+        from plugrad.rollout.servers.server_checks import Requirements
 
         self._table, self._stops, self._is_main = table, model.stops, is_main
         self._on_main: Callable[[Callable[[], Any]], Any] = on_main
         self._vocab_size = model.vocab_size
         self._folder = folder.resolve()
-        self._processes: ServerProcesses | None = None
+        self._supervisor: Supervisor | None = None
         self._updating = Lock()
         self._is_closed = False
-        expected = Expected(model, table)
         try:
-            self._open(expected)
+            self._open(Requirements(model, table))
         except BaseException:
-            self._stop_processes()
+            self._stop_servers()
             raise
 
     @property
     def addresses(self) -> list[str]:
-        """Of the servers."""
+        """The servers' addresses."""
         return list(self._servers)
 
     @property
     def vllm_plugins(self) -> list[str]:
-        """vLLM's own plugins that the servers may load, for what is recorded of a run; "*" for all that there are."""
-        return sorted({plugin for found in self._found for plugin in found.plugins})
+        """vLLM's own plugins that the servers may load, for the record of a run; "*" for all that are installed."""
+        return sorted({plugin for info in self._server_infos for plugin in info.vllm_plugins})
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """Sample from softmax(logits / temperature). A group comes from exactly one server's answer.
+        """Sample from softmax(logits / temperature). Each group comes from exactly one server's response.
 
         Raises:
-            EngineError: no server is left, or none gives an answer that can be used.
+            EngineError: no server is left, or none returns a usable response.
         """
         from plugrad.rollout.servers.request import requests_for
 
         requests = requests_for(prompts, sampling, stops=self._stops, vocab_size=self._vocab_size)
-        return sampling.with_copies(self._loop.run(self._client.complete(requests)))
+        return sampling.with_copies(self._loop.run(partial(self._client.complete, requests)))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Let every server take the weights; requests in flight go on with them. One that cannot is left out until it can.
+        """Have every server load the weights. Requests in flight continue with them.
 
-        A server that it has started and that has ended is started again: it takes part in an update when it is up. Where it
-        was the last one, this waits for it.
+        A server that fails receives no requests until it has the weights. A server that the run started and that has exited
+        is restarted, and takes part in the next update once it responds. If it was the last one, this waits for it.
 
         Raises:
-            EngineError: no server took them, or they cannot be written.
+            EngineError: no server loaded the weights, or they cannot be written.
         """
         with self._updating:
-            if self._processes is not None:
-                self._processes.restart_ended()
-            complaints = self._transport.send(weights, version)
-            if all(complaints.values()) and not self._table.addresses:
-                complaints = self._on_main(lambda: self._sent_again(version))
-            self._loop.call(lambda: self._after_update(complaints, version))
-            for address, complaint in complaints.items():
-                if complaint is not None:
-                    logger.warning(f"the server {address} did not take the weights of version {version}: {complaint}")
-        if all(complaints.values()):
-            raise self._rotation.nobody_answers(f"no server took the weights of version {version}:")
+            if self._supervisor is not None:
+                self._supervisor.restart_exited()
+            errors = self._weight_sync.send(weights, version)
+            if all(errors.values()) and not self._table.addresses:
+                errors = self._on_main(lambda: self._resend_to_all(version))
+            self._loop.run(partial(self._apply_update, errors, version))
+            for address, error in errors.items():
+                if error is not None:
+                    logger.warning(f"the server {address} did not load the weights of version {version}: {error}")
+        if all(errors.values()):
+            raise self._balancer.all_failed(f"no server loaded the weights of version {version}:")
 
     def close(self) -> None:
-        """Give up what is asked for, remove the weights on their way, and stop the servers that it started."""
+        """Cancel the requests in flight, remove the weights on their way, and stop the servers that the run started."""
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            self._loop.close(self._client.close())
-            self._transport.close()
+            self._loop.close(self._client.close)
+            self._weight_sync.close()
             for server in self._servers.values():
                 server.close()
         finally:
-            self._stop_processes()
+            self._stop_servers()
 
-    def _open(self, expected: Expected) -> None:
-        from plugrad.rollout.servers.api_key import headers_of
+    def _open(self, required: Requirements) -> None:
+        from plugrad.rollout.servers.api_key import auth_headers
         from plugrad.rollout.servers.client import Client
-        from plugrad.rollout.servers.event_loop import LoopThread
+        from plugrad.rollout.servers.event_loop import EventLoopThread
         from plugrad.rollout.servers.server import Server
 
-        addresses: list[str] = self._on_main(lambda: self._table.addresses or self._start(expected))
-        headers = headers_of(self._table)
+        addresses: list[str] = self._on_main(lambda: self._table.addresses or self._start_servers(required))
+        headers = auth_headers(self._table)
         self._servers = {address: Server(address, headers, self._table.timeout_s) for address in addresses}
-        self._found: list[Found] = self._on_main(lambda: self._checked(expected))
-        self._labels: Labels = self._on_main(Labels.fresh)
-        self._transport = chosen_transport(
+        self._server_infos: list[ServerInfo] = self._on_main(lambda: self._check_servers(required))
+        self._labels: WeightLabels = self._on_main(WeightLabels.fresh)
+        self._weight_sync = choose_weight_sync(
             self._table,
             list(self._servers.values()),
-            {found.transfer for found in self._found},
+            {info.transfer_backend for info in self._server_infos},
             self._labels,
             self._folder,
             on_main=self._on_main,
             is_main=self._is_main,
         )
-        self._rotation = Rotation.of(addresses, self._where_to_look)
-        self._client = Client(self._rotation, self._labels, self._table, headers, self._revive)
-        self._loop = LoopThread("plugrad-servers")
+        self._balancer = Balancer.of(addresses, self._log_hint)
+        self._client = Client(self._balancer, self._labels, self._table, headers, self._revive)
+        self._loop = EventLoopThread()
 
-    def _start(self, expected: Expected) -> list[str]:
+    def _start_servers(self, required: Requirements) -> list[str]:
         from plugrad.rollout.servers.command import server_commands
-        from plugrad.rollout.servers.supervisor import ServerProcesses, free_addresses
+        from plugrad.rollout.servers.supervisor import Supervisor, find_free_addresses
 
         folder = self._folder / "servers"
-        addresses = free_addresses(self._table.num_servers)
+        addresses = find_free_addresses(self._table.num_servers)
         commands = server_commands(
             addresses,
-            _saved(expected.model, folder / "model"),
+            _save_model(required.model, folder / "model"),
             self._table,
-            dtype=expected.model.dtype_name,
-            max_model_len=expected.model.max_tokens,
-            is_cpu=not torch.accelerator.is_available(),
+            dtype=required.model.dtype_name,
+            max_model_len=required.model.max_tokens,
+            is_cpu=is_cpu(),
             beside_trainer=True,
         )
-        several = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
-        logger.info(f"starting {several}; what they print is in {folder}.")
-        self._processes = ServerProcesses(commands, folder)
-        seconds = self._processes.wait_until_well(self._table.start_timeout_s)
-        logger.info(f"started {several} in {seconds:.0f} s: {', '.join(addresses)}.")
-        self._leave_cores_to(commands)
+        servers = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
+        logger.info(f"starting {servers}; output goes to {folder}.")
+        self._supervisor = Supervisor(commands, folder)
+        seconds = self._supervisor.wait_until_healthy(self._table.start_timeout_s)
+        logger.info(f"started {servers} in {seconds:.0f} s: {', '.join(addresses)}.")
+        self._limit_trainer_threads(commands)
         return addresses
 
-    def _leave_cores_to(self, commands: Sequence[ServerCommand]) -> None:
-        """Let the trainer compute on the cores that the servers have left it."""
-        from plugrad.rollout.servers.cores import cores_left
+    def _limit_trainer_threads(self, commands: Sequence[ServerCommand]) -> None:
+        """Restrict the trainer to as many threads as the servers leave cores."""
+        from plugrad.rollout.servers.cores import num_cores_left
 
-        left = cores_left(command.environment for command in commands)
+        left = num_cores_left(command.environment for command in commands)
         if left is not None and left < torch.get_num_threads():
             torch.set_num_threads(max(1, left))
-            logger.info(f"the trainer computes with {max(1, left)} of this machine's cores; the servers have the others.")
+            logger.info(f"the trainer uses {max(1, left)} of this machine's cores; the servers use the others.")
 
-    def _checked(self, expected: Expected) -> list[Found]:
+    def _check_servers(self, required: Requirements) -> list[ServerInfo]:
         from plugrad.rollout.servers.server_checks import check_server
 
-        is_ours = self._processes is not None
-        return [check_server(server, expected, is_ours=is_ours) for server in self._servers.values()]
+        started_by_run = self._supervisor is not None
+        return [check_server(server, required, started_by_run=started_by_run) for server in self._servers.values()]
 
-    def _after_update(self, complaints: dict[str, str | None], version: int) -> None:
+    async def _apply_update(self, errors: dict[str, str | None], version: int) -> None:
+        """Tell the client and the balancer of new weights. Runs in the event loop, which owns both."""
         self._client.version = version
-        self._rotation.after_update(complaints)
+        self._balancer.apply_update(errors)
 
-    def _sent_again(self, version: int) -> dict[str, str | None]:
-        from plugrad.rollout.servers.server import all_at_once
+    def _resend_to_all(self, version: int) -> dict[str, str | None]:
+        from plugrad.rollout.servers.server import call_in_parallel
 
         self._wait_for_any()
         servers = self._servers.items()
-        return all_at_once({address: partial(self._transport.revive, server, version) for address, server in servers})
+        return call_in_parallel({address: partial(self._weight_sync.resend, server, version) for address, server in servers})
 
     def _wait_for_any(self) -> None:
-        """Wait until one of the servers that the run has started answers. Of others nobody here knows whether they will."""
-        from plugrad.rollout.servers.supervisor import wait_for_any
+        """Wait until a server that the run started responds. It does not wait for others: they may never come back."""
+        from plugrad.rollout.servers.supervisor import wait_until_any_healthy
 
         if not self._table.addresses:
-            wait_for_any(self.addresses, self._table.start_timeout_s, self._may_answer)
+            wait_until_any_healthy(self.addresses, self._table.start_timeout_s, self._may_respond)
 
-    def _may_answer(self) -> bool:
-        if self._processes is None:
-            # The main rank's: it ends the run when none will.
+    def _may_respond(self) -> bool:
+        if self._supervisor is None:
+            # Only the main rank knows: it stops the run if no server comes back.
             return not self._is_closed
-        self._processes.restart_ended()
-        return self._processes.any_runs
+        self._supervisor.restart_exited()
+        return self._supervisor.any_running
 
     def _revive(self, address: str, version: int, may_load: bool) -> None:
-        """See whether a server has the run's weights; have it load them if it may.
+        """Check that a server has the run's weights, and have it load them if it may.
 
         Raises:
-            ServerError: it does not have them now.
+            ServerError: it still does not have them.
         """
         from plugrad.rollout.servers.server import ServerError
 
         if may_load:
             self._wait_for_any()
         server = self._servers[address]
-        if self._labels.cover(label := server.label(), version):
+        if self._labels.is_at_least(label := server.weight_label(), version):
             return
         if not may_load:
-            raise ServerError(f"its weights are {label!r}, which are not the run's of version {version}")
-        self._transport.revive(server, version)
-        logger.warning(f"the server {address} had the weights {label!r}, and was given the run's again.")
+            raise ServerError(f"its weights are {label!r}, not this run's version {version}")
+        self._weight_sync.resend(server, version)
+        logger.warning(f"the server {address} had the weights {label!r} and has loaded this run's again.")
 
-    def _where_to_look(self) -> str:
-        """Return what is said after an error of all servers: how those that have ended did, and where their output is."""
-        ended = "" if self._processes is None else "".join(f"\n{end}" for end in self._processes.ends())
-        logs = "" if self._table.addresses else f"\nWhat the servers print is in {self._folder / 'servers'}."
-        return ended or logs
+    def _log_hint(self) -> str:
+        """Return the end of an error about all servers: how those that have exited did, or where their output is."""
+        exits = "" if self._supervisor is None else "".join(f"\n{message}" for message in self._supervisor.exit_messages())
+        logs = "" if self._table.addresses else f"\nThe servers' output is in {self._folder / 'servers'}."
+        return exits or logs
 
-    def _stop_processes(self) -> None:
-        if self._processes is not None:
-            self._processes.close()
+    def _stop_servers(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.close()
 
 
-def _saved(model: EngineModel, folder: Path) -> str:
-    """Write what a server needs of a model to start: all but the weights, which it is given later."""
+def _save_model(model: EngineModel, folder: Path) -> str:
+    """Save what a server needs to start: everything but the weights, which it receives later."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""Servers that plugrad starts, and that end with it however it ends."""
+"""Start servers, restart those that exit, and stop them when this process ends in any way."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from plugrad.rollout.servers import die_with_parent
 from plugrad.rollout.servers.command import ServerCommand
 from plugrad.rollout.servers.server import Server, ServerError
 
-LAST_LINES = 20
-LOOKS_EVERY_S = 0.25
-STOPS_WITHIN_S = die_with_parent.GRACE_S + 15
-RESTARTS = 2
-"""Of one server: what ends it more often than that will go on ending it."""
+NUM_LOG_LINES = 20
+POLL_INTERVAL_S = 0.25
+STOP_TIMEOUT_S = die_with_parent.GRACE_S + 15
+MAX_RESTARTS = 2
+"""Per server. If a server exits more often than that, restarting it does not help."""
 
 logger = logging.getLogger("plugrad")
 
 
 @dataclass
-class _Started:
+class _ServerProcess:
     command: ServerCommand
     process: subprocess.Popen[bytes]
     log: Path | None
@@ -42,115 +42,121 @@ class _Started:
         return self.command.address
 
     @property
-    def end(self) -> str | None:
-        """Say how it ended, if it has."""
+    def exit_message(self) -> str | None:
+        """How it exited, with the end of its log, or None while it runs."""
         code = self.process.poll()
-        return None if code is None else f"the server {self.address} ended with code {code}.{_last_lines(self.log)}"
+        return None if code is None else f"the server {self.address} exited with code {code}.{_last_lines(self.log)}"
 
 
-class ServerProcesses:
-    """The processes of some servers. They end when this is closed, and when this process ends in whatever way."""
+class Supervisor:
+    """Runs the processes of some servers. They stop when it is closed, and when this process ends in any way."""
 
     def __init__(self, commands: Sequence[ServerCommand], logs: Path | None) -> None:
         """Start the servers.
 
         Args:
-            commands: one a server.
-            logs: the folder for what they print, or None to let it be seen.
+            commands: one per server.
+            logs: the folder for their output, or None to show it.
 
         Raises:
-            EngineError: something else listens at one of their addresses.
+            EngineError: another process listens at one of the addresses.
         """
         for command in commands:
-            _refuse_taken(command.address)
+            _check_port_is_free(command.address)
         if logs:
             logs.mkdir(parents=True, exist_ok=True)
-        self._started: list[_Started] = []
+        self._processes: list[_ServerProcess] = []
         self._restarting = Lock()
-        """An update and a batch may find at once that a server has ended."""
+        """A weight update and a batch may both notice that a server has exited."""
         atexit.register(self.close)
         try:
             for number, command in enumerate(commands):
-                log = _emptied(logs / f"server-{number}.log") if logs else None
-                self._started.append(_Started(command, _start(command, log), log))
+                log = _create_log(logs / f"server-{number}.log") if logs else None
+                self._processes.append(_ServerProcess(command, _start(command, log), log))
         except BaseException:
             self.close()
             raise
 
-    def wait_until_well(self, timeout_s: float) -> float:
-        """Wait until every server answers; return how many seconds that took.
+    @property
+    def addresses(self) -> list[str]:
+        """The servers' addresses."""
+        return [process.address for process in self._processes]
+
+    def wait_until_healthy(self, timeout_s: float) -> float:
+        """Wait until every server responds. Return the seconds this took.
 
         Raises:
-            EngineError: one ended, or has not answered in time.
+            EngineError: a server exited, or did not respond in time.
         """
         start = time.monotonic()
-        for started in self._started:
-            server = _asked_for_health(started.address)
-            while not _is_well(server):
-                self.check()
+        for process in self._processes:
+            server = _health_client(process.address)
+            while not _is_healthy(server):
+                self.check_running()
                 if time.monotonic() - start > timeout_s:
                     raise EngineError(
-                        f"the server {started.address} has not started within {timeout_s:g} s (rollout.server."
-                        f"start_timeout_s).{_last_lines(started.log)}"
+                        f"the server {process.address} did not start within {timeout_s:g} s (rollout.server."
+                        f"start_timeout_s).{_last_lines(process.log)}"
                     )
-                time.sleep(LOOKS_EVERY_S)
+                time.sleep(POLL_INTERVAL_S)
         return time.monotonic() - start
 
-    def check(self) -> None:
-        """See that all still run.
+    def check_running(self) -> None:
+        """Check that all servers run.
 
         Raises:
-            EngineError: one has ended.
+            EngineError: a server has exited.
         """
-        for end in self.ends():
-            raise EngineError(end)
+        for message in self.exit_messages():
+            raise EngineError(message)
 
     @property
-    def any_runs(self) -> bool:
-        """Whether one of them has not ended."""
-        return any(started.end is None for started in self._started)
+    def any_running(self) -> bool:
+        """Whether at least one server runs."""
+        return any(process.exit_message is None for process in self._processes)
 
-    def ends(self) -> list[str]:
-        """Say of each that has ended how it did."""
-        return [end for started in self._started if (end := started.end)]
+    def exit_messages(self) -> list[str]:
+        """Return how each server that has exited did so."""
+        return [message for process in self._processes if (message := process.exit_message)]
 
-    def restart_ended(self) -> None:
-        """Start again what has ended, a few times at most, and do not wait for it: the others go on meanwhile."""
+    def restart_exited(self) -> None:
+        """Restart the servers that have exited, each `MAX_RESTARTS` times at most. Does not wait until they respond."""
         with self._restarting:
-            for started in self._started:
-                if started.num_restarts < RESTARTS and started.end:
-                    started.num_restarts += 1
-                    logger.warning(f"started again ({started.num_restarts} of {RESTARTS} times at most): {started.end}")
-                    started.process = _start(started.command, started.log)
+            for process in self._processes:
+                if process.num_restarts < MAX_RESTARTS and process.exit_message:
+                    process.num_restarts += 1
+                    count = f"{process.num_restarts} of at most {MAX_RESTARTS} times"
+                    logger.warning(f"restarting a server ({count}): {process.exit_message}")
+                    process.process = _start(process.command, process.log)
 
     def close(self) -> None:
-        """End the servers. Calling it again does nothing."""
+        """Stop the servers. Calling it again does nothing."""
         atexit.unregister(self.close)
         with self._restarting:
-            ending, self._started = self._started, []
-        for started in ending:
-            if started.process.poll() is None:
-                started.process.send_signal(signal.SIGTERM)
-        for started in ending:
+            stopping, self._processes = self._processes, []
+        for process in stopping:
+            if process.process.poll() is None:
+                process.process.send_signal(signal.SIGTERM)
+        for process in stopping:
             try:
-                started.process.wait(STOPS_WITHIN_S)
+                process.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                started.process.kill()
-                started.process.wait()
+                process.process.kill()
+                process.process.wait()
 
 
-def wait_for_any(addresses: Iterable[str], timeout_s: float, may_answer: Callable[[], bool]) -> None:
-    """Wait until one of the servers answers, for as long as one may, and no longer than that."""
+def wait_until_any_healthy(addresses: Iterable[str], timeout_s: float, may_respond: Callable[[], bool]) -> None:
+    """Wait until one of the servers responds, as long as `may_respond()` is true and for `timeout_s` at most."""
     start = time.monotonic()
-    servers = [_asked_for_health(address) for address in addresses]
-    while not any(map(_is_well, servers)) and may_answer() and time.monotonic() - start < timeout_s:
-        time.sleep(LOOKS_EVERY_S)
+    servers = [_health_client(address) for address in addresses]
+    while not any(map(_is_healthy, servers)) and may_respond() and time.monotonic() - start < timeout_s:
+        time.sleep(POLL_INTERVAL_S)
     for server in servers:
         server.close()
 
 
-def free_addresses(count: int) -> list[str]:
-    """Return addresses on this machine alone that nobody listens on."""
+def find_free_addresses(count: int) -> list[str]:
+    """Return addresses with free ports that only this machine can reach."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"http://127.0.0.1:{listening.getsockname()[1]}" for listening in sockets]
     for listening in sockets:
@@ -158,7 +164,7 @@ def free_addresses(count: int) -> list[str]:
     return addresses
 
 
-def _refuse_taken(address: str) -> None:
+def _check_port_is_free(address: str) -> None:
     where = urlsplit(address)
     try:
         socket.create_server((str(where.hostname), where.port or 80), family=_family_of(str(where.hostname))).close()
@@ -174,12 +180,12 @@ def _family_of(host: str) -> socket.AddressFamily:
 
 
 def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
-    # -P: a folder called vllm in the working directory is not the package.
-    kept = [sys.executable, "-P", die_with_parent.__file__, str(os.getpid()), sys.executable, "-P", *command.arguments]
-    # After what it said in an earlier life, if it had one.
+    # -P: a folder called vllm in the working directory must not hide the package.
+    python = [sys.executable, "-P"]
+    # Appended: a restarted server keeps its earlier output.
     with open(log or os.devnull, "ab") as file:
         return subprocess.Popen(
-            kept,
+            [*python, die_with_parent.__file__, str(os.getpid()), *python, *command.arguments],
             env=command.full_environment,
             stdin=subprocess.DEVNULL,
             stdout=file if log else None,
@@ -188,16 +194,16 @@ def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
         )
 
 
-def _emptied(log: Path) -> Path:
+def _create_log(log: Path) -> Path:
     log.write_bytes(b"")
     return log
 
 
-def _asked_for_health(address: str) -> Server:
+def _health_client(address: str) -> Server:
     return Server(address, {}, timeout_s=5.0)
 
 
-def _is_well(server: Server) -> bool:
+def _is_healthy(server: Server) -> bool:
     try:
         server.get("/health")
     except ServerError:
@@ -208,5 +214,5 @@ def _is_well(server: Server) -> bool:
 def _last_lines(log: Path | None) -> str:
     if log is None:
         return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-    return "".join([f" Its log, {log}, ends:", *(f"\n    {line}" for line in lines)])
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-NUM_LOG_LINES:]
+    return "".join([f" The end of its log, {log}:", *(f"\n    {line}" for line in lines)])

@@ -1,4 +1,4 @@
-"""What a server's weights are called: vLLM says of each token which label the weights had that sampled it."""
+"""Labels for the weights on a server: for each token, vLLM reports the label of the weights that sampled it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ ID_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Labels:
-    """The labels of one run. A server that was restarted, or that another run writes to, carries none of them."""
+class WeightLabels:
+    """The labels of one run. A server that was restarted, or that another run updates, has none of them."""
 
     run_id: str
 
     @classmethod
-    def fresh(cls) -> Labels:
+    def fresh(cls) -> WeightLabels:
         """Return labels that no other run has."""
         return cls(secrets.token_hex(ID_BYTES))
 
-    def of(self, version: int) -> str:
-        """Return the label of the policy's weights of that version. It salts the prefix cache too: vLLM allows no slash."""
+    def label_of(self, version: int) -> str:
+        """Return the label of the policy's weights of this version. It also salts the prefix cache: vLLM allows no slash."""
         return f"{self.run_id}-{version}"
 
     @property
     def unfinished(self) -> str:
-        """The label of weights that are neither the old nor the new ones."""
+        """The label during an update, when the weights are neither the old nor the new ones."""
         return f"{self.run_id}-unfinished"
 
     def version_of(self, label: str) -> int | None:
-        """Return the version that a label stands for, or None where it is not one of this run's."""
+        """Return the version that a label stands for, or None if it is not one of this run's labels."""
         run_id, _, version = label.rpartition("-")
         return int(version) if run_id == self.run_id and version.isdecimal() else None
 
-    def cover(self, label: str, version: int) -> bool:
-        """Return whether a label stands for weights of this run, of that version or a newer one."""
+    def is_at_least(self, label: str, version: int) -> bool:
+        """Return whether a label stands for this run's weights of `version` or newer."""
         found = self.version_of(label)
         return found is not None and found >= version
 
 
 def is_run_id(name: str) -> bool:
-    """Return whether this may be the id of a run."""
+    """Return whether a name has the form of a run id."""
     return re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", name) is not None

@@ -1,4 +1,4 @@
-"""How new weights reach the servers: through a folder that they see, or by vLLM's own weight transfer."""
+"""Choose how new weights reach the servers: through a shared folder, or by vLLM's own weight transfer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.packages import require
-from plugrad.rollout.servers.stale_weights import WEIGHTS
-from plugrad.rollout.servers.weight_labels import Labels
+from plugrad.rollout.servers.stale_weights import WEIGHTS_FOLDER
+from plugrad.rollout.servers.weight_labels import WeightLabels
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.server import Server
@@ -22,63 +22,64 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Transport(Protocol):
-    """Gives servers new weights."""
+class WeightSync(Protocol):
+    """Sends new weights to servers."""
 
     def send(self, weights: Iterable[tuple[str, Tensor]], version: int) -> dict[str, str | None]:
-        """Give every server the weights, on every rank; return by address what went wrong, or None."""
+        """Send the weights to every server. Called on every rank. Return each address's error, or None."""
         ...
 
-    def revive(self, server: Server, version: int) -> None:
-        """Let one server have them again, between updates."""
+    def resend(self, server: Server, version: int) -> None:
+        """Have one server load the weights again, between updates."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free all resources."""
         ...
 
 
-def chosen_transport(
+def choose_weight_sync(
     table: ServerTable,
     servers: Sequence[Server],
-    theirs: set[str | None],
-    labels: Labels,
+    server_backends: set[str | None],
+    labels: WeightLabels,
     folder: Path,
     *,
     on_main: Callable[[Callable[[], Any]], Any],
     is_main: bool,
-) -> Transport:
-    """Return how the servers are given weights.
+) -> WeightSync:
+    """Return the weight sync that the run file asks for.
 
     Args:
-        table: of the run file.
-        servers: all of them.
-        theirs: the backends of vLLM's weight transfer that they were started with; None for none.
-        labels: of the run's weights.
-        folder: of the run, for weights on their way.
-        on_main: runs a function on the main rank while the others wait, and returns its result, or its error, on all.
+        table: the run file's `[rollout.server]`.
+        servers: all servers.
+        server_backends: the weight-transfer backends that the servers were started with; None for none.
+        labels: the run's weight labels.
+        folder: the run folder, for weights on their way.
+        on_main: runs a function on the main rank while the others wait. All get its result, or its error.
         is_main: whether this is the main rank.
 
     Raises:
-        EngineError: this machine or the servers cannot do what the run file asks for.
+        EngineError: this machine or the servers do not support what the run file asks for.
     """
-    by = _backend(table.weights, theirs)
-    logger.info(f"new weights reach the servers {'through a folder' if by == 'folder' else f'by {by.upper()}'}.")
-    if by == "folder":
-        from plugrad.rollout.servers.weights_folder import FolderTransport
+    backend = _choose_backend(table.weights, server_backends)
+    how = "through a folder" if backend == "folder" else f"by {backend.upper()}"
+    logger.info(f"new weights reach the servers {how}.")
+    if backend == "folder":
+        from plugrad.rollout.servers.weights_folder import FolderWeightSync
 
-        place = Path(table.weights_folder or folder / WEIGHTS)
-        return FolderTransport(place, servers, labels, on_main=on_main, is_main=is_main)
+        shared = Path(table.weights_folder or folder / WEIGHTS_FOLDER)
+        return FolderWeightSync(shared, servers, labels, on_main=on_main, is_main=is_main)
     require("vllm-server", ["vllm"])
-    from plugrad.rollout.servers.device_transfer import TransferTransport
+    from plugrad.rollout.servers.device_transfer import DeviceWeightSync
 
-    return TransferTransport(by, servers, labels, on_main=on_main, is_main=is_main, timeout_s=table.timeout_s)
+    return DeviceWeightSync(backend, servers, labels, on_main=on_main, is_main=is_main, timeout_s=table.timeout_s)
 
 
-def _backend(asked: str, theirs: set[str | None]) -> str:
-    """Return what the run file says, or what the servers were started with where this machine has a device for it."""
+def _choose_backend(asked: str, server_backends: set[str | None]) -> str:
+    """Return the run file's choice. For "auto", return the servers' backend if this machine has a device for it."""
     if asked == "auto":
-        common = next(iter(theirs)) if len(theirs) == 1 else None
+        common = next(iter(server_backends)) if len(server_backends) == 1 else None
         return common if common in ("nccl", "ipc") and torch.cuda.is_available() else "folder"
     if asked == "folder":
         return asked
@@ -86,9 +87,9 @@ def _backend(asked: str, theirs: set[str | None]) -> str:
         raise EngineError(
             f'rollout.server.weights = "{asked}" needs a CUDA device, and this machine has none. Use "folder".'
         )
-    if theirs != {asked}:
+    if server_backends != {asked}:
         raise EngineError(
-            f'rollout.server.weights = "{asked}", and the servers were started for {sorted(map(str, theirs))}. Start with '
-            f'--weight-transfer-config \'{{"backend": "{asked}"}}\'.'
+            f'rollout.server.weights = "{asked}", but the servers were started for {sorted(map(str, server_backends))}. '
+            f'Start them with --weight-transfer-config \'{{"backend": "{asked}"}}\'.'
         )
     return asked

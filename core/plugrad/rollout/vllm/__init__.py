@@ -1,1 +1,1 @@
-"""vLLM in the training process."""
+"""The `vllm` engine: vLLM in the training process."""

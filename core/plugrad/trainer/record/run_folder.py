@@ -14,7 +14,7 @@ from typing import Any
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError, TrainingError
-from plugrad.rollout.servers.stale_weights import remove_leftovers
+from plugrad.rollout.servers.stale_weights import remove_stale_weights
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
 OURS = (RUN_FILE, PLUGINS, METRICS, MODEL)
@@ -58,7 +58,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name in [*_present(folder), UNFINISHED]:
             remove(folder / name)
-        remove_leftovers(folder)
+        remove_stale_weights(folder)
         write_run_file(run_file, folder / RUN_FILE)
         (folder / PLUGINS).write_text(json.dumps(plugins, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
