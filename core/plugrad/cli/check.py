@@ -44,7 +44,7 @@ def check(
     expected: Annotated[list[str] | None, EXPECTED] = None,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
-    """Check that a component keeps the promises of its kind. Exit code 1: it breaks one.
+    """Check that a component keeps the promises of its kind. Exit code 1: it does not.
 
     A single file is enough: plugrad check ./my_loss.py:my_loss
     """

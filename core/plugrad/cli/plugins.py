@@ -52,7 +52,7 @@ def show(
 
 @plugins_app.command()
 def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Find problems with the installed plugins, and say how to fix them. Exit code 1: there is one."""
+    """Find problems with the installed plugins, and how to fix them. Exit code 1: there are problems."""
     with reporting() as console:
         from plugrad.cli.plugins_doctor import print_findings
 

@@ -30,7 +30,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
     like: Annotated[
         Path | None,
-        typer.Option(help="Folder of an earlier run or of its model: print first what differs from it.", show_default=False),
+        typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False),
     ] = None,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
