@@ -138,7 +138,7 @@ def test_an_arm_that_fails_does_not_cost_the_others(compared):
     assert killed["exit_code"] == -signal.SIGKILL
     assert killed["error"].startswith("ended by SIGKILL")
     assert "fails, seed 0: failed after step 1: ContractError: the loss 'fails'" in done.stdout
-    assert f"printed before: {folder / OUT / 'fails' / 'seed-0' / 'log.txt'}" in done.stdout
+    assert f"its output: {folder / OUT / 'fails' / 'seed-0' / 'log.txt'}" in done.stdout
     assert ", in fails" in (folder / OUT / "fails" / "seed-0" / "log.txt").read_text()
 
 
@@ -188,7 +188,7 @@ def test_into_a_pipe_go_plain_lines_and_the_options_left_out_are_told(compared):
         == "comparing importance_sampling, mine, fails in run.toml: 6 runs, seeds 0, 1, baseline importance_sampling"
     )
     assert any(line.startswith("[1/6] importance_sampling, seed 0: done, 2 steps, reward ") for line in lines)
-    assert "The kwargs of [loss] are for 'importance_sampling', and these arms do without: mine, fails." in done.stderr
+    assert "The kwargs of [loss] belong to 'importance_sampling' and do not apply to: mine, fails." in done.stderr
 
 
 @pytest.mark.slow
@@ -198,19 +198,19 @@ def test_the_same_command_again_runs_what_failed_and_nothing_else(compared):
     (folder / "mended").touch()
     done = compare("--vary", LOSSES, "--seeds", "0,1")
     assert done.exit_code == 0, done.output
-    assert "4 done before" in done.stdout
+    assert "4 already done" in done.stdout
     after = outcomes(folder)
     assert {name for name in after if after[name] != before[name]} == {"fails/seed-0", "fails/seed-1"}
     fewer = compare("--vary", LOSSES.rpartition(",")[0], "--seeds", "2")
     assert fewer.exit_code == 0, fewer.output
     assert outcomes(folder) == after
-    assert "Arms that are there and not named now are kept, and not shown: fails." in fewer.stderr
+    assert "Kept but not shown, because this command does not name them: fails." in fewer.stderr
     assert set(numbers(folder)["arms"]) == {"importance_sampling", "mine", "fails"}
     (folder / "mine.py").write_text(MINE + "# changed\n")
     edited = compare("--vary", "loss.name=./mine.py:mine", "--seeds", "2")
     assert edited.exit_code == 2
     assert "the loss mine.py:mine has changed" in edited.stderr
-    assert "Give --rerun mine to run this arm anew" in edited.stderr
+    assert "Use --rerun mine to run this arm again" in edited.stderr
     assert outcomes(folder) == after
 
 
@@ -233,8 +233,8 @@ def test_every_arm_that_cannot_be_run_is_told_before_the_first_is(mine):
     ("arguments", "complaint"),
     [
         (["--vary", "loss.name"], "write --vary table.key=VALUE,VALUE"),
-        (["--vary", "loss.name=ppo_clip", "--baseline", "gspo"], "--baseline 'gspo': no arm is called that."),
-        (["--vary", "loss.name=ppo_clip", "--rerun", "gspo"], "--rerun 'gspo': no arm is called that."),
+        (["--vary", "loss.name=ppo_clip", "--baseline", "gspo"], "--baseline 'gspo': no arm has that name."),
+        (["--vary", "loss.name=ppo_clip", "--rerun", "gspo"], "--rerun 'gspo': no arm has that name."),
         (["--seeds", "0"], "--seeds '0': write how many"),
         (["--seeds", "1,1"], "--seeds '1,1': write how many"),
         (["--seeds", "many"], "--seeds 'many': write how many"),
@@ -260,7 +260,7 @@ def test_a_folder_that_is_no_comparison_is_not_touched(mine):
     (mine / "notes" / "mine.txt").write_text("keep")
     done = compare("--output-dir", "notes", "--overwrite")
     assert done.exit_code == 2
-    assert "holds mine.txt and no comparison.json: that is no comparison of plugrad's" in done.stderr
+    assert "holds mine.txt but no comparison.json, so it is not a comparison" in done.stderr
     assert (mine / "notes" / "mine.txt").read_text() == "keep"
 
 
@@ -312,11 +312,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(mine, start)
     wait_for(process, half / "metrics.jsonl")
     beside = compare("--output-dir", OUT, "--seeds", "3,")
     assert beside.exit_code == 2
-    assert f"a comparison is going on in {mine / OUT} (process {process.pid})" in beside.stderr
+    assert f"another comparison is running in {mine / OUT} (process {process.pid})" in beside.stderr
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Interrupted. The same command goes on from here." in printed
+    assert "Interrupted. Run the same command again to continue." in printed
     assert "Traceback" not in errors
     # The run was ended with it, and is not taken for a finished one.
     length = (half / "metrics.jsonl").stat().st_size

@@ -46,7 +46,7 @@ def test_a_saved_model_will_do(plugrad, first):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--like", "runs/run"], r"say where this one goes with --set output_dir=\.\.\."),
+        (["--like", "runs/run"], r"Choose another one with --set output_dir=\.\.\."),
         (["--like", "runs/nothing", "--set", "output_dir=runs/again"], "there is no such folder"),
         (["run.toml", "--like", "runs", "--set", "output_dir=runs/again"], r"it has no run\.toml"),
         (["run.toml", "--like", "runs/run"], "already holds a run"),

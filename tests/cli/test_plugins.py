@@ -202,7 +202,7 @@ def test_show_takes_files_with_a_kind(plugrad, folder):
     done = plugrad("plugins", "show", "./mine.py:mine", "--kind", "loss")
     assert "My loss." in done.stdout
     assert "strength" in done.stdout
-    assert "say which with --kind" in plugrad("plugins", "show", "./mine.py:mine").stderr
+    assert "Choose one with --kind (loss, advantage" in plugrad("plugins", "show", "./mine.py:mine").stderr
 
 
 def test_a_misspelt_name_gets_a_suggestion(plugrad):

@@ -69,8 +69,8 @@ def test_where_nothing_is_varied_the_run_file_as_it_is_comes_first():
         (["loss.name="], [], "write --vary table.key=VALUE,VALUE"),
         (["loss.name=a,,b"], [], "write --vary table.key=VALUE,VALUE"),
         (["=a,b"], [], "--vary '=a': write --vary table.key=value"),
-        (["seed=1,2"], [], "--vary 'seed=1': --seeds says"),
-        ([], ["x: output_dir=here"], "--arm 'output_dir=here': --output-dir says"),
+        (["seed=1,2"], [], "--vary 'seed=1': an arm cannot set this; choose the seeds of every arm with --seeds"),
+        ([], ["x: output_dir=here"], "--arm 'output_dir=here': an arm cannot set this; choose the folder with --output-dir"),
         ([], ["optimizer.lr=1"], "write --arm 'NAME: table.key=value"),
         ([], ["x:y"], "write --arm 'NAME: table.key=value"),
         ([], ["x: y"], "--arm 'y': write --arm table.key=value"),
@@ -100,7 +100,7 @@ def test_the_baseline_is_the_first_arm_or_the_one_that_is_named():
     assert baseline_of(arms, "gspo-lr=2").name == "gspo lr=2"
     assert baseline_of(arms[1:3], "./my_loss.py:my_loss").name == "my_loss lr=1"
     # Two arms have that loss.
-    with pytest.raises(RunFileError, match="no arm is called that"):
+    with pytest.raises(RunFileError, match="no arm has that name"):
         baseline_of(arms, "./my_loss.py:my_loss")
     with pytest.raises(RunFileError, match=r"Did you mean 'gspo lr=2'\? Arms: gspo lr=1, gspo lr=2, my_loss"):
         baseline_of(arms, "gspo lr=3")

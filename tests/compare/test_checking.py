@@ -2,7 +2,7 @@
 
 import pytest
 
-from plugrad.compare.checking import check, refuse, refuse_twins
+from plugrad.compare.checking import check, refuse_broken, refuse_twins
 from plugrad.errors import PluginError, RunFileError
 
 PRINTS = """
@@ -42,9 +42,9 @@ def test_a_plugin_that_hangs_is_a_complaint_of_its_arm(run_file, write):
 
 
 def test_every_complaint_is_told_with_its_arm():
-    refuse({}, 2)
+    refuse_broken({}, 2)
     with pytest.raises(RunFileError) as caught:
-        refuse({"one": "PluginError: no", "two": "RunFileError: a\n    b"}, 3)
+        refuse_broken({"one": "PluginError: no", "two": "RunFileError: a\n    b"}, 3)
     assert str(caught.value).splitlines() == [
         "2 of 3 arms cannot be run, and nothing was started:",
         "    one: PluginError: no",

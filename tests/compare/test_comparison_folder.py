@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from plugrad.compare.arms import arms_of
-from plugrad.compare.checking import Checked
+from plugrad.compare.checking import CheckedArm
 from plugrad.compare.comparison_folder import ComparisonFolder
 from plugrad.compare.planned_run import Outcome
 from plugrad.config.run_file import RunFile
@@ -44,9 +44,9 @@ def folder(tmp_path):
 def open_folder(folder, varied, seeds=(0,), plugins=PLUGINS, **tables):
     """Do with a folder what a comparison does before its first run."""
     arms = arms_of(varied, [])
-    checked = {arm.name: Checked(RunFile(**{**TABLES, **tables}), plugins) for arm in arms}
+    checked = {arm.name: CheckedArm(RunFile(**{**TABLES, **tables}), plugins) for arm in arms}
     runs = folder.runs(arms, checked, seeds)
-    folder.check_it_goes_on(arms, checked, runs)
+    folder.check_unchanged(arms, checked, runs)
     folder.write_run_files(arms, checked)
     listed = {"arms": {arm.name: {"folder": arm.folder} for arm in arms}}
     (folder.path / "comparison.json").write_text(json.dumps(listed))
@@ -97,7 +97,7 @@ def test_another_run_file_is_another_comparison(finished, tables, difference):
         open_folder(finished, ["loss.name=a,b"], **tables)
     assert "holds another comparison: " in str(caught.value)
     assert difference in str(caught.value)
-    assert "Give --rerun a to run this arm anew, --overwrite to run everything anew" in str(caught.value)
+    assert "Use --rerun a to run this arm again, --overwrite to run everything again" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_arms_of_which_nothing_is_finished_may_change(folder):
 
 
 def test_other_arms_alone_are_another_comparison(finished):
-    with pytest.raises(RunFileError, match="its arms are a, b, and none of them is named now"):
+    with pytest.raises(RunFileError, match="its arms are a, b, and this command names none of them"):
         open_folder(finished, ["loss.name=c"])
 
 
@@ -136,7 +136,7 @@ def test_a_folder_without_a_comparison_is_left_alone(folder, text):
     (folder.path / "notes.txt").write_text("mine")
     if text is not None:
         (folder.path / "comparison.json").write_text(text)
-    with pytest.raises(RunFileError, match=r"notes\.txt.* that is no comparison of plugrad's"):
+    with pytest.raises(RunFileError, match=r"notes\.txt.* but no comparison.json, so it is not a comparison"):
         folder.earlier_arms()
 
 
@@ -154,11 +154,14 @@ def test_a_run_that_outlives_its_comparison_keeps_others_out(folder):
     held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     child = int(held.stdout.readline())
     try:
-        with pytest.raises(RunFileError, match=rf"a comparison is going on in .* \(process {held.pid}\)"), folder.locked():
+        with (
+            pytest.raises(RunFileError, match=rf"another comparison is running in .* \(process {held.pid}\)"),
+            folder.locked(),
+        ):
             pass
         held.kill()
         held.wait()
-        with pytest.raises(RunFileError, match="was killed, and the run that it had started goes on"), folder.locked():
+        with pytest.raises(RunFileError, match="was killed, and the run that it started is still running"), folder.locked():
             pass
     finally:
         os.kill(child, 9)

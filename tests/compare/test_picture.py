@@ -51,7 +51,7 @@ def test_the_picture_names_its_arms_and_says_what_line_and_band_are(finished, tm
     path = tmp_path / "curves.svg"
     assert draw(summarize(runs, "gspo"), path, "2 arms of run.toml, 3 seeds", console)
     text = path.read_text()
-    for part in (">gspo<", ">cispo<", ">tokens sampled<", "line: mean of 3 seeds; band: least to greatest"):
+    for part in (">gspo<", ">cispo<", ">tokens sampled<", "line: mean of 3 seeds; band: minimum to maximum"):
         assert part in text
     assert "averaged over 2 steps" in text
     assert "2 arms of run.toml, 3 seeds" in text

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from plugrad.compare.planned_run import Outcome, PlannedRun
 from plugrad.compare.progress import Progress, last_record
-from plugrad.compare.progress_display import Lines, below, grid
-from plugrad.compare.run_process import reason
+from plugrad.compare.progress_display import Lines, grid, summary_line
+from plugrad.compare.run_process import failure_reason
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_grid_has_a_row_an_arm_and_a_column_a_seed(progress):
 
 
 def test_in_forty_columns_no_line_is_longer(progress):
-    lines = lines_of(grid(progress, 40), 40) + lines_of(below(progress), 40)
+    lines = lines_of(grid(progress, 40), 40) + lines_of(summary_line(progress), 40)
     assert max(map(len, lines)) <= 40
     assert any(line.split() == ["half", "25%", "·"] for line in lines)
 
@@ -103,10 +103,10 @@ def test_failures_that_are_alike_are_told_together(progress):
         ("torch.OutOfMemoryError: no room\nNote: saved\n", 1, "torch.OutOfMemoryError: no room"),
         ("step 1\nsomething else\nNote: saved\n", 3, "something else"),
         ("", 3, "exit code 3"),
-        ("step 1\n", -9, "ended by SIGKILL: the system does so most often for want of memory"),
+        ("step 1\n", -9, "ended by SIGKILL: most often, the machine is out of memory"),
         ("step 1\n", -11, "ended by SIGSEGV"),
     ],
 )
 def test_the_line_that_says_why_a_run_failed(tmp_path, log, exit_code, why):
     (tmp_path / "log.txt").write_text(log)
-    assert reason(tmp_path / "log.txt", exit_code) == why
+    assert failure_reason(tmp_path / "log.txt", exit_code) == why

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from plugrad.compare.arms import arms_of
-from plugrad.compare.run_files import Base, notices_of
+from plugrad.compare.run_files import BaseRunFile, notices_of
 from plugrad.errors import RunFileError
 from plugrad.registry.scan import scan
 
@@ -31,7 +31,7 @@ def arms(tmp_path):
     """Read the run files of all arms, and what was left out of each."""
 
     def read(varied=(), written=(), text=RUN_FILE):
-        base = Base(tmp_path / "run.toml", tomllib.loads(text), scan())
+        base = BaseRunFile(tmp_path / "run.toml", tomllib.loads(text), scan())
         return {arm.name: base.of_arm(arm) for arm in arms_of(varied, written)}
 
     return read
@@ -48,8 +48,8 @@ def test_another_loss_does_not_get_the_options_and_the_reduction_of_the_one_befo
     assert run_file.loss[0].weight == 2.0
     assert run_file.advantage.kwargs == {"eps": 0.1}
     (notice,) = notices_of({"importance_sampling": left_out, "other": left_out, "ppo_clip": []})
-    assert "The kwargs and reduction of [loss] are for 'ppo_clip'" in notice
-    assert "these arms do without: importance_sampling, other." in notice
+    assert "The kwargs and reduction of [loss] belong to 'ppo_clip'" in notice
+    assert "and do not apply to: importance_sampling, other." in notice
 
 
 def test_another_advantage_does_not_get_the_options_of_the_one_before(arms):

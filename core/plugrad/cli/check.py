@@ -1,4 +1,4 @@
-"""`plugrad check`: whether a component keeps the promises of its kind."""
+"""`plugrad check`: check that a component keeps the promises of its kind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plugrad.cli.reporting import reporting
+from plugrad.cli.shared_options import REFERENCE, TRACEBACK
 from plugrad.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,33 +25,36 @@ if TYPE_CHECKING:
 FAILED = 1
 STYLES = {"ok": "green", "failed": "bold red", "kept, and declared to fail": "bold red", "failed, as declared": "yellow"}
 KIND = typer.Option(
-    help="loss, advantage, metric, environment or extension; needed where it cannot be seen from the component."
+    help="loss, advantage, metric, environment or extension. Needed if the component itself does not show its kind."
 )
 SETS = typer.Option(
-    "--set", metavar="OPTION=VALUE", help="One of the component's options, as in --set width=0.1. Repeatable."
+    "--set", metavar="OPTION=VALUE", help="Set an option of the component, as in --set width=0.1. Repeatable."
 )
-EXPECTED = typer.Option("--expected-failure", metavar="CHECK=REASON", help="A check known to fail, and why. Repeatable.")
+EXPECTED = typer.Option(
+    "--expected-failure", metavar="CHECK=REASON", help="A check that is known to fail, and the reason. Repeatable."
+)
+STRICT = typer.Option("--strict", help="Also run the checks that plugrad itself does not rely on.")
 
 
 def check(
-    reference: Annotated[str, typer.Argument(help="A name, package/name, module:function or file.py:function.")],
+    reference: Annotated[str, REFERENCE],
     kind: Annotated[str | None, KIND] = None,
     sets: Annotated[list[str] | None, SETS] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Ask also for what plugrad does not rely on.")] = False,
+    strict: Annotated[bool, STRICT] = False,
     expected: Annotated[list[str] | None, EXPECTED] = None,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+    show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
-    """Check that a component keeps the promises of its kind. Exits with 1 where it breaks one.
+    """Check that a component keeps the promises of its kind. Exit code 1: it does not.
 
-    While you write it, `plugrad check ./my_loss.py:my_loss` needs no package.
+    A single file is enough: plugrad check ./my_loss.py:my_loss
     """
     with reporting(show_traceback=show_traceback) as console:
-        kind_asked = _asked(kind)
+        known = _known_kind(kind)
         options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
-        with _progress(console) as say:
-            checks = _checks(reference, kind_asked, options, strict)
+        with _progress(console) as show:
+            checks = _checks(reference, known, options, strict)
             started = time.perf_counter()
-            results = _run(checks, reasons, say)
+            results = _run(checks, reasons, show)
         _print_results(results, time.perf_counter() - started, console)
         if any(result.is_bad for result in results):
             raise typer.Exit(FAILED)
@@ -64,13 +68,13 @@ def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], stric
     return checks_of(reference, kind=kind, options=values, strict=strict)
 
 
-def _run(checks: Sequence[Check], reasons: Mapping[str, str], say: Callable[[str], None]) -> list[Result]:
+def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:
     from plugrad.testing.checks import run_checks
 
-    return run_checks(checks, reasons, watch=lambda check: say(f"{check.name}: {check.promise.statement}"))
+    return run_checks(checks, reasons, watch=lambda check: show(f"{check.name}: {check.promise.statement}"))
 
 
-def _asked(kind: str | None) -> Kind | None:
+def _known_kind(kind: str | None) -> Kind | None:
     from plugrad.registry.scan import known_kind
 
     return None if kind is None else known_kind(kind)
@@ -80,13 +84,13 @@ def _assignments(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     pairs = [(text, *text.partition("=")) for text in texts or []]
     wrong = next((text for text, name, equals, value in pairs if not (name and equals and value)), None)
     if wrong is not None:
-        raise OptionError(f"{option} {wrong!r} is no assignment. Write {option} NAME=VALUE.")
+        raise OptionError(f"{option} {wrong!r} is not an assignment. Write {option} NAME=VALUE.")
     return {name.strip(): value.strip() for _, name, _, value in pairs}
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show what is being tried, where somebody watches."""
+    """Show the current check in a terminal."""
     if not console.is_terminal:
         yield lambda text: None
         return
@@ -125,14 +129,14 @@ def _table(results: Sequence[Result]) -> Table:
 def _print_failure(result: Result, console: Console) -> None:
     promise: Any = result.check.promise
     declared = result.outcome.value.startswith("kept")
-    told = (
-        {"seen": result.seen, "fix": "it was declared to fail, and passes now: remove the declaration."}
+    details = (
+        {"seen": result.seen, "fix": "it was declared to fail and now passes: remove the declaration."}
         if declared
         else {"seen": result.seen, "why": promise.why, "fix": promise.fix}
     )
     console.print()
     console.print(Text(promise.name, style="bold red"), Text(f" {promise.statement}"), soft_wrap=True)
-    for word, text in told.items():
+    for word, text in details.items():
         grid = Table.grid(padding=(0, 1))
         grid.add_column(no_wrap=True, width=5)
         grid.add_column(overflow="fold")

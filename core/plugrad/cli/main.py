@@ -1,4 +1,4 @@
-"""`plugrad`: the commands put together."""
+"""`plugrad`: the command line, with its commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plugrad.cli.train import train
 
 app = typer.Typer(
     name="plugrad",
-    help="pip install a loss: train language models by reinforcement learning, with plugins for what you would change.",
+    help="Train language models with RL, and swap any part (loss, advantage, metric, environment) with one line of TOML.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

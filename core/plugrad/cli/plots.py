@@ -1,20 +1,21 @@
-"""Curves, in the terminal and as an SVG. The two plotting libraries are the extra `plugrad[plots]`."""
+"""Draw curves in the terminal and as an SVG. The two plotting libraries come with the extra `plugrad[plots]`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 Series = list[tuple[int, float]]
-MISSING = "No plots: they need two more packages. Install them with: pip install 'plugrad[plots]'"
+MISSING = "No plots: matplotlib and plotext are not installed. To install them: pip install 'plugrad[plots]'"
 
 
 def write_curves(
     *, accuracy: dict[str, Series], reward: Series, starts_at: int, path: Path, console: Console
 ) -> Path | None:
-    """Draw held-out accuracy over both stages and the training reward; return the SVG's path, or None without the extra."""
+    """Draw held-out accuracy and training reward over both stages. Return the SVG's path, or None without the extra."""
     try:
         import matplotlib
         import plotext
@@ -28,7 +29,7 @@ def write_curves(
     return path
 
 
-def _draw_in_terminal(plotext, series: dict[str, Series], console: Console) -> None:  # type: ignore[no-untyped-def]
+def _draw_in_terminal(plotext: Any, series: dict[str, Series], console: Console) -> None:
     plotext.clear_figure()
     plotext.plot_size(min(console.width, 100), 18)
     plotext.theme("clear" if console.no_color or not console.is_terminal else "pro")
@@ -49,7 +50,7 @@ def _draw_svg(accuracy: dict[str, Series], reward: Series, path: Path) -> None:
     for (label, points), color in zip(accuracy.items(), ("tab:blue", "tab:orange"), strict=False):
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=color, label=f"held-out accuracy, {label}")
     axes.axvline(reward[0][0] - 1, color="0.85", linewidth=1, zorder=0)
-    axes.set(xlabel="step", ylabel="share of sums that are right", ylim=(0, 1))
+    axes.set(xlabel="step", ylabel="share of correct sums", ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
-"""`plugrad plugins`: what is installed, what one component takes, and what is wrong with the installation.
+"""`plugrad plugins`: list what is installed, show one component, and find problems with the installation.
 
-What each command needs is imported when it runs: the help of any command waits for none of it.
+Each command imports what it needs when it runs, so that --help stays fast.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from typing import Annotated
 import typer
 
 from plugrad.cli.reporting import reporting
+from plugrad.cli.shared_options import REFERENCE, TRACEBACK
 
 UNHEALTHY = 1
 AS_JSON = typer.Option("--json", help="Print JSON, for programs.")
 
-plugins_app = typer.Typer(help="Show what is installed.", invoke_without_command=True)
+plugins_app = typer.Typer(help="List, show and diagnose the installed plugins.", invoke_without_command=True)
 
 
 @plugins_app.callback()
 def plugins(context: typer.Context) -> None:
-    """Show what is installed."""
+    """List, show and diagnose the installed plugins. Without a command: list them."""
     if context.invoked_subcommand is None:
         list_plugins()
 
 
 @plugins_app.command("list")
 def list_plugins(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """List the installed plugins by kind. Imports none of them."""
+    """List the installed plugins by kind, without importing them."""
     with reporting() as console:
         from plugrad.cli.plugins_list import list_installed
 
@@ -35,14 +36,14 @@ def list_plugins(as_json: Annotated[bool, AS_JSON] = False) -> None:
 
 @plugins_app.command()
 def show(
-    reference: Annotated[str, typer.Argument(help="A name, package/name, module:function or file.py:function.")],
+    reference: Annotated[str, REFERENCE],
     kind: Annotated[
         str | None,
-        typer.Option(help="loss, advantage, metric, environment or extension; needed where two kinds share a name."),
+        typer.Option(help="loss, advantage, metric, environment or extension. Needed for a file or a module."),
     ] = None,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+    show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
-    """Show one component: what it does, its options, what it needs. Imports that component alone."""
+    """Show one component: what it does, its options and its needs."""
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.cli.plugins_show import show_components
 
@@ -51,9 +52,9 @@ def show(
 
 @plugins_app.command()
 def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Say what is wrong with the installed plugins, and what to do; exit code 1 if anything is. Imports none of them."""
+    """Find problems with the installed plugins, and how to fix them. Exit code 1: there are problems."""
     with reporting() as console:
-        from plugrad.cli.plugins_doctor import is_healthy
+        from plugrad.cli.plugins_doctor import print_findings
 
-        if not is_healthy(console, as_json=as_json):
+        if not print_findings(console, as_json=as_json):
             raise typer.Exit(UNHEALTHY)

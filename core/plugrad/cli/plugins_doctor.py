@@ -1,4 +1,4 @@
-"""`plugrad plugins doctor`: what is wrong with what is installed, what it means, and what to do."""
+"""`plugrad plugins doctor`: print each problem with the installed plugins, what it means and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from plugrad.registry.scan import Catalogue, survey
 INDENT = len("problem  ")
 
 
-def is_healthy(console: Console, *, as_json: bool) -> bool:
-    """Print what is wrong with the installed plugins, and return whether there is no problem. Nothing is imported."""
+def print_findings(console: Console, *, as_json: bool) -> bool:
+    """Print what is wrong with the installed plugins, without importing them. Return whether nothing is."""
     catalogue = survey()
     findings = examine(catalogue, read_foreign_entry_points())
     if as_json:
@@ -34,26 +34,29 @@ def is_healthy(console: Console, *, as_json: bool) -> bool:
 def _print(findings: Sequence[Finding], catalogue: Catalogue, console: Console) -> None:
     for finding in findings:
         label = Text("problem", "bold red") if finding.is_problem else Text("warning", "bold yellow")
-        said = (finding.found, finding.means, finding.remedy)
+        parts = (finding.found, finding.means, finding.remedy)
         if console.is_terminal:
             table = Table.grid(padding=(0, 2))
-            table.add_row(label, "\n".join(said))
+            table.add_row(label, "\n".join(parts))
             console.print(table, "", sep="\n")
         else:
-            # Whole lines, for whoever greps them.
+            # Whole lines, for grep.
             console.print(
-                Text(f"\n{' ' * INDENT}").join([label + f"  {said[0]}", *map(Text, said[1:])]), "", sep="\n", soft_wrap=True
+                Text(f"\n{' ' * INDENT}").join([label + f"  {parts[0]}", *map(Text, parts[1:])]),
+                "",
+                sep="\n",
+                soft_wrap=True,
             )
     console.print(_verdict(findings, catalogue), soft_wrap=True)
 
 
 def _verdict(findings: Sequence[Finding], catalogue: Catalogue) -> str:
     packages = {entry.package for entry in catalogue.entries}
-    looked_at = f"{_count(len(catalogue.entries), 'component')} of {_count(len(packages), 'package')}"
+    looked_at = f"{_count(len(catalogue.entries), 'component')} in {_count(len(packages), 'package')}"
     problems = sum(finding.is_problem for finding in findings)
     counts = [(problems, "problem"), (len(findings) - problems, "warning")]
-    said = " and ".join(_count(count, noun) for count, noun in counts if count) or "nothing is wrong"
-    return f"plugrad {__version__}, {looked_at}: {said}."
+    verdict = " and ".join(_count(count, noun) for count, noun in counts if count) or "nothing is wrong"
+    return f"plugrad {__version__}, {looked_at}: {verdict}."
 
 
 def _count(number: int, noun: str) -> str:

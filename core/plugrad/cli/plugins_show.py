@@ -1,4 +1,4 @@
-"""`plugrad plugins show`: one component, what it does and what it takes."""
+"""`plugrad plugins show`: print what a component does, its options and its needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, known_kind, sca
 
 
 def show_components(reference: str, kind: str | None, console: Console) -> None:
-    """Print every component that `reference` means; of several kinds, where `kind` does not say which.
+    """Print every component that `reference` means: one of each kind, if `kind` does not choose one.
 
     Raises:
-        PluginError: there is none, or it does not import.
+        PluginError: there is none, or it fails to import.
     """
     catalogue = scan()
     for each in _kinds_of(reference, kind, catalogue):
@@ -31,7 +31,7 @@ def _kinds_of(reference: str, kind: str | None, catalogue: Catalogue) -> list[Ki
     name = reference.rpartition("/")[2]
     found: list[Kind] = list(dict.fromkeys(entry.kind for entry in catalogue.entries if entry.name == name))
     if not found and ":" in reference:
-        raise PluginError(f"{reference!r} could be of any kind: say which with --kind (one of {', '.join(KINDS)}).")
+        raise PluginError(f"{reference!r} could be of any kind. Choose one with --kind ({', '.join(KINDS)}).")
     if not found:
         names = {entry.name: entry for entry in catalogue.entries}
         raise PluginError(
@@ -69,7 +69,7 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
 
 
 def _from(entry: Entry | None) -> str:
-    """Return where a package lies and came from, as a line."""
+    """Return where a package is and where it came from, as one line."""
     if entry is None:
         return ""
     from plugrad.registry.provenance import in_one_line, origin_of

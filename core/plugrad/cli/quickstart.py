@@ -1,4 +1,4 @@
-"""`plugrad quickstart`: a model from nothing, first supervised, then by reinforcement learning, in two minutes."""
+"""`plugrad quickstart`: train a small model from scratch in two minutes, first by SFT and then by RL."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from rich.console import Console
 from rich.table import Table
 
 from plugrad.cli.reporting import reporting
+from plugrad.cli.shared_options import TRACEBACK
 
 if TYPE_CHECKING:
     from plugrad.trainer.run import RunResult
 
 GAIN = 0.3
-"""Of held-out accuracy, which 512 sums measure to about 0.02: at least 0.25 is then really gained."""
+"""In held-out accuracy. 512 sums measure it to about 0.02, so the true gain is at least 0.25."""
 
 STAGES = {"supervised": "supervised fine-tuning", "reinforce": "reinforcement learning"}
 
 
 def quickstart(
-    output_dir: Annotated[Path, typer.Option(help="Where the two run folders and the picture go.")] = Path(
-        "runs/quickstart"
-    ),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart there.")] = False,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+    output_dir: Annotated[Path, typer.Option(help="Folder for the two runs and the picture.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(help="Seed for data order, sampling and initialisation.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart in that folder.")] = False,
+    show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
-    """Train a small model on two-digit addition: supervised until a good third is right, then by reinforcement.
+    """Train a small model on two-digit addition, first by SFT and then by RL.
 
-    Everything is made on the spot: no download, no GPU. The two run files are left in the output folder.
+    It takes about two minutes and needs no download and no GPU. SFT ends at
+    about 35% held-out accuracy, and RL adds 30 points. The two run files stay
+    in the output folder.
     """
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.cli.plots import write_curves
@@ -54,7 +55,7 @@ def quickstart(
 
 
 def _goal(supervised: RunResult | None) -> list[str]:
-    """Return the override that ends the second stage: an accuracy well above the one at which the first stage ended."""
+    """Return the override that ends the second stage: `GAIN` above the accuracy at the end of the first stage."""
     if supervised is None:
         return []
     return [f"evaluation.stop_at_reward={supervised.series('eval/reward')[-1][1] + GAIN:.4f}"]
@@ -85,7 +86,7 @@ def _table(results: dict[str, RunResult]) -> Table:
 
 
 def _joined(results: dict[str, RunResult], name: str) -> dict[str, list[tuple[int, float]]]:
-    """Return each stage's series, the second one going on where the first one ended."""
+    """Return each stage's series; the second continues the steps of the first."""
     offset, joined = 0, {}
     for stage, result in results.items():
         joined[STAGES[stage]] = [(offset + step, value) for step, value in result.series(name)]

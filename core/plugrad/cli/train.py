@@ -1,4 +1,4 @@
-"""`plugrad train`: run a run file."""
+"""`plugrad train`: train a model from a run file."""
 
 from __future__ import annotations
 
@@ -8,42 +8,43 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
+from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
 
-SETS = typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in --set loss.kwargs.clip_eps=0.1. Repeatable.")
-
 
 def train(
     run_file: Annotated[
-        Path | None, typer.Argument(help="The run file (TOML). With --like: by default that run's.", show_default=False)
+        Path | None,
+        typer.Argument(help="The run file (TOML). Default with --like: the run file of that run.", show_default=False),
     ] = None,
     overrides: Annotated[list[str] | None, SETS] = None,
     num_processes: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How many processes train together on this machine. Default: one, or as a launcher started."
+            min=1, help="Number of processes that train together on this machine. Default: 1, or what a launcher started."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in output_dir.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
     like: Annotated[
         Path | None,
-        typer.Option(help="The folder of an earlier run, or of its model: say first what differs.", show_default=False),
+        typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False),
     ] = None,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole of an error.")] = False,
+    show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
-    """Train a model as a run file says.
+    """Train a model from a run file.
 
-    The run folder holds the resolved run file, what was resolved, the metrics and the model.
+    The run folder receives the resolved run file, a record of the plugins,
+    the metrics and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
         read = _read(run_file, overrides or [], like)
         if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
             _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))
             return
-        # Only now: torch takes seconds to import, and most typing errors are in the run file.
+        # Imported only now: torch takes seconds, and most typing errors are in the run file.
         from plugrad.trainer.ranks.ranks import leave
         from plugrad.trainer.record.display import display_for, print_summary
         from plugrad.trainer.train import train as run
@@ -58,7 +59,7 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> Run
     from plugrad.config.run_file import RunFile
     from plugrad.trainer.record.run_diff import EarlierRun
 
-    # Also where it is not needed yet: a folder that holds no run is found before torch is imported.
+    # Read first: a folder without a run is reported before torch is imported.
     earlier = EarlierRun.read(like) if like else None
     if run_file is not None:
         return RunFile.load(run_file, overrides)
@@ -66,7 +67,7 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> Run
         raise RunFileError("there is nothing to train: give a run file, or --like RUN_FOLDER to repeat an earlier run.")
     if not any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
         raise RunFileError(
-            f"--like {like} without a run file repeats that run, whose folder is taken: say where this one goes with "
+            f"--like {like} without a run file repeats that run, and its folder is taken. Choose another one with "
             "--set output_dir=..."
         )
     return RunFile.load(earlier.run_file, overrides)

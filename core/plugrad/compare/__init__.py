@@ -1,1 +1,1 @@
-"""A comparison: the same run with one thing different, over several seeds. Each run is a process of its own."""
+"""A comparison: variants of one run file over several seeds. Each run is its own process."""

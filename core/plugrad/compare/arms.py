@@ -1,4 +1,4 @@
-"""Arms: what a comparison compares. An arm is a name and what it changes in the run file."""
+"""Arms: the variants that a comparison compares. An arm is a name and what it changes in the run file."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from plugrad.errors import RunFileError, did_you_mean
 
 AS_IT_IS = "run-file"
 """The arm that changes nothing."""
-NOT_AN_ARMS = {"seed": "--seeds says which seeds every arm is run with", "output_dir": "--output-dir says where runs go"}
+NOT_IN_AN_ARM = {"seed": "choose the seeds of every arm with --seeds", "output_dir": "choose the folder with --output-dir"}
 NAMED = re.compile(r"\s*(?P<name>[^:=]*[^:=\s])\s*:(?:\s+(?P<overrides>.*))?", flags=re.DOTALL)
 OPENING, CLOSING, QUOTES = "[{(", "]})", "'\""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A name, and what is different from the run file."""
+    """A name, and what differs from the run file."""
 
     name: str
     overrides: tuple[Override, ...] = ()
 
     @property
     def folder(self) -> str:
-        """The name as a folder can have it."""
+        """The name in a form that a folder can have."""
         return re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.") or "arm"
 
 
 def arms_of(varied: Sequence[str], written: Sequence[str], baseline: str | None = None) -> list[Arm]:
-    """Return the arms in their order: every combination of the varied values, then those that are written out.
+    """Return the arms in order: every combination of the `varied` values, then the `written` ones.
 
-    Where nothing is varied, or the baseline is `run-file`, the run file as it is comes first.
+    The unchanged run file comes first if nothing is varied or the baseline is `run-file`.
 
     Raises:
-        RunFileError: an option does not read as it must, or two arms have one name.
+        RunFileError: an option is malformed, or two arms have the same name.
     """
-    written_out = [_written(text) for text in written]
-    combinations = [_combined(overrides) for overrides in product(*map(_varied, varied))] if varied else []
+    written_out = [_read_arm(text) for text in written]
+    combinations = [_combined(overrides) for overrides in product(*map(_read_values, varied))] if varied else []
     is_there = any(not arm.overrides for arm in written_out)
     as_it_is = [Arm(AS_IT_IS)] if (not varied and not is_there) or baseline == AS_IT_IS else []
     arms = [*as_it_is, *combinations, *written_out]
@@ -51,27 +51,27 @@ def arms_of(varied: Sequence[str], written: Sequence[str], baseline: str | None 
     return arms
 
 
-def baseline_of(arms: Sequence[Arm], asked: str | None) -> Arm:
-    """Return the arm that the others are compared with: the one that is asked for, or the first.
+def baseline_of(arms: Sequence[Arm], name: str | None) -> Arm:
+    """Return the arm that the others are compared with: the one called `name`, or the first.
 
     Raises:
-        RunFileError: no arm is called that.
+        RunFileError: no arm has that name.
     """
-    if asked is None:
+    if name is None:
         return arms[0]
-    called = [arm for arm in arms if asked in (arm.name, arm.folder)]
-    with_value = [arm for arm in arms if asked in [override.text.partition("=")[2] for override in arm.overrides]]
+    called = [arm for arm in arms if name in (arm.name, arm.folder)]
+    with_value = [arm for arm in arms if name in [override.text.partition("=")[2] for override in arm.overrides]]
     if called or len(with_value) == 1:
         return (called or with_value)[0]
     names = [arm.name for arm in arms]
     raise RunFileError(
-        f"--baseline {asked!r}: no arm is called that.{did_you_mean(asked, names)} Arms: {', '.join(names)}; and "
-        f"{AS_IT_IS!r} is the run file as it is."
+        f"--baseline {name!r}: no arm has that name.{did_you_mean(name, names)} Arms: {', '.join(names)}. "
+        f"{AS_IT_IS!r} is the unchanged run file."
     )
 
 
 def split_outside(text: str, separators: str) -> list[str]:
-    """Split at any of the separators that is in no brackets and no quotes."""
+    """Split at the separators that are outside brackets and quotes."""
     pieces, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -87,8 +87,8 @@ def split_outside(text: str, separators: str) -> list[str]:
     return [piece.strip() for piece in pieces]
 
 
-def _varied(text: str) -> list[tuple[str, Override]]:
-    """Return each value of a `--vary` as an override, and what to call it."""
+def _read_values(text: str) -> list[tuple[str, Override]]:
+    """Return each value of a `--vary` as an override, with its name."""
     key, _, values = text.partition("=")
     pieces = split_outside(values, ",")
     if not all(pieces):
@@ -100,8 +100,8 @@ def _varied(text: str) -> list[tuple[str, Override]]:
     return list(zip(short, overrides, strict=True))
 
 
-def _written(text: str) -> Arm:
-    """Return the arm that an `--arm` writes out."""
+def _read_arm(text: str) -> Arm:
+    """Return the arm that an `--arm` describes."""
     match = NAMED.fullmatch(text)
     if match is None:
         raise RunFileError(f"--arm {text!r}: write --arm 'NAME: table.key=value table.key=value'.")
@@ -122,7 +122,7 @@ def _short(override: Override) -> str:
 
 
 def _checked(override: Override) -> Override:
-    because = NOT_AN_ARMS.get(".".join(override.key))
-    if because:
-        raise RunFileError(f"{override}: {because}.")
+    instead = NOT_IN_AN_ARM.get(".".join(override.key))
+    if instead:
+        raise RunFileError(f"{override}: an arm cannot set this; {instead}.")
     return override

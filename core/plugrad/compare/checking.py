@@ -1,4 +1,4 @@
-"""Every arm is checked before the first run starts: a misspelt name in the third costs seconds, and not two runs."""
+"""Check every arm before the first run starts: a misspelt name in the third arm costs seconds and not two runs."""
 
 from __future__ import annotations
 
@@ -18,82 +18,82 @@ from plugrad.errors import PluginError, PlugradError, RunFileError
 
 logger = logging.getLogger("plugrad")
 
-UNTOLD_OF_A_COMPONENT = ("reference", "location")
+NOT_PART_OF_IDENTITY = ("reference", "location")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """An arm that can be run."""
+class CheckedArm:
+    """An arm that passed every check."""
 
     run_file: RunFile
     """With every option and reference written out."""
     plugins: Mapping[str, Any]
-    """The record of what was resolved, as a run's `plugins.json` has it."""
+    """The record of the plugins, in the form of a run's `plugins.json`."""
 
     @property
     def identity(self) -> str:
-        """What makes a run: the same for two ways to write the same arm."""
+        """What determines a run. Two ways to write the same arm have the same identity."""
         tables = self.run_file.model_dump(mode="json", exclude={"seed", "output_dir"})
         for part in (table for value in tables.values() for table in (value if isinstance(value, list) else [value])):
             if isinstance(part, dict) and "kwargs" in part:
                 del part["name"]
         components = [
-            {key: value for key, value in component.items() if key not in UNTOLD_OF_A_COMPONENT}
+            {key: value for key, value in component.items() if key not in NOT_PART_OF_IDENTITY}
             for component in self.plugins["components"]
         ]
         return json.dumps([tables, components], sort_keys=True, default=repr)
 
 
 @dataclass
-class Verdicts:
-    """What came of checking the arms."""
+class CheckResults:
+    """The results of checking the arms."""
 
-    checked: dict[str, Checked] = field(default_factory=dict)
+    checked: dict[str, CheckedArm] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
     notices: dict[tuple[int, str], list[str]] = field(default_factory=dict)
-    """Level and text of what was logged, each once, and for which arms."""
+    """Level and text of each logged message, with the arms that logged it."""
 
 
-def check(run_files: Mapping[str, RunFile], num_processes: int) -> Verdicts:
-    """Select and try what every run file names, in a process of its own, which no plugin and no device outlives.
+def check(run_files: Mapping[str, RunFile], num_processes: int) -> CheckResults:
+    """Select and try what every run file names, in a separate process, so that no plugin and no device stays loaded.
 
     Raises:
         PluginError: a plugin ended that process.
     """
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_verdicts, args=(sender, dict(run_files), num_processes))
+    process = context.Process(target=_send_results, args=(sender, dict(run_files), num_processes))
     with _no_interrupts():
         process.start()
     sender.close()
     try:
-        verdicts: Verdicts = receiver.recv()
+        results: CheckResults = receiver.recv()
     except EOFError as error:
         raise PluginError(
-            "a plugin of one of the arms ended the process in which they were tried. Try `plugrad plugins show` on each."
+            "a plugin of one of the arms ended the process that checked them. Run `plugrad plugins show` on each."
         ) from error
     finally:
         process.kill()
         process.join()
-    for (level, message), arms in verdicts.notices.items():
+    for (level, message), arms in results.notices.items():
         logger.log(level, "%s", message if len(arms) == len(run_files) else f"{', '.join(arms)}: {message}")
-    return verdicts
+    return results
 
 
-def refuse(complaints: Mapping[str, str], num_arms: int) -> None:
-    """Say what is wrong with the arms, if anything is.
+def refuse_broken(complaints: Mapping[str, str], num_arms: int) -> None:
+    """Check that no arm has a complaint.
 
     Raises:
-        RunFileError: naming every arm that cannot be run.
+        RunFileError: names every arm that cannot be run, with its complaint.
     """
     if complaints:
-        said = [f"{name}: {complaint}".replace("\n", "\n    ") for name, complaint in complaints.items()]
-        which = f"{len(said)} of {num_arms} arms" if num_arms > 1 else "the arm"
-        raise RunFileError("\n    ".join([f"{which} cannot be run, and nothing was started:", *said]))
+        listed = [f"{name}: {complaint}".replace("\n", "\n    ") for name, complaint in complaints.items()]
+        which = f"{len(listed)} of {num_arms} arms" if num_arms > 1 else "the arm"
+        raise RunFileError("\n    ".join([f"{which} cannot be run, and nothing was started:", *listed]))
 
 
-def refuse_twins(checked: Mapping[str, Checked]) -> None:
-    """Check that no two arms are the same.
+def refuse_twins(checked: Mapping[str, CheckedArm]) -> None:
+    """Check that no two arms are the same run.
 
     Raises:
         RunFileError: two are.
@@ -105,14 +105,14 @@ def refuse_twins(checked: Mapping[str, Checked]) -> None:
             raise RunFileError(f"the arms {twin!r} and {name!r} are the same run. Leave one out.")
 
 
-def said(error: PlugradError) -> str:
-    """Return an error as the command line says it."""
+def message_of(error: PlugradError) -> str:
+    """Return an error as the command line prints it."""
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
 
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Let a process start with Ctrl-C ignored: until it has taken care of that itself, it would print a traceback."""
+    """Ignore Ctrl-C while a process starts: until it handles the signal itself, it would print a traceback."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -120,48 +120,48 @@ def _no_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _send_verdicts(sender: Connection, run_files: dict[str, RunFile], num_processes: int) -> None:
-    # Ctrl-C in the terminal is for the comparison, which ends this process.
+def _send_results(sender: Connection, run_files: dict[str, RunFile], num_processes: int) -> None:
+    # Ctrl-C in the terminal goes to the comparison, which ends this process.
     if hasattr(os, "setsid"):
         os.setsid()
-    sender.send(_verdicts(run_files, num_processes))
+    sender.send(_check_each(run_files, num_processes))
 
 
-def _verdicts(run_files: dict[str, RunFile], num_processes: int) -> Verdicts:
+def _check_each(run_files: dict[str, RunFile], num_processes: int) -> CheckResults:
     from plugrad.config.rank_shares import check_shares
     from plugrad.host.environment import BoundEnvironment
     from plugrad.host.preflight import preflight
     from plugrad.host.select import resolved, select
     from plugrad.registry.provenance import record
 
-    verdicts, environments = Verdicts(), dict[str, BoundEnvironment]()
+    results, environments = CheckResults(), dict[str, BoundEnvironment]()
     logger.propagate = False
     logger.setLevel(logging.INFO)
     for name, run_file in run_files.items():
-        logger.handlers[:] = [_Collector(verdicts.notices, name)]
+        logger.handlers[:] = [_Collector(results.notices, name)]
         try:
             check_shares(run_file, num_processes)
             selection = select(run_file)
-            # Arms that differ elsewhere read the same examples once.
+            # Arms with the same environment load its examples once.
             key = run_file.environment.model_dump_json()
             environments[key] = environments.get(key) or BoundEnvironment.create(selection.environment)
             preflight(selection, environments[key], run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
             plugins = {"num_processes": num_processes, **record(selection.components())}
-            verdicts.checked[name] = Checked(resolved(run_file, selection), plugins)
+            results.checked[name] = CheckedArm(resolved(run_file, selection), plugins)
         except PlugradError as error:
-            verdicts.complaints[name] = said(error)
-    return verdicts
+            results.complaints[name] = message_of(error)
+    return results
 
 
 class _Collector(logging.Handler):
-    """Keeps what is logged while an arm is tried."""
+    """Collects what is logged while an arm is checked."""
 
     def __init__(self, notices: dict[tuple[int, str], list[str]], arm: str) -> None:
         super().__init__()
         self._notices, self._arm = notices, arm
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
+        """Add a message."""
         arms = self._notices.setdefault((record.levelno, record.getMessage()), [])
         if self._arm not in arms:
             arms.append(self._arm)

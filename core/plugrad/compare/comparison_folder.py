@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, what of an earlier one can be gone on with, and that nobody else works in it."""
+"""The folder of a comparison: lock it, find its earlier runs, and check that they belong to the same comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.compare.arms import Arm
-from plugrad.compare.checking import Checked
+from plugrad.compare.checking import CheckedArm
 from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
@@ -22,22 +22,22 @@ from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 COMPARISON, LOCK = "comparison.json", ".lock"
 ARM_FOLDER = re.compile(r"[\w=+-][\w.=+-]*")
-SAID_AT_MOST = 3
-"""Keys that differ, of one arm: the others are counted."""
+LISTED_DIFFERENCES = 3
+"""Differences of an arm that a message lists; the others are counted."""
 
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """Where the runs of a comparison are: `ARM/seed-N`, each an ordinary run folder."""
+    """The folder that holds the runs of a comparison: `ARM/seed-N`, each an ordinary run folder."""
 
     path: Path
 
     def run_file(self, arm: Arm) -> Path:
-        """Return where an arm's run file is."""
+        """Return the path of an arm's run file."""
         return self.path / arm.folder / RUN_FILE
 
-    def runs(self, arms: Sequence[Arm], checked: Mapping[str, Checked], seeds: Sequence[int]) -> list[PlannedRun]:
-        """Return all runs in the order in which they are run: every arm at the first seed comes before the second seed."""
+    def runs(self, arms: Sequence[Arm], checked: Mapping[str, CheckedArm], seeds: Sequence[int]) -> list[PlannedRun]:
+        """Return all runs in order: every arm at the first seed, then every arm at the second, and so on."""
         return [
             PlannedRun(
                 arm.name,
@@ -52,10 +52,10 @@ class ComparisonFolder:
 
     @contextmanager
     def locked(self) -> Iterator[int | None]:
-        """Make the folder and keep others out, also while a run of ours outlives us. Yields what that run is to hold.
+        """Create and lock the folder. Yields the lock's file descriptor, which each run holds too in case it outlives us.
 
         Raises:
-            RunFileError: it cannot be written, or another comparison, or a run that one left behind, works in it.
+            RunFileError: the folder cannot be written, or another comparison or its leftover run is working in it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -74,19 +74,19 @@ class ComparisonFolder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace")
-            what = f"a comparison is going on in {self.path} (process {holder})"
+            what = f"another comparison is running in {self.path} (process {holder})"
             if not _is_alive(holder):
-                what = f"a comparison in {self.path} was killed, and the run that it had started goes on"
+                what = f"a comparison in {self.path} was killed, and the run that it started is still running"
             raise RunFileError(f"{what}. Wait for it to end, or choose another --output-dir.") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return descriptor
 
     def earlier_arms(self) -> dict[str, str]:
-        """Return the arms of the comparison that is here, and their folders; nothing where there is none.
+        """Return the arms of the comparison in this folder and their folders; an empty dict if there is none.
 
         Raises:
-            RunFileError: what is here is no comparison.
+            RunFileError: the folder holds something else.
         """
         present = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK) if self.path.exists() else []
         if not present:
@@ -96,37 +96,37 @@ class ComparisonFolder:
             folders = {str(name): str(arm["folder"]) for name, arm in arms.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunFileError(
-                f"{self.path} holds {', '.join(present[:5])} and no {COMPARISON}: that is no comparison of plugrad's, and "
-                "nothing there is replaced. Choose another --output-dir."
+                f"{self.path} holds {', '.join(present[:5])} but no {COMPARISON}, so it is not a comparison. Nothing there "
+                "was changed. Choose another --output-dir."
             ) from error
         return {name: folder for name, folder in folders.items() if ARM_FOLDER.fullmatch(folder)}
 
     def remove(self, arms: Mapping[str, str]) -> None:
-        """Remove the folders of these arms, and all that they hold."""
+        """Remove the folders of these arms with everything in them."""
         for folder in arms.values():
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
-    def check_it_goes_on(self, arms: Sequence[Arm], checked: Mapping[str, Checked], runs: Sequence[PlannedRun]) -> None:
-        """Check that what is here is of the same comparison: seeds and arms may come to it, and nothing may change.
+    def check_unchanged(self, arms: Sequence[Arm], checked: Mapping[str, CheckedArm], runs: Sequence[PlannedRun]) -> None:
+        """Check that the folder holds the same comparison. Arms and seeds may be added, but nothing else may change.
 
         Raises:
-            RunFileError: naming what differs.
+            RunFileError: names what differs.
         """
         earlier = self.earlier_arms()
         if earlier and not any(arm.name in earlier for arm in arms):
-            raise self._another(f"its arms are {', '.join(earlier)}, and none of them is named now")
+            raise self._another(f"its arms are {', '.join(earlier)}, and this command names none of them")
         for arm in arms:
             if arm.name in earlier:
                 self._check_arm(arm, checked[arm.name], [run for run in runs if run.arm == arm.name])
 
-    def write_run_files(self, arms: Sequence[Arm], checked: Mapping[str, Checked]) -> None:
-        """Write each arm's run file, from which its runs are started and can be repeated."""
+    def write_run_files(self, arms: Sequence[Arm], checked: Mapping[str, CheckedArm]) -> None:
+        """Write each arm's run file. Its runs are started from that file, and can be repeated from it."""
         for arm in arms:
             path = self.run_file(arm)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_run_file(checked[arm.name].run_file, path)
 
-    def _check_arm(self, arm: Arm, checked: Checked, runs: Sequence[PlannedRun]) -> None:
+    def _check_arm(self, arm: Arm, checked: CheckedArm, runs: Sequence[PlannedRun]) -> None:
         finished = [run for run in runs if run.is_finished]
         if not finished:
             return
@@ -134,15 +134,15 @@ class ComparisonFolder:
         if not differing:
             differing = [text for run in finished[:1] for text in _changed(run.folder / PLUGINS, checked.plugins)]
         if differing:
-            more = f" and {len(differing) - SAID_AT_MOST} more" if len(differing) > SAID_AT_MOST else ""
+            more = f" and {len(differing) - LISTED_DIFFERENCES} more" if len(differing) > LISTED_DIFFERENCES else ""
             raise self._another(
-                f"since the arm {arm.name!r} was run, {', '.join(differing[:SAID_AT_MOST])}{more}",
-                f"--rerun {arm.folder} to run this arm anew, ",
+                f"since the arm {arm.name!r} was run, {', '.join(differing[:LISTED_DIFFERENCES])}{more}",
+                f"--rerun {arm.folder} to run this arm again, ",
             )
 
     def _another(self, difference: str, rerun: str = "") -> RunFileError:
         return RunFileError(
-            f"{self.path} holds another comparison: {difference}. Give {rerun}--overwrite to run everything anew, or "
+            f"{self.path} holds another comparison: {difference}. Use {rerun}--overwrite to run everything again, or "
             "another --output-dir."
         )
 
@@ -158,7 +158,7 @@ def _is_alive(process: str) -> bool:
 
 
 def _differing(before: RunFile, now: RunFile) -> list[str]:
-    """Return which keys differ, and how."""
+    """Describe the keys that differ."""
     left, right = (_flat(run_file.model_dump(mode="json", exclude={"seed", "output_dir"})) for run_file in (before, now))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     return [f"{key} was {left.get(key, 'not set')} and is {right.get(key, 'not set')}" for key in keys]
@@ -172,12 +172,12 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
-    """Return what a finished run was run with that is now another version or another file."""
+    """Describe the packages and files that have changed since a run finished."""
     before = json.loads(path.read_text(encoding="utf-8"))
     numbers = {"--num-processes": (before["num_processes"], now["num_processes"])}
     numbers |= {package: (before["versions"].get(package), version) for package, version in now["versions"].items()}
     differing = [f"{name} was {was} and is {its}" for name, (was, its) in numbers.items() if was != its]
-    # A metric cannot change a run: one that was installed since is no reason to run it anew.
+    # A metric cannot change a run, so a new or changed metric is no reason to run it again.
     was = {component["target"]: component["sha256"] for component in before["components"]}
     files = [
         f"the {component['kind']} {component['target'].rpartition('/')[2]} has changed"

@@ -1,4 +1,4 @@
-"""The curves of a comparison: each arm's reward over its seeds, against steps and against tokens."""
+"""The curves of a comparison: each arm's reward over its seeds, against steps and tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from plugrad.compare.summary import Summary
 
 Points = list[tuple[float, float]]
 WINDOWS = 10
-"""Training rewards are averaged over a tenth of the steps, as in the table: their noise would hide what differs."""
+"""Training rewards are averaged over a tenth of the steps, as in the table: noise would hide the differences."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm: the points of every seed."""
+    """The points of one arm, for every seed."""
 
     arm: str
     seeds: list[Points]
@@ -25,18 +25,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: what is drawn against what."""
+    """One plot: what is drawn against what."""
 
     title: str
     x_label: str
     curves: list[Curve]
     has_markers: bool = False
     cut: int | None = None
-    """Where every run is cut for the reward at equal tokens."""
+    """The token count at which every run is cut for the reward at equal tokens."""
 
 
 def panels_of(summary: Summary) -> list[Panel]:
-    """Return the panels: training reward against steps and tokens, and held-out reward where there is one."""
+    """Return the panels: training reward against steps and tokens, and held-out reward if there is one."""
     window = window_of(summary)
 
     def against(name: str) -> list[Curve]:
@@ -51,13 +51,13 @@ def panels_of(summary: Summary) -> list[Panel]:
 
 
 def window_of(summary: Summary) -> int:
-    """Return over how many steps training rewards are averaged."""
+    """Return the number of steps over which training rewards are averaged."""
     longest = max((len(run.records) for arm in summary.arms for run in arm.runs.values()), default=0)
     return max(1, longest // WINDOWS)
 
 
 def smoothed(points: Points, window: int) -> Points:
-    """Return centred means over `window` points; near the ends over those that are there."""
+    """Return centred means over `window` points, over fewer near the ends."""
     before, after = (window - 1) // 2, window // 2
     values = [value for _, value in points]
     return [(x, fmean(values[max(0, index - before) : index + after + 1])) for index, (x, _) in enumerate(points)]
@@ -74,8 +74,8 @@ def _points(run: FinishedRun, against: str) -> Points:
 
 
 def caption(summary: Summary) -> str:
-    """Say what lines and bands are."""
+    """Return the caption that explains lines and bands."""
     seeds, window = max(len(arm.runs) for arm in summary.arms), window_of(summary)
     averaged = f"; training reward averaged over {window} steps" if window > 1 else ""
-    cut = "; dotted: where the run with the fewest tokens ended"
-    return (f"line: mean of {seeds} seeds; band: least to greatest" if seeds > 1 else "one seed") + averaged + cut
+    cut = "; dotted: total tokens of the run that sampled fewest"
+    return (f"line: mean of {seeds} seeds; band: minimum to maximum" if seeds > 1 else "one seed") + averaged + cut

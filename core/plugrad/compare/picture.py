@@ -1,4 +1,4 @@
-"""The picture of a comparison, as an SVG and in the terminal. The two plotting libraries are the extra `plugrad[plots]`."""
+"""Draw a comparison as an SVG and in the terminal. The plotting libraries come with the extra `plugrad[plots]`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.text import Text
 from plugrad.compare.curves import Curve, Panel, caption, panels_of
 from plugrad.compare.summary import Summary
 
-# Okabe and Ito's, which the colour-blind can tell apart, without their yellow, which nobody sees on white.
+# Okabe and Ito's colour-blind-safe palette, without yellow, which is invisible on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1)))
 GRID = 120
-"""Points of a mean."""
+"""Points of a mean curve."""
 LABEL_HEIGHT = 0.06
-"""Of a panel's height: labels are at least so far apart."""
+"""Smallest distance between two labels, as a fraction of a panel's height."""
 OUTLINE = re.compile(r' d="[^"]*"')
 DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 IN_TERMINAL = ("blue+", "orange+", "green+", "magenta+", "red+", "cyan+", "gray+")
 
 
 def draw(summary: Summary, path: Path, title: str, console: Console) -> bool:
-    """Draw the curves into an SVG and on the console; return whether there was anything to draw.
+    """Draw the curves into an SVG and on the console. Return whether there was anything to draw.
 
     Raises:
         ImportError: the plotting libraries are not installed.
@@ -57,7 +57,7 @@ def _draw_in_terminal(plotext: Any, panel: Panel, console: Console) -> None:
 
 
 def band(curve: Curve) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Return x, and the mean, least and greatest over seeds, where all of the arm's seeds are."""
+    """Return x and the mean, minimum and maximum over seeds, where every seed of the arm has values."""
     import numpy
 
     xs = numpy.unique(
@@ -72,7 +72,7 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
     from matplotlib.figure import Figure
 
     order = [arm.name for arm in summary.arms]
-    # Text stays text: it can be found, and the file is small.
+    # Keep text as text: it can be searched, and the file is small.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 9}):
         figure = Figure(figsize=(3.4 * len(panels) + 0.9, 3.3), layout="constrained")
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -84,7 +84,7 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
         figure.supxlabel(caption(summary), x=0.01, ha="left", fontsize=8, color="0.35")
         written = StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
-    # Hundredths of a point: half the file would be digits that nobody sees.
+    # Round to hundredths of a point: the invisible digits would be half of the file.
     shorter = OUTLINE.sub(lambda outline: DECIMALS.sub(r"\1", outline[0]), written.getvalue())
     path.write_text(shorter, encoding="utf-8")
 
@@ -112,7 +112,7 @@ def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
 
 
 def _label(panel: Panel, axes: Any, order: Sequence[str]) -> None:
-    """Write each arm's name where its line ends, in the line's colour, no name upon another."""
+    """Write each arm's name at the end of its line, in the line's colour, without overlaps."""
     low, high = axes.get_ylim()
     ends = sorted((band(curve)[1][-1], curve.arm) for curve in panel.curves)
     heights = spread_out([(value - low) / (high - low) for value, _ in ends], LABEL_HEIGHT)
@@ -122,7 +122,7 @@ def _label(panel: Panel, axes: Any, order: Sequence[str]) -> None:
 
 
 def spread_out(heights: Sequence[float], apart: float) -> list[float]:
-    """Move heights, which are in order, apart where they are too near, and no further than they must."""
+    """Move sorted heights apart so that neighbours are at least `apart` from each other, by as little as possible."""
     placed: list[float] = []
     for height in heights:
         placed.append(max(height, placed[-1] + apart) if placed else height)

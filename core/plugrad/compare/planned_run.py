@@ -1,4 +1,4 @@
-"""One run of a comparison: where it is, what it has recorded so far, and how it ended."""
+"""One run of a comparison: its folder, its records so far, and how it ended."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run's process ended. Only the comparison writes it, once the process has gone."""
+    """How a run's process ended. Only the comparison writes it, after the process has ended."""
 
     exit_code: int
-    """Negative: the signal that ended it."""
+    """If negative: the signal that ended it."""
     num_steps: int
     seconds: float
     """Wall-clock time of the process, imports and loading included."""
     error: str | None = None
-    """The line that says why it failed."""
+    """The line of its output that tells why it failed."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class PlannedRun:
     seed: int
     folder: Path
     run_file: Path
-    """The arm's: the seed is set when the run is started."""
+    """The arm's run file. The seed is set when the run is started."""
     max_steps: int
 
     @property
     def log(self) -> Path:
-        """What the run printed."""
+        """The file with the run's output."""
         return self.folder / LOG
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None for a run that has not ended, was interrupted, or whose record is not the one that was left."""
+        """How it ended; None if it has not ended, was interrupted, or its record has changed since."""
         try:
             outcome = Outcome(**json.loads((self.folder / OUTCOME).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -54,7 +54,7 @@ class PlannedRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended well: it is not run again."""
+        """Whether it succeeded. It is not run again."""
         return self.outcome is not None and self.outcome.exit_code == 0
 
     @property
@@ -63,11 +63,11 @@ class PlannedRun:
         return read_records(self.folder)
 
     def write(self, outcome: Outcome) -> None:
-        """Write down how it ended."""
+        """Write how it ended."""
         (self.folder / OUTCOME).write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
 
     def start_afresh(self) -> None:
-        """Make the folder, and remove from it what an earlier process left of this run."""
+        """Create the folder, and remove what an earlier process of this run left in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (OUTCOME, LOG, UNFINISHED, *OURS):
             remove(self.folder / name)
@@ -75,7 +75,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that ended well, with its record read once."""
+    """A run that succeeded, with its record read once."""
 
     run: PlannedRun
 
@@ -86,12 +86,12 @@ class FinishedRun:
 
     @cached_property
     def held_out(self) -> list[tuple[int, float]]:
-        """Step and held-out reward, wherever there was an evaluation."""
+        """Step and held-out reward of every evaluation."""
         return series(self.run.records, "eval/reward")
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the whole lines of a run's record; a run may be writing the next one."""
+    """Return the complete lines of a run's record. The run may be writing the next one."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:
@@ -105,5 +105,5 @@ def last_step(records: list[Record]) -> int:
 
 
 def series(records: list[Record], name: str) -> list[tuple[int, float]]:
-    """Return (step, value) wherever `name` was recorded and finite."""
+    """Return (step, value) for every record with a finite `name`."""
     return [(record["step"], record[name]) for record in records if record.get(name) is not None]

@@ -1,4 +1,4 @@
-"""How far a comparison is: the state of every run, and how long the rest may take."""
+"""The progress of a comparison: the state of every run, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from plugrad.trainer.record.run_folder import METRICS
 
 Status = Literal["waiting", "running", "done", "failed"]
 LAST_LINES = 65536
-"""Bytes at the end of a record in which its last line is looked for."""
+"""Bytes at the end of a record that are searched for its last line."""
 
 
 @dataclass
 class RunState:
-    """Where a run is."""
+    """The state of a run."""
 
     status: Status = "waiting"
     step: int = 0
@@ -30,14 +30,14 @@ class RunState:
 
 @dataclass
 class Progress:
-    """Of all runs."""
+    """The states of all runs."""
 
     runs: Sequence[PlannedRun]
     states: dict[PlannedRun, RunState] = field(default_factory=dict)
     _took: list[float] = field(default_factory=list)
     _started: float = 0.0
     _first_step: tuple[float, int] | None = None
-    """Seconds after its start at which a step of the current run was first seen, and which: loading comes before."""
+    """When a step of the current run was first seen, in seconds after its start, and which step: loading comes before."""
 
     def __post_init__(self) -> None:
         self.states = {run: RunState() for run in self.runs}
@@ -47,20 +47,20 @@ class Progress:
 
     @property
     def current(self) -> PlannedRun | None:
-        """The run that is going on."""
+        """The run that is running."""
         return next((run for run, state in self.states.items() if state.status == "running"), None)
 
     def number(self, status: Status) -> int:
-        """Return how many runs are so."""
+        """Return the number of runs with this status."""
         return sum(state.status == status for state in self.states.values())
 
     def note_start(self, run: PlannedRun) -> None:
-        """A run starts."""
+        """Note that a run starts."""
         self.states[run] = RunState("running")
         self._started, self._first_step = time.monotonic(), None
 
     def note_step(self, run: PlannedRun) -> None:
-        """Look how far the run is."""
+        """Read the last step of a run."""
         record = last_record(run.folder)
         if record is not None:
             state = self.states[run]
@@ -68,7 +68,7 @@ class Progress:
             self._first_step = self._first_step or (time.monotonic() - self._started, state.step)
 
     def note_end(self, run: PlannedRun) -> None:
-        """A run has ended, now or before."""
+        """Read how a run ended, now or in an earlier comparison."""
         outcome = run.outcome
         assert outcome is not None
         if outcome.exit_code:
@@ -79,7 +79,7 @@ class Progress:
         self.states[run] = RunState("done", outcome.num_steps, at_the_end(steps, "reward"))
 
     def failures(self) -> dict[tuple[str, str], list[PlannedRun]]:
-        """Return the runs that failed, those of an arm that failed alike together."""
+        """Return the failed runs, grouped by arm and error."""
         alike: dict[tuple[str, str], list[PlannedRun]] = {}
         for run, state in self.states.items():
             if state.status == "failed":
@@ -88,7 +88,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest takes if it takes as long as what was; None while nothing is known."""
+        """The time left if the other runs take as long as those before; None if nothing is known yet."""
         current = self.current
         elapsed = time.monotonic() - self._started if current else 0.0
         expected = self._expected(elapsed)
@@ -108,7 +108,7 @@ class Progress:
 
 
 def last_record(folder: Path) -> Record | None:
-    """Return the last whole line of a record that a run is writing."""
+    """Return the last complete line of a record that a run is writing."""
     try:
         with (folder / METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - LAST_LINES))

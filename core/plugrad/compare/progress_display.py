@@ -1,4 +1,4 @@
-"""What one sees while a comparison runs: arms against seeds in a terminal, plain lines elsewhere."""
+"""Show a running comparison: a grid of arms and seeds in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from plugrad.compare.quantities import duration, share
 SECONDS_BETWEEN_LINES = 10.0
 BAR = 8
 WIDE_CELL = 26
-"""Columns that a seed needs for a bar, its steps and a reward."""
+"""Columns for a seed's bar, its steps and a reward."""
 WAITING, RUNNING, DONE, FAILED = "dim", "cyan", "green", "red"
 
 
-class Display(Protocol):
-    """Told of the runs' starts, steps and ends."""
+class ProgressDisplay(Protocol):
+    """Shows the start, the steps and the end of every run."""
 
     def start(self, run: PlannedRun) -> None:
-        """A run starts."""
+        """Show that a run starts."""
         ...
 
-    def look(self, run: PlannedRun) -> None:
-        """It may have done a step."""
+    def update(self, run: PlannedRun) -> None:
+        """Show the steps of a run. Called several times a second."""
         ...
 
     def end(self, run: PlannedRun) -> None:
-        """It has ended."""
+        """Show how a run ended."""
         ...
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Stop showing anything."""
         ...
 
 
-def display_for(console: Console, progress: Progress) -> Display:
-    """Return the grid in a terminal, plain lines elsewhere."""
+def display_for(console: Console, progress: Progress) -> ProgressDisplay:
+    """Return a grid for a terminal, or plain lines for a pipe."""
     return Grid(console, progress) if console.is_terminal else Lines(console, progress)
 
 
 class Grid:
-    """One row an arm, one column a seed, on one place of the terminal."""
+    """One row per arm and one column per seed, redrawn in place."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._progress = progress
@@ -58,11 +58,11 @@ class Grid:
         self._show()
 
     def start(self, run: PlannedRun) -> None:
-        """Show the run as going on."""
+        """Show the run as running."""
         self._show()
 
-    def look(self, run: PlannedRun) -> None:
-        """Show how far it is."""
+    def update(self, run: PlannedRun) -> None:
+        """Show its steps."""
         self._show()
 
     def end(self, run: PlannedRun) -> None:
@@ -70,15 +70,15 @@ class Grid:
         self._show()
 
     def close(self) -> None:
-        """Give the place back: the table comes."""
+        """Remove the grid, to make room for the table."""
         self._live.stop()
 
     def _show(self) -> None:
-        self._live.update(Group(grid(self._progress, self._width), below(self._progress)), refresh=True)
+        self._live.update(Group(grid(self._progress, self._width), summary_line(self._progress)), refresh=True)
 
 
 class Lines:
-    """Plain lines for pipes and logs: of each run its start, a line now and then, and its end."""
+    """Plain lines for pipes and logs: one every few seconds, and one for the end of each run."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._console = console
@@ -86,10 +86,10 @@ class Lines:
         self._printed_at = 0.0
 
     def start(self, run: PlannedRun) -> None:
-        """Begin to count the time to the next line."""
+        """Start the time to the next line."""
         self._printed_at = time.monotonic()
 
-    def look(self, run: PlannedRun) -> None:
+    def update(self, run: PlannedRun) -> None:
         """Print a line if the last one is old enough."""
         state = self._progress.states[run]
         if time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES and state.step:
@@ -105,7 +105,7 @@ class Lines:
             self._print(run, f"done, {state.step} steps{_reward(state)}{_left(self._progress)}")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
     def _print(self, run: PlannedRun, text: str) -> None:
         number = list(self._progress.runs).index(run) + 1
@@ -113,7 +113,7 @@ class Lines:
 
 
 def grid(progress: Progress, width: int) -> Table:
-    """Return arms against seeds, each cell how far that run is."""
+    """Return a table of arms and seeds. Each cell shows the progress of one run."""
     seeds = list(dict.fromkeys(run.seed for run in progress.runs))
     arms = list(dict.fromkeys(run.arm for run in progress.runs))
     is_wide = max(map(len, arms)) + WIDE_CELL * len(seeds) <= width
@@ -127,8 +127,8 @@ def grid(progress: Progress, width: int) -> Table:
     return table
 
 
-def below(progress: Progress) -> Text:
-    """Return the line below the grid: how much is done, how long it may take, where the current run's output is."""
+def summary_line(progress: Progress) -> Text:
+    """Return the line below the grid: runs done, time left, and the file with the current run's output."""
     numbers = f"{progress.number('done')} of {len(progress.runs)} runs done"
     failed = progress.number("failed")
     current = progress.current

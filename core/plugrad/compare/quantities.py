@@ -1,4 +1,4 @@
-"""What a comparison measures: each number's name, how it is computed, and how it is shown."""
+"""The numbers of a comparison: their names, how they are computed, and how they are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from plugrad.compare.planned_run import FinishedRun, Record, series
 
 TAIL = 10
-"""The end of a run is the last tenth of its steps, and at least one."""
+"""The end of a run is the last tenth of its steps, at least one step."""
 
 OfRun = Callable[[FinishedRun, int], float | None]
 
@@ -22,12 +22,12 @@ class Statistic:
 
     value: float
     spread: float | None
-    """The sample standard deviation; None of a single seed."""
+    """The sample standard deviation; None for a single seed."""
     num_seeds: int
 
     @classmethod
     def of(cls, values: Sequence[float], over_seeds: Callable[[Iterable[float]], float] = fmean) -> Statistic | None:
-        """Return the mean of the values, or another number of them, and their spread; None of no values."""
+        """Return the mean of the values (or another statistic) and their spread; None if there are no values."""
         if not values:
             return None
         return cls(over_seeds(values), stdev(values) if len(values) > 1 else None, len(values))
@@ -41,15 +41,15 @@ class Quantity:
     heading: str
     meaning: str
     of_run: OfRun
-    """From a finished run, and how many tokens every arm is allowed where all are to have sampled equally many."""
+    """Computes it from a finished run and the token budget of the reward at equal tokens."""
     shown: Callable[[float], str]
     over_seeds: Callable[[Iterable[float]], float] = fmean
     has_spread: bool = False
     is_compared: bool = False
-    """Whether the difference from the baseline is shown too."""
+    """Whether the difference from the baseline is also shown."""
 
     def over(self, numbers: Iterable[Mapping[str, float | None]]) -> Statistic | None:
-        """Return the number of an arm from those of its runs."""
+        """Return the statistic of an arm from the numbers of its runs."""
         return Statistic.of([value for run in numbers if (value := run[self.name]) is not None], self.over_seeds)
 
 
@@ -60,12 +60,12 @@ def at_the_end(records: Sequence[Record], name: str) -> float | None:
 
 
 def tokens_so_far(records: Sequence[Record]) -> list[int]:
-    """Return how many tokens were sampled up to the end of each step."""
+    """Return the total tokens sampled by the end of each step."""
     return list(accumulate(int(record["num_tokens"]) for record in records))
 
 
 def least_tokens(runs: Iterable[FinishedRun]) -> int:
-    """Return the tokens of the run that sampled fewest."""
+    """Return the total tokens of the run that sampled fewest."""
     return min((tokens_so_far(run.records)[-1] for run in runs if run.records), default=0)
 
 
@@ -83,12 +83,12 @@ def _total(records: Sequence[Record], name: str) -> float:
 
 
 def share(value: float) -> str:
-    """Show a reward."""
+    """Format a reward."""
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """Show seconds as `9.5 s`, `4:05` or `1:04:05`."""
+    """Format seconds as `9.5 s`, `4:05` or `1:04:05`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
 
 
 def count(value: float) -> str:
-    """Show a count as `950`, `12.3k` or `4.56M`."""
+    """Format a count as `950`, `12.3k` or `4.56M`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -108,7 +108,7 @@ QUANTITIES = (
     Quantity(
         "reward",
         "REWARD",
-        "the training reward at the end: `reward` averaged over the last tenth of the run's steps, at least one",
+        "the training reward at the end: the mean of `reward` over the last tenth of the run's steps, at least one step",
         lambda run, _: at_the_end(run.records, "reward"),
         share,
         has_spread=True,
@@ -117,7 +117,7 @@ QUANTITIES = (
     Quantity(
         "held_out",
         "HELD-OUT",
-        "the run's last `eval/reward`, where the run file has `evaluation.every_steps`",
+        "the run's last `eval/reward`, if the run file sets `evaluation.every_steps`",
         lambda run, _: run.held_out[-1][1] if run.held_out else None,
         share,
         has_spread=True,
@@ -126,25 +126,25 @@ QUANTITIES = (
     Quantity(
         "reward_at_equal_tokens",
         "EQUAL TOKENS",
-        "the reward at equal tokens: as REWARD, with every run cut after the last step up to which it had sampled no more "
-        "tokens than the run that sampled fewest did in all",
+        "the reward at equal tokens: like REWARD, with every run cut after the last step at which its tokens do not exceed "
+        "the total of the run that sampled fewest",
         lambda run, token_budget: at_the_end(_within(run, token_budget), "reward"),
         share,
         has_spread=True,
     ),
-    Quantity("num_steps", "STEPS", "steps done", lambda run, _: float(len(run.records)), lambda value: f"{value:.4g}"),
-    Quantity("num_tokens", "TOKENS", "tokens sampled in all", lambda run, _: _total(run.records, "num_tokens"), count),
+    Quantity("num_steps", "STEPS", "completed steps", lambda run, _: float(len(run.records)), lambda value: f"{value:.4g}"),
+    Quantity("num_tokens", "TOKENS", "total sampled tokens", lambda run, _: _total(run.records, "num_tokens"), count),
     Quantity(
         "seconds",
         "TIME",
-        "the sum of the steps' `seconds`: without start-up, loading and evaluation",
+        "the sum of the steps' `seconds`, without start-up, loading and evaluation",
         lambda run, _: _total(run.records, "seconds"),
         duration,
     ),
     Quantity(
         "memory_gib",
         "MEMORY",
-        "the greatest `memory_gib` of any run: of the device, or of the process on a CPU",
+        "the maximum `memory_gib` of any run: device memory, or process memory on a CPU",
         lambda run, _: _greatest(run.records, "memory_gib"),
         lambda value: f"{value:.2f} GiB",
         over_seeds=max,
@@ -152,14 +152,14 @@ QUANTITIES = (
     Quantity(
         "mismatch",
         "MISMATCH",
-        "`inference_mismatch/kl` averaged over the last tenth of the steps, where that metric runs",
+        "the mean of `inference_mismatch/kl` over the last tenth of the steps, if that metric runs",
         lambda run, _: at_the_end(run.records, "inference_mismatch/kl"),
         lambda value: f"{value:.1e}",
     ),
     Quantity(
         "entropy",
         "ENTROPY",
-        "`entropy/mean` averaged over the last tenth of the steps, where that metric runs",
+        "the mean of `entropy/mean` over the last tenth of the steps, if that metric runs",
         lambda run, _: at_the_end(run.records, "entropy/mean"),
         share,
     ),

@@ -1,4 +1,4 @@
-"""What a comparison leaves beside its runs: every number as JSON, and the table as Markdown."""
+"""Write the results of a comparison beside its runs: all numbers as JSON, and the table as Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE, PICTURE = "table.md", "curves.svg"
 
 @dataclass(frozen=True)
 class Report:
-    """What is compared, and where what comes of it is written."""
+    """What is compared, and the folder for the results."""
 
     folder: Path
     run_file: Path
@@ -29,16 +29,16 @@ class Report:
     runs: Sequence[PlannedRun]
     baseline: str
     kept: Mapping[str, str]
-    """Arms that an earlier comparison left here and that are not named now, with their folders."""
+    """Arms of an earlier comparison that are not named now, with their folders."""
 
     @property
     def title(self) -> str:
-        """What is compared, in a line."""
+        """What is compared, in one line."""
         seeds = len({run.seed for run in self.runs})
         return f"{len(self.arms)} arm{'s' * (len(self.arms) > 1)} of {self.run_file.name}, {seeds} seed{'s' * (seeds > 1)}"
 
     def write(self) -> Summary:
-        """Write what is known so far, and return it."""
+        """Write the results so far, and return them."""
         summary = summarize(self.runs, self.baseline)
         _write_whole(self.folder / COMPARISON, json.dumps(self._as_json(summary), indent=2) + "\n")
         _write_whole(self.folder / TABLE, as_markdown(summary, self.title))
@@ -78,7 +78,7 @@ def _plain(statistic: Statistic | None) -> dict[str, Any] | None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never half there."""
+    """Write a file in one piece: no reader sees half of it."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

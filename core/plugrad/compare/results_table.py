@@ -1,4 +1,4 @@
-"""The table of a comparison: one row an arm, in the terminal and in Markdown."""
+"""The table of a comparison, one row per arm, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugrad.compare.summary import ArmSummary, Summary
 
 NOTHING = "-"
 GAP = 2
-SPREAD = "± is the standard deviation over seeds; a difference is taken seed by seed."
+SPREAD = "± is the standard deviation over seeds. Differences are paired by seed."
 
 
 @dataclass(frozen=True)
@@ -27,24 +27,24 @@ class Column:
 
     @property
     def width(self) -> int:
-        """How wide it must be."""
+        """The width of its widest cell."""
         return max(len(self.heading), *map(len, self.cells))
 
 
 def columns_of(summary: Summary) -> list[Column]:
-    """Return the columns, the arms' names first; numbers that no arm has are left out."""
+    """Return the columns, the arms' names first. Numbers that no arm has are left out."""
     names = [arm.name for arm in summary.arms]
     finished = [f"{len(arm.runs)}" if len(arm.runs) == arm.num_planned else _of_planned(arm) for arm in summary.arms]
     found = [column for quantity in QUANTITIES for column in _columns(quantity, summary)]
     return [
-        Column("ARM", "what is different from the run file", names),
-        Column("SEEDS", "runs that ended well, of those planned", finished),
+        Column("ARM", "what differs from the run file", names),
+        Column("SEEDS", "successful runs, of those planned", finished),
         *(column for column in found if set(column.cells) != {NOTHING}),
     ]
 
 
 def as_text(summary: Summary, width: int) -> Iterator[Table]:
-    """Yield the table, cut into several below each other where it is wider than the terminal."""
+    """Yield the table, split into several if it is wider than the terminal."""
     arms, *columns = columns_of(summary)
     for part in _parts(columns, width - arms.width):
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
@@ -56,7 +56,7 @@ def as_text(summary: Summary, width: int) -> Iterator[Table]:
 
 
 def as_markdown(summary: Summary, title: str) -> str:
-    """Return the table with what each column means."""
+    """Return the table and the meaning of each column."""
     columns = columns_of(summary)
     rows = [[column.cells[row] for column in columns] for row in range(len(summary.arms))]
     lines = [
@@ -80,7 +80,7 @@ def _columns(quantity: Quantity, summary: Summary) -> Iterator[Column]:
         signed = partial(_signed, quantity.shown)
         cells = [_shown(arm.differences.get(quantity.name), signed, has_spread=True) for arm in summary.arms]
         if set(cells) != {NOTHING}:
-            meaning = f"{quantity.heading} less that of {summary.baseline} at the same seed"
+            meaning = f"{quantity.heading} minus that of {summary.baseline} at the same seed"
             yield Column(f"VS {summary.baseline}", meaning, cells)
 
 

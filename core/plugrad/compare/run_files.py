@@ -1,4 +1,4 @@
-"""The run file of an arm: the comparison's, with what the arm changes, and without what it then has no use for."""
+"""The run file of an arm: the base run file with the arm's overrides, without keys that no longer apply."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from plugrad.registry.resolve import resolve
 from plugrad.registry.scan import KINDS, Catalogue, Kind
 
 OF_THE_COMPONENT = ("kwargs", "reduction")
-"""Keys that mean something to one component, and another thing or nothing to the next."""
+"""Keys that depend on the component: another one may not have them, or give them another meaning."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the run file says of a component that an arm does not have."""
+    """Keys of the run file that belong to a component that an arm replaces."""
 
     table: str
     keys: str
@@ -32,7 +32,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseRunFile:
     """The run file that every arm starts from."""
 
     path: Path
@@ -40,13 +40,13 @@ class Base:
     catalogue: Catalogue
 
     def of_arm(self, arm: Arm) -> tuple[RunFile, list[LeftOut]]:
-        """Return the arm's run file, and what of the base has no place in it.
+        """Return the arm's run file, and the keys of the base that were left out of it.
 
         Raises:
-            RunFileError: an override, or what comes of it, says what cannot be.
+            RunFileError: an override or the resulting run file is invalid.
         """
         tables, left_out = self._with_our_names(), []
-        # Names first: what belongs to the component before must not take the arm's own options with it.
+        # Names first: dropping the old component's keys must not drop the arm's own options.
         for override in sorted(arm.overrides, key=_is_no_name):
             if not _is_no_name(override):
                 left_out += self._leave_out(tables, override)
@@ -72,18 +72,18 @@ class Base:
         try:
             return resolve(kind, reference, self.catalogue, folders).target
         except (PluginError, TypeError, AttributeError):
-            # Whatever is wrong with the name is said when the run file is checked.
+            # A wrong name is reported when the run file is checked.
             return reference
 
 
 def notices_of(left_out: Mapping[str, list[LeftOut]]) -> list[str]:
-    """Return what to say of all that was left out, each thing once with its arms."""
+    """Return a notice for everything that was left out, with the arms that it concerns."""
     arms_of: dict[LeftOut, list[str]] = {}
     for arm, parts in left_out.items():
         for part in parts:
             arms_of.setdefault(part, []).append(arm)
     return [
-        f"The {part.keys} of [{part.table}] are for {part.owner!r}, and these arms do without: {', '.join(arms)}. "
+        f"The {part.keys} of [{part.table}] belong to {part.owner!r} and do not apply to: {', '.join(arms)}. "
         f"To give an arm its own: --arm 'NAME: {part.table}.name=... {part.table}.kwargs.OPTION=...'."
         for part, arms in arms_of.items()
     ]

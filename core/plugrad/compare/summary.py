@@ -1,4 +1,4 @@
-"""The numbers of a comparison: of every run, of every arm over its seeds, and the differences from the baseline."""
+"""The results of a comparison: numbers of every run, statistics of every arm, and differences from the baseline."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ Numbers = dict[str, float | None]
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """What came of an arm."""
+    """The results of an arm."""
 
     name: str
     num_planned: int
     runs: dict[int, FinishedRun]
-    """Those that ended well, by seed."""
+    """The successful runs, by seed."""
     numbers: dict[int, Numbers]
-    """Every quantity of each of them."""
+    """Every quantity of each run."""
     over_seeds: dict[str, Statistic | None]
     differences: dict[str, Statistic | None]
-    """From the baseline, seed by seed; nothing for the baseline itself."""
+    """Differences from the baseline, paired by seed; empty for the baseline itself."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a comparison so far."""
+    """The results of a comparison so far."""
 
     arms: list[ArmSummary]
     baseline: str
     token_budget: int
-    """Where every run is cut for the reward at equal tokens."""
+    """The token count at which every run is cut for the reward at equal tokens."""
 
     @property
     def num_finished(self) -> int:
-        """How many runs ended well."""
+        """The number of successful runs."""
         return sum(len(arm.runs) for arm in self.arms)
 
 
@@ -71,7 +71,7 @@ def _numbers(finished: Sequence[FinishedRun], arm: str, token_budget: int) -> di
 
 
 def _differences(own: dict[int, Numbers], baselines: dict[int, Numbers]) -> dict[str, Statistic | None]:
-    """Pair the runs of one seed: what the seed does to both is no difference."""
+    """Pair the runs of each seed, so that the effect of the seed cancels."""
     paired = [(own[seed], baselines[seed]) for seed in own if seed in baselines]
     return {
         quantity.name: Statistic.of([_minus(left[quantity.name], right[quantity.name]) for left, right in paired])
