@@ -26,7 +26,7 @@ def test_a_broken_promise_is_explained_and_the_exit_code_is_1(plugrad, broken):
     assert "scale=2.0" in text
     assert "advantage_sign failed" in text
     assert "a token with the advantage 1 has the gradient 2: descending on it lowers its log-prob" in text
-    assert "why With the sign the wrong way round" in text
+    assert "why With the wrong sign" in text
     assert "fix A loss is minimised" in text
     assert "one_rank_equals_two ok" in text
     assert "1 failed" in text
@@ -56,7 +56,7 @@ def test_a_declared_failure_is_none_and_one_that_passes_is(plugrad, broken):
         (["./none.py:loss", "--kind", "loss"], "none.py"),
         (
             ["./mine.py:helper"],
-            "of which kind 'helper' is cannot be seen from it. Say which with kind= (on the command line",
+            "the kind of 'helper' is not clear. Pass kind= (on the command line, --kind): loss,",
         ),
     ],
 )

@@ -87,7 +87,8 @@ def test_an_advantage_that_refuses_large_rewards_reports_that():
 
 
 @pytest.mark.parametrize(
-    ("name", "reported"), [("group_mean", "change nothing"), ("opo", "matter"), ("reinforce_plus_plus", "matter")]
+    ("name", "reported"),
+    [("group_mean", "lengths change nothing"), ("opo", "lengths matter"), ("reinforce_plus_plus", "lengths matter")],
 )
 def test_whether_lengths_matter_is_reported(name, reported):
     assert reported in seen(name, "lengths")
@@ -135,8 +136,8 @@ def of_ten(inputs: AdvantageInputs) -> AdvantageOutputs:
 
 def test_groups_are_as_large_as_it_asks_for():
     assert not failed(results(of_ten))
-    assert seen(of_ten, "fewest_rollouts") == "10 rollouts of an example are enough"
-    assert "2 are too few, and refused: [advantage] 'passk': k is 20" in seen("passk", "fewest_rollouts", k=20)
+    assert seen(of_ten, "fewest_rollouts") == "10 rollouts per example are enough"
+    assert "2 are too few with these options: [advantage] 'passk': k is 20" in seen("passk", "fewest_rollouts", k=20)
 
 
 def test_what_is_declared_is_reported_and_not_failed():

@@ -60,7 +60,7 @@ def test_a_declared_failure_passes_until_it_no_longer_fails(tmp_path):
 
 
 def test_a_failure_that_no_check_has_is_an_error():
-    with pytest.raises(PluginError, match="a failure of 'micro_batch' is declared, and there is no such check"):
+    with pytest.raises(PluginError, match="'micro_batch' is declared as an expected failure, but there is no such check"):
         conformance("ppo_clip", expected_failures={"micro_batch": "why not"})
 
 
@@ -86,7 +86,7 @@ def test_the_kind_is_seen_from_the_marker_the_first_parameter_or_the_methods():
 
 
 def test_what_could_be_anything_is_an_error():
-    with pytest.raises(PluginError, match="of which kind 'len' is cannot be seen from it"):
+    with pytest.raises(PluginError, match="the kind of 'len' is not clear"):
         kind_of(len)
     with pytest.raises(PluginError, match="no plugin of any kind is called"):
         kind_of("nothing")

@@ -164,14 +164,14 @@ def test_every_check_has_one_that_fails_it():
     ("broken", "complaint"),
     [
         (OtherLogprobs, "nats from those of softmax"),
-        (NoLogprobs, "a completion that was sampled has no log-probs"),
+        (NoLogprobs, "a sampled completion has no log-probs"),
         (CannotBeClosed, "CannotBeClosed has no update_weights and no close"),
     ],
 )
 def test_one_call_tries_them_all_and_says_whose_engine_breaks_what(broken, complaint):
     with pytest.raises(CheckFailure, match=complaint) as failure:
         check_engine(broken, tiny_model(), tiny_tokenizer())
-    assert str(failure.value).startswith(f"the engine '{broken.__name__}' does not keep")
+    assert str(failure.value).startswith(f"the engine '{broken.__name__}' breaks the promise")
 
 
 def test_an_engine_that_replays_is_not_asked_to_sample():

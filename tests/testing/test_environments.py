@@ -34,8 +34,8 @@ def test_every_check_that_can_fail_has_one_that_fails_it():
 def test_a_correct_one_passes():
     found = results(broken_environments.Sums)
     assert not bad(found)
-    assert found["runs"].seen == "8 examples to train on, 1 held out; scores of 0 to 1"
-    assert found["references"].seen == "a reference is worth 1 to 1, an empty completion no more"
+    assert found["runs"].seen == "8 training examples, 1 held out; scores from 0 to 1"
+    assert found["references"].seen == "references score 1 to 1, empty completions no more"
 
 
 @pytest.mark.parametrize("options", [{}, {"digits": 1, "reverse": True}], ids=str)

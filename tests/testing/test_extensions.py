@@ -52,9 +52,9 @@ def test_they_pass_with_other_options_too(name, options):
 
 def test_what_a_guard_answers_is_reported_and_how_it_ends_a_run(caplog):
     seen = results("nan_guard")["before_update"].seen
-    assert "grad_norm 1, loss 0.5: goes on; grad_norm nan, loss nan: skips it" in seen
+    assert "grad_norm 1, loss 0.5: continues; grad_norm nan, loss nan: skips the update" in seen
     stops = results("nan_guard", action="stop")["before_update"].seen
-    assert "grad_norm nan, loss nan: ends the run (nan_guard stopped the run" in stops
+    assert "grad_norm nan, loss nan: stops the run (nan_guard stopped the run" in stops
     assert not caplog.records
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
-STYLES = {"ok": "green", "failed": "bold red", "kept, and declared to fail": "bold red", "failed, as declared": "yellow"}
+STYLES = {"ok": "green", "failed": "bold red", "passed unexpectedly": "bold red", "failed, as declared": "yellow"}
 KIND = typer.Option(
     help="loss, advantage, metric, environment or extension. Needed if the component itself does not show its kind."
 )

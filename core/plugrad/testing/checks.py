@@ -1,4 +1,4 @@
-"""A promise that every component of a kind makes, a check of it on one component, and what came of it."""
+"""A promise that every component of a kind makes, a check of it on one component, and the outcome."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from plugrad.registry.bind import Component
 S = TypeVar("S")
 
 KIT_VERSION = "1"
-"""Of the set of promises; it rises when one is added or asks for more."""
+"""Version of the set of promises. It rises when a promise is added or becomes stricter."""
 
 
 class Broken(Exception):
-    """A trial saw that a promise is not kept; the message says what it saw."""
+    """Raised by a check when a promise does not hold. The message says what the check saw."""
 
 
 class NotApplicable(SkipTest):
-    """A promise does not concern this component; pytest shows the reason as that of a skipped test."""
+    """Raised when a promise does not apply to a component. pytest shows the reason of the skipped test."""
 
 
 class CheckFailure(AssertionError):
-    """A component does not keep a promise. The message says what was seen, why it matters, and the usual fix."""
+    """A component breaks a promise. The message says what the check saw, why it matters, and the usual fix."""
 
     def __init__(self, check: Check, seen: str) -> None:
         promise = check.promise
         lines = [
-            f"{check.owner} does not keep {promise.name!r}: {promise.statement}.",
+            f"{check.owner} breaks the promise {promise.name!r}: {promise.statement}.",
             f"seen: {seen}",
             f"why:  {promise.why}",
             f"fix:  {promise.fix}",
         ]
         super().__init__("\n".join(lines))
         self.seen = seen
-        """What was seen."""
+        """What the check saw."""
 
 
 @dataclass(frozen=True)
 class Promise(Generic[S]):
-    """What every component of a kind promises, and how it is tried."""
+    """What every component of a kind promises, and the function that checks it."""
 
     name: str
     statement: str
-    """In the third person, without a full stop."""
+    """What a component does, in the third person and without a full stop."""
     why: str
     """Why it matters."""
     fix: str
-    """The usual one."""
+    """The usual fix."""
     run: Callable[[S], str]
-    """Takes what is tried; returns what it saw, or raises Broken or NotApplicable."""
+    """Takes the component on trial. Returns what it saw, or raises Broken or NotApplicable."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one component or engine. Call it to try."""
+    """One promise of one component or engine. Call it to run the check."""
 
     promise: Promise[Any]
     owner: Component | str
-    """Whose promise it is: a component, or an engine by its name."""
+    """The component, or the name of an engine."""
     subject: Any
 
     @property
@@ -74,36 +74,36 @@ class Check:
         return self.name
 
     def __call__(self) -> str:
-        """Try it, and return what was seen.
+        """Run the check and return what it saw.
 
         Raises:
-            CheckFailure: the component does not keep the promise.
-            NotApplicable: the promise does not concern it.
+            CheckFailure: the component breaks the promise.
+            NotApplicable: the promise does not apply to it.
         """
         try:
             return self.promise.run(self.subject)
         except Broken as broken:
             raise CheckFailure(self, str(broken)) from broken.__cause__
         except InputsChanged as error:
-            raise NotApplicable("what it does to its inputs would be seen as something else") from error
+            raise NotApplicable("it changes its inputs: see inputs_unchanged") from error
         except PlugradError as error:
             raise CheckFailure(self, str(error)) from error
 
 
 class Outcome(Enum):
-    """What came of a check."""
+    """The outcome of a check."""
 
     KEPT = "ok"
     FAILED = "failed"
     NOT_APPLICABLE = "not applicable"
     EXPECTED = "failed, as declared"
-    UNEXPECTED = "kept, and declared to fail"
-    NOT_TRIED = "not tried"
+    UNEXPECTED = "passed unexpectedly"
+    NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A check and what came of it."""
+    """A check and its outcome."""
 
     check: Check
     outcome: Outcome
@@ -111,7 +111,7 @@ class Result:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the component has to be mended, or what was declared of it."""
+        """Whether the component, or its declared failure, needs a fix."""
         return self.outcome in (Outcome.FAILED, Outcome.UNEXPECTED)
 
 
@@ -120,22 +120,22 @@ def run_checks(
     expected_failures: Mapping[str, str] | None = None,
     watch: Callable[[Check], object] = lambda check: None,
 ) -> list[Result]:
-    """Try each check. Where the first one fails, the component cannot be called, and the others are not tried.
+    """Run each check. If the first one fails, the component cannot be called and the rest are not run.
 
     Args:
         checks: of one component.
-        expected_failures: reasons, by the names of the checks that are declared to fail.
-        watch: is told of each check before it is tried.
+        expected_failures: reasons by check name, for checks that are known to fail.
+        watch: called with each check before it runs.
 
     Raises:
-        PluginError: no check has a name that was declared.
+        PluginError: an expected failure names no check.
     """
     expected = expected_failures or {}
     reject_unknown(expected, checks)
     results: list[Result] = []
     for check in checks:
         if results and results[0].outcome is Outcome.FAILED:
-            results.append(Result(check, Outcome.NOT_TRIED, f"{results[0].check} comes first"))
+            results.append(Result(check, Outcome.NOT_RUN, f"{results[0].check} failed"))
             continue
         watch(check)
         results.append(_try_check(check, expected.get(check.name)))
@@ -143,12 +143,12 @@ def run_checks(
 
 
 def reject_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
-    """Raise PluginError if a declared failure is of no check."""
+    """Raise PluginError if an expected failure names no check."""
     names = [check.name for check in checks]
     for name in expected_failures:
         if name not in names:
             raise PluginError(
-                f"a failure of {name!r} is declared, and there is no such check.{did_you_mean(name, names)} "
+                f"{name!r} is declared as an expected failure, but there is no such check.{did_you_mean(name, names)} "
                 f"Checks: {', '.join(names)}."
             )
 

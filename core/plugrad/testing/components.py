@@ -1,4 +1,4 @@
-"""What the kit is given: a reference, a function or a class, with or without options; and of which kind it is."""
+"""What the kit accepts as a component: a reference, a function or a class. And how its kind is found."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ KIND_OF_INPUTS: dict[str, Kind] = {
     "AdvantageInputs": "advantage",
     "MetricInputs": "metric",
 }
-SAY_WHICH = f"Say which with kind= (on the command line --kind): {', '.join(KINDS)}."
+PASS_KIND = f"Pass kind= (on the command line, --kind): {', '.join(KINDS)}."
 
 
 def component_of(given: ComponentLike, kind: Kind, options: Mapping[str, Any] | None = None) -> Component:
-    """Return what was given as a component with its options bound.
+    """Return a component with its options bound.
 
     Args:
         given: `name`, `package/name`, `module:function`, `file.py:function`, or the function or class itself.
         kind: its kind.
-        options: the others take their defaults.
+        options: its options; the rest keep their defaults.
 
     Raises:
         PlugradError: it is not found, does not import, or does not take these options.
@@ -46,10 +46,10 @@ def component_of(given: ComponentLike, kind: Kind, options: Mapping[str, Any] | 
 
 
 def kind_of(given: ComponentLike) -> Kind:
-    """Return the kind of what was given, from the installed packages, its marker, or its first parameter.
+    """Return the kind of a component, from the installed packages, its marker, or its first parameter.
 
     Raises:
-        PluginError: it could be of several, or of none.
+        PluginError: it could be several kinds, or none.
     """
     if isinstance(given, Component):
         return given.source.kind  # type: ignore[return-value]
@@ -59,7 +59,7 @@ def kind_of(given: ComponentLike) -> Kind:
     facts = KIND_OF_FACTS.get(type(getattr(target, FACTS_ATTRIBUTE, None)))
     kind = facts or _kind_of_signature(target) or _kind_of_class(target)
     if kind is None:
-        raise PluginError(f"of which kind {getattr(target, '__name__', target)!r} is cannot be seen from it. {SAY_WHICH}")
+        raise PluginError(f"the kind of {getattr(target, '__name__', target)!r} is not clear. {PASS_KIND}")
     return kind
 
 
@@ -73,7 +73,7 @@ def _kind_of_name(reference: str) -> Kind:
         raise PluginError(
             f"no plugin of any kind is called {reference!r}.{hint} `plugrad plugins list` shows what is installed."
         )
-    raise PluginError(f"{reference!r} is the name of {' and of '.join(with_article(kind) for kind in found)}. {SAY_WHICH}")
+    raise PluginError(f"{reference!r} is the name of {' and '.join(with_article(kind) for kind in found)}. {PASS_KIND}")
 
 
 def _kind_of_signature(target: Any) -> Kind | None:

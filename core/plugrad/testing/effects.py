@@ -1,4 +1,4 @@
-"""Run as `python -m plugrad.testing.effects KIND REFERENCE`: what importing a component does besides."""
+"""Run as `python -m plugrad.testing.effects KIND REFERENCE`: print the side effects of importing a component."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import torch
 from plugrad.registry.resolve import load, resolve
 from plugrad.registry.scan import Kind, scan
 
-LOOKS: dict[str, Callable[[], Any]] = {
+STATES: dict[str, Callable[[], Any]] = {
     "it changes the state of Python's random numbers": random.getstate,
     "it changes the state of torch's random numbers": lambda: torch.get_rng_state().tolist(),
     "it changes torch's default dtype": torch.get_default_dtype,
     "it changes torch's default device": lambda: str(torch.get_default_device()),
-    "it switches gradients off": torch.is_grad_enabled,
+    "it turns gradients off": torch.is_grad_enabled,
     "it changes the number of threads": torch.get_num_threads,
     "it touches a CUDA device": torch.cuda.is_initialized,
     "it changes the state of NumPy's random numbers": lambda: repr(_numpy_state()),
@@ -29,12 +29,12 @@ LOOKS: dict[str, Callable[[], Any]] = {
 
 
 def effects_of_import(kind: Kind, reference: str) -> list[str]:
-    """Import a component that has not been imported, and say what changed."""
+    """Import a component for the first time and return what changed."""
     source = resolve(kind, reference, scan(), [Path.cwd()])
-    before = {effect: look() for effect, look in LOOKS.items()}
+    before = {effect: read() for effect, read in STATES.items()}
     with redirect_stdout(io.StringIO()) as printed:
         load(source)
-    changed = [effect for effect, look in LOOKS.items() if look() != before[effect]]
+    changed = [effect for effect, read in STATES.items() if read() != before[effect]]
     text = printed.getvalue().strip()
     return [*changed, *([f"it prints {text[:100]!r}"] if text else [])]
 
@@ -46,5 +46,5 @@ def _numpy_state() -> Any:
 
 
 if __name__ == "__main__":
-    # For the process that started this one.
+    # The parent process reads this.
     sys.stdout.write(json.dumps(effects_of_import(cast(Kind, sys.argv[1]), sys.argv[2])))

@@ -1,4 +1,4 @@
-"""The host around a component on trial: real hooks, with one extension."""
+"""The host around a component on trial: core's real hooks with one extension."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugrad.registry.scan import Kind
 
 
 def no_advantage(inputs: AdvantageInputs) -> AdvantageOutputs:
-    """Return the rewards as they are: a host has to have an advantage."""
+    """Return the rewards unchanged. Every host needs an advantage."""
     return AdvantageOutputs(inputs.rewards)
 
 
@@ -50,12 +50,12 @@ def hooks_of(component: Component, extension: Any, metrics: Sequence[BoundMetric
 
 
 def bound_loss() -> BoundLoss:
-    """Return the loss above as a run binds it."""
+    """Return `off_policy_gradient` as a run binds it."""
     return BoundLoss.create(_own("loss", off_policy_gradient), label="kit", weight=1.0, reduction="token")
 
 
 def bound_metric() -> BoundMetric:
-    """Return the metric above as a run binds it."""
+    """Return `mean_reward` as a run binds it."""
     component = _own("metric", mean_reward)
     return BoundMetric(component, component.create(), "kit")
 

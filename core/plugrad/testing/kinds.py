@@ -1,4 +1,4 @@
-"""The checks of any component, by its kind, and the pytest decorator over them."""
+"""The checks of a component of any kind, and the pytest decorator that runs them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
 def checks_of(
     component: ComponentLike, *, kind: Kind | None = None, options: Mapping[str, Any] | None = None, strict: bool = False
 ) -> list[Check]:
-    """Return the checks of a component, the first of them whether it runs at all.
+    """Return the checks of a component. The first one checks that it runs at all.
 
     Args:
         component: a name, `module:function`, `file.py:function`, or the function or class itself.
-        kind: by default the kind of the installed plugin of that name, or what its marker or first parameter says.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on.
+        kind: by default, that of the installed plugin with this name, or found from its marker or first parameter.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on.
 
     Raises:
-        PlugradError: it is not found, does not import, does not take these options, or could be of several kinds.
+        PlugradError: it is not found, does not import, does not take these options, or could be several kinds.
     """
     kind = kind or kind_of(component)
     return list(CHECKS[kind](component_of(component, kind, options), strict=strict))
@@ -52,7 +52,7 @@ def conformance(
     strict: bool = False,
     expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Test], Test]:
-    """Make a pytest test of each check of a component, out of a test function with one argument, `check`.
+    """Parametrize a pytest test with the checks of a component. The test takes one argument, `check`.
 
     ::
 
@@ -60,22 +60,22 @@ def conformance(
         def test_it_keeps_the_promises_of_a_loss(check):
             check()
 
-    A declared failure is one: a check that passes all the same fails the test, so that the declaration goes.
+    An expected failure must fail. If its check passes, the test fails, so that the declaration gets removed.
 
     Args:
         component: a name, `module:function`, `file.py:function`, or the function or class itself.
-        kind: by default what the component says of itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on.
-        expected_failures: reasons, by the names of checks.
+        kind: by default, found from the component.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on.
+        expected_failures: reasons by check name.
 
     Raises:
-        PlugradError: it is not found, does not take these options, or no check has a declared name.
+        PlugradError: it is not found, does not take these options, or an expected failure names no check.
     """
     try:
         import pytest
     except ImportError as error:
-        raise PluginError("the decorator makes pytest tests. Install pytest, or run `plugrad check`.") from error
+        raise PluginError("conformance() needs pytest, which is missing. Install it, or run `plugrad check`.") from error
     expected = expected_failures or {}
     checks = checks_of(component, kind=kind, options=options, strict=strict)
     reject_unknown(expected, checks)

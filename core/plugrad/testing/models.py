@@ -1,4 +1,4 @@
-"""Real Transformers models small enough for a test: built on the spot, nothing downloaded."""
+"""Small, real Transformers models for tests. They are built in memory; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(seed: int = 0, *, model_type: str = "qwen3", dtype: str = "float32", **fields: Any) -> PreTrainedModel:
-    """Return a causal LM with random weights that fits `tiny_tokenizer`; `fields` are its configuration's own."""
+    """Return a causal LM with random weights that fits `tiny_tokenizer`. `fields` go into its configuration."""
     plain = AutoConfig.for_model(model_type)
     known = {name: value for name, value in TINY.items() if hasattr(plain, name)}
     table = ModelTable.model_validate({"from_scratch": {"model_type": model_type, **known, **fields}, "dtype": dtype})

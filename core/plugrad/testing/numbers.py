@@ -1,4 +1,4 @@
-"""Numbers by what they are of, and how two ways of computing them compare."""
+"""Numbers by name, and the comparison of two ways to compute them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from plugrad.testing.checks import Broken
 TOLERANCE = 1e-9
 
 Numbers = Mapping[str, float]
-"""By what they are of, as in "the advantage of example 0, rollout 2"."""
+"""By name, as in "the advantage of example 0, rollout 2"."""
 
 
 def compare_numbers(found: Numbers, expected: Numbers, change: str, tolerance: float = TOLERANCE) -> str:
-    """Return how little two ways of computing the same numbers differ.
+    """Compare two ways to compute the same numbers, and return the largest difference.
 
     Raises:
-        Broken: by more than rounding does, or they are not of the same; it says what `change` did.
+        Broken: they differ by more than rounding, or have different names. The message starts with `change`.
     """
     for name in [*expected, *found]:
         if name not in found or name not in expected:
             raise Broken(f"{change}, there is {'no' if name in expected else 'also'} {name}")
         if not is_close(found[name], expected[name], tolerance):
-            raise Broken(f"{change}, {name} goes from {expected[name]:.6g} to {found[name]:.6g}")
+            raise Broken(f"{change}, {name} changes from {expected[name]:.6g} to {found[name]:.6g}")
     differences = [abs(value - expected[name]) for name, value in found.items() if not isnan(value)]
     largest = max(differences, default=0.0)
     return f"largest difference {largest:.0e}" if largest else "no difference"
 
 
 def are_same(found: Numbers, expected: Numbers, tolerance: float = TOLERANCE) -> bool:
-    """Whether they differ by no more than rounding does."""
+    """Whether they are equal up to rounding."""
     return found.keys() == expected.keys() and all(is_close(found[name], expected[name], tolerance) for name in expected)
 
 
 def is_close(found: float, expected: float, tolerance: float = TOLERANCE) -> bool:
-    """Whether two numbers are the same but for rounding; the mean of nothing is NaN however it is computed."""
+    """Whether two numbers are equal up to rounding. NaN equals NaN: it is the mean of nothing."""
     # Not `>`: a NaN is close to no number.
     return abs(found - expected) <= tolerance * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
 

@@ -1,4 +1,4 @@
-"""Promises of every kind: options that a run file can say, an import without side effects, and a copy by pickle."""
+"""Promises of every kind: options that fit into TOML, an import without side effects, and pickling."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Trial(Protocol):
 
     @property
     def component(self) -> Component:
-        """Which."""
+        """The component."""
         ...
 
 
 def _check_options_from_toml(trial: Trial) -> str:
     component = trial.component
-    said = {name: plain(value) for name, value in component.options.items() if value is not None}
-    read = tomllib.loads(tomli_w.dumps({"kwargs": said}))["kwargs"]
+    recorded = {name: plain(value) for name, value in component.options.items() if value is not None}
+    read = tomllib.loads(tomli_w.dumps({"kwargs": recorded}))["kwargs"]
     try:
         again = bind(component.source, component.target, read).options
     except OptionError as error:
-        raise Broken(f"written to TOML as it is recorded and read again: {error}") from error
+        raise Broken(f"its options cannot be read back from TOML: {error}") from error
     for name, value in component.options.items():
         if repr(again[name]) != repr(value):
-            raise Broken(f"the option {name!r} is {value!r}, and {again[name]!r} after being written to TOML and read again")
-    return ", ".join(f"{name} = {json.dumps(value)}" for name, value in said.items()) or "it has no options"
+            raise Broken(f"the option {name!r} is {value!r}, but {again[name]!r} after a round trip through TOML")
+    return ", ".join(f"{name} = {json.dumps(value)}" for name, value in recorded.items()) or "it has no options"
 
 
 def _check_pickles(trial: Trial) -> str:
@@ -61,9 +61,9 @@ def _check_import_effects(trial: Trial) -> str:
             command, capture_output=True, text=True, env=environment_of_this_process(), timeout=IMPORT_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Broken(f"in a process of its own it is not imported within {IMPORT_LIMIT_S:g} s") from error
+        raise Broken(f"importing it in a new process takes more than {IMPORT_LIMIT_S:g} s") from error
     if done.returncode:
-        raise Broken(f"in a process of its own it does not import: {last_line(done.stderr)}")
+        raise Broken(f"it cannot be imported in a new process: {last_line(done.stderr)}")
     effects: list[str] = json.loads(done.stdout.splitlines()[-1])
     if effects:
         raise Broken("; ".join(effects))
@@ -71,10 +71,10 @@ def _check_import_effects(trial: Trial) -> str:
 
 
 def importable_reference(component: Component) -> str:
-    """Return a reference under which another process finds the component.
+    """Return a reference under which another process can import the component.
 
     Raises:
-        NotApplicable: it has none, being defined in a function or in the main script.
+        NotApplicable: it is defined in a function or in the main script.
     """
     target = component.source.target
     if component.source.entry is None and (target.startswith("__main__:") or "<locals>" in target):
@@ -83,12 +83,12 @@ def importable_reference(component: Component) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that a process printed: of a traceback, the error."""
+    """Return the last line of a process's output. In a traceback, this is the error."""
     return next(reversed(text.strip().splitlines()), "nothing printed")
 
 
 def environment_of_this_process() -> dict[str, str]:
-    """Return the environment variables under which another process finds the same modules."""
+    """Return environment variables with which another process finds the same modules."""
     folders = [folder or str(Path.cwd()) for folder in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
 
@@ -96,23 +96,23 @@ def environment_of_this_process() -> dict[str, str]:
 PORTABLE: tuple[Promise[Any], ...] = (
     Promise(
         "options_from_toml",
-        "its options, as they are recorded, can be read from a run file again",
+        "its options survive a round trip through TOML",
         "The resolved run file is how a run is repeated.",
-        "Let options be numbers, strings, booleans, lists or tables, and annotate them: `width: float = 0.2`.",
+        "Use numbers, strings, booleans, lists or tables as options, and annotate them: `width: float = 0.2`.",
         _check_options_from_toml,
     ),
     Promise(
         "pickles",
-        "what is called can be pickled",
-        "It goes to other processes, and what has state into checkpoints.",
-        "Define it at the top of a module, not inside a function, and keep no lambda, file or lock on self.",
+        "the function or instance can be pickled",
+        "It is sent to other processes. A component with state also goes into checkpoints.",
+        "Define it at module level, not inside a function. Keep no lambda, file or lock on self.",
         _check_pickles,
     ),
     Promise(
         "import_effects",
-        "importing it touches no device and no random state, and prints nothing",
-        "A plugin is imported before devices are dealt to processes; a number drawn at import shifts every number after.",
-        "Do at call time what needs a device or a generator; no prints and no seeds at the top of a module.",
+        "importing it touches no device, changes no random state and prints nothing",
+        "Plugins are imported before devices are assigned to processes. A number drawn at import shifts every later one.",
+        "Use devices and generators at call time. Do not print or set a seed at module level.",
         _check_import_effects,
     ),
 )

@@ -1,4 +1,4 @@
-"""State: what a component keeps from call to call belongs to two methods, or there is none."""
+"""State: what a component keeps between calls must go through `state_dict` and `load_state_dict`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 
 def declares_state(component: Component) -> bool:
-    """Whether it has the two methods by which state goes into a checkpoint and comes back."""
+    """Whether it has `state_dict` and `load_state_dict`, which carry state through a checkpoint."""
     target = component.target
     return inspect.isclass(target) and hasattr(target, "state_dict") and hasattr(target, "load_state_dict")
 
@@ -26,16 +26,16 @@ def check_state(
     instance_of: Callable[[Made], Any],
     call: Callable[[Made, int], Numbers],
 ) -> str:
-    """Return what came of calling it between two other calls.
+    """Check that a call in between changes nothing, or that declared state can be restored.
 
     Args:
-        component: what is tried.
-        fresh: makes a new one, as a run does.
-        instance_of: gives the author's own instance within it.
+        component: the component on trial.
+        fresh: creates a new instance, as a run does.
+        instance_of: returns the author's own instance inside it.
         call: calls it on one of two batches.
 
     Raises:
-        Broken: the call between mattered, and no state is declared; or state is declared, and did not come back.
+        Broken: the call in between mattered and no state is declared, or the declared state was not restored.
     """
     used = fresh()
     before = call(used, 0)

@@ -1,4 +1,11 @@
-"""What every advantage promises, whoever wrote it."""
+"""The checks of an advantage. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `groups`: which rollouts are compared, and in which order.
+- `rewards`: equal, shifted, scaled and NaN rewards.
+- `advantage_values`: values that are finite, repeatable and determined by the inputs.
+
+`portable`, one level up, has the promises of every kind. `trial_groups` draws the inputs.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +30,11 @@ def advantage_checks(
 
     Args:
         advantage: a name, `module:function`, `file.py:function`, or the function or class itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on; of an advantage there is nothing more.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on; advantages have no such checks.
 
     Raises:
-        PlugradError: it cannot be found, or does not take these options.
+        PlugradError: it is not found, or does not take these options.
     """
     component = component_of(advantage, "advantage", options)
     trial = AdvantageTrial(component)

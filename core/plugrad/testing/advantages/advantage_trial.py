@@ -1,4 +1,4 @@
-"""What an advantage gives each rollout, or each token of it."""
+"""An advantage on trial: its values by rollout, or by token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugrad.testing.advantages.trial_groups import GROUP_SIZE, draw_groups
 from plugrad.testing.numbers import Numbers
 
 Groups = list[list[list[float]]]
-"""By example and rollout: its one advantage, or one for each token."""
+"""By example and rollout: one advantage, or one per token."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class AdvantageTrial:
 
     @cached_property
     def facts(self) -> AdvantageFacts:
-        """What it states of itself."""
+        """What its marker declares."""
         assert isinstance(self.component.facts, AdvantageFacts)
         return self.component.facts
 
     @cached_property
     def num_rollouts(self) -> int:
-        """How many rollouts of an example it is tried on: eight, unless it or its options ask for more."""
+        """Rollouts per example in the trial: eight, unless the advantage or its options need more."""
         fewest = max(GROUP_SIZE, self.facts.min_rollouts_per_example)
         for size in (fewest, 2 * fewest, 4 * fewest, 8 * fewest):
             try:
@@ -45,13 +45,13 @@ class AdvantageTrial:
             except OptionError:
                 continue
             except PlugradError:
-                # The checks tell of it.
+                # The checks report it.
                 return size
             return size
         return fewest
 
     def draw(self, seed: int = 0, reward: float | None = None, lengths: Sequence[int] | None = None) -> AdvantageInputs:
-        """Return groups of as many rollouts, with these rewards and lengths if they are given."""
+        """Draw groups of that size, with this reward and these lengths if given."""
         return draw_groups(seed, num_rollouts=self.num_rollouts, reward=reward, lengths=lengths)
 
     def fresh(self) -> BoundAdvantage:
@@ -59,20 +59,20 @@ class AdvantageTrial:
         return BoundAdvantage(self.component, self.component.create())
 
     def outputs(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> AdvantageOutputs:
-        """Call it as the host does; whatever it draws at random, it draws from this seed."""
+        """Call it as the host does. Its random numbers come from this seed."""
         with random_state_of(seed):
             return compute_advantages(advantage or self.fresh(), self._view(inputs))
 
     def groups(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> Groups:
-        """Return what it gives, by example and rollout."""
+        """Return its values by example and rollout."""
         return as_groups(self.outputs(inputs, advantage, seed))
 
     def numbers(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> Numbers:
-        """Return what it gives, by what it is of."""
+        """Return its values by name."""
         return named(self.groups(inputs, advantage, seed))
 
     def unchecked(self, inputs: AdvantageInputs) -> Groups:
-        """Return what it gives where the host does not look at it.
+        """Return its values without the host's checks.
 
         Raises:
             PlugradError: it raised.
@@ -86,7 +86,7 @@ class AdvantageTrial:
 
 
 def as_groups(outputs: AdvantageOutputs) -> Groups:
-    """Return both forms of the outputs as one."""
+    """Return both forms of the outputs as nested lists."""
     rows = outputs.advantages
     if isinstance(rows, Tensor):
         return [[[value] for value in row] for row in rows.tolist()]
@@ -94,7 +94,7 @@ def as_groups(outputs: AdvantageOutputs) -> Groups:
 
 
 def named(groups: Groups) -> Numbers:
-    """Return them by what they are of."""
+    """Return the values by name."""
     return {
         f"the advantage of example {i}, rollout {j}" + (f", token {t}" if len(tokens) > 1 else ""): value
         for i, group in enumerate(groups)

@@ -1,4 +1,4 @@
-"""Promises about an advantage's values: finite, repeatable, of its inputs alone, and for groups as small as it says."""
+"""Promises about an advantage's values: finite, repeatable, and determined by its inputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _check_inputs_unchanged(advantage: AdvantageTrial) -> str:
             advantage.outputs(inputs)
     except InputsChanged as error:
         raise Broken(str(error)) from error
-    return "as they were"
+    return "unchanged"
 
 
 def _check_deterministic(advantage: AdvantageTrial) -> str:
@@ -62,8 +62,8 @@ def _check_lengths(advantage: AdvantageTrial) -> str:
     equal = advantage.groups(advantage.draw(lengths=EQUAL))
     first_tokens = [named([[tokens[:1] for tokens in group] for group in groups]) for groups in (*numbers, equal)]
     if all(are_same(found, first_tokens[0]) for found in first_tokens):
-        return "of 1 to 1000 tokens; they change nothing"
-    return "of 1 to 1000 tokens; they matter to it"
+        return "1 to 1000 tokens; lengths change nothing"
+    return "1 to 1000 tokens; lengths matter"
 
 
 def _check_fewest_rollouts(advantage: AdvantageTrial) -> str:
@@ -71,8 +71,8 @@ def _check_fewest_rollouts(advantage: AdvantageTrial) -> str:
     try:
         advantage.outputs(draw_groups(num_rollouts=fewest))
     except OptionError as error:
-        return f"with these options {fewest} are too few, and refused: {error}"
-    return f"{fewest} rollout{'s' if fewest > 1 else ''} of an example are enough"
+        return f"{fewest} are too few with these options: {error}"
+    return f"{fewest} rollout{'s' if fewest > 1 else ''} per example are enough"
 
 
 def _check_single_precision(advantage: AdvantageTrial) -> str:
@@ -89,73 +89,75 @@ def _in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
 
 def _check_needs(advantage: AdvantageTrial) -> str:
     if not advantage.component.needs:
-        raise NotApplicable("it asks for no optional field")
+        raise NotApplicable("it needs no optional field")
     inputs = advantage.draw()
     assert inputs.greedy_rewards is not None
     other = replace(inputs, greedy_rewards=1 - inputs.greedy_rewards)
     if are_same(advantage.numbers(other), advantage.numbers(inputs)):
-        raise Broken("with other greedy_rewards its values are the same")
+        raise Broken("different greedy_rewards give the same values")
     return "reads greedy_rewards"
 
 
 RUNS: Promise[AdvantageTrial] = Promise(
     "runs",
-    "it returns one finite number per rollout, or per completion token",
-    "Anything else ends the run, and a NaN would turn the whole policy into NaN.",
-    "Return plugrad.AdvantageOutputs(...) with a tensor shaped as inputs.rewards, or for each rollout a tensor as long as "
-    "inputs.completion_lengths says.",
+    "it returns one finite number per rollout or per completion token",
+    "Anything else stops the run. A NaN would turn the whole policy into NaN.",
+    "Return plugrad.AdvantageOutputs(...) with a tensor shaped like inputs.rewards, or with one tensor per rollout, as "
+    "long as its entry in inputs.completion_lengths.",
     _check_runs,
 )
 VALUES: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "lengths",
-        "it works for completions of one token, and of very unequal lengths",
-        "A policy that has just learnt to stop ends at once; another never does.",
-        "Divide by no `length - 1`. Per token, return a tensor as long as each completion. Whether lengths matter is "
-        "reported.",
+        "it works with one-token completions and with very unequal lengths",
+        "A policy that has just learned to stop ends at once; another never does.",
+        "Do not divide by `length - 1`. Per token, return a tensor as long as each completion. The check reports whether "
+        "lengths matter.",
         _check_lengths,
     ),
     Promise(
         "fewest_rollouts",
-        "it works with as few rollouts of an example as it says",
-        "The number is checked before a model is loaded. Too low a one ends a run at its first step.",
-        "State it: @advantage(min_rollouts_per_example=2). An option that asks for more refuses fewer with an OptionError.",
+        "it works with the fewest rollouts per example that it declares",
+        "The number is checked before a model is loaded. If it is too low, the run fails at its first step.",
+        "Declare it: @advantage(min_rollouts_per_example=2). If an option needs more, raise an OptionError for fewer.",
         _check_fewest_rollouts,
     ),
     Promise(
         "single_precision",
-        "rewards in float32 give the same advantages, to three digits",
-        "A run has them in float64, and other training loops in float32.",
-        "Make new tensors with inputs.rewards.new_tensor(...), torch.ones_like or .to(inputs.rewards), and name no dtype.",
+        "rewards in float32 give the same advantages to three digits",
+        "plugrad passes float64 rewards. Other training loops pass float32.",
+        "Create tensors with inputs.rewards.new_tensor(...), torch.ones_like or .to(inputs.rewards). Do not hard-code a "
+        "dtype.",
         _check_single_precision,
     ),
     Promise(
         "needs",
-        "it reads every field that it asks for",
-        "greedy_rewards cost a completion more for each example.",
-        "Remove the field from @advantage(needs={...}), or make `needs` a function of the options that call for it.",
+        "it reads every field that it needs",
+        "greedy_rewards costs one more completion per example.",
+        "Remove the field from @advantage(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),
     Promise(
         "inputs_unchanged",
-        "it leaves its inputs as they are, the rollouts too",
-        "Extensions and metrics are given the same rewards and rollouts, and report what they are after it.",
-        "Write `x = x - y` and not `x -= y`; use functions without a trailing underscore; dict(rollout) for a rollout.",
+        "it does not change its inputs, rollouts included",
+        "Extensions and metrics receive the same rewards and rollouts.",
+        "Write `x = x - y`, not `x -= y`. Avoid functions with a trailing underscore. Copy a rollout with dict(rollout).",
         _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
         "the same batch gives the same advantages",
-        "Every rank computes them by itself: by chance they would train on different ones. Nor could a run be repeated.",
-        "Draw nothing at random, and read no clock and no set in its own order.",
+        "Every rank computes them on its own. With randomness, ranks train on different advantages, and no run can be "
+        "repeated.",
+        "Do not draw random numbers or read a clock. Sort a set before you iterate over it.",
         _check_deterministic,
     ),
     Promise(
         "state",
-        "what it has seen before does not matter, unless it declares state",
-        "State that nobody saves is lost with the run.",
-        "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
-        "and load_state_dict().",
+        "earlier calls do not matter, unless it declares state",
+        "State that is not saved is lost with the run.",
+        "Keep nothing in globals, default arguments or on self. Put state into a class with state_dict() and "
+        "load_state_dict().",
         _check_state,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about groups: who is compared with whom, and in which order they come."""
+"""Promises about groups: which rollouts are compared, and in which order they come."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _check_rollout_order(advantage: AdvantageTrial) -> str:
 
 
 def _turned(count: int, by: int) -> list[int]:
-    """Return an order in which the numbers go down, beginning somewhere."""
+    """Return the indices in descending order, starting at a different one for each `by`."""
     return [(by - j) % count for j in range(count)]
 
 
@@ -35,7 +35,7 @@ def _check_group_order(advantage: AdvantageTrial) -> str:
 
 def _check_groups_apart(advantage: AdvantageTrial) -> str:
     if advantage.facts.mixes_groups:
-        raise NotApplicable("it says that it mixes groups")
+        raise NotApplicable("it declares mixes_groups")
     inputs, others = advantage.draw(), advantage.draw(seed=1)
     whole, seen = advantage.groups(inputs), ""
     for own in range(NUM_EXAMPLES):
@@ -43,36 +43,36 @@ def _check_groups_apart(advantage: AdvantageTrial) -> str:
         kept = advantage.groups(company)[own]
         seen = compare_numbers(named([kept]), named([whole[own]]), f"With other rewards in all groups but number {own}")
         alone = advantage.numbers(examples_of(inputs, [own]))
-        compare_numbers(alone, named([whole[own]]), f"Without the groups but number {own}")
+        compare_numbers(alone, named([whole[own]]), f"With group {own} alone")
     return seen
 
 
 def _skip_if_order_dependent(advantage: AdvantageTrial) -> None:
     if advantage.facts.order_dependent:
-        raise NotApplicable("it says that it depends on the order")
+        raise NotApplicable("it declares order_dependent")
 
 
 GROUPS: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "rollout_order",
-        "rollouts in another order have the same advantages",
-        "Which rollout of an example comes first follows from the engine, and says nothing of what it is worth.",
-        "Use no rollout's number. An advantage that keeps a running mean says so with @advantage(order_dependent=True).",
+        "the order of rollouts in a group does not matter",
+        "The engine decides which rollout comes first. The order carries no information.",
+        "Do not use a rollout's index. An advantage with a running mean declares @advantage(order_dependent=True).",
         _check_rollout_order,
     ),
     Promise(
         "group_order",
-        "groups in another order have the same advantages",
-        "In which order examples come follows from the number of ranks.",
-        "Use no group's number. An advantage that keeps a running mean says so with @advantage(order_dependent=True).",
+        "the order of groups does not matter",
+        "The order of examples depends on the number of ranks.",
+        "Do not use a group's index. An advantage with a running mean declares @advantage(order_dependent=True).",
         _check_group_order,
     ),
     Promise(
         "groups_apart",
         "a group's advantages depend on no other group",
-        "A prompt would be learnt from by how hard the others of its batch happen to be.",
-        "Take means and deviations over dim=1, with keepdim=True. An advantage that is meant to look at the whole batch "
-        "says so with @advantage(mixes_groups=True).",
+        "Otherwise the signal of a prompt depends on how hard the other prompts of its batch are.",
+        "Take means and deviations over dim=1 with keepdim=True. An advantage that looks at the whole batch on purpose "
+        "declares @advantage(mixes_groups=True).",
         _check_groups_apart,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about rewards: none that differ, others, and one that is no number."""
+"""Promises about rewards: all equal, shifted, scaled, or NaN."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _check_equal_rewards(advantage: AdvantageTrial) -> str:
     for reward, numbers in found.items():
         name, value = max(numbers.items(), key=lambda item: abs(item[1]))
         if not abs(value) <= NO_SIGNAL:
-            raise Broken(f"where every reward is {reward:g}, {name} is {value:.6g}")
+            raise Broken(f"if every reward is {reward:g}, {name} is {value:.6g}")
     return f"{largest:.0e} at most" if largest else "all 0"
 
 
@@ -66,11 +66,11 @@ def _check_nan_reward(advantage: AdvantageTrial) -> str:
         return f"refused: {error}"
     own = groups[SPOILT[0]][SPOILT[1]]
     if all(map(math.isfinite, own)):
-        raise Broken(f"a rollout whose reward is NaN gets the advantage {own[0]:.6g}, and nobody notices")
+        raise Broken(f"a rollout with a NaN reward gets the advantage {own[0]:.6g}, which hides the NaN")
     if advantage.facts.mixes_groups:
-        return "not finite, which plugrad refuses"
-    compare_numbers(_others(groups), _others(clean), "With a reward that is NaN in group 1")
-    return "not finite, which plugrad refuses; the other groups as they were"
+        return "not finite, which plugrad rejects"
+    compare_numbers(_others(groups), _others(clean), "With a NaN reward in group 1")
+    return "not finite, which plugrad rejects; the other groups are unchanged"
 
 
 def _others(groups: Groups) -> Numbers:
@@ -80,25 +80,25 @@ def _others(groups: Groups) -> Numbers:
 REWARDS: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "equal_rewards",
-        "where all rewards are equal there is no advantage, unless it is declared",
-        "Rewards that tell nothing apart must teach nothing; a deviation of 0 that is divided by teaches noise, or NaN.",
-        "Subtract the mean, and add a small number to a deviation before you divide by it. Where equal rewards are meant to "
-        "push, say so with @advantage(signal_from_equal_rewards=True).",
+        "equal rewards give no advantage, unless it declares otherwise",
+        "Rewards that do not differ carry no signal. Dividing by their deviation of 0 gives noise or NaN.",
+        "Subtract the mean, and add a small number to a deviation before dividing by it. If equal rewards should push the "
+        "policy, declare @advantage(signal_from_equal_rewards=True).",
         _check_equal_rewards,
     ),
     Promise(
         "scale_and_shift",
-        "what a shift and a scale of the rewards do to it is reported, and never a failure",
-        "Who changes the scale of a reward, or adds a bonus for everybody, wants to know whether the learning rate goes "
-        "with it.",
-        "Nothing to mend: say it in the docstring.",
+        "the effect of shifting and scaling the rewards is reported; this check never fails",
+        "If you rescale a reward or add a bonus to all, you need to know whether to change the learning rate.",
+        "Nothing to fix. Describe the effect in the docstring.",
         _check_scale_and_shift,
     ),
     Promise(
         "nan_reward",
-        "a reward that is NaN is not hidden, and spoils no other group",
-        "A broken reward function has to stop the run. An advantage of 0 in its place lets it train on noise for days.",
-        "No nan_to_num and no nanmean. Mind torch.where: a comparison with NaN is False, so let its other branch compute.",
+        "a NaN reward is not hidden and affects no other group",
+        "A broken reward function must stop the run. With an advantage of 0 in its place, the run trains on noise for days.",
+        "Avoid nan_to_num and nanmean. A comparison with NaN is False, so the other branch of a torch.where must compute "
+        "with the rewards.",
         _check_nan_reward,
     ),
 )

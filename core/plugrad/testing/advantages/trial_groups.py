@@ -1,4 +1,4 @@
-"""Groups to try advantages on, and the ways in which they are turned and changed."""
+"""Groups for trials of advantages, and the ways to reorder and change them."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def draw_groups(
 
 
 def batch(groups: list[list[Rollout]], greedy_rewards: Sequence[float]) -> AdvantageInputs:
-    """Return these groups as an advantage is given them."""
+    """Return these groups as the inputs of an advantage."""
     return AdvantageInputs(rollouts=groups, greedy_rewards=torch.tensor(greedy_rewards, dtype=torch.double))
 
 
 def in_order(inputs: AdvantageInputs, orders: Sequence[Sequence[int]]) -> AdvantageInputs:
-    """Return the rollouts of each group in another order."""
+    """Return the rollouts of each group in these orders."""
     groups = [[group[j] for j in order] for group, order in zip(inputs.rollouts, orders, strict=True)]
     return batch(groups, _greedy(inputs))
 
@@ -63,19 +63,19 @@ def examples_of(inputs: AdvantageInputs, examples: Sequence[int]) -> AdvantageIn
 
 
 def joined(parts: Sequence[AdvantageInputs]) -> AdvantageInputs:
-    """Return the groups of several batches as one."""
+    """Return the groups of several batches as one batch."""
     return batch([group for part in parts for group in part.rollouts], [r for part in parts for r in _greedy(part)])
 
 
 def shifted(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
-    """Return the same with so much more reward for everybody, in one component."""
+    """Return the inputs with every reward raised by this much, in one component."""
     return batch(
         _each(inputs, lambda rollout: _rewarded(rollout, rollout["reward"] + by)), [r + by for r in _greedy(inputs)]
     )
 
 
 def scaled(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
-    """Return the same with so many times the reward, and each component."""
+    """Return the inputs with every reward and component multiplied by this."""
 
     def change(rollout: Rollout) -> Rollout:
         components = {name: by * value for name, value in rollout["reward_components"].items()}
@@ -85,7 +85,7 @@ def scaled(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
 
 
 def with_nan(inputs: AdvantageInputs, place: tuple[int, int]) -> AdvantageInputs:
-    """Return the same where the reward of one rollout, and each component of it, is NaN."""
+    """Return the inputs with a NaN reward, and NaN components, at one place."""
     groups = [list(group) for group in inputs.rollouts]
     rollout = groups[place[0]][place[1]]
     components = dict.fromkeys(rollout["reward_components"], math.nan)

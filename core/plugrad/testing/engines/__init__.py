@@ -1,4 +1,8 @@
-"""What every rollout engine promises, checked on a real one."""
+"""The checks of a rollout engine. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `completions`: number, length and policy version of completions, and closing twice.
+- `sampling`: the distribution, its log-probs, and new weights.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,14 @@ def engine_checks(
     samples: bool = True,
     tolerance: float = 1e-5,
 ) -> Iterator[Check]:
-    """Yield a check of each promise of an engine, with prompts of different lengths. Each makes an engine and closes it.
+    """Yield a check of each promise of an engine, on prompts of different lengths. Each creates an engine and closes it.
 
     Args:
-        make_engine: makes the engine for a model and its tokenizer.
-        model: the policy; its weights are changed and put back.
+        make_engine: creates the engine for a model and its tokenizer.
+        model: the policy; its weights are changed and restored.
         tokenizer: the model's.
-        samples: False for an engine that replays recorded completions: it is not asked to sample.
-        tolerance: the largest difference in nats between the engine's log-probs and the model's.
+        samples: False for an engine that replays recorded completions. Checks of sampling do not apply to it.
+        tolerance: the largest accepted difference, in nats, between the engine's log-probs and the model's.
     """
     owner = f"the engine {getattr(make_engine, '__name__', type(make_engine).__name__)!r}"
     trial = EngineTrial(make_engine, model, tokenizer, samples, tolerance)
@@ -46,10 +50,10 @@ def check_engine(
     samples: bool = True,
     tolerance: float = 1e-5,
 ) -> None:
-    """Try every one of `engine_checks`, which has the same arguments.
+    """Run all of `engine_checks`, with the same arguments.
 
     Raises:
-        CheckFailure: of the first promise that is not kept.
+        CheckFailure: the first promise that is broken.
     """
     for check in engine_checks(make_engine, model, tokenizer, samples=samples, tolerance=tolerance):
         try:

@@ -1,4 +1,4 @@
-"""Promises about an engine's completions: how many, how long, of which policy, and closed twice without harm."""
+"""Promises about an engine's completions: number, length and policy version. And an engine can be closed twice."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _check_completions(trial: EngineTrial) -> str:
 def _check_tokens(completion: Completion, end: int) -> None:
     length = len(completion.ids)
     if not 0 < length <= SAMPLING.max_new_tokens:
-        raise Broken(f"a completion has {length} tokens; 1 to max_new_tokens = {SAMPLING.max_new_tokens} are right")
+        raise Broken(f"a completion has {length} tokens instead of 1 to max_new_tokens = {SAMPLING.max_new_tokens}")
     if end in completion.ids[:-1]:
-        raise Broken(f"a completion goes on after its end-of-sequence token: {completion.ids}")
+        raise Broken(f"a completion continues after its end-of-sequence token: {completion.ids}")
     ended = completion.ids[-1] == end
     if completion.truncated is ended:
         raise Broken(
@@ -49,9 +49,7 @@ def _check_tokens(completion: Completion, end: int) -> None:
 
 def _check_logprobs_given(completion: Completion, samples: bool) -> None:
     if (completion.logprobs is not None) != samples:
-        raise Broken(
-            "a completion that was sampled has no log-probs" if samples else "a completion that was replayed has log-probs"
-        )
+        raise Broken("a sampled completion has no log-probs" if samples else "a replayed completion has log-probs")
     if completion.logprobs is not None and len(completion.logprobs) != len(completion.ids):
         raise Broken(f"{len(completion.ids)} tokens have {len(completion.logprobs)} log-probs")
 
@@ -60,14 +58,14 @@ def _check_versions(trial: EngineTrial) -> str:
     with trial.opened() as engine:
         engine.update_weights(trial.weights(), version=VERSION)
         completions = [c for group in engine.generate(trial.prompts, SAMPLING) for c in group]
-    _check_one_each(completions)
+    _check_one_version_per_token(completions)
     versions = {version for completion in completions for version in completion.policy_versions}
     if versions != {VERSION}:
         raise Broken(f"after update_weights(..., version={VERSION}) completions carry {sorted(versions)}")
     return f"{VERSION} after update_weights(..., version={VERSION})"
 
 
-def _check_one_each(completions: list[Completion]) -> None:
+def _check_one_version_per_token(completions: list[Completion]) -> None:
     for completion in completions:
         if len(completion.policy_versions) != len(completion.ids):
             raise Broken(f"{len(completion.ids)} tokens have {len(completion.policy_versions)} policy_versions")
@@ -80,38 +78,39 @@ def _check_closes(trial: EngineTrial) -> str:
         engine.close()
     except Exception as error:
         raise Broken(f"the second close() raises {type(error).__name__}: {error}") from error
-    return "twice, without harm"
+    return "twice, without an error"
 
 
 RUNS: Promise[EngineTrial] = Promise(
     "runs",
-    "it has the three methods, and completes each prompt as often as it is asked to, in order",
-    "Groups are what advantages compare.",
-    "Write generate, update_weights and close as plugrad.rollout.engine.RolloutEngine has them; generate returns one list "
-    "per prompt.",
+    "it has the three methods and returns the requested number of completions per prompt, in order",
+    "An advantage compares the completions of a group.",
+    "Write generate, update_weights and close as in plugrad.rollout.engine.RolloutEngine. generate returns one list per "
+    "prompt.",
     _check_runs,
 )
 COMPLETIONS: tuple[Promise[EngineTrial], ...] = (
     Promise(
         "completions",
-        "a completion ends at its first end-of-sequence token or at max_new_tokens, says which, and has a log-prob a token",
-        "The end-of-sequence token is sampled and trained on like any other; what follows it is not.",
-        "Keep the end-of-sequence token and cut what comes after it; truncated=True where there is none. What was replayed "
-        "has logprobs=None.",
+        "a completion ends at its first end-of-sequence token or at max_new_tokens, reports which, and has one log-prob "
+        "per token",
+        "The end-of-sequence token is sampled and trained on like any other. What follows it is not.",
+        "Keep the end-of-sequence token and cut what follows it. Set truncated=True if there is none. Replayed completions "
+        "have logprobs=None.",
         _check_completions,
     ),
     Promise(
         "versions",
         "each token carries the version of the weights that sampled it",
-        "How old the policy was that sampled a token is known from nothing else.",
-        "Keep the version that update_weights was given, and write it into each completion, once a token.",
+        "Nothing else shows how old the policy was that sampled a token.",
+        "Store the version passed to update_weights, and write it into each completion, once per token.",
         _check_versions,
     ),
     Promise(
         "closes",
         "it can be closed twice",
-        "A run that fails closes it on more than one way out.",
-        "Let close() do nothing the second time.",
+        "A failing run can close it more than once.",
+        "Let the second close() do nothing.",
         _check_closes,
     ),
 )

@@ -1,4 +1,4 @@
-"""An engine on trial: how it is made and asked, and how its log-probs compare with the model's."""
+"""An engine on trial: how it is created and called, and how its log-probs compare with the model's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EngineTrial:
     samples: bool
     """False for an engine that replays recorded completions."""
     tolerance: float
-    """The largest difference in nats between its log-probs and the model's."""
+    """The largest accepted difference, in nats, between its log-probs and the model's."""
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -43,7 +43,7 @@ class EngineTrial:
 
     @contextmanager
     def opened(self) -> Iterator[RolloutEngine]:
-        """Make an engine and hand it the weights, as a run does; close it at the end."""
+        """Create an engine and send it the weights, as a run does. Close it at the end."""
         engine = self.make_engine(self.model, self.tokenizer)
         try:
             engine.update_weights(self.weights(), version=0)
@@ -52,12 +52,12 @@ class EngineTrial:
             engine.close()
 
     def weights(self) -> list[tuple[str, torch.Tensor]]:
-        """Return the model's weights as a run hands them to an engine."""
+        """Return the model's weights as a run sends them to an engine."""
         return [(name, weight.detach()) for name, weight in self.model.state_dict(keep_vars=True).items()]
 
     @contextmanager
     def other_weights(self) -> Iterator[None]:
-        """Let the model have other weights inside."""
+        """Give the model other weights inside the context."""
         kept = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
         try:
             with torch.no_grad():
@@ -74,7 +74,7 @@ class EngineTrial:
 def largest_mismatch(
     prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]], model: PreTrainedModel, temperature: float
 ) -> float:
-    """Return the largest difference between the completions' log-probs and those of `model`, in nats."""
+    """Return the largest difference, in nats, between the completions' log-probs and those of `model`."""
     policy = Policy(model, temperature)
     differences = [0.0]
     for prompt, group in zip(prompts, groups, strict=True):

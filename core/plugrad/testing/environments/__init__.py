@@ -1,4 +1,10 @@
-"""What every environment promises, whoever wrote it."""
+"""The checks of an environment. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `examples`: the examples and what is held out.
+- `scores`: the scores of completions.
+
+`portable`, one level up, has the promises of every kind. `attempts` has the completions.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +24,17 @@ PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, *PORTABLE)
 def environment_checks(
     environment: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
 ) -> Iterator[Check]:
-    """Yield a check of each promise of an environment. It is made three times: where that takes long, let it read fewer.
+    """Yield a check of each promise of an environment.
+
+    The checks create the environment three times. If that is slow, pass options that load fewer examples.
 
     Args:
         environment: a name, `module:class`, `file.py:class`, or the class itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on; of an environment there is nothing more.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on; environments have no such checks.
 
     Raises:
-        PlugradError: it cannot be found, or does not take these options.
+        PlugradError: it is not found, or does not take these options.
     """
     component = component_of(environment, "environment", options)
     trial = EnvironmentTrial(component)

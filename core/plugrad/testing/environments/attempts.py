@@ -1,4 +1,4 @@
-"""Attempts at an environment's examples: completions of them, to be scored."""
+"""Attempts at an environment's examples: completions to score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ODD = (
     "ü 漢字 🎲 \u202e\u0301",
     "\x00\x07",
 )
-"""What a policy says before it has learnt anything, and some of what it says afterwards."""
+"""What a policy writes before it has learned anything, and some of what it writes later."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Attempt:
     completion: str
 
     def rollout(self) -> Rollout:
-        """Return it as the engine leaves it: not scored yet, and nobody else's."""
+        """Return it as a rollout that is not scored yet, as the engine leaves it."""
         return make_rollout(
             random.Random(0),
             length=max(1, len(self.completion.split())),
@@ -52,7 +52,7 @@ class Attempt:
 
 
 def attempts_at(examples: Sequence[Example]) -> list[Attempt]:
-    """Return two plausible completions of each of the first examples: its own reference, and that of the next one."""
+    """Return two plausible completions of each of the first examples: its own reference and another example's."""
     chosen = list(examples[:NUM_EXAMPLES])
     return [
         Attempt(f"the reward of completion {j} of example {i}", example, completion)
@@ -62,11 +62,11 @@ def attempts_at(examples: Sequence[Example]) -> list[Attempt]:
 
 
 def reference_of(example: Example, otherwise: str) -> str:
-    """Return the known answer, or something else where there is none."""
+    """Return the known answer, or `otherwise` if there is none."""
     return str(example.get("reference", otherwise))
 
 
 def shorten(completion: Any) -> str:
-    """Return the beginning of a completion, as an error shows it."""
+    """Return the beginning of a completion, for an error message."""
     text = repr(completion)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(completion)} characters)"

@@ -1,4 +1,4 @@
-"""An environment on trial: its examples, and the scores that it gives to attempts at them."""
+"""An environment on trial: its examples, and its scores of attempts at them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EnvironmentTrial:
 
     @cached_property
     def environment(self) -> BoundEnvironment:
-        """The one that most checks share: an environment may take long to make."""
+        """The instance that most checks share, since an environment can be slow to create."""
         return self.fresh(seed=0)
 
     @cached_property
@@ -31,7 +31,7 @@ class EnvironmentTrial:
         return attempts_at(self.environment.train_examples())
 
     def fresh(self, seed: int) -> BoundEnvironment:
-        """Return a new one with its examples read; whatever it draws at random, it draws from this seed."""
+        """Return a new instance with its examples loaded. Its random numbers come from this seed."""
         with random_state_of(seed):
             made = BoundEnvironment.create(self.component)
             made.train_examples()
@@ -39,7 +39,7 @@ class EnvironmentTrial:
         return made
 
     def scores(self, attempts: Sequence[Attempt], seed: int = 0) -> Numbers:
-        """Return rewards and components; whatever is drawn at random is drawn from this seed."""
+        """Return rewards and components by name. Random numbers come from this seed."""
         rollouts = [attempt.rollout() for attempt in attempts]
         self.score(rollouts, seed)
         return {

@@ -18,7 +18,7 @@ def _check_score_alone(environment: EnvironmentTrial) -> str:
     attempts = environment.attempts
     together = environment.scores(attempts)
     alone: Numbers = {name: value for attempt in attempts for name, value in environment.scores([attempt]).items()}
-    return compare_numbers(alone, together, "Scored alone and not with the others")
+    return compare_numbers(alone, together, "Scored alone instead of with the others")
 
 
 def _check_score_order(environment: EnvironmentTrial) -> str:
@@ -35,7 +35,7 @@ def _check_rollouts_unchanged(environment: EnvironmentTrial) -> str:
     except InputsChanged as error:
         raise Broken(str(error)) from error
     written = sorted({key for key in ("info", "metrics") for rollout in rollouts if rollout.get(key)})
-    return f"it writes {' and '.join(written)}" if written else "as they were"
+    return f"it writes {' and '.join(written)}" if written else "unchanged"
 
 
 def _check_deterministic(environment: EnvironmentTrial) -> str:
@@ -50,17 +50,17 @@ def _check_references(environment: EnvironmentTrial) -> str:
     known = [example for example in examples if "reference" in example]
     if not known:
         raise NotApplicable("its examples have no reference")
-    worth: list[float] = []
+    scores: list[float] = []
     for index, example in enumerate(known):
         reference = reference_of(example, "")
         right, empty = (_reward(environment, Attempt("", example, text)) for text in (reference, ""))
         if right < empty:
             raise Broken(
-                f"example {index}: the reference {shorten(reference)} is worth {right:.6g}, and an empty completion "
+                f"example {index}: the reference {shorten(reference)} scores {right:.6g}, but an empty completion "
                 f"{empty:.6g}"
             )
-        worth.append(right)
-    return f"a reference is worth {min(worth):.3g} to {max(worth):.3g}, an empty completion no more"
+        scores.append(right)
+    return f"references score {min(scores):.3g} to {max(scores):.3g}, empty completions no more"
 
 
 def _reward(environment: EnvironmentTrial, attempt: Attempt) -> float:
@@ -77,50 +77,50 @@ def _check_odd_completions(environment: EnvironmentTrial) -> str:
             environment.scores([Attempt("", example, text)])
         except PlugradError as error:
             raise Broken(f"the completion {shorten(text)}: {str(error)[:SHOWN_CHARACTERS]}") from error
-    return f"{len(ODD)} of them, each with a finite score"
+    return f"{len(ODD)} odd completions, each with a finite score"
 
 
 SCORES: tuple[Promise[EnvironmentTrial], ...] = (
     Promise(
         "score_alone",
-        "a rollout's score does not depend on which others are scored with it",
-        "How many rollouts are scored at once follows from the number of ranks; comparing is the advantage's work.",
-        "Score each rollout by its completion and its example. Comparison within a group belongs into an advantage.",
+        "the score of a rollout does not depend on the rollouts scored with it",
+        "How many rollouts are scored at once depends on the number of ranks. Comparing rollouts is the advantage's job.",
+        "Score each rollout by its completion and its example. Compare within a group in an advantage.",
         _check_score_alone,
     ),
     Promise(
         "score_order",
-        "rollouts in another order have the same scores",
-        "Their order says nothing, and a judge that is asked in threads must still answer in the order of its rollouts.",
-        "Return one score per rollout, in the order of the rollouts; use executor.map and not as_completed.",
+        "the order of rollouts does not matter",
+        "The order carries no information. A judge called from threads must return scores in the order of its rollouts.",
+        "Return one score per rollout, in order. Use executor.map, not as_completed.",
         _check_score_order,
     ),
     Promise(
         "rollouts_unchanged",
-        "it leaves rollouts as they are, but for metrics, info and trajectory",
-        "The tokens that are trained on belong to the text that was scored.",
+        "it changes nothing in a rollout but metrics, info and trajectory",
+        "The tokens that are trained on must belong to the text that was scored.",
         "Work on a copy: `text = rollout['completion'].strip()`. Report numbers in rollout['metrics'].",
         _check_rollouts_unchanged,
     ),
     Promise(
         "deterministic",
-        "a completion has the same score whenever it is scored",
-        "Noise in the reward is learnt from as if it were a signal, and a run could not be repeated.",
-        "Draw nothing at random and keep nothing from earlier scores. Ask a judge at temperature 0.",
+        "a completion always has the same score",
+        "The policy learns from noise in the reward as if it were signal, and no run can be repeated.",
+        "Do not draw random numbers or keep anything from earlier scores. Call a judge at temperature 0.",
         _check_deterministic,
     ),
     Promise(
         "references",
-        "a reference is worth at least as much as an empty completion",
-        "Where the known answer scores below nonsense, the policy learns the nonsense.",
-        "Compare what the policy is asked to write with what `reference` holds: prefix, format, white space.",
+        "a reference scores at least as high as an empty completion",
+        "If the known answer scores below nonsense, the policy learns nonsense.",
+        "Compare the answer that the prompt asks for with `reference`: prefix, format, white space.",
         _check_references,
     ),
     Promise(
         "odd_completions",
-        "any completion has a finite score: an empty one, a very long one, other alphabets, another format",
-        "A policy writes everything sooner or later, and an exception ends the run.",
-        "Give what cannot be parsed the score of a wrong answer: `try: ... except ValueError: return 0.0`.",
+        "every completion has a finite score: empty, very long, in other alphabets, in other formats",
+        "A policy writes everything sooner or later, and an exception stops the run.",
+        "Score what cannot be parsed as a wrong answer: `try: ... except ValueError: return 0.0`.",
         _check_odd_completions,
     ),
 )

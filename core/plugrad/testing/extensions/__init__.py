@@ -1,4 +1,11 @@
-"""What every extension promises, whoever wrote it."""
+"""The checks of an extension. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `updates`: what happens to tokens, gradients and the update.
+- `extension_values`: return values of the right type, finite, repeatable and determined by the inputs.
+- `runs`: a short run with the extension.
+
+`portable`, one level up, has the promises of every kind. The inputs are drawn by the modules of the other kinds.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +30,11 @@ def extension_checks(
 
     Args:
         extension: a name, `module:class`, `file.py:class`, or the class itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on; of an extension there is nothing more.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on; extensions have no such checks.
 
     Raises:
-        PlugradError: it cannot be found, or does not take these options.
+        PlugradError: it is not found, or does not take these options.
     """
     component = component_of(extension, "extension", options)
     trial = ExtensionTrial(component)

@@ -1,4 +1,4 @@
-"""What an extension makes of a batch: the rewards, and each sequence's inputs, loss and gradient."""
+"""An extension on trial: its effect on rewards, and on each sequence's inputs, loss and gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch
 from plugrad.testing.numbers import Numbers
 
 PREPARED = ("trainer_logprobs", "inference_logprobs", "advantages", "old_logprobs", "entropy")
-"""The fields that are looked at, where a token still counts."""
+"""The fields that are compared, at tokens that still count."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Hosted:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A micro-batch after `prepare_loss` and `compute_loss`, without the rows that were emptied."""
+    """A micro-batch after `prepare_loss` and `compute_loss`."""
 
     inputs: BatchLossInputs
-    """Of all rows, emptied ones too."""
+    """All rows, emptied ones included."""
     kept: Tensor
     """Bool `[batch]`: the rows that still count."""
     values: Tensor
-    """Of those rows."""
+    """The losses of those rows."""
     gradient: Tensor
-    """By the policy's log-probs, `[batch, seq]`."""
+    """With respect to the policy's log-probs, `[batch, seq]`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ExtensionTrial:
     component: Component
 
     def fresh(self) -> Hosted:
-        """Return a new instance among core's hooks, as a run makes it."""
+        """Return a new instance among core's hooks, as a run creates it."""
         instance = self.component.create()
         return Hosted(instance, hooks_of(self.component, instance, [bound_metric()]))
 
@@ -67,10 +67,10 @@ class ExtensionTrial:
     def require(self, *hooks: str) -> None:
         """Raise NotApplicable if it implements none of these hooks."""
         if not set(hooks) & set(self.implemented()):
-            raise NotApplicable(f"it has no {' or '.join(hooks)}")
+            raise NotApplicable(f"it does not implement {' or '.join(hooks)}")
 
     def rewards(self, inputs: AdvantageInputs, hosted: Hosted | None = None, seed: int = 0) -> Numbers:
-        """Return what becomes of rewards and advantages; what is drawn at random is drawn from this seed."""
+        """Return rewards and advantages after its hooks. Random numbers come from this seed."""
         hooks = (hosted or self.fresh()).hooks
         with random_state_of(seed):
             prepared = hooks.prepare_advantages(inputs)
@@ -84,7 +84,7 @@ class ExtensionTrial:
         }
 
     def prepared(self, inputs: BatchLossInputs, hosted: Hosted | None = None, seed: int = 0) -> Prepared:
-        """Return what becomes of a micro-batch, as the trainer's step goes about it."""
+        """Return a micro-batch after its hooks, called as in the trainer's step."""
         hooks, loss = (hosted or self.fresh()).hooks, bound_loss()
         leaf = inputs.trainer_logprobs.clone().requires_grad_()
         with random_state_of(seed):
@@ -97,7 +97,7 @@ class ExtensionTrial:
         return Prepared(found, kept, values, gradients_of(values.sum(), [leaf])[0])
 
     def sequences(self, rows: Sequence[int], hosted: Hosted | None = None, seed: int = 0, batch: int = 0) -> Numbers:
-        """Return what becomes of some sequences of a drawn batch, in one micro-batch, by their place in that batch."""
+        """Return the numbers of some sequences of a drawn batch, in one micro-batch, by their place in that batch."""
         inputs = rows_of(draw_micro_batch(seed=batch), rows)
         found = self.prepared(inputs, hosted, seed)
         numbers: dict[str, float] = {}
@@ -108,12 +108,12 @@ class ExtensionTrial:
         return numbers
 
     def batch(self, index: int, hosted: Hosted | None = None, seed: int = 0) -> Numbers:
-        """Return what becomes of one of the drawn batches in one micro-batch."""
+        """Return the numbers of a whole drawn batch in one micro-batch."""
         return self.sequences(range(len(LENGTHS)), hosted, seed, batch=index)
 
 
 def _tokens(found: Prepared, place: int, counted: Tensor, of_what: str) -> Numbers:
-    """Return the numbers of each token of a sequence: whether it still counts, and if so its inputs and its gradient."""
+    """Return the numbers of each token: whether it still counts, and if so its inputs and gradient."""
     mask = found.inputs.loss_mask[place]
     numbers: dict[str, float] = {}
     for token, slot in enumerate(counted.nonzero().flatten().tolist()):

@@ -1,4 +1,4 @@
-"""Promises about what an extension returns: in kind, finite, repeatable, and of its inputs alone."""
+"""Promises about what an extension returns: the right type, finite, repeatable, and determined by its inputs."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _check_finite(extension: ExtensionTrial) -> str:
         value = getattr(found, field.name)
         if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
             beside = bool(torch.isfinite(value[found.loss_mask]).all()) if value.ndim == 2 else False
-            where = " in slots that do not count" if beside else ""
-            raise Broken(f"prepare_loss returns {field.name} that are not finite{where}")
-    return "everywhere, masked slots too"
+            where = " in masked slots" if beside else ""
+            raise Broken(f"prepare_loss returns {field.name} with values that are not finite{where}")
+    return "everywhere, masked slots included"
 
 
 def _check_inputs_unchanged(extension: ExtensionTrial) -> str:
@@ -59,7 +59,7 @@ def _check_inputs_unchanged(extension: ExtensionTrial) -> str:
             hosted.hooks.compute_metrics(measured)
     except InputsChanged as error:
         raise Broken(str(error)) from error
-    return "as they were"
+    return "unchanged"
 
 
 def _check_deterministic(extension: ExtensionTrial) -> str:
@@ -93,52 +93,52 @@ def _check_metrics_kept(extension: ExtensionTrial) -> str:
     kept = {name: value for name, value in measured.items() if name in expected}
     compare_numbers(kept, expected, "With the extension around the metrics")
     added = [name for name in measured if name not in expected]
-    return f"all there, and {', '.join(added)}" if added else "all there"
+    return f"all kept, and {', '.join(added)} added" if added else "all kept"
 
 
 RUNS: Promise[ExtensionTrial] = Promise(
     "runs",
-    "it implements hooks, and each of them returns what it is given, in kind and shape",
-    "What a wrapper returns takes the place of what core computed.",
-    "Write @plugrad.hookimpl(wrapper=True), `inputs = yield`, and return dataclasses.replace(inputs, ...). Rows stay: what "
-    "must not count is set to False in loss_mask.",
+    "it implements at least one hook, and each hook returns the type and shape that it receives",
+    "The return value of a wrapper replaces what core computed.",
+    "Write @plugrad.hookimpl(wrapper=True), `inputs = yield`, and return dataclasses.replace(inputs, ...). Keep every row; "
+    "to drop tokens, set loss_mask to False.",
     _check_runs,
 )
 VALUES: tuple[Promise[ExtensionTrial], ...] = (
     Promise(
         "finite",
-        "what it prepares for a loss is finite, in masked slots too",
+        "the inputs that it prepares for a loss are finite, masked slots included",
         "A loss multiplies by the mask, and NaN * 0 is NaN.",
-        "Compute with torch.where(inputs.loss_mask, x, 0.0), before anything is divided or exponentiated.",
+        "Apply torch.where(inputs.loss_mask, x, 0.0) before any division or exponential.",
         _check_finite,
     ),
     Promise(
         "metrics_kept",
-        "it leaves the metrics of others in place",
-        "Curves would vanish from a run because an extension is listed.",
+        "it keeps the metrics of other components",
+        "Otherwise listing an extension removes curves from a run.",
         'Return {**measures, "my_extension/name": ...}, with `measures = yield`.',
         _check_metrics_kept,
     ),
     Promise(
         "inputs_unchanged",
-        "it leaves what it is given as it is, and returns something else",
-        "Other losses, extensions and metrics are given the same tensors.",
-        "Use dataclasses.replace(inputs, advantages=...) and functions without a trailing underscore; dict(rollout) for a "
-        "rollout.",
+        "it does not change its inputs, and returns new ones",
+        "Other losses, extensions and metrics receive the same tensors.",
+        "Use dataclasses.replace(inputs, advantages=...). Avoid functions with a trailing underscore. Copy a rollout with "
+        "dict(rollout).",
         _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
-        "the same batch becomes the same",
-        "Ranks would prepare rewards differently, and a run could not be repeated.",
-        "Draw nothing at random, and read no clock.",
+        "the same batch gives the same result",
+        "Otherwise ranks prepare different rewards, and no run can be repeated.",
+        "Do not draw random numbers or read a clock.",
         _check_deterministic,
     ),
     Promise(
         "state",
-        "what it has seen before does not change what it makes of a batch, unless it declares state",
-        "State that nobody saves is lost with the run, and differs between ranks, which see different sequences.",
-        "Keep nothing but numbers to report. What must be kept belongs to state_dict() and load_state_dict().",
+        "earlier calls do not change its effect on a batch, unless it declares state",
+        "State that is not saved is lost with the run. It also differs between ranks, which see different sequences.",
+        "Keep only numbers to report. Put other state into state_dict() and load_state_dict().",
         _check_state,
     ),
 )

@@ -1,4 +1,4 @@
-"""The promise about a whole run: two steps of a small model, with one extension, come to their end."""
+"""The promise about a whole run: two steps of a small model with one extension."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from plugrad.testing.portable import importable_reference
 
 
 def _check_run(extension: ExtensionTrial) -> str:
-    # Only here: the trainer brings Accelerate with it, which takes seconds to import.
+    # Imported here: the trainer imports Accelerate, which takes seconds.
     from plugrad.trainer.record.display import Silent
     from plugrad.trainer.train import train
 
     component = extension.component
-    said = {name: plain(value) for name, value in component.options.items() if value is not None}
-    table = {"name": importable_reference(component), "kwargs": said}
+    options = {name: plain(value) for name, value in component.options.items() if value is not None}
+    table = {"name": importable_reference(component), "kwargs": options}
     with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), silence_logging():
         result = train(_run_file(table, Path(folder, "run")), display=Silent())
     if result.num_steps < 2:
@@ -54,7 +54,7 @@ def _run_file(extension: dict[str, Any], output_dir: Path) -> RunFile:
 
 @contextmanager
 def silence_logging() -> Iterator[None]:
-    """Let nothing be logged inside but errors: what happens here happens on purpose."""
+    """Silence everything below errors: in a trial, warnings are intended."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -65,8 +65,8 @@ def silence_logging() -> Iterator[None]:
 
 RUN: Promise[ExtensionTrial] = Promise(
     "run",
-    "a run of two steps with it comes to its end",
-    "Only there all its hooks are called, from on_run_start to on_run_end.",
-    "Read the error; `plugrad train` with this extension, and --traceback, shows the whole of it.",
+    "a run of two steps with it finishes",
+    "Only a run calls all its hooks, from on_run_start to on_run_end.",
+    "Read the error. `plugrad train --traceback` with this extension shows all of it.",
     _check_run,
 )

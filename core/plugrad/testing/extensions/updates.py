@@ -1,8 +1,9 @@
-"""Promises about the update that an extension is part of."""
+"""Promises about the update that an extension takes part in."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -34,12 +35,12 @@ def _check_gradient(extension: ExtensionTrial) -> str:
     if not bool(found.kept.any()):
         raise NotApplicable("it drops every token of an ordinary batch")
     if not found.values.requires_grad:
-        raise Broken("the loss has no gradient by the policy's log-probs any more")
+        raise Broken("the loss no longer has a gradient with respect to the policy's log-probs")
     if not is_finite(found.gradient):
-        raise Broken("the gradient is not finite any more")
+        raise Broken("the gradient is no longer finite")
     if not bool(found.gradient.any()):
         raise Broken("the gradient is zero at every token")
-    return "there"
+    return "present"
 
 
 def _check_micro_batches(extension: ExtensionTrial) -> str:
@@ -54,56 +55,56 @@ def _check_micro_batches(extension: ExtensionTrial) -> str:
 
 def _check_before_update(extension: ExtensionTrial) -> str:
     extension.require("before_update")
-    first, second = _answers(extension, seed=0), _answers(extension, seed=1)
+    first, second = _collect_decisions(extension, seed=0), _collect_decisions(extension, seed=1)
     for (grad_norm, loss), one, other in zip(SEEN_BEFORE_UPDATES, first, second, strict=True):
         if one != other:
-            raise Broken(f"with grad_norm {grad_norm} and loss {loss} one rank {one}, and another {other}")
-    answers = dict(zip(SEEN_BEFORE_UPDATES, first, strict=True))
-    return "; ".join(f"grad_norm {norm:g}, loss {loss:g}: {answer}" for (norm, loss), answer in answers.items())
+            raise Broken(f"with grad_norm {grad_norm} and loss {loss} one rank {one}, but another {other}")
+    decisions = dict(zip(SEEN_BEFORE_UPDATES, first, strict=True))
+    return "; ".join(f"grad_norm {norm:g}, loss {loss:g}: {decision}" for (norm, loss), decision in decisions.items())
 
 
-def _answers(extension: ExtensionTrial, seed: int) -> list[str]:
-    """Return what one rank's instance says to update after update."""
+def _collect_decisions(extension: ExtensionTrial, seed: int) -> list[str]:
+    """Return the decisions of one rank's instance, update after update."""
     hooks = extension.fresh().hooks
     with random_state_of(seed), silence_logging():
-        return [_answer(hooks.before_update, grad_norm, loss) for grad_norm, loss in SEEN_BEFORE_UPDATES]
+        return [_decide(hooks.before_update, grad_norm, loss) for grad_norm, loss in SEEN_BEFORE_UPDATES]
 
 
-def _answer(before_update, grad_norm: float, loss: float) -> str:  # type: ignore[no-untyped-def]
+def _decide(before_update: Callable[[float, float], bool], grad_norm: float, loss: float) -> str:
     try:
-        return "goes on" if before_update(grad_norm, loss) else "skips it"
+        return "continues" if before_update(grad_norm, loss) else "skips the update"
     except PlugradError as error:
-        return f"ends the run ({error})"
+        return f"stops the run ({error})"
 
 
 UPDATES: tuple[Promise[ExtensionTrial], ...] = (
     Promise(
         "counts_nothing_new",
-        "it counts no token that did not count",
-        "The prompt and padding have no log-probs: what is there is 0, and its gradient trains on nothing.",
-        "Only ever narrow the mask: loss_mask=inputs.loss_mask & kept.",
+        "it counts no token that was masked",
+        "Prompt and padding have no log-probs: the slots hold 0, and a gradient there means nothing.",
+        "Only narrow the mask: loss_mask=inputs.loss_mask & kept.",
         _check_counts_nothing_new,
     ),
     Promise(
         "gradient",
-        "the loss of what it prepares still has a gradient",
-        "An update without a gradient costs as much as one with it, and teaches nothing.",
-        "Detach weights, and never trainer_logprobs or the loss itself.",
+        "the loss of the inputs it prepares still has a gradient",
+        "An update without a gradient costs as much as any other and teaches nothing.",
+        "Detach weights, never trainer_logprobs or the loss itself.",
         _check_gradient,
     ),
     Promise(
         "micro_batches",
-        "what becomes of a sequence does not depend on which sequences are in its micro-batch",
-        "How a batch is cut follows from memory and from the number of processes, and must not change what is learnt.",
-        "Take sums and means over dim=1, within a sequence. What has to see the whole batch belongs into "
-        "prepare_advantages, which sees the groups of all ranks.",
+        "its effect on a sequence does not depend on the other sequences of the micro-batch",
+        "The cut follows from memory and from the number of processes. It must not change what is learned.",
+        "Take sums and means over dim=1, within a sequence. What needs the whole batch belongs in prepare_advantages, "
+        "which sees the groups of all ranks.",
         _check_micro_batches,
     ),
     Promise(
         "before_update",
-        "before_update gives the same answer on every rank: to the same numbers, in the same order",
-        "All ranks are given the same numbers; if they part, one rank's veto is every rank's.",
-        "Look at grad_norm and loss alone: no random number, no clock, no rank.",
+        "before_update decides the same on every rank, for the same numbers in the same order",
+        "All ranks receive the same numbers. If they disagree, the veto of one rank holds for all.",
+        "Look at grad_norm and loss only: no random number, no clock, no rank.",
         _check_before_update,
     ),
 )

@@ -1,4 +1,15 @@
-"""What every loss promises, whoever wrote it."""
+"""The checks of a loss. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `cuts`: micro-batches, padding, the order of sequences, and masked slots.
+- `emptied`: sequences that an extension emptied.
+- `loss_values`: values that are finite, repeatable and determined by the inputs.
+- `gradients`: sign, zeros, and the derivative of the value.
+- `numerics`: bfloat16 and large ratios.
+- `metrics`: the metrics that a loss returns.
+- `ranks`: two processes take the same step as one.
+
+`portable`, one level up, has the promises of every kind. `trial_micro_batches` draws the inputs.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +46,11 @@ def loss_checks(loss: ComponentLike, *, options: Mapping[str, Any] | None = None
 
     Args:
         loss: a name, `module:function`, `file.py:function`, or the function or class itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on, and other training loops may.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad does not rely on, but other training loops may.
 
     Raises:
-        PlugradError: it cannot be found, or does not take these options.
+        PlugradError: it is not found, or does not take these options.
     """
     component = component_of(loss, "loss", options)
     trial = LossTrial(component)

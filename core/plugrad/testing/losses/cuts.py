@@ -1,4 +1,4 @@
-"""Promises about the cut: whose company a sequence is in, and what lies beside its counted tokens, must not matter."""
+"""Promises about the cut: the other sequences of a micro-batch, and masked slots, must not matter."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ORDER = (4, 2, 6, 0, 5, 1, 3)
 GARBAGE = (1.0, 30.0)
 
 REMEDY = (
-    "Most often such a loss divides by loss_mask.sum(), or takes a mean, over its micro-batch: return the values per token, "
-    "or their sum per sequence, and let `reduction` divide by the counts of the whole batch. A loss that has to see several "
-    "sequences at once says so with @loss(cut_dependent=True)."
+    "Most often the loss divides by loss_mask.sum(), or takes a mean, over its micro-batch. Return the values per token, or "
+    "their sum per sequence, and let `reduction` divide by the counts of the whole batch. A loss that must see several "
+    "sequences at once declares @loss(cut_dependent=True)."
 )
 
 
@@ -45,10 +45,10 @@ def _check_gradient_flow(loss: LossTrial) -> str:
     for name, gradient in zip(("trainer_logprobs", "entropy"), gradients, strict=True):
         astray = gradient.masked_fill(inputs.loss_mask, 0.0).abs()
         if not is_finite(gradient) or bool(astray.any()):
-            raise Broken(f"the gradient reaches {int((astray != 0).sum())} slots of {name} that do not count")
+            raise Broken(f"the gradient reaches {int((astray != 0).sum())} masked slots of {name}")
     if not loss.facts.cut_dependent:
         _no_gradient_into_other_rows(loss, inputs)
-    return "counted tokens of its own sequence alone"
+    return "only counted tokens of its own sequence"
 
 
 def _no_gradient_into_other_rows(loss: LossTrial, inputs: BatchLossInputs) -> None:
@@ -60,7 +60,7 @@ def _no_gradient_into_other_rows(loss: LossTrial, inputs: BatchLossInputs) -> No
         (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
         reached = [other for other in range(len(LENGTHS)) if other != row and bool(gradient[other].any())]
         if reached:
-            raise Broken(f"the loss of sequence {row} has a gradient by the log-probs of sequence {reached[0]}")
+            raise Broken(f"the loss of sequence {row} has a gradient with respect to the log-probs of sequence {reached[0]}")
 
 
 def _check_padding(loss: LossTrial) -> str:
@@ -88,44 +88,44 @@ def _check_micro_batches(loss: LossTrial) -> str:
 
 
 def skip_if_cut_dependent(loss: LossTrial) -> None:
-    """Raise NotApplicable where a loss says that it mixes sequences."""
+    """Raise NotApplicable if a loss declares that it mixes sequences."""
     if loss.facts.cut_dependent:
-        raise NotApplicable("it says that it depends on the cut")
+        raise NotApplicable("it declares cut_dependent")
 
 
 CUT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "gradient_flow",
-        "the gradient of a sequence reaches its own counted tokens and nothing else",
-        "The prompt and padding were not sampled: pushing them trains the model on what it never did.",
-        "Multiply by inputs.loss_mask before anything is summed, and index or shift nothing beyond the row.",
+        "the gradient of a sequence reaches only its own counted tokens",
+        "Prompt and padding were not sampled. A gradient there trains the model on text that it never produced.",
+        "Multiply by inputs.loss_mask before any sum. Do not index or shift across rows.",
         _check_gradient_flow,
     ),
     Promise(
         "masked_slots",
-        "what is in masked slots changes nothing",
-        "Slots of the prompt and of padding hold numbers that mean nothing, and other ones in another micro-batch.",
-        "Sum with the mask, as in (per_token * inputs.loss_mask).sum(), and take means over counted tokens alone.",
+        "the contents of masked slots change nothing",
+        "Prompt and padding slots hold meaningless numbers, and other ones in another micro-batch.",
+        "Sum with the mask, as in (per_token * inputs.loss_mask).sum(), and average over counted tokens only.",
         _check_masked_slots,
     ),
     Promise(
         "padding",
         "more padding changes nothing",
-        "How wide a micro-batch is follows from the longest sequence that happens to be in it.",
+        "A micro-batch is as wide as its longest sequence.",
         "Count with inputs.loss_mask, never with shape[-1] or mean(dim=-1).",
         _check_padding,
     ),
     Promise(
         "permutation",
-        "sequences in another order have the same losses",
-        "Sequences are ordered by length to save padding; their order says nothing.",
-        "Use no row's number. Which rollouts belong together is said by inputs.group_ids.",
+        "the order of sequences does not matter",
+        "Sequences are sorted by length to save padding. The order carries no information.",
+        "Do not use a row's index. inputs.group_ids shows which rollouts belong together.",
         _check_permutation,
     ),
     Promise(
         "micro_batches",
-        "a sequence has the same loss and gradient whichever sequences are in its micro-batch",
-        "How a batch is cut follows from memory and from the number of processes, and must not change what is learnt.",
+        "a sequence has the same loss and gradient in every micro-batch",
+        "The cut follows from memory and from the number of processes. It must not change what is learned.",
         REMEDY,
         _check_micro_batches,
     ),
@@ -133,9 +133,9 @@ CUT: tuple[Promise[LossTrial], ...] = (
 STRICT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "masked_nan",
-        "not even NaN in masked slots changes anything",
-        "plugrad fills masked slots with zeros, and other training loops may not.",
-        "Use torch.where(inputs.loss_mask, x, 0.0) on the inputs, before anything is computed from them: NaN * 0 is NaN.",
+        "even NaN in masked slots changes nothing",
+        "plugrad fills masked slots with zeros. Other training loops may not.",
+        "Apply torch.where(inputs.loss_mask, x, 0.0) to the inputs before computing with them: NaN * 0 is NaN.",
         _check_masked_nan,
     ),
 )

@@ -1,11 +1,13 @@
-"""The promise about rows that an extension emptied: they contribute nothing, and the others what they did before."""
+"""The promise about sequences that an extension emptied: they contribute nothing and leave the others unchanged."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
 
+from plugrad.contracts.loss import BatchLossInputs
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import sum_rows, without_empty_rows
 from plugrad.host.trial import random_state_of
@@ -22,12 +24,12 @@ KEPT = tuple(row for row in range(len(LENGTHS)) if row not in DROPPED)
 
 @dataclass(frozen=True)
 class _Drop:
-    """An extension that drops every token of some rows."""
+    """An extension that masks every token of some rows."""
 
     rows: tuple[int, ...]
 
     @hookimpl(wrapper=True)
-    def prepare_loss(self, inputs):  # type: ignore[no-untyped-def]
+    def prepare_loss(self, inputs: BatchLossInputs) -> Generator[None, BatchLossInputs, BatchLossInputs]:
         prepared = yield
         dropped = torch.isin(torch.arange(len(LENGTHS)), torch.tensor(self.rows)).unsqueeze(1)
         return replace(prepared, loss_mask=prepared.loss_mask & ~dropped)
@@ -49,17 +51,17 @@ def _check_emptied_rows(loss: LossTrial) -> str:
     compare_numbers(
         dict(zip(names, sums.tolist(), strict=True)),
         dict(zip(names, [row.value for row in alone], strict=True)),
-        "Where two others are emptied, and not left out",
+        "With two other sequences emptied instead of left out",
     )
-    return f"{len(DROPPED)} of {len(LENGTHS)} contribute nothing, the others what they did"
+    return f"{len(DROPPED)} of {len(LENGTHS)} contribute nothing; the others are unchanged"
 
 
 EMPTIED: tuple[Promise[LossTrial], ...] = (
     Promise(
         "emptied_rows",
-        "sequences that an extension emptied contribute nothing, and leave the others as they are",
-        "An extension that drops what engine and trainer disagree on must not change what the rest teaches.",
-        "Read which tokens count from inputs.loss_mask, at every call; keep no count from another call.",
+        "sequences that an extension emptied contribute nothing and leave the others unchanged",
+        "An extension that drops sequences over a trainer-engine mismatch must not change what the rest teaches.",
+        "Read the counted tokens from inputs.loss_mask at every call. Keep no count from an earlier call.",
         _check_emptied_rows,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about a loss's gradient: its sign, where it vanishes, and that it is the derivative of the value."""
+"""Promises about a loss's gradient: its sign, where it is zero, and that it is the derivative of the value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEGLIGIBLE = 1e-12
 STEP = 1e-6
 PRECISION = 1e-5
 FEW = (1, 4, 6)
-"""Sequences of 3, 1 and 4 tokens: finite differences take two evaluations a token."""
+"""Sequences of 3, 1 and 4 tokens: finite differences take two evaluations per token."""
 LEAVES_GRAPH = (Tensor.detach, Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.numpy)
 
 
@@ -51,13 +51,13 @@ def _check_zero_advantage(loss: LossTrial) -> str:
     _, gradients = loss.values_and_gradients(draw_micro_batch(advantage=0.0))
     largest = max(float(gradient.abs().max()) for gradient in gradients)
     if largest > NEGLIGIBLE:
-        raise Broken(f"with all advantages 0, there is a gradient of up to {largest:.4g}")
+        raise Broken(f"with all advantages 0 the gradient is up to {largest:.4g}")
     return "no gradient"
 
 
 def _skip_unless_policy_gradient(loss: LossTrial) -> None:
     if not loss.facts.policy_gradient:
-        raise NotApplicable("it does not say policy_gradient=True")
+        raise NotApplicable("it does not declare policy_gradient")
 
 
 def _check_gradcheck(loss: LossTrial) -> str:
@@ -73,8 +73,8 @@ def _check_gradcheck(loss: LossTrial) -> str:
             largest = max(largest, abs(found - slope))
             if not abs(found - slope) <= PRECISION * max(1.0, abs(slope)):
                 raise Broken(
-                    f"the gradient by the {name} of token {token} of sequence {row} is {found:.6g}, and by finite "
-                    f"differences {slope:.6g}"
+                    f"the gradient with respect to the {name} of token {token} of sequence {row} is {found:.6g}, but finite "
+                    f"differences give {slope:.6g}"
                 )
     return f"finite differences within {largest:.0e}" + (", what it detaches held fixed" if stops.kept else "")
 
@@ -82,7 +82,7 @@ def _check_gradcheck(loss: LossTrial) -> str:
 def _slope(
     loss: LossTrial, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops, at: tuple[Tensor, int, int]
 ) -> float:
-    """Return the derivative by one number of `points`, by central differences."""
+    """Return the derivative with respect to one entry of `points`, by central differences."""
     point, row, token = at
     here, values = float(point.detach()[row, token]), []
     for step in (STEP, -STEP):
@@ -93,7 +93,7 @@ def _slope(
 
 
 def _value(loss: LossTrial, inputs: BatchLossInputs, points: list[Tensor], stops: FrozenStops) -> Tensor:
-    # Copies, since what is changed in place here would read as changed by the loss.
+    # Copies: a change in place here would look like one by the loss.
     trainer_logprobs, entropy = (point.clone() for point in points)
     stops.rewind()
     with stops:
@@ -102,10 +102,10 @@ def _value(loss: LossTrial, inputs: BatchLossInputs, points: list[Tensor], stops
 
 
 class FrozenStops(TorchFunctionMode):
-    """Inside, what a loss takes out of the graph stays as it was when it was first computed.
+    """Hold fixed what a loss takes out of the graph, at the values of its first evaluation.
 
     A loss that multiplies by a detached ratio has, on purpose, another gradient than the derivative of its value. With the
-    detached numbers held fixed the two are the same, and finite differences can check them.
+    detached numbers held fixed, both agree, and finite differences can check them.
     """
 
     def __init__(self) -> None:
@@ -115,13 +115,13 @@ class FrozenStops(TorchFunctionMode):
         self._next = 0
 
     def rewind(self) -> None:
-        """Begin another evaluation."""
+        """Start another evaluation."""
         self._next = 0
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Hand out what was kept for a call that leaves the graph; do any other call."""
+        """Return the kept result of a call that leaves the graph. Run any other call."""
         result = func(*args, **(kwargs or {}))
         if func not in LEAVES_GRAPH and torch.is_grad_enabled():
             return result
@@ -134,24 +134,24 @@ class FrozenStops(TorchFunctionMode):
 GRADIENTS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "advantage_sign",
-        "it raises the log-prob of a token with a positive advantage, and lowers that of one with a negative one",
-        "With the sign the wrong way round the policy learns to avoid what was rewarded, and the curves look alive.",
-        "A loss is minimised: the policy gradient is -advantage * log-prob. If the loss is meant otherwise, leave "
+        "it raises the log-prob of a token with a positive advantage and lowers it with a negative one",
+        "With the wrong sign the policy learns to avoid what was rewarded, and the curves still look alive.",
+        "A loss is minimised: the policy gradient is -advantage * log-prob. If the loss has another aim, leave "
         "policy_gradient=True out of its marker.",
         _check_advantage_sign,
     ),
     Promise(
         "zero_advantage",
-        "where the advantage is zero it has no gradient",
-        "A group whose rollouts are all equally good has nothing to teach, and would still move the policy.",
-        "Multiply every term by the advantage. A penalty is a loss of its own, beside this one and with its own weight.",
+        "a zero advantage gives no gradient",
+        "A group of equally good rollouts has nothing to teach and must not move the policy.",
+        "Multiply every term by the advantage. Write a penalty as a separate loss with its own weight.",
         _check_zero_advantage,
     ),
     Promise(
         "gradcheck",
-        "its gradient is the derivative of its value, what it detaches held fixed",
-        "A wrong gradient still trains, only worse; nobody sees it in a curve.",
-        "Look at backward() of your own autograd functions, at .data, and at numbers taken out through NumPy.",
+        "its gradient is the derivative of its value, with what it detaches held fixed",
+        "A wrong gradient still trains, only worse, and no curve shows it.",
+        "Look at backward() of custom autograd functions, at .data, and at numbers taken out through NumPy.",
         _check_gradcheck,
     ),
 )

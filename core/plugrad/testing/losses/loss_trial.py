@@ -1,4 +1,4 @@
-"""What a loss gives each sequence of a micro-batch: its value, and its gradient. And how two of these compare."""
+"""A loss on trial: the value and gradient of each sequence of a micro-batch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from plugrad.testing.numbers import Numbers, compare_numbers
 
 @dataclass(frozen=True)
 class Row:
-    """What a loss gives one sequence."""
+    """The loss of one sequence."""
 
     value: float
     gradient: list[float]
-    """By the log-probs and then by the entropies of its counted tokens."""
+    """With respect to the log-probs, then the entropies, of its counted tokens."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LossTrial:
 
     @cached_property
     def facts(self) -> LossFacts:
-        """What it states of itself."""
+        """What its marker declares."""
         assert isinstance(self.component.facts, LossFacts)
         return self.component.facts
 
@@ -46,21 +46,21 @@ class LossTrial:
         return BoundLoss.create(self.component, label=self.component.name, weight=1.0, reduction=self.facts.reduction)
 
     def outputs(self, inputs: BatchLossInputs, loss: BoundLoss | None = None, seed: int = 0) -> LossOutputs:
-        """Call it as the host does; whatever it draws at random, it draws from this seed."""
+        """Call it as the host does. Its random numbers come from this seed."""
         bound = loss or self.fresh()
         with random_state_of(seed):
             return compute_loss(bound, view(bound, inputs))
 
     def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
-        """Return the metrics that it hands out with a micro-batch, as measures."""
+        """Return its metrics for a micro-batch, as measures."""
         try:
             metrics = self.outputs(inputs).metrics.items()
             return {name: as_measure(value, num_sequences=len(inputs.loss_mask)) for name, value in metrics}
         except TypeError as error:
-            raise NotApplicable("a metric of it is none: see metrics") from error
+            raise NotApplicable("one of its metrics is invalid: see metrics") from error
 
     def rows(self, inputs: BatchLossInputs, loss: BoundLoss | None = None, seed: int = 0) -> list[Row]:
-        """Return what it gives each sequence."""
+        """Return the value and gradient of each sequence."""
         values, gradients = self.values_and_gradients(inputs, loss, seed)
         mask = inputs.loss_mask
         counted = [torch.cat([g[row][mask[row]] for g in gradients]).tolist() for row in range(len(mask))]
@@ -69,7 +69,7 @@ class LossTrial:
     def values_and_gradients(
         self, inputs: BatchLossInputs, loss: BoundLoss | None = None, seed: int = 0
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return each row's value, and the gradients of their sum by all log-probs and all entropies."""
+        """Return each row's value, and the gradients of their sum with respect to all log-probs and entropies."""
         assert inputs.entropy is not None
         leaves = [inputs.trainer_logprobs.clone().requires_grad_(), inputs.entropy.clone().requires_grad_()]
         outputs = self.outputs(replace(inputs, trainer_logprobs=leaves[0], entropy=leaves[1]), loss, seed)
@@ -78,13 +78,13 @@ class LossTrial:
 
 
 def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the inputs with only what a loss asked for, logits among it."""
+    """Return the inputs with only the fields that a loss needs, logits included."""
     lacking = "logits" in bound.needs and inputs.logits is None
     return bound.view(with_made_up_logits(inputs) if lacking else inputs)
 
 
 def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradient of `total` by each leaf, zero where it does not depend on it."""
+    """Return the gradient of `total` with respect to each leaf; zero if it does not depend on it."""
     if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     found = torch.autograd.grad(total, list(leaves), allow_unused=True)
@@ -92,21 +92,21 @@ def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
 
 
 def compare_rows(found: Sequence[Row], expected: Sequence[Row], change: str) -> str:
-    """Return how little two ways of computing the same rows differ.
+    """Compare two ways to compute the same rows, and return the largest difference.
 
     Raises:
-        Broken: by more than rounding does; it says what `change` did.
+        Broken: they differ by more than rounding. The message starts with `change`.
     """
     return compare_numbers(numbers_of(found), numbers_of(expected), change)
 
 
 def numbers_of(rows: Sequence[Row]) -> Numbers:
-    """Return the rows' numbers by what they are of: the losses first, then what can differ though they are the same."""
+    """Return the rows' numbers by name: the losses first, then the gradients, which can differ when the losses agree."""
     lengths = [len(row.gradient) // 2 for row in rows]
     names = [f"sequence {index} ({length} counted tokens)" for index, length in enumerate(lengths)]
     losses = {f"the loss of {name}": row.value for name, row in zip(names, rows, strict=True)}
     gradients = {
-        f"the gradient by {'log-prob' if slot < length else 'entropy'} {slot % length} of {name}": value
+        f"the gradient with respect to {'log-prob' if slot < length else 'entropy'} {slot % length} of {name}": value
         for name, row, length in zip(names, rows, lengths, strict=True)
         for slot, value in enumerate(row.gradient)
     }

@@ -1,4 +1,4 @@
-"""Promises about a loss's values: finite, repeatable, and of its inputs alone."""
+"""Promises about a loss's values: finite, repeatable, and determined by its inputs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _check_runs(loss: LossTrial) -> str:
     if not all(is_finite(gradient) for gradient in gradients):
         raise Broken("the gradient of seven ordinary sequences is not finite")
     if not any(bool(gradient.any()) for gradient in gradients):
-        raise Broken("the gradient by every log-prob and by every entropy is zero")
-    return f"losses of {values.min():.3g} to {values.max():.3g}"
+        raise Broken("the gradient with respect to every log-prob and entropy is zero")
+    return f"losses from {values.min():.3g} to {values.max():.3g}"
 
 
 def _check_inputs_unchanged(loss: LossTrial) -> str:
@@ -44,12 +44,12 @@ def _check_inputs_unchanged(loss: LossTrial) -> str:
             loss.outputs(inputs)
     except InputsChanged as error:
         raise Broken(str(error)) from error
-    return "as they were"
+    return "unchanged"
 
 
 def _check_deterministic(loss: LossTrial) -> str:
     inputs, draws = draw_micro_batch(), loss.facts.cut_dependent
-    # Another seed, so that a loss that draws is found; one that says cut_dependent may draw.
+    # A different seed exposes a loss that draws. One that declares cut_dependent may draw.
     again = loss.rows(inputs, seed=0 if draws else 1)
     seen = compare_rows(again, loss.rows(inputs), "Called again on the same batch")
     return f"{seen}, from the same seed" if draws else seen
@@ -70,18 +70,18 @@ def instance_of(bound: BoundLoss) -> Any:
 def _check_needs(loss: LossTrial) -> str:
     needs = sorted(loss.component.needs)
     if not needs:
-        raise NotApplicable("it asks for no optional field")
+        raise NotApplicable("it needs no optional field")
     inputs = with_made_up_logits(draw_micro_batch()) if "logits" in needs else draw_micro_batch()
     whole = _everything(loss, inputs)
     for need in needs:
         other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}
         if _everything(loss, replace(inputs, **other)) == whole:
-            raise Broken(f"with another {need} its value, its gradient and its metrics are the same")
+            raise Broken(f"a different {need} gives the same value, gradient and metrics")
     return f"reads {', '.join(needs)}"
 
 
 def _shifted(value: Tensor, mask: Tensor) -> Tensor:
-    """Return other numbers: half a unit up or down at each token in turn."""
+    """Return other numbers: each token moves by up to half a unit."""
     steps = torch.arange(value.numel()).reshape(value.shape) % 5
     if not value.is_floating_point():
         return value + steps
@@ -94,8 +94,8 @@ def _everything(loss: LossTrial, inputs: BatchLossInputs) -> Any:
 
 RUNS: Promise[LossTrial] = Promise(
     "runs",
-    "on ordinary log-probs its value and gradient are finite, and it has a gradient",
-    "One value that is not finite turns the whole policy into NaN at the next update.",
+    "on ordinary log-probs its value and gradient are finite, and the gradient is not zero",
+    "A single value that is not finite turns the whole policy into NaN at the next update.",
     "Compute from inputs.trainer_logprobs (or inputs.entropy) without detach(). Look for a division by zero, log(0), or "
     "torch.where over a branch that is not finite: its gradient is NaN there too.",
     _check_runs,
@@ -103,32 +103,32 @@ RUNS: Promise[LossTrial] = Promise(
 VALUES: tuple[Promise[LossTrial], ...] = (
     Promise(
         "inputs_unchanged",
-        "it leaves its inputs as they are",
-        "Other losses, and the metrics, are given the same tensors; a gradient would be taken of changed numbers.",
-        "Write `x = x + y` and not `x += y`; use functions without a trailing underscore, or x.clone().",
+        "it does not change its inputs",
+        "Other losses and metrics receive the same tensors, and the gradient would be that of changed numbers.",
+        "Write `x = x + y`, not `x += y`. Avoid functions with a trailing underscore, or work on x.clone().",
         _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
         "the same batch gives the same values",
-        "A run could not be repeated, and ranks or micro-batches would differ by chance.",
-        "Draw nothing at random, and read no clock. A loss that has to draw from the batch says "
+        "Otherwise no run can be repeated, and ranks or micro-batches differ by chance.",
+        "Do not draw random numbers or read a clock. A loss that must sample from the batch declares "
         "@loss(cut_dependent=True) and draws with torch's generator, which the run seeds.",
         _check_deterministic,
     ),
     Promise(
         "state",
-        "what it has seen before does not matter, unless it declares state",
-        "State that nobody saves is lost with the run, and differs between ranks, which see different sequences.",
-        "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
-        "and load_state_dict().",
+        "earlier calls do not matter, unless it declares state",
+        "State that is not saved is lost with the run. It also differs between ranks, which see different sequences.",
+        "Keep nothing in globals, default arguments or on self. Put state into a class with state_dict() and "
+        "load_state_dict().",
         _check_state,
     ),
     Promise(
         "needs",
-        "it reads every field that it asks for",
-        "ref_logprobs and old_logprobs each cost a forward pass of a model, and memory.",
-        "Remove the field from @loss(needs={...}), or make `needs` a function of the options that call for it.",
+        "it reads every field that it needs",
+        "ref_logprobs and old_logprobs each cost a forward pass and memory.",
+        "Remove the field from @loss(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about the metrics that a loss hands out."""
+"""Promises about the metrics that a loss returns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _check_metrics(loss: LossTrial) -> str:
 
 
 def _own_metrics(loss: LossTrial, inputs: BatchLossInputs) -> Mapping[str, Any]:
-    """Return what the loss itself hands out: of one sequence, before the host puts sequences together and detaches."""
+    """Return the loss's own metrics, before the host joins sequences and detaches."""
     bound = loss.fresh()
     seen = view(bound, replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
     given = _first_row(seen) if loss.component.form == "sequence" else seen
@@ -58,7 +58,7 @@ def _has_graph(value: Any) -> bool:
 
 def _check_metrics_add_up(loss: LossTrial) -> str:
     if loss.facts.cut_dependent:
-        raise NotApplicable("it says that it depends on the cut")
+        raise NotApplicable("it declares cut_dependent")
     inputs = draw_micro_batch()
     whole = _measured(loss, [inputs])
     if not whole:
@@ -82,17 +82,16 @@ METRICS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "metrics",
         "its metrics are detached numbers, scalars, 1-D tensors or measures",
-        "A metric with a graph keeps the activations of its whole forward pass alive; another shape cannot be added up.",
+        "A metric with a graph keeps the activations of a whole forward pass in memory. Other shapes cannot be added up.",
         "Use plugrad.Mean.over(values, inputs.loss_mask), which detaches, or values.detach().",
         _check_metrics,
     ),
     Promise(
         "metrics_add_up",
-        "its metrics do not depend on how the batch is cut",
-        "A mean per micro-batch, averaged again, weighs a token by the company it is in: curves of two runs could not be "
-        "compared.",
-        "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart; Sum, Min or Max where that "
-        "is meant.",
+        "its metrics do not depend on the cut",
+        "A mean of means weighs a token by the micro-batch it is in, so the curves of two runs cannot be compared.",
+        "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart. Use Sum, Min or Max if you "
+        "mean that.",
         _check_metrics_add_up,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about a loss's numbers: in low precision, and far from the policy that sampled."""
+"""Promises about a loss's numerics: in low precision, and far from the policy that sampled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _check_bfloat16(loss: LossTrial) -> str:
     values, gradients = loss.values_and_gradients(drifted)
     if not is_finite(values) or not all(is_finite(gradient) for gradient in gradients):
         raise Broken("its value or gradient is not finite")
-    # Compared on policy alone: elsewhere rounding carries a ratio over the edge of a clip.
+    # Compared on-policy only: elsewhere, rounding can push a ratio across a clip bound.
     coarse = on_policy(drifted)
     precise = in_dtype(coarse, torch.double)
     _, gradients = loss.values_and_gradients(coarse)
@@ -29,8 +29,8 @@ def _check_bfloat16(loss: LossTrial) -> str:
     norm = sum(float(g.square().sum()) for g in expected) ** 0.5
     error = sum(float((g.double() - e).square().sum()) for g, e in zip(gradients, expected, strict=True)) ** 0.5
     if not error <= COARSE * norm:
-        raise Broken(f"its gradient is {error / norm:.0%} off that of the same numbers in float64")
-    return f"gradient {error / max(norm, 1e-30):.1%} off that in float64"
+        raise Broken(f"its gradient is {error / norm:.0%} off the float64 gradient of the same numbers")
+    return f"gradient within {error / max(norm, 1e-30):.1%} of float64"
 
 
 def _check_large_ratios(loss: LossTrial) -> str:
@@ -42,7 +42,7 @@ def _check_large_ratios(loss: LossTrial) -> str:
 
 
 def _far_apart(inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the same where, by turns, all tokens of a row have become likelier or less likely by a large ratio."""
+    """Return the inputs far off-policy: the tokens of alternate rows became much more and much less likely."""
     likelier = (torch.arange(len(LENGTHS)) % 2 == 0).unsqueeze(1)
 
     def moved(name: str, value: Tensor) -> Tensor:
@@ -57,17 +57,17 @@ def _far_apart(inputs: BatchLossInputs) -> BatchLossInputs:
 NUMERICS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "bfloat16",
-        "it computes in bfloat16, and about the same",
-        "Others' training loops hand out log-probs in 16 bits, and bfloat16 has three digits.",
-        "Create tensors with x.new_tensor(...) or zeros_like(x), not in a dtype of your own; sum long rows in float32 "
+        "it works in bfloat16, with about the same result",
+        "Other training loops pass log-probs in 16 bits, and bfloat16 has three digits.",
+        "Create tensors with x.new_tensor(...) or zeros_like(x); do not hard-code a dtype. Sum long rows in float32 "
         "(x.float().sum()).",
         _check_bfloat16,
     ),
     Promise(
         "large_ratios",
-        "far from the policy that sampled it does not overflow",
-        "One rare token on which engine and trainer disagree is enough: exp(89) is infinite in float32, and 0 * inf NaN.",
-        "Bound the log-ratio before exp, as in log_ratio.clamp(-20, 20); over a whole sequence take its mean, or clamp the "
+        "it does not overflow far from the policy that sampled",
+        "One rare token with a large trainer-engine mismatch is enough: exp(89) is infinite in float32, and 0 * inf is NaN.",
+        "Bound the log-ratio before exp, as in log_ratio.clamp(-20, 20). Over a whole sequence, take its mean or clamp its "
         "sum.",
         _check_large_ratios,
     ),

@@ -1,4 +1,4 @@
-"""Micro-batches to try losses on, and the ways in which they are cut, padded and turned that must not matter."""
+"""A micro-batch for trials of losses, and cuts, padding and orders that must not matter."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def draw_micro_batch(
 
 
 def on_policy(inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the same where the policy is still the one that sampled, the reference and the teacher."""
+    """Return the inputs with the sampling, old, reference and teacher policies equal to the trained one."""
     own = inputs.trainer_logprobs
     return replace(inputs, inference_logprobs=own, old_logprobs=own, ref_logprobs=own, teacher_logprobs=own)
 
 
 def with_row_advantages(inputs: BatchLossInputs, rows: Sequence[float]) -> BatchLossInputs:
-    """Return the same where all tokens of a row have its advantage."""
+    """Return the inputs with one advantage per row."""
     values = torch.tensor(rows, dtype=inputs.advantages.dtype).unsqueeze(1)
     return replace(inputs, advantages=values * inputs.loss_mask)
 
 
 def with_garbage(inputs: BatchLossInputs, garbage: float) -> BatchLossInputs:
-    """Return the same with other numbers, of both signs, in the slots that are masked."""
+    """Return the inputs with other numbers, of both signs, in the masked slots."""
     signs = torch.ones_like(inputs.loss_mask, dtype=torch.double)
     signs[:, ::2] = -1
 
@@ -61,12 +61,12 @@ def with_garbage(inputs: BatchLossInputs, garbage: float) -> BatchLossInputs:
 
 
 def padded(inputs: BatchLossInputs, columns: int) -> BatchLossInputs:
-    """Return the same with so many more columns of padding at the right."""
+    """Return the inputs with this many more columns of padding on the right."""
     return map_tensors(inputs, lambda _, value: pad(value, (0, columns)) if value.ndim == 2 else value)
 
 
 def rows_of(inputs: BatchLossInputs, rows: Sequence[int]) -> BatchLossInputs:
-    """Return some rows in this order, as wide as the longest of them."""
+    """Return some rows, in this order, as wide as the longest of them."""
     parts = [keep_rows(inputs, torch.arange(len(inputs.loss_mask)) == row) for row in rows]
     width = int(inputs.loss_mask[list(rows)].any(dim=0).nonzero().max()) + 1
     metadata = [part.metadata[0] for part in parts if part.metadata]

@@ -1,4 +1,10 @@
-"""What every metric promises, whoever wrote it."""
+"""The checks of a metric. To add one, write a promise in one of these modules; `PROMISES` collects them.
+
+- `shares`: the rank, place and neighbours of a group must not matter.
+- `metric_values`: values that are finite, repeatable and determined by the inputs.
+
+`portable`, one level up, has the promises of every kind. `trial_shares` draws the inputs.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +28,11 @@ def metric_checks(
 
     Args:
         metric: a name, `module:function`, `file.py:function`, or the function or class itself.
-        options: its options; the others take their defaults.
-        strict: ask also for what plugrad does not rely on; of a metric there is nothing more.
+        options: its options; the rest keep their defaults.
+        strict: also check what plugrad itself does not rely on; metrics have no such checks.
 
     Raises:
-        PlugradError: it cannot be found, or does not take these options.
+        PlugradError: it is not found, or does not take these options.
     """
     component = component_of(metric, "metric", options)
     trial = MetricTrial(component)

@@ -1,4 +1,4 @@
-"""What a metric measures: its numbers by name, added up over the shares of ranks as a run adds them up."""
+"""A metric on trial: its numbers by name, added up over ranks as in a run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class MetricTrial:
         return BoundMetric(self.component, self.component.create(), self.component.name)
 
     def numbers(self, inputs: MetricInputs, metric: BoundMetric | None = None, seed: int = 0) -> Numbers:
-        """Return what it measures of a batch; whatever it draws at random, it draws from this seed."""
+        """Return its numbers for a batch. Its random numbers come from this seed."""
         return self.added_up([inputs], metric, seed)
 
     def added_up(self, parts: Sequence[MetricInputs], metric: BoundMetric | None = None, seed: int = 0) -> Numbers:
-        """Return what it measures of several ranks' shares together."""
+        """Return its numbers over the shares of several ranks."""
         bound, measures = metric or self.fresh(), Measures()
         with random_state_of(seed):
             for part in parts:

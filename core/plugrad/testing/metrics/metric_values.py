@@ -1,4 +1,4 @@
-"""Promises about a metric's values: numbers, repeatable, of its inputs alone, and there for every kind of batch."""
+"""Promises about a metric's values: finite, repeatable, determined by its inputs, and defined for every batch."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _check_runs(metric: MetricTrial) -> str:
         raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
     for name, value in numbers.items():
         if not isfinite(value):
-            raise Broken(f"of four ordinary groups {name} is {value}")
-    return ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()) or "nothing to report of an ordinary batch"
+            raise Broken(f"for four ordinary groups {name} is {value}")
+    return ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()) or "no numbers for an ordinary batch"
 
 
 def _check_detached(metric: MetricTrial) -> str:
@@ -38,12 +38,12 @@ def _check_detached(metric: MetricTrial) -> str:
         returned = metric.fresh().call(_view(metric, draw_batch()))
     attached = [name for name, value in returned.items() if _has_graph(value)]
     if attached:
-        raise Broken(f"{', '.join(map(repr, attached))} carries a graph")
+        raise Broken(f"{', '.join(map(repr, attached))} carry a graph")
     return "numbers without a graph"
 
 
 def _view(metric: MetricTrial, inputs: MetricInputs) -> MetricInputs:
-    """Return the inputs with only what it asked for, as the host gives them."""
+    """Return the inputs with only the fields that it needs, as the host passes them."""
     fields = {"entropy", "old_logprobs", "ref_logprobs"} - metric.component.needs
     hidden: dict[str, Any] = dict.fromkeys(fields)
     return replace(inputs, **hidden)
@@ -59,25 +59,25 @@ def _check_replayed(metric: MetricTrial) -> str:
     groups = [[{**rollout, "inference_logprobs": None} for rollout in group] for group in inputs.rollouts]
     recorded: dict[str, Any] = {"rollouts": groups, "inference_logprobs": None}
     numbers = metric.numbers(replace(inputs, **recorded))
-    return ", ".join(numbers) or "nothing to report of replayed completions"
+    return ", ".join(numbers) or "no numbers for replayed completions"
 
 
 def _check_one_rollout(metric: MetricTrial) -> str:
     inputs = metric_inputs(rollouts([[1.0]], lengths=[[1]], components=[[{"right": 1.0}]]))
     numbers = metric.numbers(inputs)
-    return ", ".join(numbers) or "nothing to report of one rollout"
+    return ", ".join(numbers) or "no numbers for one rollout"
 
 
 def _check_needs(metric: MetricTrial) -> str:
     needs = sorted(metric.component.needs)
     if not needs:
-        raise NotApplicable("it asks for no optional field")
+        raise NotApplicable("it needs no optional field")
     inputs = draw_batch()
     whole = metric.numbers(inputs)
     for need in needs:
         other: dict[str, Any] = {need: getattr(inputs, need) - 0.5 * inputs.loss_mask}
         if are_same(metric.numbers(replace(inputs, **other)), whole):
-            raise Broken(f"with another {need} its numbers are the same")
+            raise Broken(f"a different {need} gives the same numbers")
     return f"reads {', '.join(needs)}"
 
 
@@ -88,7 +88,7 @@ def _check_inputs_unchanged(metric: MetricTrial) -> str:
             metric.numbers(inputs)
     except InputsChanged as error:
         raise Broken(str(error)) from error
-    return "as they were"
+    return "unchanged"
 
 
 def _check_deterministic(metric: MetricTrial) -> str:
@@ -108,7 +108,7 @@ def _check_state(metric: MetricTrial) -> str:
 
 RUNS: Promise[MetricTrial] = Promise(
     "runs",
-    "it returns a mapping of names to finite numbers, 1-D tensors or measures",
+    "it returns a mapping from names to finite numbers, 1-D tensors or measures",
     "A metric that raises is switched off, and its curve is missing.",
     'Return a dict such as {"mean": plugrad.Mean.over(values, inputs.loss_mask)}.',
     _check_runs,
@@ -116,52 +116,52 @@ RUNS: Promise[MetricTrial] = Promise(
 VALUES: tuple[Promise[MetricTrial], ...] = (
     Promise(
         "replayed",
-        "it works where completions were replayed and no engine sampled them",
-        "In supervised fine-tuning inputs.inference_logprobs is None. A metric that fails there is switched off.",
-        "Return {} where inputs.inference_logprobs is None, or what can be said without it.",
+        "it works with replayed completions, which no engine sampled",
+        "In supervised fine-tuning inputs.inference_logprobs is None. A metric that fails is switched off.",
+        "If inputs.inference_logprobs is None, return {} or what can be computed without it.",
         _check_replayed,
     ),
     Promise(
         "one_rollout",
         "it works for a batch of one rollout with one token",
-        "The last share of a small batch is as small; groups of one are common.",
-        "Divide by no `n - 1`, take no standard deviation of one; leave a number out where there is nothing to say.",
+        "A rank's last share of a small batch can be that small, and groups of one are common.",
+        "Do not divide by `n - 1` or take a standard deviation of one value. Leave out a number that is undefined.",
         _check_one_rollout,
     ),
     Promise(
         "detached",
         "its numbers carry no graph",
-        "A graph keeps what it was computed from in memory for as long as the number is kept.",
-        "Switch gradients on for nothing; return values.detach().",
+        "A graph keeps everything that the number was computed from in memory.",
+        "Do not enable gradients, and return values.detach().",
         _check_detached,
     ),
     Promise(
         "needs",
-        "it reads every field that it asks for",
-        "ref_logprobs and old_logprobs each cost a forward pass of a model, and memory.",
-        "Remove the field from @metric(needs={...}), or make `needs` a function of the options that call for it.",
+        "it reads every field that it needs",
+        "ref_logprobs and old_logprobs each cost a forward pass and memory.",
+        "Remove the field from @metric(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),
     Promise(
         "inputs_unchanged",
-        "it leaves its inputs as they are, the rollouts too",
-        "The other metrics are given the same tensors.",
-        "Write `x = x + y` and not `x += y`; use functions without a trailing underscore; dict(rollout) for a rollout.",
+        "it does not change its inputs, rollouts included",
+        "The other metrics receive the same tensors.",
+        "Write `x = x + y`, not `x += y`. Avoid functions with a trailing underscore. Copy a rollout with dict(rollout).",
         _check_inputs_unchanged,
     ),
     Promise(
         "deterministic",
         "the same batch gives the same numbers",
-        "Two runs of one run file could not be compared, and a draw shifts every number that is drawn after it.",
-        "Draw nothing at random, and read no clock.",
+        "Otherwise two runs of one run file cannot be compared. A draw also shifts every later one.",
+        "Do not draw random numbers or read a clock.",
         _check_deterministic,
     ),
     Promise(
         "state",
-        "what it has seen before does not matter, unless it declares state",
-        "A number of several batches follows from how many ranks there are; state that nobody saves is lost with the run.",
-        "Keep nothing in globals, in a default argument or on self. What must be kept belongs to a class with state_dict() "
-        "and load_state_dict().",
+        "earlier calls do not matter, unless it declares state",
+        "How many batches a rank sees depends on the number of ranks. State that is not saved is lost with the run.",
+        "Keep nothing in globals, default arguments or on self. Put state into a class with state_dict() and "
+        "load_state_dict().",
         _check_state,
     ),
 )

@@ -1,4 +1,4 @@
-"""Promises about shares: on which rank a group is, where it stands and what lies beside it must not matter."""
+"""Promises about shares: the rank, place and neighbours of a group must not matter."""
 
 from __future__ import annotations
 
@@ -61,38 +61,37 @@ def _check_padding(metric: MetricTrial) -> str:
 SHARED: tuple[Promise[MetricTrial], ...] = (
     Promise(
         "adds_up",
-        "the shares of several ranks add up to what one rank measures",
-        "A mean of means weighs a token by the company it is in: the curves of two runs on other machines could not be "
-        "compared.",
-        "Return plugrad.Mean.over(values, inputs.loss_mask) or Mean.of(values), which keep total and count apart; Sum, Min "
-        "or Max where that is meant. What is greatest in the batch cannot be subtracted before the ranks are put together.",
+        "the shares of several ranks add up to the numbers of one rank",
+        "A mean of means weighs a token by the share it is in, so runs on different machines cannot be compared.",
+        "Return plugrad.Mean.over(values, inputs.loss_mask) or Mean.of(values), which keep total and count apart. Use Sum, "
+        "Min or Max if you mean that. Do not subtract the maximum of a batch: ranks are added up later.",
         _check_adds_up,
     ),
     Promise(
         "group_order",
-        "groups in another order give the same numbers",
-        "In which order examples come follows from the number of ranks.",
-        "Use no group's number.",
+        "the order of groups does not matter",
+        "The order of examples depends on the number of ranks.",
+        "Do not use a group's index.",
         _check_group_order,
     ),
     Promise(
         "rollout_order",
-        "rollouts in another order give the same numbers",
-        "Which rollout of an example comes first says nothing.",
-        "Use no rollout's number; look at the group as a whole.",
+        "the order of rollouts in a group does not matter",
+        "The order carries no information.",
+        "Do not use a rollout's index. Look at the group as a whole.",
         _check_rollout_order,
     ),
     Promise(
         "masked_slots",
-        "what is in masked slots changes nothing",
-        "Slots of the prompt and of padding were not sampled: they measure nothing.",
-        "Measure with plugrad.Mean.over(values, inputs.loss_mask), or values[inputs.loss_mask].",
+        "the contents of masked slots change nothing",
+        "Prompt and padding slots were not sampled, so they measure nothing.",
+        "Use plugrad.Mean.over(values, inputs.loss_mask), or values[inputs.loss_mask].",
         _check_masked_slots,
     ),
     Promise(
         "padding",
         "more padding changes nothing",
-        "How wide the batch is follows from the longest sequence that happens to be in it.",
+        "A batch is as wide as its longest sequence.",
         "Count with inputs.loss_mask, never with shape[-1], numel() or mean().",
         _check_padding,
     ),

@@ -1,4 +1,4 @@
-"""Groups to try metrics on, and the ways in which they are shared out, turned and padded that must not matter."""
+"""A batch for trials of metrics, and the shares, orders and padding that must not matter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plugrad.testing.inputs import metric_inputs, rollouts
 NUM_EXAMPLES, GROUP_SIZE = 4, 4
 REWARDS = (0.0, 0.5, 1.0)
 Place = tuple[int, int]
-"""Of a rollout: its group, and which of it."""
+"""Of a rollout: the index of its group, and its index in the group."""
 
 
 def draw_batch(seed: int = 0) -> MetricInputs:
@@ -29,7 +29,7 @@ def draw_batch(seed: int = 0) -> MetricInputs:
 
 
 def places_of(inputs: MetricInputs) -> list[list[Place]]:
-    """Return the places of all rollouts, by group."""
+    """Return the places of all rollouts by group."""
     return [[(i, j) for j in range(len(group))] for i, group in enumerate(inputs.rollouts)]
 
 
@@ -42,7 +42,7 @@ def with_rollouts(inputs: MetricInputs, places: Sequence[Sequence[Place]]) -> Me
 
 
 def shares(inputs: MetricInputs, sizes: Sequence[int]) -> list[MetricInputs]:
-    """Return the shares of several ranks, of so many groups each."""
+    """Return the shares of several ranks, with this many groups each."""
     places, start, parts = places_of(inputs), 0, []
     for size in sizes:
         parts.append(with_rollouts(inputs, places[start : start + size]))
@@ -51,12 +51,12 @@ def shares(inputs: MetricInputs, sizes: Sequence[int]) -> list[MetricInputs]:
 
 
 def padded(inputs: MetricInputs, columns: int) -> MetricInputs:
-    """Return the same with so many more columns of padding at the right."""
+    """Return the inputs with this many more columns of padding on the right."""
     return map_tensors(inputs, lambda _, value: pad(value, (0, columns)) if value.ndim == 2 else value)
 
 
 def with_garbage(inputs: MetricInputs, garbage: float) -> MetricInputs:
-    """Return the same with other numbers, of both signs, in the slots that are masked."""
+    """Return the inputs with other numbers, of both signs, in the masked slots."""
     signs = torch.ones(inputs.loss_mask.shape, dtype=torch.double)
     signs[:, ::2] = -1
 
