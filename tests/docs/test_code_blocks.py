@@ -24,6 +24,8 @@ PRINTED_BY = re.compile(r"<!-- printed by: (?P<command>.+) -->\s*$")
 FILE_NAME = re.compile(r'title="(?P<title>[^"]+)"|\A# (?P<comment>[\w.-]+\.(?:py|toml))\b')
 COMMAND = re.compile(r"(?:plugrad|pip|python|pytest|git|cd) ")
 SETS_UP = {
+    'pip install -c constraints.txt ".[plots]" ./plugins/plugrad-example',
+    "pip install -c constraints.txt . ./plugins/plugrad-example",
     "pip install plugrad plugrad-compat",
     "pip install plugrad plugrad-example",
     "pip install plugrad plugrad-policy",

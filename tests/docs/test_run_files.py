@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from plugrad import RunFile
 from plugrad.config.engine_kinds import engine_names
@@ -26,10 +25,6 @@ def test_a_run_file_passes_the_pre_flight(path):
     preflight(selection, BoundEnvironment.create(selection.environment), run_file.rollout.rollouts_per_example)
 
 
-def is_table(annotation):
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def readme_blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 
@@ -43,19 +38,6 @@ def test_the_readmes_loss_is_the_one_beside_the_run_files():
     (block,) = [block for block in readme_blocks("python") if "def my_loss" in block]
     function = block[block.index("def my_loss") :]
     assert function.strip() in (ROOT / "docs" / "runs" / "my_loss.py").read_text()
-
-
-def test_every_table_and_key_of_the_run_file_is_in_the_readme():
-    text = (ROOT / "README.md").read_text()
-    for name, field in RunFile.model_fields.items():
-        assert f"`{name}`" in text or f"[{name}]" in text, f"{name}: {field.description}"
-
-
-@pytest.mark.parametrize("name", [name for name, field in RunFile.model_fields.items() if is_table(field.annotation)])
-def test_every_key_of_a_table_is_in_its_row_of_the_readme(name):
-    (row,) = re.findall(rf"^\| `\[{name}\]` \|.*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    keys = RunFile.model_fields[name].annotation.model_fields
-    assert [key for key in keys if f"`{key}`" not in row and f"`[{name}.{key}]`" not in row] == []
 
 
 @pytest.mark.parametrize("engine", engine_names())
