@@ -79,7 +79,6 @@ def train(
         training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine)}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
-        display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
         with stop_requests(training.stop):
             num_steps, model = _train_and_save(training)
         result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
@@ -91,6 +90,7 @@ def train(
 
 def _train_and_save(training: Training) -> tuple[int, Path]:
     """Train and save; return how many steps were done, and where the model is."""
+    training.display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     try:
         training.hooks.on_run_start(training.run)
         with _saving_on_failure(training):
