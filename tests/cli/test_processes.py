@@ -257,7 +257,7 @@ def test_another_number_of_processes_than_asked_for_is_refused(plugins, accelera
     config = plugins / "accelerate.yaml"
     config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\n")
     done = accelerate(config, "train", "run.toml", "--num-processes", "4")
-    assert "--num-processes is 4, and 2 were started." in done.stderr
+    assert "--num-processes is 4, but 2 were started." in done.stderr
     assert done.stderr.count("RunFileError") == 1
 
 

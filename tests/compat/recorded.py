@@ -16,11 +16,13 @@ from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
-from plugrad.trainer.update.step import Progress, train_step
+from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.step import Progress
 
 NUM_PROMPTS, PER_PROMPT, LONGEST = 2, 4, 9
 LR, EPS = 1e-2, 1e-3
@@ -73,22 +75,30 @@ def our_updates(recorded, loss, advantage, *, options=None, num_updates=2, is_st
     advantages = load("advantage", advantage)(AdvantageInputs(rollouts=groups))
     lengths = [[len(r["completion_ids"]) for r in group] for group in groups]
     rewards = [[r["reward"] for r in group] for group in groups]
-    batch = RolloutBatch(groups, rewards, per_token(advantages, lengths), 0)
+    batch = RolloutBatch(groups, rewards=rewards, advantages=per_token(advantages, lengths))
     learner = _learner(bound, is_stale)
     watch = Gradients(learner.model)
     named = load_component("advantage", "constant", {}, scan(), [])
     extension = load_component("extension", "timing", {}, scan(), [])
     hooks = Hooks(Host(BoundAdvantage(named, named.create()), []), [(extension, watch)])
-    losses = []
-    for update in range(num_updates):
-        if update == 0 or not is_stale:
-            (cut,) = optimizer_batches(
-                batch, updates_per_batch=1, max_new_tokens=LONGEST, layout=Layout(1000, 0, torch.float32), ranks=Ranks()
-            )
-            prepared = [learner.with_fixed_logprobs(m) for m in cut.micro_batches]
-        outcome = train_step(learner, prepared, [bound], hooks, Progress(update, num_updates))
-        losses.append(outcome.measures["loss"].value())
-    return losses, watch.kept
+    cutting = Cutting(1, LONGEST, Layout(1000, 0, torch.float32))
+    if is_stale:
+        outcomes = run_updates(learner, batch, SeveralTimes(cutting, num_updates), hooks, Progress(0, num_updates))
+    else:
+        progress = [Progress(update, num_updates) for update in range(num_updates)]
+        outcomes = [outcome for each in progress for outcome in run_updates(learner, batch, cutting, hooks, each)]
+    return [outcome.measures["loss"].value() for outcome in outcomes], watch.kept
+
+
+@dataclass(frozen=True)
+class SeveralTimes:
+    """The whole batch again for each update, scored once before the first."""
+
+    cutting: Cutting
+    times: int
+
+    def cut(self, batch, ranks):
+        return self.cutting.cut(batch, ranks) * self.times
 
 
 def _learner(bound, is_stale):
@@ -101,4 +111,6 @@ def _learner(bound, is_stale):
         optimizer={"lr": LR, "max_grad_norm": 1e9, "schedule": "constant", "weight_decay": 0.0, "eps": EPS},
     )
     loaded = LoadedModel(tiny_model(), tiny_tokenizer())
-    return make_learner(run_file, loaded, bound.needs, Accelerator(cpu=True), Ranks())
+    accelerator = Accelerator(cpu=True)
+    frozen = load_frozen_models(run_file, loaded, bound.needs, accelerator.device)
+    return make_learner(run_file, loaded, frozen, [bound], needs=bound.needs, accelerator=accelerator, ranks=Ranks())

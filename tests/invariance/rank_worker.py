@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scenario import three_steps
 
+from plugrad.trainer.ranks.accelerate_config import make_accelerator
 from plugrad.trainer.ranks.rank_exit import run_as_rank
-from plugrad.trainer.ranks.ranks import Ranks, leave, make_accelerator
+from plugrad.trainer.ranks.ranks import Ranks, leave
 
 
 def main(scenarios, out):

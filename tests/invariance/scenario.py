@@ -1,6 +1,5 @@
 """One recorded batch of rollouts, and three updates on it: on one rank or several, cut in any way, in float64."""
 
-import copy
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +8,8 @@ import torch
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
-from torch.optim import AdamW
 
 from plugrad import RunFile, hookimpl
-from plugrad.contracts.measures import Measures
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
@@ -20,15 +17,16 @@ from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
-from plugrad.policy.policy import Policy
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
-from plugrad.trainer.record.step_record import Cost, measure, measure_batch
-from plugrad.trainer.update.learner import Learner, make_learner
-from plugrad.trainer.update.step import Progress, train_step
+from plugrad.trainer.record.step_record import Cost, make_record
+from plugrad.trainer.update.frozen_models import load_frozen_models
+from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.step import Progress
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
@@ -80,7 +78,7 @@ class Result:
     """What three steps did, whole on every rank."""
 
     records: list[dict[str, float]]
-    """The measures of each update."""
+    """Of each update, as if it were a whole step."""
     gradients: list[list[torch.Tensor]]
     """Of every parameter at each update, clipped."""
     parameters: list[torch.Tensor]
@@ -121,7 +119,7 @@ def recorded(scenario, ranks):
         groups, advantages, rewards = ([group[::-1] for group in column[::-1]] for column in (groups, advantages, rewards))
     edges = [round(scenario.num_groups * sum(scenario.shares[:i]) / sum(scenario.shares)) for i in range(ranks.count + 1)]
     own = slice(edges[ranks.index], edges[ranks.index + 1])
-    return RolloutBatch(groups[own], rewards[own], advantages[own], edges[ranks.index])
+    return RolloutBatch(groups[own], rewards=rewards[own], advantages=advantages[own], first_group=edges[ranks.index])
 
 
 def _rollout(draw, group):
@@ -170,36 +168,36 @@ def learner_of(scenario, bound, accelerator, ranks):
     assert model.config._attn_implementation == "sdpa"
     if scenario.checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
+    file, loaded = run_file(scenario), LoadedModel(model, tiny_tokenizer())
     needs = frozenset({"entropy"}).union(*(loss.needs for loss in bound))
-    if scenario.sharded:
-        return _sharded(model, needs, scenario, accelerator, ranks)
-    return make_learner(run_file(scenario), LoadedModel(model, tiny_tokenizer()), needs, accelerator, ranks)
+    frozen = load_frozen_models(file, loaded, needs, accelerator.device)
+    wrap = shard if scenario.sharded else None
+    return make_learner(file, loaded, frozen, bound, needs=needs, accelerator=accelerator, ranks=ranks, wrap=wrap)
 
 
-def _sharded(model, needs, scenario, accelerator, ranks):
-    """As Accelerate shards where there is an accelerator: every layer, then the rest. On a CPU it would not."""
-    reference = Policy(copy.deepcopy(model).requires_grad_(False).eval(), 1.0)
-    policy = Policy(model, 1.0)
-    for layer in model.model.layers:
+def shard(policy, optimizer):
+    """Shard as Accelerate does where there is an accelerator: every layer, then the rest. On a CPU it would not."""
+    for layer in policy.model.model.layers:
         fully_shard(layer)
     fully_shard(policy)
-    optimizer = AdamW(policy.parameters(), lr=1e-2, weight_decay=0.0)
-    return Learner(
-        accelerator=accelerator,
-        ranks=ranks,
-        policy=policy,
-        model=model,
-        tokenizer=tiny_tokenizer(),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda update: 1 - update / (STEPS * scenario.updates_per_batch)
-        ),
-        max_grad_norm=0.05,
-        reference=reference if "ref_logprobs" in needs else None,
-        teacher=None,
-        keeps_old="old_logprobs" in needs and scenario.updates_per_batch > 1,
-        wants_entropy=True,
-    )
+    optimizer.param_groups[0]["params"] = list(policy.parameters())
+    return policy, optimizer
+
+
+class Cuts:
+    """Cuts as a run does, then pads what was cut, and remembers how many micro-batches an update had at most."""
+
+    def __init__(self, scenario):
+        # Where padding is said to cost nothing, the batch is cut for the budget alone.
+        layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
+        self.cutting = Cutting(scenario.updates_per_batch, 16, layout)
+        self.extra_padding = scenario.extra_padding
+        self.num_micro_batches = 0
+
+    def cut(self, batch, ranks):
+        parts = self.cutting.cut(batch, ranks)
+        self.num_micro_batches = max(self.num_micro_batches, *(len(part.micro_batches) for part in parts))
+        return [replace(part, micro_batches=[padded(m, self.extra_padding) for m in part.micro_batches]) for part in parts]
 
 
 def three_steps(scenario, accelerator, ranks=None):
@@ -214,29 +212,16 @@ def three_steps(scenario, accelerator, ranks=None):
         load_component("extension", "timing", {}, scan(), []),
     )
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
-    # Where padding is said to cost nothing, the batch is cut for the budget alone.
-    layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
-    records, num_micro_batches = [], 0
+    cuts, cost = Cuts(scenario), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
+    records = []
     for step in range(STEPS):
-        cuts = optimizer_batches(
-            batch, updates_per_batch=scenario.updates_per_batch, max_new_tokens=16, layout=layout, ranks=ranks
-        )
-        prepared = [
-            (cut, [learner.with_fixed_logprobs(padded(m, scenario.extra_padding)) for m in cut.micro_batches])
-            for cut in cuts
-        ]
-        for cut, micro_batches in prepared:
-            progress = Progress(step, STEPS)
-            outcome = train_step(learner, micro_batches, bound, hooks, progress)
-            measured = Measures(measure(cut, outcome, hooks, progress))
-            measured.update(measure_batch(batch, Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)))
-            records.append({**ranks.add_up(measured).values_by_name(), **outcome.measures.values_by_name()})
-            num_micro_batches = max(num_micro_batches, len(micro_batches))
+        for update in run_updates(learner, batch, cuts, hooks, Progress(step, STEPS)):
+            records.append(make_record(step, batch, [update], cost, ranks))
     if scenario.save_to:
         state_dict = learner.whole_state_dict() if learner.is_sharded else None
         if ranks.is_main:
             learner.save(Path(scenario.save_to), state_dict)
-    return Result(records, gradients.kept, [whole(p) for p in learner.model.parameters()], num_micro_batches)
+    return Result(records, gradients.kept, [whole(p) for p in learner.model.parameters()], cuts.num_micro_batches)
 
 
 def padded(micro_batch, columns):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scenario import ALL_AT_ONCE, REDUCTIONS, SEVERAL, Scenario, assert_same, losses, recorded, three_steps
 
 from plugrad.policy.micro_batches import Layout
-from plugrad.trainer.batch.cut import optimizer_batches
+from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.ranks.ranks import Ranks
 
 HERE = str(Path(__file__).parent)
@@ -37,8 +37,7 @@ def budget_for(scenario, num_micro_batches):
     """Return a budget under which the batch is cut into so many."""
     batch, ranks = recorded(scenario, Ranks()), Ranks()
     for budget in range(17, 400):
-        layout = Layout(budget, 0, torch.float64)
-        (only,) = optimizer_batches(batch, updates_per_batch=1, max_new_tokens=16, layout=layout, ranks=ranks)
+        (only,) = Cutting(1, 16, Layout(budget, 0, torch.float64)).cut(batch, ranks)
         if len(only.micro_batches) == num_micro_batches:
             return budget
     raise AssertionError(f"no budget cuts this batch into {num_micro_batches}")

@@ -4,12 +4,12 @@ import weakref
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, loss
-from plugrad.policy.policy import Policy
+from plugrad.policy.policy import Policy, ScoresAndLogits
 from plugrad.testing import conformance, loss_checks, run_checks, tiny_model
-from plugrad.trainer.update import step
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 2, 0, 0]])
 ATTENTION = torch.tensor([[True] * 5, [True, True, True, False, False]])
@@ -87,20 +87,29 @@ def test_only_who_asks_is_given_them(run, write):
     run(loss=[{"name": "losses.py:by_logprobs"}, {"name": "losses.py:by_logits"}], max_steps=1)
 
 
-def test_no_two_micro_batches_of_them_are_there_at_once(run, write, monkeypatch):
-    """What is measured is whether any logits of before are alive when the next are made."""
+@pytest.fixture
+def logits_made():
+    """Watch every forward pass of a policy: no logits of an earlier one may be alive when it starts."""
+    made = []
+
+    def none_are_alive(module, _inputs):
+        if isinstance(module, Policy):
+            assert [logits() for logits in made if logits() is not None] == []
+
+    def remember(_module, _inputs, outputs):
+        if isinstance(outputs, ScoresAndLogits):
+            made.append(weakref.ref(outputs.logits))
+
+    handles = [register_module_forward_pre_hook(none_are_alive), register_module_forward_hook(remember)]
+    yield made
+    for handle in handles:
+        handle.remove()
+
+
+def test_no_two_micro_batches_of_them_are_there_at_once(run, write, logits_made):
     write("losses.py", NLL.replace("SEEN.append(inputs.logits)", "pass"))
-    alive, evaluate = [], step.evaluate
-
-    def watched(*args, **kwargs):
-        assert [made() for made in alive if made() is not None] == []
-        inputs = evaluate(*args, **kwargs)
-        alive.append(weakref.ref(inputs.logits))
-        return inputs
-
-    monkeypatch.setattr(step, "evaluate", watched)
     run(loss={"name": "losses.py:by_logits"}, max_steps=1, tokens_per_micro_batch=30)
-    assert len(alive) > 2
+    assert len(logits_made) > 2
 
 
 def test_a_loss_outside_a_run_says_that_it_needs_them():

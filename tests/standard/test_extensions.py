@@ -36,7 +36,7 @@ def test_without_a_guard_a_loss_that_is_nan_stops_the_run(explosive):
 
 def test_nan_guard_skips_the_update_and_counts_it(explosive):
     result = explosive(extension={"name": "nan_guard"})
-    assert [record["nan_guard/skipped_updates"] for record in result.records] == [0, 1, 0, 0]
+    assert not any("nan_guard/skipped_updates" in record for record in result.records)
     assert [record["skipped_updates"] for record in result.records] == [0, 1, 0, 0]
     assert [record["loss"] is None for record in result.records] == [False, True, False, False]
 

@@ -201,7 +201,7 @@ def test_what_an_environment_measures_is_reported(run, tmp_path):
 
 def test_sixteen_bit_weights_get_a_warning(run, caplog):
     run(model={"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "dtype": "bfloat16"}, max_steps=1)
-    assert "The weights are bfloat16: an update of less than 3.9e-03" in caplog.text
+    assert "The weights are bfloat16: an update smaller than 3.9e-03" in caplog.text
 
 
 def test_groups_without_a_signal_are_counted_and_leave_the_policy_as_it_was(run, tmp_path):

@@ -14,8 +14,9 @@ from torch.distributed.tensor import distribute_tensor
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.testing import tiny_tokenizer
 from plugrad.testing.engines.engine_trial import EXAMPLES, largest_mismatch
+from plugrad.trainer.ranks.accelerate_config import make_accelerator
 from plugrad.trainer.ranks.rank_exit import run_as_rank
-from plugrad.trainer.ranks.ranks import Ranks, leave, make_accelerator
+from plugrad.trainer.ranks.ranks import Ranks, leave
 from plugrad.trainer.update.learner import PolicyWeights
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from plugrad.cli.reporting import reporting
-from plugrad.cli.train import SETS
+from plugrad.cli.shared_options import SETS
 from plugrad.errors import RunFileError
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from plugrad.rollout.engine_implementation import EngineImplementation, EngineSe
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import require
 from plugrad.rollout.stops import stop_ids
-from plugrad.trainer.ranks.agreement import from_main
 from plugrad.trainer.ranks.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
@@ -57,7 +56,7 @@ def check_sampling_when_sharded(run_file: RunFile, *, samples_greedily: bool) ->
             own_weights = engines_where(lambda kind: kind.has_own_weights)
             replaying = engines_where(lambda kind: not kind.samples)
             raise RunFileError(
-                f"{key} asks {kind.name} to generate with the policy itself, which FSDP2 has cut into shards. Sample with "
+                f"{key} asks {kind.name} to generate with the policy itself, which FSDP2 has sharded. Sample with "
                 f"rollout.engine = {own_weights}, train without sharding (distributed_type: MULTI_GPU), or replay "
                 f"completions (rollout.engine = {replaying}, evaluation.every_steps = 0)."
             )
@@ -88,7 +87,7 @@ def _open(kind: EngineKind, run_file: RunFile, loaded: LoadedModel, ranks: Ranks
         loaded.model,
         _engine_model(run_file, loaded),
         is_main=ranks.is_main,
-        on_main=lambda act: from_main(ranks, act),
+        on_main=ranks.from_main,
     )
     engine: RolloutEngine = _implementation(kind).open(setup)
     return engine

@@ -5,34 +5,32 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from plugrad.contracts.measures import Measures
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
-from plugrad.host.loss import BoundLoss
-from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.engine import RolloutEngine
-from plugrad.trainer.batch.cut import OptimizerBatch, optimizer_batches
+from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import Rollouts
-from plugrad.trainer.batch.sampler import RolloutBatch, with_advantages
+from plugrad.trainer.batch.sampler import with_advantages
 from plugrad.trainer.engine_parity import Parity
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.memory import peak_memory_gib
-from plugrad.trainer.record.run_folder import MetricsFile, Records
-from plugrad.trainer.record.step_record import Cost, make_record, measure, measure_batch
+from plugrad.trainer.record.metrics_file import MetricsFile, Records
+from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.run import Run
 from plugrad.trainer.update.learner import Learner
-from plugrad.trainer.update.step import Progress, train_step
+from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.step import Progress
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that a run is made of. Two runs that differ have other objects here; the loop is the same."""
+    """The objects that make up a run. Runs differ in these objects; the loop is the same for all."""
 
     run: Run
     learner: Learner
-    losses: list[BoundLoss]
+    cutting: Cutting
     hooks: Hooks
     environment: BoundEnvironment
     engine: RolloutEngine
@@ -46,64 +44,40 @@ class Training:
 
 def train_loop(training: Training) -> int:
     """Run to the last step, the held-out reward that ends the run, or a signal; return how many steps were done."""
-    max_steps, ranks = training.run.run_file.max_steps, training.learner.ranks
+    max_steps, learner, ranks = training.run.run_file.max_steps, training.learner, training.learner.ranks
     version = 0
-    _hand_over(training, 0, version)
-    if _evaluated(training, 0, {"step": 0}):
+    _update_engine(training, version)
+    training.parity.check(0)
+    evaluated = training.evaluation.run_if_due(0, max_steps)
+    if evaluated:
+        _write(training, {"step": 0, **evaluated})
+    if training.evaluation.ends_the_run(evaluated):
         return 0
     for step in range(max_steps):
         started = time.perf_counter()
         sampled = training.rollouts.take(step)
         rollouts_s = time.perf_counter() - started
         batch = with_advantages(sampled, training.environment, training.hooks, ranks)
-        updates, measured = Measures(), Measures()
-        for optimizer_batch in _cut(training, batch):
-            progress = Progress(step, max_steps, version)
-            outcome = train_step(training.learner, optimizer_batch.micro_batches, training.losses, training.hooks, progress)
-            updates.update(outcome.measures)
-            measured.update(measure(optimizer_batch, outcome, training.hooks, progress))
-            version += outcome.updated
-        parity = _hand_over(training, step + 1, version)
-        cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(training.learner.accelerator.device))
-        rollouts = ranks.add_up(measure_batch(batch, cost))
-        record = {**make_record(step, rollouts, updates, ranks.add_up(measured)), **parity}
-        if _evaluated(training, step + 1, record) or training.stop.agreed(ranks):
+        updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
+        version += sum(update.updated for update in updates)
+        _update_engine(training, version)
+        parity = training.parity.check(step + 1)
+        cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(learner.accelerator.device))
+        evaluated = training.evaluation.run_if_due(step + 1, max_steps)
+        record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated}
+        _write(training, record)
+        training.hooks.on_step_end(step + 1, record)
+        if training.evaluation.ends_the_run(evaluated) or training.stop.agree(ranks):
             return step + 1
     return max_steps
 
 
-def _cut(training: Training, batch: RolloutBatch) -> list[OptimizerBatch]:
-    """Cut the batch, and score it with the models that stay as they are while it is trained on."""
-    run_file, learner = training.run.run_file, training.learner
-    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
-    cuts = optimizer_batches(
-        batch,
-        updates_per_batch=run_file.updates_per_batch,
-        max_new_tokens=run_file.rollout.max_new_tokens,
-        layout=layout,
-        ranks=learner.ranks,
-    )
-    return [
-        OptimizerBatch(cut.groups, cut.sequences, [learner.with_fixed_logprobs(m) for m in cut.micro_batches])
-        for cut in cuts
-    ]
-
-
-def _hand_over(training: Training, step: int, version: int) -> dict[str, float]:
-    """Give the engine the policy's weights; return how far its log-probs are from the policy's, where that was looked at."""
+def _update_engine(training: Training, version: int) -> None:
+    """Give the engine the policy's weights, and let the next rollouts know their version."""
     training.engine.update_weights(training.learner.weights, version)
-    training.rollouts.handed_over(version)
-    return training.parity.check(step)
+    training.rollouts.set_version(version)
 
 
-def _evaluated(training: Training, step: int, record: dict[str, float | int]) -> bool:
-    """Evaluate if it is due, write the record, and say whether the run ends here; the same on every rank."""
-    evaluation, max_steps = training.evaluation, training.run.run_file.max_steps
-    found = evaluation.run() if evaluation.is_due(step, max_steps) else {}
-    record = {**record, **found}
-    if len(record) > 1:
-        training.records.write(record)
-        training.display.step(record)
-    if step:
-        training.hooks.on_step_end(step, record)
-    return bool(found) and evaluation.ends_the_run(found)
+def _write(training: Training, record: Record) -> None:
+    training.records.write(record)
+    training.display.step(record)

@@ -1,4 +1,4 @@
-"""Everything that a run is made of, from a checked selection: models, engines, hooks and the order of examples."""
+"""Prepare a run: from what the checks resolved to models, engine, hooks and the order of examples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from accelerate.utils import DistributedType, set_seed
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
-from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
-from plugrad.policy.loading import context_length, load_model
+from plugrad.policy.loading import LoadedModel, context_length, load_model
+from plugrad.policy.micro_batches import Layout
+from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import check_examples_fit
+from plugrad.trainer.checked_run import CheckedRun
 from plugrad.trainer.engine_parity import (
     MAX_NEW_TOKENS,
     NUM_PROMPTS,
@@ -34,70 +36,99 @@ from plugrad.trainer.loop import Training
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
-from plugrad.trainer.record.run_folder import MetricsFile, Records
+from plugrad.trainer.record.metrics_file import MetricsFile, Records
 from plugrad.trainer.run import Run
+from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import Learner, make_learner
 
 
-def prepare(
-    run_file: RunFile,
-    selection: Selection,
-    environment: BoundEnvironment,
-    accelerator: Accelerator,
-    ranks: Ranks,
-    display: Display,
-    stop: StopRequest,
-) -> Training:
-    """Load the models and put the run together. Nothing is written.
+def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display: Display) -> Training:
+    """Load the models and open the engine. Nothing is written.
 
     Raises:
         ModelError: a model cannot be loaded.
         DataError: an example cannot be used with it.
     """
-    train_examples, eval_examples = environment.train_examples(), environment.eval_examples()
-    if run_file.evaluation.every_steps and not eval_examples:
-        raise DataError(
-            f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
-        )
-    compares_with_greedy = "greedy_rewards" in selection.advantage.needs
+    run_file, selection, environment = checked.run_file, checked.selection, checked.environment
+    train_examples, eval_examples = _examples(checked)
     if accelerator.distributed_type == DistributedType.FSDP:
-        check_sampling_when_sharded(run_file, samples_greedily=compares_with_greedy)
-    folder = Path(run_file.output_dir)
+        check_sampling_when_sharded(run_file, samples_greedily=_compares_with_greedy(selection))
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]))
-    room = context_length(loaded.model)
-    room = None if room is None else room - run_file.rollout.max_new_tokens
+    room = _room_for_prompt(run_file, loaded)
     check_examples_fit(train_examples, eval_examples, loaded.tokenizer, run_file, room)
-    learner = make_learner(run_file, loaded, selection.needs, accelerator, ranks)
+    learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
-    # Last: what a failure above leaves behind needs no closing.
+    # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks)
     sampler = Sampler(engine, environment, loaded.tokenizer, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks))
-    batches = batches_of(train_examples, run_file.rollout.prompts_per_step, run_file.seed)
-    drawing = Drawing(
-        (ranks.share_of(batch) for batch in batches),
-        sampler,
-        sampling_of(run_file, ranks.index),
-        samples if compares_with_greedy else None,
-    )
+    folder = Path(run_file.output_dir)
     return Training(
         run=Run(run_file, folder, ranks.count),
         learner=learner,
-        losses=selection.losses,
+        cutting=_cutting(run_file, learner),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
         engine=engine,
-        rollouts=_rollouts(run_file, drawing),
+        rollouts=_rollouts(checked, ranks, sampler, samples),
         parity=_parity(run_file, sampler, learner, train_examples),
         evaluation=_evaluation(run_file, samples, eval_examples, ranks),
         records=MetricsFile(folder) if ranks.is_main else Records(),
         display=display,
-        stop=stop,
+        stop=StopRequest(announces=ranks.is_main),
     )
 
 
-def _rollouts(run_file: RunFile, drawing: Drawing) -> Rollouts:
+def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return the examples to train on and the held-out ones."""
+    environment = checked.environment
+    train_examples, eval_examples = environment.train_examples(), environment.eval_examples()
+    if checked.run_file.evaluation.every_steps and not eval_examples:
+        raise DataError(
+            f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
+        )
+    return train_examples, eval_examples
+
+
+def _compares_with_greedy(selection: Selection) -> bool:
+    return "greedy_rewards" in selection.advantage.needs
+
+
+def _texts(examples: Iterable[Example]) -> Iterator[str]:
+    for example in examples:
+        for column in ("prompt", "reference"):
+            if isinstance(example.get(column), str):
+                yield example[column]
+
+
+def _room_for_prompt(run_file: RunFile, loaded: LoadedModel) -> int | None:
+    length = context_length(loaded.model)
+    return None if length is None else length - run_file.rollout.max_new_tokens
+
+
+def _make_learner(
+    run_file: RunFile, selection: Selection, loaded: LoadedModel, accelerator: Accelerator, ranks: Ranks
+) -> Learner:
+    needs = selection.needs
+    frozen = load_frozen_models(run_file, loaded, needs, accelerator.device)
+    return make_learner(run_file, loaded, frozen, selection.losses, needs=needs, accelerator=accelerator, ranks=ranks)
+
+
+def _cutting(run_file: RunFile, learner: Learner) -> Cutting:
+    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
+    return Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout)
+
+
+def _rollouts(checked: CheckedRun, ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:
+    run_file = checked.run_file
+    batches = batches_of(checked.environment.train_examples(), run_file.rollout.prompts_per_step, run_file.seed)
+    drawing = Drawing(
+        batches=(ranks.share_of(batch) for batch in batches),
+        sampler=sampler,
+        sampling=sampling_of(run_file, ranks.index),
+        greedy=greedy if _compares_with_greedy(checked.selection) else None,
+    )
     staleness = run_file.rollout.max_staleness
     return Ahead(drawing, staleness, run_file.max_steps) if staleness else WhenNeeded(drawing)
 
@@ -108,29 +139,22 @@ def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Seq
         return NothingToCompare()
     sampling = sampling_of(run_file, learner.ranks.index)(-1)
     return SampleAndScore(
-        sampler.engine,
-        learner,
-        sampler.prompts(examples[:NUM_PROMPTS]),
-        replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
-        table.parity_every_steps,
-        table.parity_bound or default_bound(next(learner.policy.parameters()).dtype),
+        engine=sampler.engine,
+        learner=learner,
+        prompts=sampler.prompts(examples[:NUM_PROMPTS]),
+        sampling=replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
+        every_steps=table.parity_every_steps,
+        bound=table.parity_bound or default_bound(next(learner.policy.parameters()).dtype),
     )
 
 
 def _evaluation(run_file: RunFile, sampler: Sampler, examples: Sequence[Example], ranks: Ranks) -> Evaluation:
     table = run_file.evaluation
     return Evaluation(
-        sampler,
-        examples[: table.num_examples],
-        run_file.rollout.max_new_tokens,
-        table.every_steps,
-        table.stop_at_reward,
-        ranks,
+        sampler=sampler,
+        examples=examples[: table.num_examples],
+        max_new_tokens=run_file.rollout.max_new_tokens,
+        every_steps=table.every_steps,
+        stop_at_reward=table.stop_at_reward,
+        ranks=ranks,
     )
-
-
-def _texts(examples: Iterable[Example]) -> Iterator[str]:
-    for example in examples:
-        for column in ("prompt", "reference"):
-            if isinstance(example.get(column), str):
-                yield example[column]

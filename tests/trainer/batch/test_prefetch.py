@@ -84,11 +84,11 @@ def versions(sampled):
 def test_a_batch_is_sampled_when_it_is_needed(drawing):
     engine = Engine()
     rollouts = WhenNeeded(drawing(engine))
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     assert not engine.calls
     assert versions(rollouts.take(0)) == [[0, 0, 0], [0, 0, 0]]
     engine.version = 1
-    rollouts.handed_over(1)
+    rollouts.set_version(1)
     assert versions(rollouts.take(1)) == [[1, 1, 1], [1, 1, 1]]
 
 
@@ -96,7 +96,7 @@ def test_what_older_weights_took_part_in_is_dropped_and_sampled_again(drawing):
     engine = Engine(stale_calls=1)
     engine.version = 5
     rollouts = WhenNeeded(drawing(engine))
-    rollouts.handed_over(5)
+    rollouts.set_version(5)
     sampled = rollouts.take(0)
     assert versions(sampled) == [[5, 5, 5], [5, 5, 5]]
     assert sampled.num_dropped == 2
@@ -110,7 +110,7 @@ def test_an_engine_that_goes_on_lagging_ends_the_run(drawing):
     engine = Engine(stale_calls=99)
     engine.version = 5
     rollouts = WhenNeeded(drawing(engine))
-    rollouts.handed_over(5)
+    rollouts.set_version(5)
     with pytest.raises(EngineError, match=r"weights of version 4, .* allows 5 or newer"):
         rollouts.take(0)
     assert len(engine.calls) == 1 + ATTEMPTS
@@ -120,14 +120,14 @@ def test_an_engine_that_goes_on_lagging_ends_the_run(drawing):
 def test_no_batch_is_older_than_the_bound(drawing, max_staleness):
     engine, max_steps = Engine(), 6
     rollouts = Ahead(drawing(engine), max_staleness, max_steps)
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     lags = []
     for step in range(max_steps):
         sampled = rollouts.take(step)
         lags.append(step - min(version for group in versions(sampled) for version in group))
         wait_for_calls(engine, min(step + 2, max_steps))
         engine.version = step + 1
-        rollouts.handed_over(step + 1)
+        rollouts.set_version(step + 1)
     rollouts.close()
     assert lags[0] == 0
     assert max(lags) <= max_staleness
@@ -139,14 +139,14 @@ def test_a_batch_of_the_bound_is_kept_and_one_beyond_it_is_not(drawing):
     engine = Engine(stale_calls=99)
     rollouts = Ahead(drawing(engine), 1, 3)
     engine.version = 1
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     assert versions(rollouts.take(0)) == [[1, 1, 0], [1, 1, 0]]
     rollouts.close()
     behind = Engine(stale_calls=1, stale_by=2)
     behind.version = 2
     late = Ahead(drawing(behind), 1, 9)
     for version in (0, 1, 2):
-        late.handed_over(version)
+        late.set_version(version)
     assert late.take(0).num_dropped == 0, "version 0 is all that batch 0 asks for"
     late.close()
 
@@ -154,7 +154,7 @@ def test_a_batch_of_the_bound_is_kept_and_one_beyond_it_is_not(drawing):
 def test_the_next_batch_is_sampled_while_this_one_is_trained_on(drawing):
     engine = Engine()
     rollouts = Ahead(drawing(engine), 1, 3)
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     rollouts.take(0)
     wait_for_calls(engine, 2)
     assert [seed for _, seed, _ in engine.calls] == [0, 1]
@@ -169,7 +169,7 @@ def test_an_error_ahead_is_raised_where_the_batch_is_taken(drawing):
             return super().generate(prompts, sampling)
 
     rollouts = Ahead(drawing(Broken()), 1, 3)
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     rollouts.take(0)
     with pytest.raises(EngineError, match="gone"):
         rollouts.take(1)
@@ -179,7 +179,7 @@ def test_an_error_ahead_is_raised_where_the_batch_is_taken(drawing):
 def test_closing_gives_up_what_has_not_begun(drawing):
     engine = Engine()
     rollouts = Ahead(drawing(engine), 3, 9)
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     rollouts.take(0)
     engine.may_generate.clear()
     done = len(engine.calls)
@@ -191,7 +191,7 @@ def test_closing_gives_up_what_has_not_begun(drawing):
 def test_a_run_that_ends_at_once_waits_for_nothing(drawing):
     engine = Engine()
     rollouts = Ahead(drawing(engine), 2, 9)
-    rollouts.handed_over(0)
+    rollouts.set_version(0)
     rollouts.take(0)
     engine.may_generate.clear()
     started = time.monotonic()
@@ -229,7 +229,7 @@ def test_the_environment_scores_one_batch_at_a_time():
 
     sampler = Sampler(Engine(), Slow(), tiny_tokenizer(), None)
     sampling = Sampling(num_completions=1, max_new_tokens=2, temperature=1.0, seed=0)
-    threads = [threading.Thread(target=sampler.rollouts, args=(EXAMPLES, sampling)) for _ in range(4)]
+    threads = [threading.Thread(target=sampler.sample, args=(EXAMPLES, sampling)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

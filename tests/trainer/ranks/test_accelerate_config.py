@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugrad.errors import RunFileError
-from plugrad.trainer.ranks.accelerate_config import refuse_what_is_not_supported
+from plugrad.trainer.ranks.accelerate_config import check_accelerate_config
 
 REFUSED = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4": "divide the objective by it.*tokens_per_micro_batch",
@@ -48,13 +48,13 @@ def set_environment(monkeypatch):
 def test_what_is_refused(set_environment, settings):
     set_environment(settings)
     with pytest.raises(RunFileError, match=REFUSED[settings]):
-        refuse_what_is_not_supported()
+        check_accelerate_config()
 
 
 @pytest.mark.parametrize("settings", TAKEN)
 def test_what_is_taken(set_environment, settings):
     set_environment(settings)
-    refuse_what_is_not_supported()
+    check_accelerate_config()
 
 
 FSDP2 = "ACCELERATE_USE_FSDP=true FSDP_VERSION=2 FSDP_CPU_RAM_EFFICIENT_LOADING=true"
@@ -64,13 +64,13 @@ def test_sharding_where_accelerate_would_not_shard_is_refused(set_environment, m
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     set_environment(FSDP2)
     with pytest.raises(RunFileError, match=r"no accelerator.*plugrad train --num-processes"):
-        refuse_what_is_not_supported()
+        check_accelerate_config()
 
 
 def test_every_rank_loads_whole_weights(set_environment, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     set_environment(FSDP2)
-    refuse_what_is_not_supported()
+    check_accelerate_config()
     assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
 
 
@@ -78,5 +78,5 @@ def test_a_launcher_that_started_one_process_is_noticed(set_environment, monkeyp
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     set_environment("ACCELERATE_USE_CPU=True")
     with caplog.at_level(logging.INFO, logger="plugrad"):
-        refuse_what_is_not_supported()
+        check_accelerate_config()
     assert "has started one process" in caplog.text

@@ -7,7 +7,7 @@ import pytest
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.select import select
 from plugrad.registry.provenance import record
-from plugrad.trainer.ranks.agreement import _identity
+from plugrad.trainer.ranks.agreement import identity
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def changed(resolved, change):
     other = copy.deepcopy(plugins)
     change(other)
     assert other != plugins
-    return _identity(other, environment) != _identity(plugins, environment)
+    return identity(other, environment) != identity(plugins, environment)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim import SGD
+from torch import Tensor, nn
 
+from plugrad.config.run_file import RunFile
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
@@ -23,8 +23,16 @@ from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 FIRST_TOKEN, LAST_TOKEN = 3, 90
-UNCLIPPED = 1e12
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
+RUN = RunFile.model_validate(
+    {
+        "max_steps": 1,
+        "model": {"from_scratch": {"model_type": "qwen3"}},
+        "environment": {"name": "arithmetic"},
+        # No clipping: the whole gradient is compared.
+        "optimizer": {"max_grad_norm": 1e12},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -65,58 +73,46 @@ def update_by_hand(loss: LossTrial) -> Update:
 
 
 def update_by_trainer(loss: BoundLoss, edges: list[int]) -> Update:
-    """Run the trainer's step on this rank's share, the groups between two of the `edges`; every rank calls it."""
-    # Only in processes of their own: an Accelerator is there once a process.
+    """Run the trainer's update on this rank's groups, those between two of the `edges`; every rank calls it."""
+    # Only here: these import Accelerate, and a process has one Accelerator.
+    from plugrad.policy.loading import LoadedModel
     from plugrad.policy.micro_batches import Layout
-    from plugrad.trainer.batch.cut import optimizer_batches
+    from plugrad.trainer.batch.cut import Cutting
     from plugrad.trainer.batch.sampler import RolloutBatch
-    from plugrad.trainer.ranks.ranks import Ranks, make_accelerator
-    from plugrad.trainer.update.learner import Learner
-    from plugrad.trainer.update.step import Progress, train_step
+    from plugrad.trainer.ranks.accelerate_config import make_accelerator
+    from plugrad.trainer.ranks.ranks import Ranks
+    from plugrad.trainer.update.learner import make_learner
+    from plugrad.trainer.update.run_updates import run_updates
+    from plugrad.trainer.update.step import Progress
 
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
-    model = tiny_model(SEEDS["policy"], dtype="float64")
-    own = Policy(model, temperature=1.0)
-    policy, optimizer = accelerator.prepare(own, SGD(own.parameters(), lr=0.0))
-    learner = Learner(
-        accelerator=accelerator,
-        ranks=ranks,
-        policy=policy,
-        model=model,
-        tokenizer=tiny_tokenizer(),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer),
-        max_grad_norm=UNCLIPPED,
-        reference=_policy(SEEDS["reference"]),
-        teacher=_policy(SEEDS["teacher"]),
-        keeps_old=False,
-        wants_entropy=True,
-    )
+    loaded = LoadedModel(tiny_model(SEEDS["policy"], dtype="float64"), tiny_tokenizer())
+    frozen = {"ref_logprobs": _policy(SEEDS["reference"]), "teacher_logprobs": _policy(SEEDS["teacher"])}
+    needs = loss.needs | {"entropy"}
+    learner = make_learner(RUN, loaded, frozen, [loss], needs=needs, accelerator=accelerator, ranks=ranks)
     share = slice(edges[ranks.index], edges[ranks.index + 1])
     groups = recorded_groups()[share]
     advantages = [[_advantages(rollout) for rollout in group] for group in groups]
     rewards = [[rollout["reward"] for rollout in group] for group in groups]
-    batch = RolloutBatch(groups, rewards, advantages, edges[ranks.index])
-    layout = Layout(4 * LONGEST, 0, torch.double)
-    [cut] = optimizer_batches(batch, updates_per_batch=1, max_new_tokens=LONGEST, layout=layout, ranks=ranks)
-    micro_batches = [learner.with_fixed_logprobs(micro_batch) for micro_batch in cut.micro_batches]
-    watch = _Watch(own)
+    batch = RolloutBatch(groups, rewards=rewards, advantages=advantages, first_group=edges[ranks.index])
+    cutting = Cutting(RUN.updates_per_batch, LONGEST, Layout(4 * LONGEST, 0, torch.double))
+    watch = _Watch(learner.model)
     with random_state_of(0):
-        outcome = train_step(learner, micro_batches, [loss], hooks_around(watch), Progress(0, 1))
+        [outcome] = run_updates(learner, batch, cutting, hooks_around(watch), Progress(0, RUN.max_steps))
     return Update(outcome.measures["loss"].value(), watch.gradient)
 
 
 class _Watch:
-    """An extension that keeps the gradient which the update applies."""
+    """An extension that keeps the gradient of an update."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self.gradient = torch.empty(0)
 
     @hookimpl
     def before_update(self) -> None:
-        parameters = list(self._policy.parameters())
+        parameters = list(self._model.parameters())
         self.gradient = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in parameters])
 
 

@@ -1,9 +1,9 @@
-"""From a batch of rollouts to optimizer batches, each cut into micro-batches with its own counts."""
+"""Cut a batch of rollouts into optimizer batches, and each of them into micro-batches with shared counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from plugrad.contracts.rollout import Rollout
 from plugrad.policy.micro_batches import Layout, MicroBatch, TrainingSequence, cut, nothing
@@ -14,38 +14,15 @@ from plugrad.trainer.ranks.ranks import Ranks
 
 @dataclass(frozen=True)
 class OptimizerBatch:
-    """One rank's share of what one update of the policy sees: whole groups."""
+    """One rank's share of what one update of the policy trains on: whole groups."""
 
     groups: list[list[Rollout]]
     sequences: list[TrainingSequence]
-    micro_batches: list[MicroBatch]
-
-
-def optimizer_batches(
-    batch: RolloutBatch, *, updates_per_batch: int, max_new_tokens: int, layout: Layout, ranks: Ranks
-) -> list[OptimizerBatch]:
-    """Group g, counted over all ranks, goes whole into optimizer batch g mod `updates_per_batch`.
-
-    The counts are those of all ranks, and every rank gets the same number of micro-batches.
-    """
-    local = [
-        _local_batch(batch, range((first - batch.first_group) % updates_per_batch, len(batch.groups), updates_per_batch))
-        for first in range(updates_per_batch)
-    ]
-    cuts = [cut(own.sequences, own.counts(max_new_tokens), layout) for own in local]
-    everywhere = zip(*ranks.gather([(micro[0].counts, len(micro)) for micro in cuts]), strict=True)
-    return [
-        OptimizerBatch(own.groups, own.sequences, _as_everywhere(micro, counts_and_numbers, layout))
-        for own, micro, counts_and_numbers in zip(local, cuts, everywhere, strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class _LocalBatch:
-    groups: list[list[Rollout]]
-    sequences: list[TrainingSequence]
+    micro_batches: list[MicroBatch] = field(default_factory=list)
+    """Empty until the batch is cut."""
 
     def counts(self, max_new_tokens: int) -> Counts:
+        """Return what the reductions divide by, for this rank alone."""
         return Counts(
             tokens=sum(sequence.counted_tokens for sequence in self.sequences),
             sequences=len(self.sequences),
@@ -54,34 +31,57 @@ class _LocalBatch:
         )
 
 
-def _local_batch(batch: RolloutBatch, chosen: Sequence[int]) -> _LocalBatch:
-    sequences = [
-        training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g)
-        for g in chosen
-        for j, rollout in enumerate(batch.groups[g])
-    ]
-    return _LocalBatch([batch.groups[g] for g in chosen], sequences)
+@dataclass(frozen=True)
+class Cutting:
+    """How every batch of a run is cut."""
+
+    updates_per_batch: int
+    max_new_tokens: int
+    layout: Layout
+
+    def cut(self, batch: RolloutBatch, ranks: Ranks) -> list[OptimizerBatch]:
+        """Put group g, counted over all ranks, whole into optimizer batch g mod `updates_per_batch`.
+
+        The counts are summed over all ranks, and every rank gets the same number of micro-batches.
+        """
+        uncut = [self._optimizer_batch(batch, number) for number in range(self.updates_per_batch)]
+        cuts = [cut(part.sequences, part.counts(self.max_new_tokens), self.layout) for part in uncut]
+        everywhere = zip(*ranks.gather([(micro[0].counts, len(micro)) for micro in cuts]), strict=True)
+        return [
+            replace(part, micro_batches=_as_everywhere(micro, counts_and_numbers, self.layout))
+            for part, micro, counts_and_numbers in zip(uncut, cuts, everywhere, strict=True)
+        ]
+
+    def _optimizer_batch(self, batch: RolloutBatch, number: int) -> OptimizerBatch:
+        first = (number - batch.first_group) % self.updates_per_batch
+        chosen = range(first, len(batch.groups), self.updates_per_batch)
+        sequences = [
+            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g)
+            for g in chosen
+            for j, rollout in enumerate(batch.groups[g])
+        ]
+        return OptimizerBatch([batch.groups[g] for g in chosen], sequences)
 
 
 def _as_everywhere(
     micro_batches: list[MicroBatch], counts_and_numbers: Sequence[tuple[Counts, int]], layout: Layout
 ) -> list[MicroBatch]:
-    """Give micro-batches the counts of all ranks, and this rank as many of them as the rank that has most."""
+    """Give micro-batches the counts of all ranks, and fill up with empty ones to the number on the busiest rank."""
     counts = total([counts for counts, _ in counts_and_numbers])
     missing = max(number for _, number in counts_and_numbers) - len(micro_batches)
     return [replace(m, counts=counts) for m in micro_batches] + [nothing(counts, layout)] * missing
 
 
 def training_sequence(rollout: Rollout, advantages: list[float], reward: float, group_id: int) -> TrainingSequence:
-    """Lay prompt and completion into one row: every completion token counts, the end-of-sequence token too."""
+    """Put prompt and completion into one row: every completion token counts, including the end-of-sequence token."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     logprobs = rollout["inference_logprobs"]
-    nothing = [0.0] * len(prompt)
+    zeros = [0.0] * len(prompt)
     return TrainingSequence(
         input_ids=[*prompt, *completion],
         loss_mask=[False] * len(prompt) + [True] * len(completion),
-        advantages=nothing + advantages,
-        inference_logprobs=None if logprobs is None else nothing + logprobs,
+        advantages=zeros + advantages,
+        inference_logprobs=None if logprobs is None else zeros + logprobs,
         reward=reward,
         group_id=group_id,
         metadata=rollout["example"],

@@ -17,7 +17,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.batch.background_thread import Worker
-from plugrad.trainer.batch.sampler import Sampled, Sampler
+from plugrad.trainer.batch.sampler import RolloutBatch, Sampler
 
 ATTEMPTS = 3
 """How often rollouts of too old a policy are sampled again."""
@@ -37,17 +37,17 @@ class Drawing:
     greedy: Sampler | None
     """Where the advantage compares with greedy completions: what makes them."""
 
-    def draw(self, step: int, oldest: int) -> Sampled:
+    def draw(self, step: int, oldest: int) -> RolloutBatch:
         """Sample, and sample again what weights older than `oldest` took part in.
 
         Raises:
             EngineError: the engine goes on answering with older weights.
         """
         examples, sampling = next(self.batches), self.sampling(step)
-        groups = self.sampler.rollouts(examples, sampling)
+        groups = self.sampler.sample(examples, sampling)
         num_dropped = self._replace_old(groups, examples, sampling, oldest)
-        greedy = None if self.greedy is None else self.greedy.greedy_rewards(examples, sampling)
-        return Sampled(groups, greedy, num_dropped)
+        greedy = None if self.greedy is None else self.greedy.sample_greedy_rewards(examples, sampling)
+        return RolloutBatch(groups, greedy_rewards=greedy, num_dropped=num_dropped)
 
     def _replace_old(self, groups: list[list[Rollout]], examples: Sequence[Example], sampling: Sampling, oldest: int) -> int:
         """Put fresh rollouts in the places of old ones; return how many there were."""
@@ -59,7 +59,7 @@ class Drawing:
             num_dropped += len(places)
             concerned = sorted({i for i, _ in places})
             again = replace(sampling, seed=sampling.seed + attempt * OTHER_SEED)
-            fresh = dict(zip(concerned, self.sampler.rollouts([examples[i] for i in concerned], again), strict=True))
+            fresh = dict(zip(concerned, self.sampler.sample([examples[i] for i in concerned], again), strict=True))
             for i, j in places:
                 groups[i][j] = fresh[i][j]
         found = sorted({_version(rollout) for group in groups for rollout in group if _version(rollout) < oldest})
@@ -86,11 +86,11 @@ def sampling_of(run_file: RunFile, rank: int) -> Callable[[int], Sampling]:
 class Rollouts(Protocol):
     """The batches of a run, in order."""
 
-    def take(self, step: int) -> Sampled:
+    def take(self, step: int) -> RolloutBatch:
         """Return the batch of this step."""
         ...
 
-    def handed_over(self, version: int) -> None:
+    def set_version(self, version: int) -> None:
         """The engine has these weights now; told before the first step, and after each."""
         ...
 
@@ -106,11 +106,11 @@ class WhenNeeded:
         self._drawing = drawing
         self._version = 0
 
-    def take(self, step: int) -> Sampled:
+    def take(self, step: int) -> RolloutBatch:
         """Sample it now."""
         return self._drawing.draw(step, self._version)
 
-    def handed_over(self, version: int) -> None:
+    def set_version(self, version: int) -> None:
         """From now on, completions of older weights are not taken."""
         self._version = version
 
@@ -130,18 +130,18 @@ class Ahead:
         self._max_steps = max_steps
         self._versions: list[int] = []
         """Of the weights that each step begins with."""
-        self._asked: deque[Future[Sampled]] = deque()
+        self._asked: deque[Future[RolloutBatch]] = deque()
         self._next_step = 0
         self._worker = Worker("plugrad-rollouts", _to_compute_as_here())
 
-    def take(self, step: int) -> Sampled:
+    def take(self, step: int) -> RolloutBatch:
         """Wait for the batch, and have the next ones begun."""
         self._ask_up_to(step)
         sampled = self._asked.popleft().result()
         self._ask_up_to(min(step + self._max_staleness, self._max_steps - 1))
         return sampled
 
-    def handed_over(self, version: int) -> None:
+    def set_version(self, version: int) -> None:
         """Note with which weights the next step begins."""
         self._versions.append(version)
 

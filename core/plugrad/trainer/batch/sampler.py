@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pickle import PicklingError
 
 import torch
@@ -25,42 +25,46 @@ from plugrad.trainer.ranks.ranks import Ranks
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """One rank's groups of one step, and what the advantage made of them."""
+    """One rank's groups of one step. Everything but `groups` is passed by keyword."""
 
     groups: list[list[Rollout]]
     """As the environment scored them."""
-    rewards: list[list[float]]
-    """As `prepare_advantages` left them."""
-    advantages: list[list[list[float]]]
-    """One per completion token."""
-    first_group: int = 0
-    """The number of the first of them, counted over all ranks."""
+    _: KW_ONLY
+    greedy_rewards: list[float] | None = None
+    """Of one greedy completion of each example, for an advantage that compares with it."""
     num_dropped: int = 0
-    """Rollouts of too old a policy that were sampled again for it."""
+    """Rollouts that were sampled again because the policy that sampled them was too old."""
+    first_group: int = 0
+    """The index of the first group over all ranks."""
+    rewards: list[list[float]] = field(default_factory=list)
+    """As `prepare_advantages` left them; empty until `with_advantages`."""
+    advantages: list[list[list[float]]] = field(default_factory=list)
+    """One per completion token; empty until `with_advantages`."""
 
     @property
     def rollouts(self) -> list[Rollout]:
-        """All of them, in order."""
+        """All rollouts, in order."""
         return [rollout for group in self.groups for rollout in group]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Completes examples with an engine, and has the environment score the completions.
+    """Completes examples with an engine and scores the completions with the environment.
 
-    It may be called from two threads; tokenizers and environments see one call at a time.
+    Two threads may call it; the tokenizer and the environment see one call at a time.
     """
 
     engine: RolloutEngine
     environment: BoundEnvironment
     tokenizer: PreTrainedTokenizerBase
     room_for_prompt: int | None
+    """The most tokens of a prompt; None where the model states no context length."""
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
-    def rollouts(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
-        """Return the scored rollouts of each example."""
+    def sample(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
+        """Sample and score `num_completions` rollouts of each example."""
         prompts = self.prompts(examples)
-        # Also for no prompt: ranks that share an engine ask it together, and one may have no share.
+        # Even without a prompt: ranks that share an engine call it together, and one may have no share.
         completions = self.engine.generate(prompts, sampling)
         if not examples:
             return []
@@ -78,43 +82,30 @@ class Sampler:
         with self.one_at_a_time:
             return tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
 
-    def greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
-        """Return the reward of one greedy completion of each example."""
+    def sample_greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
+        """Sample one greedy completion of each example; return its reward."""
         greedy = replace(sampling, num_completions=1, temperature=0.0)
-        return [group[0]["reward"] for group in self.rollouts(examples, greedy)]
+        return [group[0]["reward"] for group in self.sample(examples, greedy)]
 
     def _decode(self, completions: list[Completion]) -> list[str]:
         return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """What one rank has sampled for its share of a batch."""
-
-    groups: list[list[Rollout]]
-    """As the environment scored them."""
-    greedy_rewards: list[float] | None
-    """Of one greedy completion of each example, for an advantage that compares with it."""
-    num_dropped: int = 0
-    """Rollouts of too old a policy that were sampled again."""
-
-
-def with_advantages(sampled: Sampled, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
+def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
     """Compute the advantages of this rank's rollouts from the groups of all ranks."""
-    groups = sampled.groups
-    shares = _of_all_ranks(groups, environment, ranks)
-    greedy_rewards = ranks.gather(sampled.greedy_rewards)
+    shares = _gather_groups(batch.groups, environment, ranks)
+    greedy_rewards = ranks.gather(batch.greedy_rewards)
     first = sum(len(share) for share in shares[: ranks.index])
-    own = slice(first, first + len(groups))
+    own = slice(first, first + len(batch.groups))
     everyones = [group for share in shares for group in share]
-    given = AdvantageInputs(rollouts=everyones, greedy_rewards=_in_one(greedy_rewards))
+    given = AdvantageInputs(rollouts=everyones, greedy_rewards=_concatenated(greedy_rewards))
     inputs = with_prepared_rewards(hooks.prepare_advantages(given))
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
     advantages = per_token(hooks.compute_advantages(inputs), lengths)
-    return RolloutBatch(groups, inputs.rewards.tolist()[own], advantages[own], first, sampled.num_dropped)
+    return replace(batch, first_group=first, rewards=inputs.rewards.tolist()[own], advantages=advantages[own])
 
 
-def _of_all_ranks(groups: list[list[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> list[list[list[Rollout]]]:
+def _gather_groups(groups: list[list[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> list[list[list[Rollout]]]:
     try:
         return ranks.gather(groups)
     except (TypeError, AttributeError, PicklingError) as error:
@@ -124,7 +115,7 @@ def _of_all_ranks(groups: list[list[Rollout]], environment: BoundEnvironment, ra
         ) from error
 
 
-def _in_one(shares: list[list[float] | None]) -> Tensor | None:
+def _concatenated(shares: list[list[float] | None]) -> Tensor | None:
     rewards = [reward for share in shares if share is not None for reward in share]
     return torch.tensor(rewards, dtype=torch.double) if rewards else None
 

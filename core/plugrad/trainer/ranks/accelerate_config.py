@@ -1,4 +1,7 @@
-"""What a user's Accelerate configuration may not ask for, and why. Its launcher passes it on in the environment."""
+"""Accelerate's configuration: which settings are refused and why, and the Accelerator of a process.
+
+Accelerate's launcher passes the configuration on as environment variables.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from plugrad.errors import RunFileError
 
@@ -21,7 +27,7 @@ class _Refusal:
     because: str
     instead: str
     unset: str = ""
-    """What Accelerate takes where the variable is not set."""
+    """The value that Accelerate uses where the variable is not set."""
 
 
 def _is_true(value: str) -> bool:
@@ -72,11 +78,31 @@ REFUSALS = (
 )
 
 
-def refuse_what_is_not_supported() -> None:
-    """Look through the environment that a launcher made.
+def make_accelerator() -> Accelerator:
+    """Return the Accelerator of this process.
 
     Raises:
-        RunFileError: it asks for what this trainer does not do, or not rightly.
+        RunFileError: Accelerate's configuration asks for something that this trainer does not support.
+    """
+    check_accelerate_config()
+    accelerator = Accelerator(
+        # Otherwise Accelerate treats several processes on a machine without an accelerator as separate runs.
+        cpu=not torch.accelerator.is_available(),
+        gradient_accumulation_steps=1,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
+        # Accelerate would reduce gradients, and return log-probs, in bfloat16.
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+    return accelerator
+
+
+def check_accelerate_config() -> None:
+    """Check the environment variables that a launcher has set.
+
+    Raises:
+        RunFileError: one asks for something that this trainer does not support, or would do wrongly.
     """
     for refusal in REFUSALS:
         value = os.environ.get(refusal.variable, refusal.unset)
@@ -88,28 +114,28 @@ def refuse_what_is_not_supported() -> None:
     if _is_true(os.environ.get("ACCELERATE_USE_FSDP", "")):
         _refuse_sharding_on_a_cpu()
         _load_whole_models()
-    _notice_a_single_process()
+    _log_a_single_process()
 
 
-def _notice_a_single_process() -> None:
-    # Accelerate's launcher always sets the one variable, and the other only where it starts several processes.
+def _log_a_single_process() -> None:
+    # Accelerate's launcher always sets the first variable, and the second only where it starts several processes.
     if _is_true(os.environ.get("ACCELERATE_USE_CPU", "")) and "WORLD_SIZE" not in os.environ:
         logger.info(
-            "Accelerate's launcher has started one process: it starts no more on a CPU, whatever num_processes is. "
-            "plugrad train --num-processes does."
+            "Accelerate's launcher has started one process: on a CPU it starts no more, whatever num_processes is. Use "
+            "plugrad train --num-processes instead."
         )
 
 
 def _refuse_sharding_on_a_cpu() -> None:
     if not torch.accelerator.is_available():
         raise RunFileError(
-            "Accelerate's configuration asks for FSDP, and this machine has no accelerator: Accelerate would train "
-            "without sharding and not say so. Use plugrad train --num-processes, which does that knowingly."
+            "Accelerate's configuration asks for FSDP, and this machine has no accelerator: Accelerate would silently train "
+            "without sharding. Use plugrad train --num-processes, which trains without sharding on a CPU."
         )
 
 
 def _load_whole_models() -> None:
-    """Keep Transformers from leaving the weights of every rank but the first empty: frozen models are not sent to them."""
+    """Make Transformers load the weights on every rank, not on the first alone: frozen models are never broadcast."""
     if _is_true(os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING", "")):
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-        logger.info("fsdp_cpu_ram_efficient_loading is left off: every rank loads the whole model, and keeps its shard.")
+        logger.info("fsdp_cpu_ram_efficient_loading is turned off: every rank loads the whole model and keeps its shard.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in training: the first lets the step finish and the model be saved, the second ends the run at once."""
+"""Ctrl-C and SIGTERM in training: the first finishes the step and saves the model, the second ends the run at once."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ logger = logging.getLogger("plugrad")
 
 @dataclass
 class StopRequest:
-    """Whether somebody asked the run to stop, and by which signal."""
+    """Whether the run was asked to stop, and by which signal."""
 
     signal: signal.Signals | None = None
     announces: bool = True
-    """Whether it says so: one of several ranks does."""
+    """Whether it logs that the run stops: one of several ranks does."""
 
-    def agreed(self, ranks: Ranks) -> bool:
-        """Return whether any rank was asked to stop: all of them stop after the same step."""
+    def agree(self, ranks: Ranks) -> bool:
+        """Return whether any rank was asked to stop, so that all stop after the same step."""
         asked = [number for number in ranks.gather(self.signal) if number is not None]
         if asked:
             self.signal = asked[0]
         return bool(asked)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
+        """Handle a signal: note the first, raise KeyboardInterrupt at the second."""
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
@@ -45,7 +45,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(stop: StopRequest) -> Iterator[None]:
-    """Note signals in `stop` while inside. Only the main thread can; elsewhere nothing is ever requested."""
+    """Note signals in `stop` while inside. In a thread other than the main one, which cannot, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

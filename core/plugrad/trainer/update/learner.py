@@ -1,13 +1,11 @@
-"""The learner: the policy, the frozen models beside it, and what updates it."""
+"""The learner: the policy, the frozen models beside it, and the optimizer that updates it."""
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -15,26 +13,26 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.optimizer_table import OptimizerTable
-from plugrad.policy.loading import LoadedModel, frozen, load_frozen
+from plugrad.host.loss import BoundLoss
+from plugrad.policy.loading import LoadedModel
+from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.policy import Policy
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.lr_schedule import make_lr_schedule
+from plugrad.trainer.update.optimizer import make_optimizer
 
 logger = logging.getLogger("plugrad")
-
-FUSED_DEVICES = ("cpu", "cuda")
-"""Where PyTorch has AdamW as one kernel."""
 
 
 @dataclass(frozen=True)
 class PolicyWeights:
-    """A policy's weights by their Transformers names, one at a time and tied ones too, as often as one iterates."""
+    """A policy's weights by their Transformers names, tied ones included; iterate as often as you like."""
 
     model: PreTrainedModel
 
@@ -52,29 +50,32 @@ class Learner:
     accelerator: Accelerator
     ranks: Ranks
     policy: Policy
-    """Wrapped for several ranks where there are several: call it, and see to `model` for its own attributes."""
+    """Wrapped by Accelerate where there are several ranks. Call it; for its own attributes, use `model`."""
     model: PreTrainedModel
     """The policy's Transformers model."""
     tokenizer: PreTrainedTokenizerBase
+    losses: Sequence[BoundLoss]
     optimizer: Optimizer
     scheduler: LRScheduler
     max_grad_norm: float
-    reference: Policy | None
-    teacher: Policy | None
+    frozen: Mapping[str, Policy]
+    """The models that stay fixed, by the field of the losses' inputs that each fills."""
     keeps_old: bool
-    """Whether the policy's log-probs from before the first of several updates are computed on their own."""
-    wants_entropy: bool
+    """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
+    entropy: EntropyMode
+    """What each forward pass of the policy computes of the entropy."""
+    logits: bool
+    """Whether each forward pass of the policy returns logits."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probs and advantages: the model's, and at least float32."""
+        """The dtype of log-probs and advantages: the model's, and at least float32."""
         return torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
 
     @property
     def packs(self) -> bool:
-        """Whether no model that scores a micro-batch sees its padding."""
-        policies = (self.accelerator.unwrap_model(self.policy), self.reference, self.teacher)
-        return all(policy.packs for policy in policies if policy is not None)
+        """Whether every model that scores a micro-batch skips its padding."""
+        return all(policy.packs for policy in (self.accelerator.unwrap_model(self.policy), *self.frozen.values()))
 
     @property
     def lr(self) -> float:
@@ -92,7 +93,7 @@ class Learner:
         return any(isinstance(parameter, DTensor) for parameter in self.policy.parameters())
 
     def whole_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights of a sharded policy on the CPU of the main rank, nothing on the others; every rank calls it.
+        """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it.
 
         A tied weight comes once, under its first name.
         """
@@ -101,95 +102,82 @@ class Learner:
         return {name: weight for name, weight in whole.items() if name in names.values() and isinstance(weight, Tensor)}
 
     def save(self, path: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Write a Transformers folder; `state_dict` holds the weights where this rank's model does not."""
+        """Write a Transformers folder. Pass `state_dict` where this rank's model holds only a part of the weights."""
         self.model.save_pretrained(path, state_dict=state_dict)
         self.tokenizer.save_pretrained(path)
 
     @torch.no_grad()
     def with_fixed_logprobs(self, micro_batch: MicroBatch) -> MicroBatch:
-        """Add the log-probs that do not change while the batch is trained on: old, reference and teacher."""
+        """Add the log-probs that stay fixed while the batch is trained on: old, reference and teacher."""
         on_device = micro_batch.to(self.accelerator.device)
-        scorers = {
-            "old_logprobs": self.policy if self.keeps_old else None,
-            "ref_logprobs": self.reference,
-            "teacher_logprobs": self.teacher,
-        }
-        batch = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
-        logprobs = {name: scorer(*batch)[0].to(self.dtype) for name, scorer in scorers.items() if scorer is not None}
-        return replace(on_device, **logprobs)
+        scorers = {"old_logprobs": self.policy, **self.frozen} if self.keeps_old else self.frozen
+        inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
+        return replace(on_device, **{field: scorer(*inputs)[0].to(self.dtype) for field, scorer in scorers.items()})
+
+
+Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
 
 
 def make_learner(
-    run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], accelerator: Accelerator, ranks: Ranks
+    run_file: RunFile,
+    loaded: LoadedModel,
+    frozen: Mapping[str, Policy],
+    losses: Sequence[BoundLoss],
+    *,
+    needs: frozenset[str],
+    accelerator: Accelerator,
+    ranks: Ranks,
+    wrap: Wrap | None = None,
 ) -> Learner:
-    """Load the frozen models that `needs` asks for, and prepare the policy and its optimizer.
+    """Prepare the policy and its optimizer for the ranks, and fix what is constant over the run.
 
-    Raises:
-        ModelError: a frozen model cannot be loaded, or has another vocabulary.
+    Args:
+        run_file: its `[optimizer]`, temperature and number of updates.
+        loaded: the policy.
+        frozen: from `load_frozen_models`.
+        losses: in the order of the run file.
+        needs: the optional fields that any loss or metric reads.
+        accelerator: of this process.
+        ranks: of the run.
+        wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    temperature = run_file.rollout.temperature
-    reference = _reference(run_file, loaded, accelerator) if "ref_logprobs" in needs else None
-    table = run_file.model.teacher
-    teacher = load_frozen(table, run_file.model, loaded.tokenizer).to(accelerator.device) if table else None
     _warn_of_small_updates(loaded.model.dtype, accelerator)
-    policy = Policy(loaded.model, temperature)
-    optimizer = _adamw(policy, run_file.optimizer)
-    num_updates = run_file.max_steps * run_file.updates_per_batch
-    # The schedule is ours to step, once an update: one that Accelerate prepares steps once per process.
-    scheduler = _schedule(optimizer, run_file.optimizer, num_updates)
-    # Together: sharding puts other parameters into the model, and Accelerate those into the optimizer.
-    policy, prepared = accelerator.prepare(policy, optimizer)
+    policy = Policy(loaded.model, run_file.rollout.temperature)
+    optimizer = make_optimizer(policy, run_file.optimizer)
+    # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
+    scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
+    # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
+    policy, optimizer = (wrap or accelerator.prepare)(policy, optimizer)
     return Learner(
         accelerator=accelerator,
         ranks=ranks,
         policy=policy.train(),
         model=loaded.model,
         tokenizer=loaded.tokenizer,
-        optimizer=prepared,
+        losses=losses,
+        optimizer=optimizer,
         scheduler=scheduler,
         max_grad_norm=run_file.optimizer.max_grad_norm,
-        reference=Policy(reference, temperature) if reference else None,
-        teacher=Policy(teacher, temperature) if teacher else None,
+        frozen=frozen,
         keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
-        wants_entropy="entropy" in needs,
+        entropy=_entropy_mode(losses, needs),
+        logits=any("logits" in loss.needs for loss in losses),
     )
 
 
+def _entropy_mode(losses: Sequence[BoundLoss], needs: frozenset[str]) -> EntropyMode:
+    if any("entropy" in loss.needs for loss in losses):
+        return "gradient"
+    return "value" if "entropy" in needs else "none"
+
+
 def _warn_of_small_updates(dtype: torch.dtype, accelerator: Accelerator) -> None:
-    # Accelerate keeps the sharded weights in float32 where it computes in bfloat16.
+    # Accelerate keeps sharded weights in float32 where it computes in bfloat16.
     keeps_float32 = accelerator.distributed_type == DistributedType.FSDP and accelerator.mixed_precision != "no"
     if torch.finfo(dtype).bits <= 16 and not keeps_float32:
         logger.warning(
-            "The weights are %s: an update of less than %.1e of a weight rounds to nothing. With a small learning rate the "
+            "The weights are %s: an update smaller than %.1e of a weight is rounded away. With a small learning rate the "
             'policy may not learn; model.dtype = "float32" keeps every update.',
             str(dtype).removeprefix("torch."),
             torch.finfo(dtype).eps / 2,
         )
-
-
-def _reference(run_file: RunFile, loaded: LoadedModel, accelerator: Accelerator) -> PreTrainedModel:
-    table = run_file.model.reference
-    model = load_frozen(table, run_file.model, loaded.tokenizer) if table else frozen(copy.deepcopy(loaded.model))
-    return cast(PreTrainedModel, model.to(accelerator.device))
-
-
-def _adamw(policy: Policy, table: OptimizerTable) -> Optimizer:
-    beta1, beta2 = table.betas
-    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    return AdamW(
-        trained,
-        lr=table.lr,
-        betas=(beta1, beta2),
-        eps=table.eps,
-        weight_decay=table.weight_decay,
-        # One kernel instead of a dozen: on a CPU PyTorch takes it only if asked to. Other devices may not have it.
-        fused=all(parameter.device.type in FUSED_DEVICES for parameter in trained),
-    )
-
-
-def _schedule(optimizer: Optimizer, table: OptimizerTable, num_updates: int) -> LRScheduler:
-    name = "constant_with_warmup" if table.schedule == "constant" else table.schedule
-    scheduler: LRScheduler = get_scheduler(
-        name, optimizer, num_warmup_steps=table.warmup_updates, num_training_steps=num_updates
-    )
-    return scheduler

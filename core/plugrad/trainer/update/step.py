@@ -1,9 +1,9 @@
-"""One update of the policy: the formula, the gradient, and what it saw."""
+"""One update of the policy: the formula, the gradient, and what the update measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,6 @@ from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
 from plugrad.errors import TrainingError
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
-from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import row_weights
 from plugrad.trainer.ranks.ranks import Ranks
@@ -25,20 +24,20 @@ from plugrad.trainer.update.learner import Learner
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one update did and saw."""
+    """What one update did and measured."""
 
     measures: Measures
     """Of the update as a whole: the same on every rank."""
     metrics: Measures
-    """What the losses measured on this rank."""
+    """What losses and metrics measured on this rank."""
     updated: bool
-    scored: list[tuple[MicroBatch, BatchLossInputs]]
-    """Each micro-batch and what the losses were given for it, detached: for the metrics."""
+    scored: list[tuple[list[int], BatchLossInputs]]
+    """For the metrics: the rows of each micro-batch and the losses' inputs for them, detached."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is noted while an update runs, and added up over its micro-batches."""
+    """What an update adds up over its micro-batches."""
 
     sums: Measures = field(default_factory=Measures)
     """The objective and each loss's share of it."""
@@ -46,46 +45,39 @@ class Ledger:
     """What the losses measured."""
 
     def totals(self, ranks: Ranks) -> Measures:
-        """Return the sums over all ranks; a sum over this update becomes a mean over the updates of a step."""
+        """Return the sums over all ranks. Each counts as one value, so that several updates are averaged."""
         return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is, as losses and metrics see it."""
+    """How far the run is, as losses and metrics see it."""
 
     step: int
     max_steps: int
     version: int = 0
-    """The number of weight updates so far: of this policy, before the next one."""
+    """The number of weight updates so far: the version of the policy before the next one."""
 
 
-def train_step(
-    learner: Learner,
-    micro_batches: Sequence[MicroBatch],
-    losses: Sequence[BoundLoss],
-    hooks: Hooks,
-    progress: Progress,
-) -> StepOutcome:
-    """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence of the batch.
+def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress) -> StepOutcome:
+    """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence on every rank.
 
-    Over every rank, too: the weights w_ks were divided by the counts of all of them when the batch was cut, so neither the
-    cut nor the number of ranks can change the result. Every rank has the same number of micro-batches.
+    The weights w_ks were divided by the counts of all ranks when the batch was cut, so neither the cut nor the number of
+    ranks changes the result. Every rank has the same number of micro-batches.
     """
     accelerator, ledger, scored = learner.accelerator, Ledger(), []
-    entropy, logits = _entropy_mode(learner, losses), any("logits" in loss.needs for loss in losses)
     for micro_batch, is_last in _mark_last(micro_batches):
         with nullcontext() if is_last else accelerator.no_sync(learner.policy):
-            inputs = evaluate(learner, micro_batch, entropy, progress, logits=logits)
-            # The first term is 0 and lets every parameter see a gradient where nothing counts.
+            inputs = forward(learner, micro_batch, progress)
+            # The first term is 0: it gives every parameter a gradient where nothing counts.
             objective = inputs.trainer_logprobs.sum() * 0
-            for loss in losses:
+            for loss in learner.losses:
                 objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, ledger)
             # DDP and FSDP average over ranks where the formula sums.
             accelerator.backward(objective * accelerator.num_processes)
         ledger.sums.add("loss", Sum(objective.detach()))
-        scored.append((micro_batch, _detached(inputs)))
-        # Logits of this micro-batch and of the next are not there together.
+        scored.append((micro_batch.rows, _detached(inputs)))
+        # Otherwise the logits of this micro-batch would live beside those of the next.
         del inputs
     grad_norm = clip_gradient(learner)
     lr, measures = learner.lr, ledger.totals(learner.ranks)
@@ -99,17 +91,19 @@ def train_step(
 
 
 def clip_gradient(learner: Learner) -> float:
-    """Clip the gradient to the learner's greatest norm; return the norm that it had."""
+    """Clip the gradient to `max_grad_norm`; return its norm before."""
     norm = learner.accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def evaluate(
-    learner: Learner, micro_batch: MicroBatch, entropy: EntropyMode, progress: Progress, *, logits: bool = False
-) -> BatchLossInputs:
-    """Run the policy on a micro-batch: everything that any loss or metric asked for, in one forward pass."""
+def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
+    """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
     logprobs, entropies, *found_logits = learner.policy(
-        micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, entropy=entropy, logits=logits
+        micro_batch.input_ids,
+        micro_batch.attention_mask,
+        micro_batch.loss_mask,
+        entropy=learner.entropy,
+        logits=learner.logits,
     )
     own = logprobs.detach()
     return BatchLossInputs(
@@ -118,7 +112,7 @@ def evaluate(
         teacher_logprobs=micro_batch.teacher_logprobs,
         advantages=micro_batch.advantages,
         loss_mask=micro_batch.loss_mask,
-        # With one update per batch the policy is still the one from before it.
+        # With one update per batch the policy has not moved since.
         old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
         ref_logprobs=micro_batch.ref_logprobs,
         entropy=entropies,
@@ -132,20 +126,14 @@ def evaluate(
     )
 
 
-def weighted_sum(
-    hooks: Hooks,
-    loss: BoundLoss,
-    inputs: BatchLossInputs,
-    micro_batch: MicroBatch,
-    ledger: Ledger,
-) -> Tensor:
-    """Return sum_s w_s loss_s over the micro-batch, and note it and the loss's own metrics.
+def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_batch: MicroBatch, ledger: Ledger) -> Tensor:
+    """Return sum_s w_s loss_s over the micro-batch; add it and the loss's own metrics to the ledger.
 
     Rows in which nothing counts contribute 0 and never reach the loss.
     """
     weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
     prepared = hooks.prepare_loss(loss, loss.view(inputs))
-    # Without an extension that changed the mask every row counts: asking the device would cost a synchronisation.
+    # Unless an extension changed the mask, every row counts: asking the device would cost a synchronisation.
     if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
         counting, kept = without_empty_rows(prepared)
         if counting is None:
@@ -159,14 +147,8 @@ def weighted_sum(
     return total
 
 
-def _entropy_mode(learner: Learner, losses: Iterable[BoundLoss]) -> EntropyMode:
-    if any("entropy" in loss.needs for loss in losses):
-        return "gradient"
-    return "value" if learner.wants_entropy else "none"
-
-
 def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bool:
-    # Every rank sees the same numbers. An extension that looks at others still must not part the ranks' policies.
+    # Every rank passes the same numbers. An extension may still decide by others, and the ranks' policies must not part.
     if not all(ranks.gather(hooks.before_update(grad_norm, loss))):
         return False
     if not (math.isfinite(grad_norm) and math.isfinite(loss)):
@@ -180,7 +162,7 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
-    # No metric sees logits: they are not kept until the update is over.
+    # No metric reads logits: they are freed before the update ends.
     return replace(inputs, **{**detached, "logits": None})
 
 

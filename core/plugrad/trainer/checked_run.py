@@ -1,0 +1,74 @@
+"""Everything that is checked before a model is loaded, and what the checks resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plugrad.config.rank_shares import check_shares
+from plugrad.config.run_file import RunFile
+from plugrad.errors import RunFileError
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.preflight import preflight
+from plugrad.host.select import Selection, resolved, select
+from plugrad.policy.loading import quiet_transformers, with_small_defaults
+from plugrad.registry.provenance import record
+from plugrad.trainer.engines import check_engine, engine_record
+from plugrad.trainer.ranks.agreement import check_same_everywhere
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.record.run_folder import check_run_folder
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run whose plugins, options, examples and folder have passed every check that needs no model."""
+
+    run_file: RunFile
+    """Resolved: every default written, every path absolute."""
+    selection: Selection
+    environment: BoundEnvironment
+    plugins: Mapping[str, Any]
+    """What `plugins.json` records, as far as it is known before the engine is open."""
+
+
+def check_run(run_file: RunFile, ranks: Ranks, *, overwrite: bool, num_processes: int | None) -> CheckedRun:
+    """Check a run on every rank; if one refuses it, all raise.
+
+    Raises:
+        PlugradError: a plugin, an option, an example, the engine or the run folder cannot be used.
+    """
+    ranks.together(lambda: _check_processes(run_file, num_processes, ranks))
+    ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite))
+    ranks.together(lambda: check_engine(run_file, ranks))
+    quiet_transformers()
+    selection, environment = ranks.together(lambda: _check_plugins(run_file))
+    components = record(selection.components())
+    plugins = {"num_processes": ranks.count, "engine": engine_record(run_file), **components}
+    check_same_everywhere(ranks, plugins, environment)
+    return CheckedRun(_with_model_defaults(resolved(run_file, selection)), selection, environment, plugins)
+
+
+def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks) -> None:
+    if num_processes not in (None, ranks.count):
+        raise RunFileError(
+            f"--num-processes is {num_processes}, but {ranks.count} were started. Leave it out if you use a launcher of "
+            "your own; otherwise start plugrad without one."
+        )
+    check_shares(run_file, ranks.count)
+
+
+def _check_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
+    selection = select(run_file)
+    environment = BoundEnvironment.create(selection.environment)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
+    return selection, environment
+
+
+def _with_model_defaults(run_file: RunFile) -> RunFile:
+    fields = run_file.model.from_scratch
+    if fields is None:
+        return run_file
+    model = run_file.model.model_copy(update={"from_scratch": with_small_defaults(fields)})
+    return run_file.model_copy(update={"model": model})

@@ -1,0 +1,37 @@
+"""Save the model of a run, with a copy of what the run was beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from plugrad.errors import TrainingError
+from plugrad.trainer.record.run_folder import MODEL, PLUGINS, RUN_FILE, UNFINISHED, remove
+
+
+def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
+    """Let `save` write the model. It appears under its name once it is whole, with run file and provenance inside.
+
+    Raises:
+        TrainingError: the model cannot be written.
+    """
+    unfinished, finished = folder / UNFINISHED, folder / MODEL
+    try:
+        remove(unfinished)
+        save(unfinished)
+        _copy_provenance(folder, unfinished)
+        remove(finished)
+        unfinished.rename(finished)
+    # Safetensors raises an exception of its own where the disk is full.
+    except Exception as error:
+        raise TrainingError(f"the model cannot be saved in {folder}: {type(error).__name__}: {error}") from error
+    return finished
+
+
+def _copy_provenance(folder: Path, model: Path) -> None:
+    for name in (RUN_FILE, PLUGINS):
+        # Somebody may have deleted it during the run: the model is saved all the same.
+        with suppress(FileNotFoundError):
+            shutil.copyfile(folder / name, model / name)

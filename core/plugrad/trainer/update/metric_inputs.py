@@ -1,0 +1,53 @@
+"""The inputs of metrics: one rank's optimizer batch, put back together from its micro-batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.metric import MetricInputs
+from plugrad.trainer.batch.cut import OptimizerBatch
+from plugrad.trainer.update.step import Progress, StepOutcome
+
+COLUMNS = (
+    "trainer_logprobs",
+    "advantages",
+    "loss_mask",
+    "inference_logprobs",
+    "entropy",
+    "old_logprobs",
+    "ref_logprobs",
+)
+
+
+def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progress) -> MetricInputs:
+    """Put the rows of the micro-batches back into the order of the rollouts, padded to one width."""
+    shape = (len(batch.sequences), max(len(sequence.input_ids) for sequence in batch.sequences))
+    replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
+    columns: dict[str, Any] = {name: _in_order(name, outcome, shape) for name in COLUMNS}
+    if replayed:
+        columns["inference_logprobs"] = None
+    advantages = columns["advantages"]
+    rewards = [rollout["reward"] for group in batch.groups for rollout in group]
+    return MetricInputs(
+        rollouts=batch.groups,
+        rewards=advantages.new_tensor(rewards),
+        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
+        step=progress.step,
+        policy_version=progress.version,
+        **columns,
+    )
+
+
+def _in_order(name: str, outcome: StepOutcome, shape: tuple[int, int]) -> Tensor | None:
+    """Gather one field of the losses' inputs. Rows that are in no micro-batch are zero."""
+    whole: Tensor | None = None
+    for rows, inputs in outcome.scored:
+        values: Tensor | None = getattr(inputs, name)
+        if values is None:
+            return None
+        whole = values.new_zeros(shape) if whole is None else whole
+        whole[rows, : values.shape[1]] = values[: len(rows), : shape[1]]
+    return whole

@@ -1,0 +1,43 @@
+"""From a batch of rollouts to updates of the policy: cut, fixed log-probs, step, metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from plugrad.contracts.measures import Measures
+from plugrad.host.hooks import Hooks
+from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
+from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.metric_inputs import metric_inputs
+from plugrad.trainer.update.step import Progress, StepOutcome, train_step
+
+
+def run_updates(
+    learner: Learner, batch: RolloutBatch, cutting: Cutting, hooks: Hooks, progress: Progress
+) -> list[StepOutcome]:
+    """Update the policy once for each optimizer batch; every rank calls it with its share.
+
+    Log-probs of the old policy and of frozen models are computed for the whole batch before the first update.
+    """
+    parts = [_with_fixed_logprobs(learner, part) for part in cutting.cut(batch, learner.ranks)]
+    outcomes = []
+    for part in parts:
+        outcome = train_step(learner, part.micro_batches, hooks, progress)
+        metrics = _compute_metrics(part, outcome, hooks, progress)
+        # No metric reads the scored tensors any more: they do not stay until the step ends.
+        outcomes.append(replace(outcome, metrics=metrics, scored=[]))
+        progress = replace(progress, version=progress.version + outcome.updated)
+    return outcomes
+
+
+def _with_fixed_logprobs(learner: Learner, part: OptimizerBatch) -> OptimizerBatch:
+    return replace(part, micro_batches=[learner.with_fixed_logprobs(m) for m in part.micro_batches])
+
+
+def _compute_metrics(part: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, progress: Progress) -> Measures:
+    """Call the metrics on this rank's share, and add what they measured to what the losses measured."""
+    measures = Measures(outcome.metrics)
+    if part.sequences:
+        measures.update(hooks.compute_metrics(metric_inputs(part, outcome, progress)))
+    return measures
