@@ -129,7 +129,7 @@ def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
 
 def _facts(found: Described) -> str:
     needs = ", ".join(f"`{need}`" for need in sorted(found.needs)) or "nothing more"
-    by_options = " (by its options)" if callable(found.facts.needs) else ""
+    by_options = " by default; some options need more" if callable(found.facts.needs) else ""
     cut = " It depends on the cut." if found.facts.cut_dependent else ""
     return f"Needs {needs}{by_options}. Reduction: `{found.facts.reduction}`.{cut}"
 
