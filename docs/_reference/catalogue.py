@@ -82,7 +82,7 @@ def loss_pictures() -> Mapping[str, str]:
 
 def advantages() -> str:
     """Return a row for each advantage."""
-    columns = ("advantage", "what it is", "of 1, 0, 0, 0", "defaults", "needs", "other systems")
+    columns = ("advantage", "what it is", "for rewards 1, 0, 0, 0", "defaults", "needs", "other systems")
     return _wide(table(columns, [_advantage_row(found) for found in described("advantage")]))
 
 
