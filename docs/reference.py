@@ -107,8 +107,9 @@ def write() -> None:
 
 
 def included(markdown: str) -> str:
-    """Return a page with the files of the repository's root that it includes."""
-    return INCLUDE.sub(lambda match: (ROOT / match["name"]).read_text(encoding="utf-8"), markdown)
+    """Return a page, or the file of the repository's root that the site shows in its place."""
+    match = INCLUDE.search(markdown)
+    return (ROOT / match["name"]).read_text(encoding="utf-8") if match else markdown
 
 
 def within_site(markdown: str, page: str) -> str:

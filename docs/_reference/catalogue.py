@@ -82,7 +82,7 @@ def loss_pictures() -> Mapping[str, str]:
 
 def advantages() -> str:
     """Return a row for each advantage."""
-    columns = ("advantage", "what it is", "of 1, 0, 0, 0", "defaults", "needs", "other systems")
+    columns = ("advantage", "what it is", "for rewards 1, 0, 0, 0", "defaults", "needs", "other systems")
     return _wide(table(columns, [_advantage_row(found) for found in described("advantage")]))
 
 
@@ -129,7 +129,7 @@ def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
 
 def _facts(found: Described) -> str:
     needs = ", ".join(f"`{need}`" for need in sorted(found.needs)) or "nothing more"
-    by_options = " (by its options)" if callable(found.facts.needs) else ""
+    by_options = " by default; some options need more" if callable(found.facts.needs) else ""
     cut = " It depends on the cut." if found.facts.cut_dependent else ""
     return f"Needs {needs}{by_options}. Reduction: `{found.facts.reduction}`.{cut}"
 

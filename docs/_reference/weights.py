@@ -20,7 +20,7 @@ LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 16, 7, 5, 14, 220, 150
 TOLERANCE = 0.05
 """In pixels: a point that far off the straight line may be left out."""
 STYLE = """
-svg{color:#24292f;font:9px sans-serif}
+svg{color-scheme:light dark;color:#24292f;font:9px sans-serif}
 .grid,.axis{fill:none;stroke:currentColor;stroke-width:.6;opacity:.6}
 .grid{opacity:.3;stroke-dasharray:1 2}
 text{fill:currentColor}

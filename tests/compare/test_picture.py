@@ -1,7 +1,9 @@
 """The curves: what is drawn, and that it can be read."""
 
+import re
 from io import StringIO
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -58,6 +60,23 @@ def test_the_picture_names_its_arms_and_says_what_line_and_band_are(finished, tm
     in_terminal = console.export_text()
     assert "gspo" in in_terminal
     assert max(map(len, in_terminal.splitlines())) <= 80
+
+
+def test_the_picture_takes_the_colours_of_its_page_and_is_narrow_enough_for_a_phone(finished, tmp_path):
+    runs = [finished(f"arm{number}", 0, TWENTY) for number in range(7)]
+    path = tmp_path / "curves.svg"
+    assert draw(summarize(runs, "arm0"), path, "7 arms", Console(width=80, file=StringIO()))
+    text = path.read_text()
+    # No colour but the arms' is there for a light page alone: not the last arm's, and none of the text.
+    drawn = text.partition("</style>")[2]
+    assert not re.search(r"#(000000|ffffff|123456|fedcba)", drawn)
+    assert drawn.count('class="paper"') == 1
+    assert "@media(prefers-color-scheme:dark)" in text
+    assert "fill: currentColor" in text
+    assert "stroke: currentColor; stroke-width: 1.6" in text
+    (width,) = re.findall(r'<svg [^>]*viewBox="0 0 ([\d.]+) ', text)
+    assert float(width) <= 480
+    ElementTree.fromstring(text)
 
 
 @pytest.mark.parametrize("rewards", [[1.0], []])

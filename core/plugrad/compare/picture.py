@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -14,15 +15,27 @@ from rich.text import Text
 from plugrad.compare.curves import Curve, Panel, caption, panels_of
 from plugrad.compare.summary import Summary
 
+INK, PAPER = "#123456", "#fedcba"
+"""Placeholders for the text and page colours, which follow the reader's preference for light or dark."""
 # Okabe and Ito's colour-blind-safe palette, without yellow, which is invisible on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1)))
-GRID = 120
+GRID = 60
 """Points of a mean curve."""
-LABEL_HEIGHT = 0.06
+COLUMNS = 2
+"""Columns of panels: two stay readable on a phone."""
+CAPTION_WIDTH = 96
+"""Characters per line of the caption."""
+LABEL_HEIGHT = 0.1
 """Smallest distance between two labels, as a fraction of a panel's height."""
-OUTLINE = re.compile(r' d="[^"]*"')
-DECIMALS = re.compile(r"(\d\.\d\d)\d+")
+OUTLINE = re.compile(r'(?<= d=")[^"]*')
+GAPS = re.compile(r"\s*([A-Za-z])\s*|\s+")
+DECIMALS = re.compile(r"(\d\.\d)\d+")
+STYLE = (
+    "svg{color-scheme:light dark;color:#24292f}.paper{fill:#ffffff}"
+    "@media(prefers-color-scheme:dark){svg{color:#d1d7e0}.paper{fill:#0d1117}}"
+)
+COLOURED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
 IN_TERMINAL = ("blue+", "orange+", "green+", "magenta+", "red+", "cyan+", "gray+")
 
 
@@ -72,21 +85,32 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
     from matplotlib.figure import Figure
 
     order = [arm.name for arm in summary.arms]
+    num_rows = -(-len(panels) // COLUMNS)
     # Keep text as text: it can be searched, and the file is small.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 9}):
-        figure = Figure(figsize=(3.4 * len(panels) + 0.9, 3.3), layout="constrained")
-        all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for panel, axes in zip(panels, all_axes, strict=True):
+    text = {"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
+    with rc_context({**text, **dict.fromkeys(COLOURED, INK), "axes.facecolor": "none"}):
+        figure = Figure(figsize=(6.4, 2.2 * num_rows + 0.7), layout="constrained", facecolor=PAPER)
+        all_axes = figure.subplots(num_rows, COLUMNS, squeeze=False).flatten()
+        for panel, axes in zip(panels, all_axes, strict=False):
             _draw_panel(panel, axes, order)
         all_axes[1].sharey(all_axes[0])
-        _label(panels[-1], all_axes[-1], order)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        figure.supxlabel(caption(summary), x=0.01, ha="left", fontsize=8, color="0.35")
+        for axes in all_axes[len(panels) :]:
+            axes.set_axis_off()
+        _label(panels[-1], all_axes[len(panels) - 1], order, has_room=len(panels) % COLUMNS > 0)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        below = "\n".join(wrap(caption(summary), CAPTION_WIDTH))
+        figure.supxlabel(below, x=0.01, ha="left", fontsize=9, alpha=0.75)
         written = StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
-    # Round to hundredths of a point: the invisible digits would be half of the file.
-    shorter = OUTLINE.sub(lambda outline: DECIMALS.sub(r"\1", outline[0]), written.getvalue())
-    path.write_text(shorter, encoding="utf-8")
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(written, format="svg", metadata=metadata)
+    path.write_text(_adapted(written.getvalue()), encoding="utf-8")
+
+
+def _adapted(svg: str) -> str:
+    """Return the SVG in its page's colours, without invisible digits and line breaks."""
+    shorter = OUTLINE.sub(lambda outline: GAPS.sub(lambda gap: gap[1] or " ", DECIMALS.sub(r"\1", outline[0])), svg)
+    on_paper = shorter.replace(f'style="fill: {PAPER}"', 'class="paper"').replace(INK, "currentColor")
+    return on_paper.replace("</style>", f"{STYLE}</style>", 1)
 
 
 def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
@@ -103,7 +127,7 @@ def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
     if panel.cut:
         axes.axvline(panel.cut, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
     axes.set_xlabel(panel.x_label)
-    axes.set_title(panel.title, loc="left", fontsize=9)
+    axes.set_title(panel.title, loc="left", fontsize=11)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
@@ -111,14 +135,18 @@ def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
     axes.xaxis.set_major_formatter(_count)
 
 
-def _label(panel: Panel, axes: Any, order: Sequence[str]) -> None:
-    """Write each arm's name at the end of its line, in the line's colour, without overlaps."""
+def _label(panel: Panel, axes: Any, order: Sequence[str], *, has_room: bool) -> None:
+    """Write each arm's name at the end of its line, in the line's colour, without overlaps.
+
+    The names use the space to the right of the panel if it is free (`has_room`). Otherwise the panel shrinks.
+    """
     low, high = axes.get_ylim()
     ends = sorted((band(curve)[1][-1], curve.arm) for curve in panel.curves)
     heights = spread_out([(value - low) / (high - low) for value, _ in ends], LABEL_HEIGHT)
     for height, (_, arm) in zip(heights, ends, strict=True):
         colour, _ = _style(order.index(arm))
-        axes.text(1.03, height, arm, transform=axes.transAxes, color=colour, va="center", fontweight="bold")
+        name = axes.text(1.03, height, arm, transform=axes.transAxes, color=colour, va="center", fontweight="bold")
+        name.set_in_layout(not has_room)
 
 
 def spread_out(heights: Sequence[float], apart: float) -> list[float]:
