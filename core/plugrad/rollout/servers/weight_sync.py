@@ -76,20 +76,20 @@ def choose_weight_sync(
     return DeviceWeightSync(backend, servers, labels, on_main=on_main, is_main=is_main, timeout_s=table.timeout_s)
 
 
-def _choose_backend(asked: str, server_backends: set[str | None]) -> str:
+def _choose_backend(chosen: str, server_backends: set[str | None]) -> str:
     """Return the run file's choice. For "auto", return the servers' backend if this machine has a device for it."""
-    if asked == "auto":
+    if chosen == "auto":
         common = next(iter(server_backends)) if len(server_backends) == 1 else None
         return common if common in ("nccl", "ipc") and torch.cuda.is_available() else "folder"
-    if asked == "folder":
-        return asked
+    if chosen == "folder":
+        return chosen
     if not torch.cuda.is_available():
         raise EngineError(
-            f'rollout.server.weights = "{asked}" needs a CUDA device, and this machine has none. Use "folder".'
+            f'rollout.server.weights = "{chosen}" needs a CUDA device, and this machine has none. Use "folder".'
         )
-    if server_backends != {asked}:
+    if server_backends != {chosen}:
         raise EngineError(
-            f'rollout.server.weights = "{asked}", but the servers were started for {sorted(map(str, server_backends))}. '
-            f'Start them with --weight-transfer-config \'{{"backend": "{asked}"}}\'.'
+            f'rollout.server.weights = "{chosen}", but the servers were started for {sorted(map(str, server_backends))}. '
+            f'Start them with --weight-transfer-config \'{{"backend": "{chosen}"}}\'.'
         )
-    return asked
+    return chosen
