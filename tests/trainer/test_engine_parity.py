@@ -62,7 +62,7 @@ def test_an_engine_that_takes_its_weights_agrees(run_with):
     first, second, _ = result.records
     assert first["inference_mismatch/parity"] < 1e-5
     assert first["inference_mismatch/parity"] <= first["inference_mismatch/parity_max"] < 1e-5
-    assert "inference_mismatch/parity" not in second, "it is looked at every parity_every_steps"
+    assert "inference_mismatch/parity" not in second, "it is checked every parity_every_steps"
 
 
 def test_it_is_looked_at_every_so_many_steps(run_with):
@@ -79,7 +79,7 @@ def test_weights_that_do_not_arrive_end_the_run_after_the_first_update(run_with,
     assert message.startswith("after step 1, the engine's log-probs differ from the policy's by ")
     assert "rollout.parity_bound is 0.001" in message
     assert f"by {engine.__name__}" in message
-    assert "its new weights did not arrive, or not whole" in message
+    assert "its new weights did not arrive, or only some did" in message
 
 
 def test_what_was_learnt_until_then_is_saved(run_with, run_file):

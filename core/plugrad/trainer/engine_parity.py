@@ -1,4 +1,4 @@
-"""Parity: whether the engine samples from the policy, found out by having the trainer score what it sampled."""
+"""Parity: check that the engine samples from the policy, by scoring its samples with the trainer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ BOUND, BOUND_OF_16_BITS = 1e-3, 0.1
 
 
 class Parity(Protocol):
-    """What is found out about an engine between two steps."""
+    """Compares the engine with the policy between two steps."""
 
     def check(self, step: int) -> dict[str, float]:
-        """Look, if it is due after `step` steps, and return what goes into the record."""
+        """Run the check if it is due after `step` steps; return what it adds to the record."""
         ...
 
 
 class NothingToCompare:
-    """For an engine that replays: it has no log-probs."""
+    """For an engine that replays completions: it has no log-probs."""
 
     def check(self, step: int) -> dict[str, float]:
-        """Find nothing."""
+        """Return nothing."""
         return {}
 
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """A sampled token, and what the two say of it."""
+    """A sampled token with its log-prob by the engine and by the policy."""
 
     token: str
     prompt: str
@@ -45,31 +45,31 @@ class ScoredToken:
 
     @property
     def difference(self) -> float:
-        """In nats; infinite where one of them is NaN."""
+        """The absolute difference in nats; infinite where either is NaN."""
         difference = abs(self.inference_logprob - self.trainer_logprob)
         return math.inf if math.isnan(difference) else difference
 
 
 @dataclass(frozen=True)
 class SampleAndScore:
-    """Compares the log-probs of a few completions, always of the same prompts, with those that the trainer gives them.
+    """Samples completions of a few fixed prompts, and compares the engine's log-probs with the policy's.
 
-    Weights that arrived wrongly, or not at all, show here and nowhere else: rollouts of a broken policy look like rollouts.
+    Weights that arrived wrongly, or not at all, show nowhere else: the rollouts of a broken policy look like rollouts.
     """
 
     engine: RolloutEngine
     learner: Learner
     prompts: Sequence[Prompt]
-    """Every rank asks its own engine for them."""
+    """Each rank gives them to its own engine."""
     sampling: Sampling
     every_steps: int
     bound: float
 
     def check(self, step: int) -> dict[str, float]:
-        """Compare before the first step, after it, and after every so many.
+        """Compare before the first step, after it, and after every `every_steps` steps.
 
         Raises:
-            TrainingError: they differ by more than the bound in the mean over tokens.
+            TrainingError: the mean difference over tokens exceeds the bound.
         """
         if step > 1 and step % self.every_steps:
             return {}
@@ -81,7 +81,7 @@ class SampleAndScore:
         worst = max(tokens, key=lambda token: token.difference)
         if mean > self.bound:
             rank = next(rank for rank, share in enumerate(of_ranks) if worst in share)
-            raise TrainingError(self._complaint(step, mean, len(tokens), worst, rank))
+            raise TrainingError(self._message(step, mean, len(tokens), worst, rank))
         return {"inference_mismatch/parity": mean, "inference_mismatch/parity_max": worst.difference}
 
     @torch.no_grad()
@@ -95,19 +95,19 @@ class SampleAndScore:
             for token, theirs, mine in zip(completion.ids, completion.logprobs or [], ours, strict=True)
         ]
 
-    def _complaint(self, step: int, mean: float, num_tokens: int, worst: ScoredToken, rank: int) -> str:
+    def _message(self, step: int, mean: float, num_tokens: int, worst: ScoredToken, rank: int) -> str:
         when = "before the first step" if step == 0 else f"after step {step}"
         on_rank = f" on rank {rank}" if self.learner.ranks.count > 1 else ""
         return (
-            f"{when}, the engine's log-probs differ from the policy's by {mean:.3g} nats in the mean over {num_tokens} "
-            f"sampled tokens, and rollout.parity_bound is {self.bound:g}. Most at {worst.token!r} after the prompt "
-            f"{worst.prompt!r}{on_rank}: {worst.inference_logprob:.4f} by {type(self.engine).__name__}, "
-            f"{worst.trainer_logprob:.4f} by the policy. It does not sample from the policy: its new weights did not "
-            "arrive, or not whole, or it computes another model. If such differences are right for this model and dtype, "
-            "raise the bound."
+            f"{when}, the engine's log-probs differ from the policy's by {mean:.3g} nats on average over {num_tokens} "
+            f"sampled tokens; rollout.parity_bound is {self.bound:g}. The largest difference is at {worst.token!r} after "
+            f"the prompt {worst.prompt!r}{on_rank}: {worst.inference_logprob:.4f} by {type(self.engine).__name__}, "
+            f"{worst.trainer_logprob:.4f} by the policy. The engine does not sample from the policy: its new weights did "
+            "not arrive, or only some did, or it runs another model. If such differences are normal for this model and "
+            "dtype, raise the bound."
         )
 
 
 def default_bound(dtype: torch.dtype) -> float:
-    """Return the bound for weights of this type: kernels of 16 bits differ by a few hundredths of a nat."""
+    """Return the bound for weights of this dtype: 16-bit kernels differ by a few hundredths of a nat."""
     return BOUND_OF_16_BITS if torch.finfo(dtype).bits <= 16 else BOUND

@@ -75,7 +75,7 @@ def train(
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
         if earlier:
-            display.differs(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
+            display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
         training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine)}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))

@@ -54,7 +54,7 @@ DIFFERENCES = [
 def test_what_differs_is_listed(terminal):
     file = io.StringIO()
     console = Console(file=file, width=200, force_terminal=terminal, no_color=True, color_system=None)
-    display_for(console).differs(Path("runs/first"), DIFFERENCES)
+    display_for(console).show_differences(Path("runs/first"), DIFFERENCES)
     first, head, *rows = file.getvalue().splitlines()
     assert first == "Differs from runs/first in 2 things:"
     assert head.split() == ["WHAT", "THEN", "NOW"]
@@ -64,13 +64,13 @@ def test_what_differs_is_listed(terminal):
 
 def test_a_pipe_gets_what_differs_in_whole_lines():
     file = io.StringIO()
-    PlainDisplay(Console(file=file, width=40)).differs(Path("runs/first"), DIFFERENCES)
+    PlainDisplay(Console(file=file, width=40)).show_differences(Path("runs/first"), DIFFERENCES)
     assert DIFFERENCES[1].then in file.getvalue()
 
 
 def test_it_is_said_where_nothing_differs():
     file = io.StringIO()
-    PlainDisplay(Console(file=file)).differs(Path("runs/first"), [])
+    PlainDisplay(Console(file=file)).show_differences(Path("runs/first"), [])
     assert file.getvalue() == "Nothing differs from runs/first.\n"
 
 

@@ -12,13 +12,13 @@ from plugrad.trainer.record.run_diff import Difference, EarlierRun
 
 
 class Remembers(Silent):
-    """A display that keeps what it is told differs, and that no model was loaded yet."""
+    """A display that keeps the differences, and checks that they come before the model is loaded."""
 
     def __init__(self):
         self.told = []
         self.loaded = False
 
-    def differs(self, earlier, differences):
+    def show_differences(self, earlier, differences):
         assert not self.loaded
         self.told.append((earlier, differences))
 
@@ -175,6 +175,9 @@ def test_a_run_file_with_keys_that_there_are_no_more_is_still_compared(first, ag
     assert again(first) == [Difference("an_old_key", 3, None)]
 
 
+NO_RECORD = r"plugins\.json is not the record of a run"
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -183,8 +186,11 @@ def test_a_run_file_with_keys_that_there_are_no_more_is_still_compared(first, ag
         (lambda folder: (folder / "plugins.json").unlink(), r"it has no plugins\.json"),
         (lambda folder: (folder / "run.toml").write_text("= ="), "Invalid"),
         (lambda folder: (folder / "plugins.json").write_text("{"), "Expecting"),
-        (lambda folder: (folder / "plugins.json").write_text("[]"), "no record of a run"),
-        (lambda folder: (folder / "plugins.json").write_text('{"versions": {}, "components": [{}]}'), "no record of a run"),
+        (lambda folder: (folder / "plugins.json").write_text("[]"), NO_RECORD),
+        (
+            lambda folder: (folder / "plugins.json").write_text('{"versions": {}, "components": [{}]}'),
+            NO_RECORD,
+        ),
     ],
 )
 def test_a_folder_that_holds_no_run_is_refused_before_anything_is_done(first, run_file, tmp_path, spoil, complaint):

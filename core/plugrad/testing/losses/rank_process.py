@@ -1,4 +1,4 @@
-"""Run as `python -m plugrad.testing.losses.rank_process TASK`, once per rank: the trainer's update with a loss."""
+"""Take the trainer's update with a loss; run as `python -m plugrad.testing.losses.rank_process TASK`, once per rank."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from plugrad.trainer.ranks.ranks import leave
 
 
 def main(task: str) -> None:
-    """Update, and leave the result in the task's folder."""
+    """Take the update, and write it into the task's folder."""
     torch.set_num_threads(1)
-    said = json.loads(task)
-    options = {name: value for name, value in said["options"].items() if value is not None}
-    loss = LossTrial(component_of(said["reference"], "loss", options))
-    update = update_by_trainer(loss.fresh(), said["edges"])
-    Path(said["out"], f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(update))
+    given = json.loads(task)
+    options = {name: value for name, value in given["options"].items() if value is not None}
+    loss = LossTrial(component_of(given["reference"], "loss", options))
+    update = update_by_trainer(loss.fresh(), given["edges"])
+    Path(given["out"], f"{os.environ['RANK']}.pickle").write_bytes(pickle.dumps(update))
     leave()
 
 

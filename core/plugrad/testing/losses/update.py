@@ -1,4 +1,4 @@
-"""One update of a small model with a loss: by the trainer's step on any number of ranks, and by the formula alone."""
+"""One update of a small model with a loss: by the trainer on any number of ranks, and by the formula alone."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ RUN = RunFile.model_validate(
 
 @dataclass(frozen=True)
 class Update:
-    """What one update is."""
+    """The objective and the gradient of one update."""
 
     loss: float
     gradient: Tensor
-    """By all parameters, in one row."""
+    """Of all parameters, in one row."""
 
 
 def recorded_groups() -> list[list[Rollout]]:
@@ -142,7 +142,7 @@ def _advantages(rollout: Rollout) -> list[float]:
 
 
 def _inputs(models: dict[str, Policy], group: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
-    """Return one sequence as a micro-batch, as the trainer's first update sees it."""
+    """Return one sequence as a micro-batch, as in the trainer's first update."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])

@@ -1,4 +1,4 @@
-"""A thread beside the trainer's that does one thing after another."""
+"""A background thread that runs functions one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Does what it is given in order. Unlike an executor's, a process that is interrupted does not wait for it to end."""
+    """Runs functions in order. Unlike with an executor, an interrupted process does not wait for the thread to end."""
 
     def __init__(self, name: str, begin: Callable[[], None]) -> None:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -21,13 +21,13 @@ class Worker:
         self._thread.start()
 
     def do(self, act: Callable[[], T]) -> Future[T]:
-        """Have a function called when its turn comes."""
+        """Schedule a function; return its future result."""
         future: Future[T] = Future()
         self._tasks.put((future, act))
         return future
 
     def close(self, *, waits: bool = True) -> None:
-        """Give up what has not begun, and wait for what has, unless told otherwise. Calling it again does nothing."""
+        """Cancel what has not started and, if `waits`, wait for what has. A second call does nothing."""
         if self._is_closed.is_set():
             return
         self._is_closed.set()
@@ -48,5 +48,5 @@ def _settle(future: Future[T], act: Callable[[], T]) -> None:
     try:
         future.set_result(act())
     except BaseException as error:
-        # Raised again by whoever asks for the result.
+        # Raised again where the result is read.
         future.set_exception(error)

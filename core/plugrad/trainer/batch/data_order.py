@@ -1,4 +1,4 @@
-"""The order in which examples are used: every one once an epoch, in an order that the seed decides."""
+"""The order of the examples: each once an epoch, shuffled by the seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plugrad.contracts.environment import Example
 
 
 def batches_of(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
-    """Yield batches without end. A batch may run over from one epoch into the next."""
+    """Yield batches forever. A batch may span two epochs."""
     stream = _endless(examples, seed)
     while True:
         yield list(islice(stream, size))

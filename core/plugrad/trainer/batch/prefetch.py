@@ -1,4 +1,4 @@
-"""Where the loop gets its rollouts from: sampled when they are needed, or ahead, while the policy trains."""
+"""The rollouts of each step: sampled when the loop takes them, or ahead, while the policy trains."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from plugrad.trainer.batch.background_thread import Worker
 from plugrad.trainer.batch.sampler import RolloutBatch, Sampler
 
 ATTEMPTS = 3
-"""How often rollouts of too old a policy are sampled again."""
+"""How often rollouts of a policy that is too old are sampled again."""
 OTHER_SEED = 32_452_843
-"""Added to the seed of a step for each further attempt: the same seed would draw the same again."""
+"""Added to the seed of a step for each further attempt: the same seed would draw the same rollouts."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Drawing:
     """Samples this rank's share of one batch."""
 
     batches: Iterator[Sequence[Example]]
-    """The rank's own share of each."""
+    """This rank's share of each batch."""
     sampler: Sampler
     sampling: Callable[[int], Sampling]
-    """What to sample at a step, seed included."""
+    """What to sample at a step, including the seed."""
     greedy: Sampler | None
-    """Where the advantage compares with greedy completions: what makes them."""
+    """Samples greedy completions, where the advantage compares with them."""
 
     def draw(self, step: int, oldest: int) -> RolloutBatch:
-        """Sample, and sample again what weights older than `oldest` took part in.
+        """Sample a batch, and sample again every rollout with a token from weights older than `oldest`.
 
         Raises:
-            EngineError: the engine goes on answering with older weights.
+            EngineError: the engine keeps sampling with older weights.
         """
         examples, sampling = next(self.batches), self.sampling(step)
         groups = self.sampler.sample(examples, sampling)
@@ -50,7 +50,7 @@ class Drawing:
         return RolloutBatch(groups, greedy_rewards=greedy, num_dropped=num_dropped)
 
     def _replace_old(self, groups: list[list[Rollout]], examples: Sequence[Example], sampling: Sampling, oldest: int) -> int:
-        """Put fresh rollouts in the places of old ones; return how many there were."""
+        """Replace old rollouts with fresh ones; return how many were replaced."""
         num_dropped = 0
         for attempt in range(1, ATTEMPTS + 1):
             places = [(i, j) for i, group in enumerate(groups) for j, r in enumerate(group) if _version(r) < oldest]
@@ -65,20 +65,20 @@ class Drawing:
         found = sorted({_version(rollout) for group in groups for rollout in group if _version(rollout) < oldest})
         if found:
             raise EngineError(
-                f"the engine samples with weights of version {', '.join(map(str, found))}, also when asked {ATTEMPTS} times "
-                f"again; rollout.max_staleness allows {oldest} or newer. Look whether it takes new weights at all."
+                f"the engine samples with weights of version {', '.join(map(str, found))}, even after {ATTEMPTS} more "
+                f"attempts; rollout.max_staleness allows {oldest} or newer. Check that it takes new weights at all."
             )
         return num_dropped
 
 
 def sampling_of(run_file: RunFile, rank: int) -> Callable[[int], Sampling]:
-    """Return what a rank samples at a step."""
+    """Return a function from a step to what a rank samples at that step."""
     table = run_file.rollout
     return lambda step: Sampling(
         num_completions=table.rollouts_per_example,
         max_new_tokens=table.max_new_tokens,
         temperature=table.temperature,
-        # Primes: no two ranks or steps share a seed, and neither do runs whose seeds are neighbours.
+        # Primes: no two ranks or steps share a seed, and neither do runs with neighbouring seeds.
         seed=run_file.seed * 1_000_003 + step + rank * 15_485_863,
     )
 
@@ -91,35 +91,35 @@ class Rollouts(Protocol):
         ...
 
     def set_version(self, version: int) -> None:
-        """The engine has these weights now; told before the first step, and after each."""
+        """Note the version of the weights that the engine has now: before the first step, and after each."""
         ...
 
     def close(self, *, waits: bool = True) -> None:
-        """No more are needed. Without waiting, what is under way in another thread is left to itself."""
+        """Stop sampling. Without `waits`, return while a batch may still be under way in another thread."""
         ...
 
 
 class WhenNeeded:
-    """Samples each batch when it is asked for: on policy."""
+    """Samples each batch when the loop takes it: on policy."""
 
     def __init__(self, drawing: Drawing) -> None:
         self._drawing = drawing
         self._version = 0
 
     def take(self, step: int) -> RolloutBatch:
-        """Sample it now."""
+        """Sample the batch of this step now."""
         return self._drawing.draw(step, self._version)
 
     def set_version(self, version: int) -> None:
-        """From now on, completions of older weights are not taken."""
+        """Reject completions of older weights from now on."""
         self._version = version
 
     def close(self, *, waits: bool = True) -> None:
-        """Nothing is under way."""
+        """Do nothing: no batch is under way."""
 
 
 class Ahead:
-    """Samples the next batches in a thread, while the policy trains on this one.
+    """Samples the next batches in a thread while the policy trains on this one.
 
     When a batch is trained on, the policy is at most `max_staleness` steps ahead of the oldest weights that sampled a token.
     """
@@ -129,35 +129,35 @@ class Ahead:
         self._max_staleness = max_staleness
         self._max_steps = max_steps
         self._versions: list[int] = []
-        """Of the weights that each step begins with."""
-        self._asked: deque[Future[RolloutBatch]] = deque()
+        """The version of the weights at the start of each step."""
+        self._scheduled: deque[Future[RolloutBatch]] = deque()
         self._next_step = 0
-        self._worker = Worker("plugrad-rollouts", _to_compute_as_here())
+        self._worker = Worker("plugrad-rollouts", _settings_of_this_thread())
 
     def take(self, step: int) -> RolloutBatch:
-        """Wait for the batch, and have the next ones begun."""
-        self._ask_up_to(step)
-        sampled = self._asked.popleft().result()
-        self._ask_up_to(min(step + self._max_staleness, self._max_steps - 1))
+        """Wait for the batch of this step, and schedule the next ones."""
+        self._schedule_up_to(step)
+        sampled = self._scheduled.popleft().result()
+        self._schedule_up_to(min(step + self._max_staleness, self._max_steps - 1))
         return sampled
 
     def set_version(self, version: int) -> None:
-        """Note with which weights the next step begins."""
+        """Note the version of the weights at the start of the next step."""
         self._versions.append(version)
 
     def close(self, *, waits: bool = True) -> None:
-        """Give up what has not begun, and wait for what has: once the engine is closed, for the environment's scores."""
+        """Drop batches that have not started, and wait for one that has: with the engine closed, for its scores alone."""
         self._worker.close(waits=waits)
 
-    def _ask_up_to(self, step: int) -> None:
+    def _schedule_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):
             oldest = self._versions[max(0, number - self._max_staleness)]
-            self._asked.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
+            self._scheduled.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
         self._next_step = max(self._next_step, step + 1)
 
 
-def _to_compute_as_here() -> Callable[[], None]:
-    """Return what lets another thread compute on this one's device, with as many threads: each thread has its own."""
+def _settings_of_this_thread() -> Callable[[], None]:
+    """Return a function that gives another thread this one's device and number of threads: each thread has its own."""
     num_threads = torch.get_num_threads()
     device = torch.accelerator.current_device_index() if torch.accelerator.is_available() else None
 
@@ -170,5 +170,5 @@ def _to_compute_as_here() -> Callable[[], None]:
 
 
 def _version(rollout: Rollout) -> int:
-    """Return the version of the oldest weights that took part."""
+    """Return the version of the oldest weights that sampled a token."""
     return min(rollout["policy_versions"], default=2**63)

@@ -110,8 +110,8 @@ def _gather_groups(groups: list[list[Rollout]], environment: BoundEnvironment, r
         return ranks.gather(groups)
     except (TypeError, AttributeError, PicklingError) as error:
         raise ContractError(
-            f"{environment.component} put something into its rollouts or examples that cannot be sent to another "
-            f"rank: {error}. Advantages see the rollouts of all ranks: keep to numbers, text, lists and mappings."
+            f"{environment.component} put a value into its rollouts or examples that cannot be sent to another "
+            f"rank: {error}. Advantages see the rollouts of all ranks: use only numbers, text, lists and mappings."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Whether every example fits the model and the run file: asked before the first rollout, not in the middle of the run."""
+"""Check before the first rollout that every example fits the model's context and the token budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plugrad.errors import DataError
 from plugrad.rollout.prompts import prompt_text, reference_text, tokenize_prompts, tokenize_reference
 
 SPARE_TOKENS = 16
-"""For special tokens, in the test whether a text is so short that it need not be tokenized."""
+"""A margin for special tokens, where a text counts as short enough to skip tokenizing it."""
 
 
 def check_examples_fit(
@@ -25,13 +25,13 @@ def check_examples_fit(
     """Check that every prompt fits the context, and that no sequence can exceed the token budget.
 
     Raises:
-        DataError: a prompt is too long or no text; a reference that is to be replayed is missing.
-        ModelError: chat messages, and no chat template.
+        DataError: a prompt is too long or not text, or a reference to replay is missing.
+        ModelError: a prompt is chat messages, and the tokenizer has no chat template.
     """
     budget, max_new_tokens = run_file.tokens_per_micro_batch, run_file.rollout.max_new_tokens
     if room is not None and room < 1:
         raise DataError(
-            f"rollout.max_new_tokens is {max_new_tokens}, and the model's context has {room + max_new_tokens} tokens: "
+            f"rollout.max_new_tokens is {max_new_tokens}, but the model's context has {room + max_new_tokens} tokens: "
             "nothing is left for a prompt. Lower it."
         )
     replays = not run_file.rollout.engine_kind.samples
@@ -48,7 +48,7 @@ def check_examples_fit(
             longest, length = example, prompt_length + completion
     if longest is not None:
         raise DataError(
-            f"prompt and completion of example {longest.get('example_id')!r} can have {length} tokens together, and "
+            f"prompt and completion of example {longest.get('example_id')!r} can reach {length} tokens together, but "
             f"tokens_per_micro_batch is {budget}: raise it to at least {length}, or lower rollout.max_new_tokens "
             f"({max_new_tokens})."
         )
@@ -57,9 +57,9 @@ def check_examples_fit(
 def _tokenize_long_ones(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, room: int | None, *, longer_than: int | None
 ) -> list[tuple[Example, int]]:
-    """Return the examples whose prompts may have more tokens than that, and how many they have.
+    """Return the examples whose prompts may have more tokens than `longer_than`, with their number of tokens.
 
-    A token is at least a byte of text, or half of one where a normalizer writes more than it reads.
+    A token covers at least one byte of text, or half a byte where a normalizer lengthens the text.
     """
     texts = [prompt_text(example, tokenizer) for example in examples]
     long = [

@@ -1,4 +1,4 @@
-"""Starting the ranks of a run on this machine, through PyTorch's elastic launcher, which Accelerate's uses too."""
+"""Start the ranks of a run on this machine, with PyTorch's elastic launcher, which Accelerate's uses too."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from plugrad.errors import RunFileError, TrainingError
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
 
-WANT_OF_MEMORY = "The system does so most often for want of memory: lower tokens_per_micro_batch, or start fewer processes."
-FAULT = "Unless somebody sent it, compiled code has failed: what the rank printed last may say where."
+OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
+FAULT = "Unless somebody sent that signal, compiled code crashed: the last output of the rank may show where."
 
 
 def launch(arguments: Sequence[str], num_processes: int) -> int:
-    """Run `plugrad ARGUMENTS` in so many processes that know each other; return the exit code.
+    """Run `plugrad ARGUMENTS` in `num_processes` connected processes; return the exit code.
 
-    Ctrl-C and SIGTERM are passed on to all of them, and 128 and the signal's number is returned.
+    Ctrl-C and SIGTERM are passed on to all of them; the exit code is then 128 plus the signal's number.
 
     Raises:
-        RunFileError: there are not so many devices.
-        TrainingError: the system ended a process.
+        RunFileError: there are fewer devices.
+        TrainingError: the system killed a process.
     """
     _check_devices(num_processes)
-    # What it has to say of a rank that failed, the rank itself has said, and better.
+    # A rank that fails reports it by itself, and better.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Otherwise every rank takes all cores, and they wait for each other.
+    # Otherwise every rank takes all cores, and the ranks slow each other down.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
-    # Without -P the working directory would come first on the path: a rollout could take the place of a package.
+    # Without -P the working directory would come first on the path: a file that a rollout wrote could replace a package.
     command = [sys.executable, "-P", "-m", "plugrad", *arguments]
     with TemporaryDirectory(prefix="plugrad-launch-") as folder:
         try:
@@ -72,24 +72,24 @@ def _check_devices(num_processes: int) -> None:
     available = torch.accelerator.device_count() if torch.accelerator.is_available() else num_processes
     if num_processes > available:
         raise RunFileError(
-            f"--num-processes is {num_processes}, and this machine has {available} device{'s' * (available != 1)}: each "
-            "process trains on one of its own. For several machines, use accelerate launch -m plugrad train."
+            f"--num-processes is {num_processes}, but this machine has {available} device{'s' * (available != 1)}: each "
+            "process needs its own. For several machines, use accelerate launch -m plugrad train."
         )
 
 
 def _exit_code(error: ChildFailedError) -> int:
-    """Return the exit code of the rank that failed, rather than those of the ranks that it took along."""
+    """Return the exit code of the rank that failed first, not of those that stopped because of it."""
     rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
     if first.exitcode > 0:
         return first.exitcode
     ended_by = signal.Signals(-first.exitcode)
     raise TrainingError(
-        f"rank {rank} (process {first.pid}) was ended by {ended_by.name}. "
-        + (WANT_OF_MEMORY if ended_by is signal.SIGKILL else FAULT)
+        f"rank {rank} (process {first.pid}) was killed by {ended_by.name}. "
+        + (OUT_OF_MEMORY if ended_by is signal.SIGKILL else FAULT)
     )
 
 
 def _order(failure: ProcessFailure) -> tuple[int, bool, int]:
-    # Times are whole seconds. Within one, the launcher's own SIGTERM came last, and a rank that was killed came before
-    # those that lost contact with it.
+    # Times are whole seconds. Within one second the launcher's own SIGTERM comes last, and a rank that was killed comes
+    # before the ranks that lost contact with it.
     return failure.timestamp, failure.exitcode == -signal.SIGTERM, failure.exitcode

@@ -12,19 +12,19 @@ from typing import NoReturn
 
 
 def run_as_rank(main: Callable[[], object]) -> NoReturn:
-    """Call the main function of a rank's process, and end the process as Python does, but for its very last step.
+    """Call the main function of a rank's process, then end the process as Python does, without the very last step.
 
-    Threads are waited for, exit handlers run, and output is written. Only the interpreter is not taken apart. PyTorch's
-    threads may still hold tensors of the last exchange: one that lets go of them meanwhile cannot have the interpreter's
-    lock any more, is unwound in the middle of C++, and ends the process with SIGABRT, after all was done and said.
+    Threads are joined, exit handlers run and output is flushed, but the interpreter is not torn down. PyTorch's threads
+    may still hold tensors of the last exchange. A thread that releases them during teardown cannot take the interpreter's
+    lock any more, is unwound inside C++, and aborts the process with SIGABRT after all work was done.
     Source: https://github.com/pytorch/pytorch/pull/179291
     """
     code = _exit_code(main)
-    # What Python calls before that step, and multiprocessing before it ends a process in the same way.
+    # Python calls these two before that step, and so does multiprocessing before it ends a process in the same way.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        # Nobody may be there to read it any more.
+        # The reader may be gone.
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What one sees of a run: a live line in a terminal, plain lines elsewhere, and a summary at the end."""
+"""What a run prints: a live line in a terminal, plain lines elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ HEAD = ("WHAT", "THEN", "NOW")
 
 
 class Display(Protocol):
-    """Told of a run's start, steps and end; may show or ignore them."""
+    """Receives a run's start, steps and end; may show or ignore them."""
 
     def start(self, run: Run, num_parameters: int) -> None:
-        """The models are loaded."""
+        """Begin: the models are loaded."""
         ...
 
-    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
-        """Before the models are loaded: how the run differs from an earlier one, where it is to be like that."""
+    def show_differences(self, earlier: Path, differences: Sequence[Difference]) -> None:
+        """Show how the run differs from the earlier run of `like`; called before the models are loaded."""
         ...
 
     def step(self, record: Mapping[str, float | int]) -> None:
-        """A step is done: its record, as in `metrics.jsonl`."""
+        """Show the record of a step, as in `metrics.jsonl`."""
         ...
 
     def close(self) -> None:
-        """Nothing more comes; also after an error."""
+        """End; called after an error, too."""
         ...
 
 
@@ -55,7 +55,7 @@ class LiveDisplay:
         self._task: TaskID | None = None
         self._latest: dict[str, float | int] = {}
 
-    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+    def show_differences(self, earlier: Path, differences: Sequence[Difference]) -> None:
         """Print what differs."""
         _print_differences(earlier, differences, self._console)
 
@@ -66,7 +66,7 @@ class LiveDisplay:
         self._task = self._progress.add_task("", total=run.run_file.max_steps, numbers="")
 
     def step(self, record: Mapping[str, float | int]) -> None:
-        """Move the bar. The held-out reward stays until there is a newer one."""
+        """Move the bar. The held-out reward stays until the next evaluation."""
         assert self._task is not None
         self._latest.update(record)
         self._progress.update(self._task, completed=record["step"], numbers=_numbers(self._latest))
@@ -86,7 +86,7 @@ class PlainDisplay:
         self._may_stop_early = False
         self._latest: dict[str, float | int] = {}
 
-    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+    def show_differences(self, earlier: Path, differences: Sequence[Difference]) -> None:
         """Print what differs."""
         _print_differences(earlier, differences, self._console)
 
@@ -98,7 +98,7 @@ class PlainDisplay:
         self._console.print(_headline(run, num_parameters), soft_wrap=True)
 
     def step(self, record: Mapping[str, float | int]) -> None:
-        """Print a line if the last one is old enough or this step is the first or the last."""
+        """Print a line for the first and the last step, and otherwise if the last line is old enough."""
         now = time.monotonic()
         self._latest.update(record)
         if now - self._printed_at < SECONDS_BETWEEN_LINES and record["step"] not in (1, self._max_steps):
@@ -109,7 +109,7 @@ class PlainDisplay:
         self._print(_numbers(self._latest), left)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
     def _print(self, numbers: str, seconds_left: float) -> None:
         most = "at most " if self._may_stop_early else ""
@@ -121,7 +121,7 @@ class PlainDisplay:
 class Silent:
     """Shows nothing."""
 
-    def differs(self, earlier: Path, differences: Sequence[Difference]) -> None:
+    def show_differences(self, earlier: Path, differences: Sequence[Difference]) -> None:
         """Ignore it."""
 
     def start(self, run: Run, num_parameters: int) -> None:
@@ -131,7 +131,7 @@ class Silent:
         """Ignore it."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def display_for(console: Console) -> Display:
@@ -140,7 +140,7 @@ def display_for(console: Console) -> Display:
 
 
 def print_summary(result: RunResult, console: Console) -> None:
-    """Say what came of a run and where everything is."""
+    """Print the results of a run and where everything is."""
     rows = {
         label: f"{series[0][1]:.3f} -> {series[-1][1]:.3f}"
         for label, series in {
@@ -168,7 +168,7 @@ def _print_differences(earlier: Path, differences: Sequence[Difference], console
     if console.is_terminal:
         console.print(_table(rows))
         return
-    # Whole lines, for whoever greps them.
+    # Whole lines, so that they can be searched with grep.
     rows.insert(0, HEAD)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

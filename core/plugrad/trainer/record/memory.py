@@ -1,4 +1,4 @@
-"""The most memory that this process has used so far."""
+"""The peak memory of this process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the peak of memory allocated on the device, or resident on a CPU; NaN where it is not known."""
+    """Return the peak of memory allocated on the device, or resident on a CPU; NaN where it is unknown."""
     return _peak_allocated(device) if device.type != "cpu" else _peak_resident()
 
 
 def _peak_allocated(device: torch.device) -> float:
-    # `torch.accelerator` has it too, but only since PyTorch 2.9; not every kind of device keeps count.
+    # `torch.accelerator` has this only since PyTorch 2.9, and not every kind of device keeps count.
     peak = getattr(getattr(torch, device.type, None), "max_memory_allocated", None)
     return peak(device) / GIB if peak else float("nan")
 
 
 def _peak_resident() -> float:
     if STATUS.exists():
-        # getrusage would do, but for what Linux hands on to it: the peak of the process that started this one.
+        # Not getrusage: on Linux a process inherits in it the peak of the process that started it.
         lines = (line.split() for line in STATUS.read_text(encoding="utf-8").splitlines())
         kib = next((int(line[1]) for line in lines if line[0] == "VmHWM:"), None)
         return float("nan") if kib is None else kib * 1024 / GIB

@@ -1,4 +1,4 @@
-"""An earlier run, from the record that it left, and how a new one differs from it: `plugrad train --like RUN_FOLDER`."""
+"""How a run differs from an earlier one, by the record that it left: `plugrad train --like RUN_FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plugrad.registry.provenance import in_one_line
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
-"""Tables whose names and options the record of the components has too, and with the defaults."""
+"""Tables whose names and options are compared through the record of the components, which has the defaults too."""
 
 
 IDENTIFYING = {"kind", "reference", "target"}
@@ -25,7 +25,7 @@ IDENTIFYING = {"kind", "reference", "target"}
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it was."""
+    """One thing that has changed."""
 
     what: str
     then: Any
@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What a run folder, or the folder of a model that a run saved, says of its run."""
+    """An earlier run, as its run folder or the folder of its saved model records it."""
 
     folder: Path
     tables: Mapping[str, Any]
@@ -46,15 +46,15 @@ class EarlierRun:
         """Read a run folder, or the model folder inside it.
 
         Raises:
-            RunFileError: it holds no run.
+            RunFileError: the folder holds no run.
         """
         folder = Path(folder).expanduser()
         missing = [name for name in (RUN_FILE, PLUGINS) if not (folder / name).is_file()]
         if missing:
             found = f"it has no {missing[0]}" if folder.is_dir() else "there is no such folder"
             raise RunFileError(
-                f"a run cannot be compared with {folder}: {found}. Give the folder of a run, or of a model that one saved: "
-                f"it holds {RUN_FILE} and {PLUGINS}."
+                f"a run cannot be compared with {folder}: {found}. Give the folder of a run, or of a model that a run "
+                f"saved: both hold {RUN_FILE} and {PLUGINS}."
             )
         try:
             tables = _with_defaults(tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
@@ -70,9 +70,9 @@ class EarlierRun:
         return self.folder / RUN_FILE
 
     def differences(self, run_file: RunFile, plugins: Mapping[str, Any]) -> list[Difference]:
-        """Return what is not as it was: versions, packages, sources, options, and keys of the run file.
+        """Return what has changed: versions, packages, sources, options, and keys of the run file.
 
-        What an older plugrad did not record is not compared, and neither is `output_dir`, nor where packages lie.
+        Facts that an older plugrad did not record, `output_dir` and the location of packages are not compared.
         """
         return [
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
@@ -83,7 +83,7 @@ class EarlierRun:
 
 
 def _with_defaults(tables: dict[str, Any]) -> dict[str, Any]:
-    """Return the tables with the keys that a newer plugrad has, so that they do not differ where nobody set them."""
+    """Add the keys that this plugrad knows and the earlier one did not, so that unset keys do not differ."""
     try:
         return as_tables(RunFile(**tables))
     except RunFileError:
@@ -96,18 +96,18 @@ def _check_record(plugins: Any) -> None:
     except (TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
-        raise ValueError(f"{PLUGINS} is no record of a run")
+        raise ValueError(f"{PLUGINS} is not the record of a run")
 
 
 def _runs(plugins: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is recorded of the run as a whole."""
+    """Return what is recorded about the run as a whole."""
     names = {"num_processes": "number of processes", "origin": "origin of plugrad"}
     found = {name: plugins[key] for key, name in names.items() if key in plugins}
     return {name: in_one_line(value) if isinstance(value, dict) else value for name, value in found.items()}
 
 
 def _of_mappings(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
-    """Compare what both of them have."""
+    """Compare the keys that both have."""
     for key in then:
         if key in now and then[key] != now[key]:
             yield Difference(f"{prefix}{key}", then[key], now[key])
@@ -137,7 +137,7 @@ def _of_tables(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Diff
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a run file with its value, but for what the record of the components has."""
+    """Yield every key of a run file with its value, except those in the record of the components."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if not (key.partition(".")[0] in OF_COMPONENTS and name in ("name", "kwargs")):
@@ -150,7 +150,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _by_name(components: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the components by kind and name; a file of one's own is the same one in another folder."""
+    """Return the components by kind and name. A local file counts as the same one in another folder."""
     seen: Counter[str] = Counter()
     found: dict[str, Mapping[str, Any]] = {}
     for component in components:
