@@ -38,9 +38,9 @@ def test_an_author(plugrad, folder):
     [
         (("los", "my_idea"), "there is no kind 'los'. Did you mean 'loss'?"),
         (("loss", "My-Idea"), "Write 'my_idea'."),
-        (("loss", "ppo_clip"), "core's cannot be shadowed"),
+        (("loss", "ppo_clip"), "core names cannot be shadowed"),
         (("loss", "soft_clip"), "plugrad-example 0.1.0"),
-        (("loss", "torch"), "the code that is written uses 'torch'"),
+        (("loss", "torch"), "the generated code uses 'torch'"),
     ],
 )
 def test_what_cannot_be_is_bad_input_and_writes_nothing(plugrad, folder, arguments, said):
@@ -56,7 +56,7 @@ def test_nothing_is_overwritten(plugrad):
     assert plugrad("new", "loss", "my_idea").returncode == 0
     again = plugrad("new", "metric", "my_idea")
     assert again.returncode == 2
-    assert "plugrad-my-idea is there already" in again.stderr
+    assert "plugrad-my-idea already exists" in again.stderr
 
 
 def test_what_it_wrote_can_be_used_before_it_is_installed(plugrad, folder):

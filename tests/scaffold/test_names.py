@@ -47,26 +47,26 @@ def test_a_name_that_there_can_be(name):
     ],
 )
 def test_another_spelling_is_answered_with_one_that_there_can_be(name, written):
-    with pytest.raises(PluginError, match=r"small letters, digits and single underscores") as error:
+    with pytest.raises(PluginError, match=r"lowercase letters, digits and single underscores") as error:
         checked(name)
     assert str(error.value).endswith(f"'{written}'.")
     assert checked(written).name == written
 
 
 def test_a_long_name_is_refused():
-    with pytest.raises(PluginError, match=f"has {LONGEST + 1} characters, and {LONGEST} are the most"):
+    with pytest.raises(PluginError, match=f"has {LONGEST + 1} characters, and the limit is {LONGEST}"):
         checked("x" * (LONGEST + 1))
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("lambda", "a keyword of Python"),
-        ("match", "a keyword of Python"),
-        ("sum", "built into Python"),
+        ("lambda", "a Python keyword"),
+        ("match", "a Python keyword"),
+        ("sum", "a Python builtin"),
         ("math", "a module of Python's standard library"),
-        ("ppo_clip", "that of a loss of plugrad 0.1.0, and core's cannot be shadowed"),
-        ("policy", "its package would be plugrad-policy, and plugrad-policy 0.1.0 is installed"),
+        ("ppo_clip", "plugrad 0.1.0 has a loss of that name, and core names cannot be shadowed"),
+        ("policy", "its package would be plugrad-policy, but plugrad-policy 0.1.0 is installed"),
     ],
 )
 def test_a_name_that_cannot_be_had_is_answered_with_why(name, what):
@@ -76,9 +76,7 @@ def test_a_name_that_cannot_be_had_is_answered_with_why(name, what):
 
 
 def test_a_name_that_is_taken_is_answered_with_whose_it_is():
-    with pytest.raises(
-        PluginError, match=r"'gspo' is taken: plugrad-policy 0\.1\.0, which is installed in .*, offers a loss"
-    ):
+    with pytest.raises(PluginError, match=r"'gspo' is taken: plugrad-policy 0\.1\.0, installed in .*, offers a loss"):
         checked("gspo")
 
 
@@ -98,7 +96,7 @@ def test_a_name_of_another_kind_is_free():
     ],
 )
 def test_a_name_that_the_code_around_it_uses_is_refused(kind, name, tmp_path):
-    with pytest.raises(PluginError, match=r"the code that is written uses '\w+' for something else"):
+    with pytest.raises(PluginError, match=r"the generated code uses '\w+' for something else"):
         NewPackage(checked(name, kind)).write(tmp_path)
     assert not list(tmp_path.iterdir())
 

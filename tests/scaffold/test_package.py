@@ -15,7 +15,6 @@ from trove_classifiers import classifiers
 import plugrad
 from plugrad.errors import PluginError
 from plugrad.registry.scan import GROUPS, KINDS
-from plugrad.scaffold import package
 from plugrad.scaffold.names import LONGEST, Names
 from plugrad.scaffold.package import NewPackage, core_range
 
@@ -132,7 +131,7 @@ def test_an_empty_folder_is_used_and_another_is_left_as_it_is(tmp_path):
     assert new().write(tmp_path) == folder
     (folder / "README.md").write_text("mine")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(PluginError, match=r"plugrad-my-idea is there already: a folder with .*Nothing is overwritten"):
+    with pytest.raises(PluginError, match=r"plugrad-my-idea already exists: a folder with .*Nothing is overwritten"):
         new().write(tmp_path)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert list(tmp_path.iterdir()) == [folder]
@@ -140,16 +139,24 @@ def test_an_empty_folder_is_used_and_another_is_left_as_it_is(tmp_path):
 
 def test_a_file_in_its_place_is_left_as_it_is(tmp_path):
     (tmp_path / "plugrad-my-idea").write_text("mine")
-    with pytest.raises(PluginError, match="there already: a file"):
+    with pytest.raises(PluginError, match="already exists: a file"):
         new().write(tmp_path)
     assert (tmp_path / "plugrad-my-idea").read_text() == "mine"
 
 
-def test_after_a_failure_nothing_is_left(tmp_path, monkeypatch):
-    """A file below a file cannot be written, and comes when others are."""
-    monkeypatch.setitem(package.FILES, "src/{module}/py.typed/below", "common/py.typed")
-    with pytest.raises(PluginError, match=r"plugrad-my-idea cannot be written: .*Nothing is left there"):
-        new().write(tmp_path / "deep" / "er")
+@pytest.fixture
+def files_of_one_kilobyte():
+    """Let no file grow larger: the LICENSE does not fit, and the component before it does."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_after_a_failure_nothing_is_left(tmp_path, files_of_one_kilobyte):
+    with pytest.raises(PluginError, match=r"plugrad-my-idea cannot be written: File too large \(.*Nothing is left there"):
+        new("advantage").write(tmp_path / "deep" / "er")
     assert not list((tmp_path / "deep" / "er").iterdir())
 
 

@@ -1,1 +1,1 @@
-"""The package that `plugrad new` writes: its names, its templates, and how they become a folder. Imports no torch."""
+"""The package that `plugrad new` writes: its names, its templates, and the code that fills them. Imports no torch."""

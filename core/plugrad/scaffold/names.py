@@ -1,4 +1,4 @@
-"""What a new package and what is in it are called, and which names cannot be had."""
+"""The names of a new package and its component, and the names that are not available."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from plugrad.registry.scan import CORE, GROUPS, KINDS, Catalogue, Entry, Kind
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 LONGEST = 32
 CLASSES: frozenset[Kind] = frozenset({"environment", "extension"})
-"""Kinds whose component is written as a class."""
+"""The kinds that are written as a class."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a package with one component, all made from that component's own."""
+    """The names of a package with one component, all derived from the component's name."""
 
     kind: Kind
     name: str
-    """As run files say it: `my_idea`."""
+    """As in run files: `my_idea`."""
 
     @property
     def package(self) -> str:
-        """As pip says it: `plugrad-my-idea`."""
+        """As in pip: `plugrad-my-idea`."""
         return f"{CORE}-{canonicalize_name(self.name)}"
 
     @property
     def module(self) -> str:
-        """As Python imports it: `plugrad_my_idea`."""
+        """As in Python imports: `plugrad_my_idea`."""
         return f"{CORE}_{self.name}"
 
     @property
@@ -46,21 +46,21 @@ class Names:
 
     @property
     def group(self) -> str:
-        """The group of its entry point: `plugrad.losses`."""
+        """The entry-point group: `plugrad.losses`."""
         return next(group for group, kind in GROUPS.items() if kind == self.kind)
 
     @property
     def words(self) -> dict[str, str]:
-        """All of them, for templates; and "a loss" besides."""
+        """All names, for the templates, plus `a_kind`: "a loss"."""
         made = {each: getattr(self, each) for each in ("kind", "name", "package", "module", "attribute", "group")}
         return {**made, "a_kind": with_article(self.kind)}
 
     @classmethod
     def checked(cls, kind: str, name: str, catalogue: Catalogue) -> Names:
-        """Return the names for a kind and a name as a user typed them.
+        """Return the names for a kind and a name that a user typed.
 
         Raises:
-            PluginError: there is no such kind, the name is none, or it is taken.
+            PluginError: the kind does not exist, or the name is invalid or taken.
         """
         names = cls(_checked_kind(kind), name)
         _check_spelling(names)
@@ -69,13 +69,13 @@ class Names:
         return names
 
     def check_not_among(self, identifiers: Collection[str]) -> None:
-        """Check that the component does not share its name with what the code around it uses.
+        """Check that the generated code does not use the component's name for something else.
 
         Raises:
             PluginError: it does.
         """
         if self.attribute in identifiers:
-            raise _refused(self, f"the code that is written uses {self.attribute!r} for something else")
+            raise _refused(self, f"the generated code uses {self.attribute!r} for something else")
 
 
 def _checked_kind(kind: str) -> Kind:
@@ -94,18 +94,18 @@ def _check_spelling(names: Names) -> None:
     if NAME.fullmatch(names.name):
         raise PluginError(
             f"{names.name!r} cannot be the name of {with_article(names.kind)}: it has {len(names.name)} characters, and "
-            f"{LONGEST} are the most. Choose a shorter one."
+            f"the limit is {LONGEST}. Choose a shorter one."
         )
     spelt = _respelt(names.name)
     hint = f"Write {spelt!r}." if spelt else "Write one such as 'my_idea'."
     raise PluginError(
-        f"{names.name!r} cannot be the name of {with_article(names.kind)}: a name has small letters, digits and single "
-        f"underscores between them, and begins with a letter. {hint}"
+        f"{names.name!r} cannot be the name of {with_article(names.kind)}: a name consists of lowercase letters, digits "
+        f"and single underscores, and starts with a letter. {hint}"
     )
 
 
 def _respelt(name: str) -> str:
-    """Return the nearest name that there can be: `MyIdea-2` becomes `my_idea_2`, and `!` nothing."""
+    """Return the nearest valid name: `MyIdea-2` becomes `my_idea_2`, and `!` nothing."""
     in_parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     plain = re.sub(r"[^a-z0-9]+", "_", in_parts.lower()).strip("_")[:LONGEST].rstrip("_")
     return f"my_{plain}" if plain[:1].isdigit() else plain
@@ -113,8 +113,8 @@ def _respelt(name: str) -> str:
 
 def _check_not_pythons(names: Names) -> None:
     of_python = {
-        "a keyword of Python": {*keyword.kwlist, *keyword.softkwlist},
-        "a name that is built into Python": set(dir(builtins)),
+        "a Python keyword": {*keyword.kwlist, *keyword.softkwlist},
+        "a Python builtin": set(dir(builtins)),
         "a module of Python's standard library": sys.stdlib_module_names,
     }
     for what, taken in of_python.items():
@@ -126,7 +126,7 @@ def _check_free(names: Names, catalogue: Catalogue) -> None:
     offering = [entry for entry in catalogue.of_kind(names.kind) if entry.name == names.name]
     if offering and offering[0].package == CORE:
         raise _refused(
-            names, f"it is that of {with_article(names.kind)} of {offering[0].owner}, and core's cannot be shadowed"
+            names, f"{offering[0].owner} has {with_article(names.kind)} of that name, and core names cannot be shadowed"
         )
     if offering:
         raise PluginError(_taken(names, offering[0]))
@@ -134,14 +134,14 @@ def _check_free(names: Names, catalogue: Catalogue) -> None:
         installed = distribution(names.package)
     except PackageNotFoundError:
         return
-    raise _refused(names, f"its package would be {names.package}, and {names.package} {installed.version} is installed")
+    raise _refused(names, f"its package would be {names.package}, but {names.package} {installed.version} is installed")
 
 
 def _taken(names: Names, entry: Entry) -> str:
     return (
-        f"{names.name!r} is taken: {entry.owner}, which is installed in {entry.location}, offers "
-        f"{with_article(names.kind)} of that name, and run files would have to say whose they mean. Choose another name. "
-        f"If {entry.package} is yours, go on with it where it is."
+        f"{names.name!r} is taken: {entry.owner}, installed in {entry.location}, offers "
+        f"{with_article(names.kind)} of that name, so run files would have to name the package. Choose another name. "
+        f"If {entry.package} is yours, keep working on it there."
     )
 
 

@@ -1,4 +1,4 @@
-"""A new package: its files from the templates, written whole or not at all."""
+"""A new package: its files, filled from the templates. Either all of them are written or none."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FILES = {
     ".github/workflows/test.yml": "common/test.yml",
     ".github/workflows/publish.yml": "common/publish.yml",
 }
-"""Where each file of a package comes from. What is in braces is one of the `words` of `Names`."""
+"""The template of each file. The names in braces are `words` of `Names`."""
 
 
 @dataclass(frozen=True)
 class NewPackage:
-    """A package that is not yet written."""
+    """A package that is not written yet."""
 
     names: Names
     author: str | None = None
@@ -48,20 +48,20 @@ class NewPackage:
 
     @cached_property
     def identifiers(self) -> set[str]:
-        """Every name that the code beside the component uses, of modules, functions and variables."""
-        other = NewPackage(Names(self.names.kind, "a_name_of_no_other"))
+        """Every name that the generated code uses besides the component's: modules, functions and variables."""
+        other = NewPackage(Names(self.names.kind, "a_name_that_nothing_else_has"))
         nodes = (node for path, text in other.contents.items() if path.endswith(".py") for node in ast.walk(ast.parse(text)))
         return {name for node in nodes for name in _names_in(node)} - {other.names.attribute, "self"}
 
     def write(self, output_dir: Path) -> Path:
-        """Write the package's folder into `output_dir`, and return it. After a failure nothing is there.
+        """Write the package's folder into `output_dir` and return it. After a failure, nothing is left there.
 
         Raises:
-            PluginError: the folder is there and not empty, the name would not do in the code, or nothing can be written.
+            PluginError: the folder exists and is not empty, the name clashes with the code, or writing failed.
         """
         self.names.check_not_among(self.identifiers)
         folder = output_dir / self.names.package
-        _check_is_free(folder)
+        _check_not_taken(folder)
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=output_dir, prefix=".plugrad-new-") as temporary:
@@ -75,7 +75,7 @@ class NewPackage:
         except OSError as error:
             reason = error.strerror or error
             raise PluginError(
-                f"{folder} cannot be written: {reason} ({error.filename}). Nothing is left there. Choose another "
+                f"{folder} cannot be written: {reason} ({error.filename or folder}). Nothing is left there. Choose another "
                 "--output-dir."
             ) from error
         return folder
@@ -100,8 +100,8 @@ class NewPackage:
 def core_range(version: str) -> str:
     """Return the versions of plugrad that a package written for `version` supports, such as `plugrad>=0.1,<0.2`.
 
-    Before 1.0 a minor version may change what a plugin is promised; after it, only a major one. A package that is written
-    with a pre-release begins there, which PEP 440 sorts before the release.
+    Before 1.0, a minor version may change the contract; from 1.0 on, only a major version may. PEP 440 sorts a pre-release
+    before its release, so a package written with a pre-release starts there.
     """
     now = Version(version)
     begins = version if now.is_prerelease else f"{now.major}.{now.minor}"
@@ -113,12 +113,12 @@ def _template(name: str) -> str:
     return (TEMPLATES / f"{name}.template").read_text(encoding="utf-8")
 
 
-def _check_is_free(folder: Path) -> None:
+def _check_not_taken(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     found = f"a folder with {', '.join(sorted(path.name for path in folder.iterdir())[:3])}" if folder.is_dir() else "a file"
     raise PluginError(
-        f"{folder} is there already: {found}. Nothing is overwritten. Remove it, or choose another name or --output-dir."
+        f"{folder} already exists: {found}. Nothing is overwritten. Remove it, or choose another name or --output-dir."
     )
 
 
