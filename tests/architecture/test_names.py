@@ -18,8 +18,8 @@ ORDINARY_WORDS = frozenset({"constant"})
 MAY_NAME = {
     "cli/quickstart.py": {"reinforce", "importance_sampling", "ppo_clip"},  # its second stage, and commands to try next
     "config/prime_rl.py": {"importance_sampling", "group_mean"},  # what prime-rl's keys mean
-    "config/run_file.py": {"group_mean"},  # the run file's default
-    "config/tables/component_tables.py": {"importance_sampling"},  # the default of [loss]
+    "config/run_file.py": {"group_mean"},  # the default advantage
+    "config/tables/component_tables.py": {"importance_sampling"},  # the default loss
     "testing/extensions/runs.py": {"ppo_clip", "group_normalized"},  # the run that an extension is tried in
 }
 """The only places, with the reason of each."""

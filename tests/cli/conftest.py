@@ -1,4 +1,4 @@
-"""The command line as a user has it, in a folder of its own."""
+"""The command line as a user runs it, in an empty folder."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ class Done:
 
 @pytest.fixture
 def plugrad(folder):
-    """Run a command in this process: importing torch anew takes seconds."""
+    """Run a command in this process: importing torch again takes seconds."""
 
     def call(*arguments):
         result = CliRunner().invoke(app, list(arguments))
@@ -62,7 +62,7 @@ def plugrad(folder):
 
 @pytest.fixture
 def module_process(folder):
-    """Run a module, `python -m MODULE`, in a process of its own."""
+    """Run a module, `python -m MODULE`, in a separate process."""
 
     def call(*arguments, timeout=120, **environment):
         return subprocess.run(
@@ -79,5 +79,5 @@ def module_process(folder):
 
 @pytest.fixture
 def plugrad_process(module_process):
-    """Run `python -m plugrad` in a process of its own."""
+    """Run `python -m plugrad` in a separate process."""
     return partial(module_process, "plugrad")

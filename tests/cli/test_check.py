@@ -1,4 +1,4 @@
-"""`plugrad check`: the table, what it says of a broken promise, exit codes, and bad input."""
+"""`plugrad check`: its table, the report of a broken promise, exit codes, and bad input."""
 
 import pytest
 

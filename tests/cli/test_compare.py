@@ -1,4 +1,4 @@
-"""`plugrad compare`, as a user runs it: real runs, each a process of its own."""
+"""`plugrad compare`, as a user runs it: real runs in separate processes."""
 
 import json
 import os

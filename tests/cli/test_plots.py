@@ -1,4 +1,4 @@
-"""The curves, where they cannot be drawn."""
+"""Curves that cannot be drawn."""
 
 import sys
 

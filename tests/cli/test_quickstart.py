@@ -1,4 +1,4 @@
-"""The main job, whole: from nothing to a model that reinforcement learning has made better."""
+"""The whole quickstart: a model from scratch that RL improves."""
 
 import json
 

@@ -34,7 +34,7 @@ def site(folder):
 
 @pytest.fixture
 def modules_after(site):
-    """Run a command in a process of its own; return what it printed and the modules that it had imported at its end."""
+    """Run a command in a separate process. Return its output and the modules that it imported."""
 
     def call(*arguments):
         path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))

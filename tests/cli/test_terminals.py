@@ -1,4 +1,4 @@
-"""What one sees in a narrow terminal, without colour, and in a pipe: through a real pseudo-terminal."""
+"""Output in a narrow terminal, without colour, and in a pipe, through a real pseudo-terminal."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])(;[0-9]+)*m")
 
 @pytest.fixture
 def terminal(folder):
-    """Run plugrad in a terminal of so many columns; return what it wrote there."""
+    """Run plugrad in a terminal with this many columns. Return its output."""
 
     def run(columns, *arguments, **environment):
         pid, descriptor = pty.fork()

@@ -1,4 +1,4 @@
-"""The folder of a comparison: what goes on, what is another comparison, and who works in it."""
+"""The folder of a comparison: what continues, what is another comparison, and the lock."""
 
 import json
 import os

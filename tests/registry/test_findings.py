@@ -1,4 +1,4 @@
-"""What `plugrad plugins doctor` finds: each thing made, and found by the check for it; and nothing in a healthy place."""
+"""What `plugrad plugins doctor` finds: each problem is planted and found, and a healthy package has none."""
 
 import sys
 
@@ -17,7 +17,7 @@ def zigzag(group="plugrad.losses", name="zigzag", target="alice:zigzag"):
 
 @pytest.fixture
 def findings():
-    """Return what is found, beside what the environment of these tests has of its own."""
+    """Return the new findings, without those of the environment that the tests run in."""
     before = [finding.found for finding in examine(survey(), read_foreign_entry_points())]
 
     def look(of="plugrad-alice"):

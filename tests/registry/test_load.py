@@ -1,4 +1,4 @@
-"""Load: one component is imported, and a failure says whose it is and where."""
+"""Load: one component is imported, and a failure names its owner, file and line."""
 
 import pickle
 import sys

@@ -9,7 +9,7 @@ from plugrad.registry.resolve import Source
 
 
 class Core:
-    """Returns what it is given; the numbers stand for inputs."""
+    """Returns its inputs, which are numbers here."""
 
     @hookimpl
     def prepare_advantages(self, inputs):

@@ -1,4 +1,4 @@
-"""Provenance: a record that JSON can hold, of what ran and where it came from."""
+"""Provenance: a JSON-able record of what ran and where it came from."""
 
 import importlib.metadata
 import json

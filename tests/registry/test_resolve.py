@@ -1,4 +1,4 @@
-"""Resolve: a reference means one component, or the error says what to write."""
+"""Resolve: a reference means one component, or the error shows what to write."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Scan: what is installed, read from metadata alone, and never from where a run can write."""
+"""Scan: read from metadata alone, and never from a folder where a run can write."""
 
 import logging
 import os

@@ -122,10 +122,11 @@ def _open_display(report: Report, progress: Progress, console: Console) -> Progr
     from plugrad.compare.progress_display import display_for
 
     done = progress.number("done")
-    seeds = ", ".join(dict.fromkeys(str(run.seed) for run in report.runs))
+    seeds = list(dict.fromkeys(str(run.seed) for run in report.runs))
+    listed = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
     console.print(
-        f"comparing {', '.join(arm.name for arm in report.arms)} in {report.run_file.name}: {len(report.runs)} runs, seeds "
-        f"{seeds}, baseline {report.baseline}" + (f"; {done} already done" if done else ""),
+        f"comparing {', '.join(arm.name for arm in report.arms)} in {report.run_file.name}: {len(report.runs)} runs, "
+        f"{listed}, baseline {report.baseline}" + (f"; {done} already done" if done else ""),
         soft_wrap=True,
     )
     return display_for(console, progress)
