@@ -177,6 +177,24 @@ def test_numbers_that_the_pages_name_are_reported(run):
     assert named <= reported
 
 
+@cache
+def source_of_core():
+    """Return the text of core, with strings that continue on the next line put together."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "core").rglob("*.py"))
+    return re.sub(r'"\s*\n\s*f?"', "", text)
+
+
+@pytest.mark.parametrize("error", entries("questions.md")["What does this error mean?"])
+def test_an_error_of_the_faq_can_be_raised(error):
+    """Its class exists, and its words are in a message: a reader searches for what was printed."""
+    if error == "error" or set(error) == {"-"}:
+        return
+    name, _, message = error.partition(": ")
+    assert hasattr(plugrad, name)
+    fixed = [part.strip() for part in re.split(r"\.\.\.|'\w+'| = \d+|\d+ s\b|\b(?:two|nan)\b", message)]
+    assert [part for part in fixed if part and part not in source_of_core()] == []
+
+
 def test_every_reduction_has_a_formula():
     rows = entries("mathematics.md")["The five reductions"]
     assert {entry.split("`")[0] for entry in rows} >= set(REDUCTIONS)
