@@ -138,6 +138,8 @@ def within_site(markdown: str, page: str) -> str:
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
     """Include files and keep links within the site, as MkDocs calls it. The reference stands in the pages already."""
+    if catalogue.BEGIN in markdown:
+        page.meta["hide"] = ["toc"]  # Its wide table takes the room.
     return within_site(included(markdown), page.file.src_uri)
 
 

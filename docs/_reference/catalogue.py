@@ -29,6 +29,8 @@ SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL",
 NAMES_A_SYSTEM = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, SYSTEMS))})(?![\w-])")
 SENTENCE_END = re.compile(rf"(?<=[.?])\s+(?=[A-Z`]|{'|'.join(map(re.escape, SYSTEMS))})")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
+BEGIN = '<div class="catalogue" markdown="1">'
+"""Before a wide table."""
 REWARDS, LENGTHS = (1.0, 0.0, 0.0, 0.0), (2, 4, 4, 6)
 
 
@@ -143,7 +145,7 @@ def _advantage_row(found: Described) -> Sequence[str]:
 
 
 def _wide(markdown: str) -> str:
-    return f'<div class="catalogue" markdown="1">\n\n{markdown}\n\n</div>'
+    return f"{BEGIN}\n\n{markdown}\n\n</div>"
 
 
 def _name(found: Described) -> str:
