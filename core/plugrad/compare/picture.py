@@ -87,8 +87,9 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
     order = [arm.name for arm in summary.arms]
     num_rows = -(-len(panels) // COLUMNS)
     # Keep text as text: it can be searched, and the file is small.
-    text = {"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
-    with rc_context({**text, **dict.fromkeys(COLOURED, INK), "axes.facecolor": "none"}):
+    text: Any = {"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
+    colours: Any = {**dict.fromkeys(COLOURED, INK), "axes.facecolor": "none"}
+    with rc_context(text | colours):
         figure = Figure(figsize=(6.4, 2.2 * num_rows + 0.7), layout="constrained", facecolor=PAPER)
         all_axes = figure.subplots(num_rows, COLUMNS, squeeze=False).flatten()
         for panel, axes in zip(panels, all_axes, strict=False):
