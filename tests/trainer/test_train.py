@@ -122,25 +122,99 @@ def test_several_losses_are_a_weighted_sum(run):
     assert result.records[0]["entropy_bonus/entropy"] == pytest.approx(result.records[0]["entropy/mean"], rel=1e-5)
 
 
-def test_a_reference_and_a_teacher_are_the_models_that_the_run_file_names(run, tmp_path):
-    other = run(seed=5, output_dir=str(tmp_path / "other"), max_steps=1).model
-    result = run(
-        model={
-            "from_scratch": {"model_type": "qwen3", "hidden_size": 32},
-            "reference": {"name": str(other)},
-            "teacher": {"name": str(other)},
-        },
-        loss=[{"name": "importance_sampling", "kwargs": {"teacher_tau": 1.0}}, {"name": "kl_to_reference", "weight": 0.1}],
-        max_steps=2,
+FROZEN = """
+from plugrad import LossInputs, LossOutputs, Mean, loss
+
+
+@loss(needs={"ref_logprobs", "teacher_logprobs"})
+def frozen(inputs: LossInputs) -> LossOutputs:
+    metrics = {name: Mean.over(getattr(inputs, f"{name}_logprobs"), inputs.loss_mask) for name in ("ref", "teacher")}
+    return LossOutputs(-inputs.trainer_logprobs * inputs.loss_mask, metrics)
+
+
+class Sums:
+    def train_examples(self):
+        return [{"prompt": f"{i}+{j}=", "reference": str(i + j)} for i in range(2, 8) for j in (1, 5)]
+
+    def eval_examples(self):
+        return []
+
+    def score(self, rollouts):
+        return [1.0] * len(rollouts)
+"""
+
+
+@pytest.fixture
+def replays(run, write, tmp_path):
+    """Train on twelve fixed sums with a loss that reports what the frozen models say of them."""
+    write("frozen.py", FROZEN)
+
+    def train(folder="run", **tables):
+        rollout = {"engine": "dataset", "prompts_per_step": 12, "rollouts_per_example": 1, "max_new_tokens": 4}
+        environment = {"name": "frozen.py:Sums"}
+        return run(output_dir=str(tmp_path / folder), environment=environment, rollout=rollout, **{"max_steps": 1} | tables)
+
+    return train
+
+
+@torch.no_grad()
+def mean_logprob_of_sums(folder):
+    """Score the twelve sums with the model in this folder, by Transformers alone."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    logprobs = []
+    for prompt, reference in ((f"{i}+{j}=", str(i + j)) for i in range(2, 8) for j in (1, 5)):
+        ids = torch.tensor([[*tokenizer(f"{prompt}{reference}")["input_ids"], tokenizer.eos_token_id]])
+        scores = model(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
+        logprobs.append(scores[len(prompt) - 1 :])
+    return float(torch.cat(logprobs).mean())
+
+
+def test_a_reference_and_a_teacher_are_the_models_that_the_run_file_names(replays):
+    others = [replays(folder, seed=seed, optimizer={"lr": 1e-2}).model for folder, seed in (("a", 5), ("b", 6))]
+    reference, teacher = (mean_logprob_of_sums(other) for other in others)
+    assert abs(reference - teacher) > 0.01
+    model = {
+        "from_scratch": {"model_type": "qwen3", "hidden_size": 32},
+        "reference": {"name": str(others[0])},
+        "teacher": {"name": str(others[1])},
+    }
+    for record in replays(model=model, loss={"name": "frozen.py:frozen"}, max_steps=2, optimizer={"lr": 1e-1}).records:
+        assert record["frozen/ref"] == pytest.approx(reference, rel=1e-5)
+        assert record["frozen/teacher"] == pytest.approx(teacher, rel=1e-5)
+
+
+def test_the_teacher_pulls_where_its_factor_says(replays):
+    """A signal of teacher_tau (log pi_teacher - log pi) alone teaches the policy what the teacher says."""
+    taught = replays("a", max_steps=20, optimizer={"lr": 1e-2}, loss={"name": "cross_entropy"}).model
+    loss = {"name": "importance_sampling", "kwargs": {"adv_tau": 0.0, "teacher_tau": 1.0}}
+    model = {"from_scratch": {"model_type": "qwen3", "hidden_size": 32}, "teacher": {"name": str(taught)}}
+    pupil = replays("b", seed=1, max_steps=20, model=model, optimizer={"lr": 1e-2}, loss=loss)
+    untaught = replays("c", seed=1, optimizer={"lr": 1e-9}).model
+    assert mean_logprob_of_sums(pupil.model) > mean_logprob_of_sums(untaught) + 0.5
+
+
+def test_a_local_folder_is_a_model_with_its_weights_and_its_tokenizer(run, write):
+    write(
+        "vetoes.py",
+        """
+        import plugrad
+
+        class Vetoes:
+            @plugrad.hookimpl
+            def before_update(self):
+                return False
+        """,
     )
-    assert result.records[0]["kl_to_reference/kl"] > 1e-4
-
-
-def test_a_local_folder_is_a_model(run):
-    first = run()
-    second = run(output_dir=str(first.folder.parent / "second"), model={"name": str(first.model)}, max_steps=1)
-    tokenizer = AutoTokenizer.from_pretrained(second.model)
-    assert tokenizer.decode(tokenizer("1+2=")["input_ids"]) == "1+2="
+    first = run(max_steps=1, optimizer={"lr": 1e-1})
+    folder = str(first.folder.parent / "second")
+    second = run(output_dir=folder, model={"name": str(first.model)}, max_steps=1, extension=[{"name": "vetoes.py:Vetoes"}])
+    assert second.records[0]["skipped_updates"] == 1
+    assert weights(second).keys() == weights(first).keys()
+    for name, tensor in weights(first).items():
+        assert torch.equal(tensor, weights(second)[name])
+    tokenizers = [AutoTokenizer.from_pretrained(result.model) for result in (first, second)]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+    assert tokenizers[1].decode(tokenizers[1]("1+2=")["input_ids"]) == "1+2="
 
 
 def test_an_output_folder_that_holds_a_run_is_refused(run_file):
