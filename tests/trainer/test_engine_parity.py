@@ -1,14 +1,20 @@
 """Parity: an engine that does not sample from the policy is found out, and the run ends with what was seen."""
 
 import copy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from plugrad.config import engine_kinds
+from plugrad.config.engine_kinds import EngineKind
 from plugrad.errors import TrainingError
-from plugrad.rollout import transformers_engine
+from plugrad.rollout.engine_implementation import EngineImplementation
 from plugrad.rollout.transformers_engine import TransformersEngine
+
+ROLLOUT = {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4}
 
 
 class Copy(TransformersEngine):
@@ -48,11 +54,15 @@ class NaN(Copy):
 
 @pytest.fixture
 def run_with(run, monkeypatch):
-    """Train with another engine in the place of the `transformers` engine."""
+    """Train with another engine, added to the table of engines as a package could publish it."""
 
-    def train_with(engine, lr=1e-1, **tables):
-        monkeypatch.setattr(transformers_engine, "TransformersEngine", engine)
-        return run(optimizer={"lr": lr}, loss=[{"name": "cross_entropy"}], **tables)
+    def train_with(engine, lr=1e-1, rollout=ROLLOUT, **tables):
+        implementation = EngineImplementation(open=lambda setup: engine(setup.policy, setup.model.tokenizer, 8))
+        monkeypatch.setitem(sys.modules, "an_engine", SimpleNamespace(ENGINE=implementation))
+        kind = EngineKind(name="another", summary="of this test", implementation="an_engine:ENGINE")
+        monkeypatch.setattr(engine_kinds, "ENGINES", (*engine_kinds.ENGINES, kind))
+        rollout = {"engine": "another", **rollout}
+        return run(optimizer={"lr": lr}, loss=[{"name": "cross_entropy"}], rollout=rollout, **tables)
 
     return train_with
 
@@ -66,7 +76,7 @@ def test_an_engine_that_takes_its_weights_agrees(run_with):
 
 
 def test_it_is_looked_at_every_so_many_steps(run_with):
-    rollout = {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4, "parity_every_steps": 2}
+    rollout = {**ROLLOUT, "parity_every_steps": 2}
     steps = [r["step"] for r in run_with(Copy, max_steps=5, rollout=rollout).records if "inference_mismatch/parity" in r]
     assert steps == [1, 2, 4]
 
@@ -83,7 +93,7 @@ def test_weights_that_do_not_arrive_end_the_run_after_the_first_update(run_with,
 
 
 def test_what_was_learnt_until_then_is_saved(run_with, run_file):
-    rollout = {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4, "parity_every_steps": 2}
+    rollout = {**ROLLOUT, "parity_every_steps": 2}
 
     class Later(Copy):
         def arrives(self, name, version):
@@ -115,7 +125,7 @@ def test_log_probs_that_are_not_numbers_end_the_run(run_with):
 
 
 def test_a_wider_bound_lets_it_pass(run_with):
-    rollout = {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4, "parity_bound": 100.0}
+    rollout = {**ROLLOUT, "parity_bound": 100.0}
     result = run_with(Never, rollout=rollout)
     assert result.records[0]["inference_mismatch/parity"] > 1e-3
 

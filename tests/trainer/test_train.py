@@ -122,25 +122,28 @@ def test_several_losses_are_a_weighted_sum(run):
     assert result.records[0]["entropy_bonus/entropy"] == pytest.approx(result.records[0]["entropy/mean"], rel=1e-5)
 
 
-def test_a_reference_and_a_teacher_are_the_models_that_the_run_file_names(run, tmp_path):
-    other = run(seed=5, output_dir=str(tmp_path / "other"), max_steps=1).model
-    result = run(
-        model={
-            "from_scratch": {"model_type": "qwen3", "hidden_size": 32},
-            "reference": {"name": str(other)},
-            "teacher": {"name": str(other)},
-        },
-        loss=[{"name": "importance_sampling", "kwargs": {"teacher_tau": 1.0}}, {"name": "kl_to_reference", "weight": 0.1}],
-        max_steps=2,
+def test_a_local_folder_is_a_model_with_its_weights_and_its_tokenizer(run, write):
+    write(
+        "vetoes.py",
+        """
+        import plugrad
+
+        class Vetoes:
+            @plugrad.hookimpl
+            def before_update(self):
+                return False
+        """,
     )
-    assert result.records[0]["kl_to_reference/kl"] > 1e-4
-
-
-def test_a_local_folder_is_a_model(run):
-    first = run()
-    second = run(output_dir=str(first.folder.parent / "second"), model={"name": str(first.model)}, max_steps=1)
-    tokenizer = AutoTokenizer.from_pretrained(second.model)
-    assert tokenizer.decode(tokenizer("1+2=")["input_ids"]) == "1+2="
+    first = run(max_steps=1, optimizer={"lr": 1e-1})
+    folder = str(first.folder.parent / "second")
+    second = run(output_dir=folder, model={"name": str(first.model)}, max_steps=1, extension=[{"name": "vetoes.py:Vetoes"}])
+    assert second.records[0]["skipped_updates"] == 1
+    assert weights(second).keys() == weights(first).keys()
+    for name, tensor in weights(first).items():
+        assert torch.equal(tensor, weights(second)[name])
+    tokenizers = [AutoTokenizer.from_pretrained(result.model) for result in (first, second)]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+    assert tokenizers[1].decode(tokenizers[1]("1+2=")["input_ids"]) == "1+2="
 
 
 def test_an_output_folder_that_holds_a_run_is_refused(run_file):

@@ -1,6 +1,7 @@
 """What one sees of a run, in a terminal and in a pipe."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,37 @@ def test_a_pipe_gets_plain_lines_with_the_first_and_the_last_step():
     assert lines[2:] == ["step 3/3  reward 0.750  held-out 0.500  loss 0.250  tokens/s 2,000"]
 
 
+def screen(text):
+    """Return the lines that a terminal shows in the end: it goes up, goes back, erases and overwrites as it is told."""
+    lines, row, column = [""], 0, 0
+    for code, letter, control, word in re.findall(r"\x1b\[([\d;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)", text):
+        if letter == "A":
+            row -= int(code or 1)
+        elif letter == "K":
+            assert code == "2"
+            lines[row] = ""
+        elif control == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif word:
+            lines[row] = lines[row][:column].ljust(column) + word + lines[row][column + len(word) :]
+        column = 0 if control else column + len(word)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
 @pytest.mark.parametrize("width", [40, 120])
 def test_a_terminal_gets_one_line_that_moves(width):
     text = shown(LiveDisplay, force_terminal=True, width=width, legacy_windows=False)
-    assert "3/3" in text
-    assert all(len(line) < 10 * width for line in text.splitlines())
+    assert "0/3" in text, "the first frame, over which the later ones are written"
+    *headline, last = screen(text)
+    assert "".join(headline).startswith("mine: 1,000 parameters")
+    assert not any("/3 " in line for line in headline)
+    assert "3/3 reward 0.750" in last
+
+
+def test_a_screen_that_was_written_line_by_line_shows_them_all():
+    assert screen("a\nb\r\x1b[1A\x1b[2Kc\nd") == ["c", "d"]
+    assert screen("1/3\n2/3\n3/3\n") == ["1/3", "2/3", "3/3"]
 
 
 DIFFERENCES = [
