@@ -1,1 +1,1 @@
-"""The run files of `plugrad quickstart`, to be read and copied."""
+"""The run files of `plugrad quickstart`. Read and copy them."""

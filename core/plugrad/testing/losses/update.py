@@ -14,6 +14,7 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.synthetic import make_rollout
 from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
@@ -22,7 +23,6 @@ from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
-FIRST_TOKEN, LAST_TOKEN = 3, 90
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
 RUN = RunFile.model_validate(
     {
@@ -121,19 +121,13 @@ def _policy(seed: int) -> Policy:
 
 
 def _rollout(draw: random.Random, group: int) -> Rollout:
-    ids = [draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(draw.randint(1, LONGEST))]
-    return Rollout(
-        prompt="",
-        completion="",
-        prompt_ids=[draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(2 + group)],
-        completion_ids=ids,
-        inference_logprobs=[draw.uniform(-5, -4) for _ in ids],
+    return make_rollout(
+        draw,
+        length=draw.randint(1, LONGEST),
+        prompt_length=2 + group,
+        logprobs=(-5, -4),
         reward=draw.uniform(-1, 1),
-        reward_components={},
-        truncated=False,
         example={"example_id": group},
-        metrics={},
-        policy_versions=[0] * len(ids),
     )
 
 
