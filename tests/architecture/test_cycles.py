@@ -1,4 +1,4 @@
-"""No module imports itself in a circle: imports inside functions and below TYPE_CHECKING count too.
+"""No module imports itself in a circle. Imports inside functions and below TYPE_CHECKING count too.
 
 import-linter holds the order of the layers; this holds that there is an order inside each of them.
 """
@@ -36,13 +36,9 @@ def imports_of(file, modules):
 
 
 def cycle_in(folder, package):
-    """Return the names of modules that import each other in a circle, or None.
-
-    The package itself is left out: its `__init__` exports names from below. `exports_used_inside` holds that nobody below
-    imports them from there.
-    """
+    """Return the names of modules that import each other in a circle, or None."""
     modules = modules_of(folder, package)
-    graph = {name: imports_of(file, modules) - {name, package} for name, file in modules.items() if name != package}
+    graph = {name: imports_of(file, modules) - {name} for name, file in modules.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -50,34 +46,9 @@ def cycle_in(folder, package):
     return None
 
 
-def exports_used_inside(folder, package):
-    """Return the names that modules of a package import from its `__init__`, modules and the version aside."""
-    modules = modules_of(folder, package)
-    used = set()
-    for file in modules.values():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == package:
-                used |= {alias.name for alias in node.names if f"{package}.{alias.name}" not in modules}
-    return used - {"__version__"}
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_imports_itself_in_a_circle(package, core):
     assert cycle_in(core.parent / PACKAGES[package], package) is None
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_no_module_imports_what_its_own_package_exports(package, core):
-    assert exports_used_inside(core.parent / PACKAGES[package], package) == set()
-
-
-def test_a_planted_import_of_an_export_is_found(plant):
-    plant("planted/__init__.py", "from planted.low import f\n\n__version__ = '1'\n")
-    folder = plant("planted/low.py", "from planted import __version__, other\n")
-    plant("planted/other.py", "")
-    assert exports_used_inside(folder, "planted") == set()
-    plant("planted/other.py", "def g():\n    from planted import f\n")
-    assert exports_used_inside(folder, "planted") == {"f"}
 
 
 @pytest.mark.parametrize(
