@@ -1,4 +1,4 @@
-"""No module imports itself in a circle: imports inside functions and below TYPE_CHECKING count too.
+"""No module imports itself in a circle. Imports inside functions and below TYPE_CHECKING count too.
 
 import-linter holds the order of the layers; this holds that there is an order inside each of them.
 """
@@ -36,12 +36,9 @@ def imports_of(file, modules):
 
 
 def cycle_in(folder, package):
-    """Return the names of modules that import each other in a circle, or None.
-
-    The package itself is left out: its `__init__` exports names from below, which those below it do not import back.
-    """
+    """Return the names of modules that import each other in a circle, or None."""
     modules = modules_of(folder, package)
-    graph = {name: imports_of(file, modules) - {name, package} for name, file in modules.items() if name != package}
+    graph = {name: imports_of(file, modules) - {name} for name, file in modules.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
