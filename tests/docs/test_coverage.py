@@ -207,6 +207,28 @@ def test_every_layer_is_in_the_table():
         assert f"| `{module.removeprefix('plugrad.')}` | " in page("architecture.md")
 
 
+PATH = re.compile(r"(?<![\w/.-])(?:[\w-]+/)+(?:[\w.-]+\.\w+)?(?![\w/])|(?<![\w/.-])\w+\.pyi?\b")
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_a_path_that_leads_through_the_code_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    text = text.partition("## Where a change goes")[2].partition("\n## ")[0] or text
+    named = {code for code in re.findall(r"`([^`\n]+)`", text) if PATH.fullmatch(code)}
+    named |= {path for block in re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL) for path in PATH.findall(block)}
+    assert len(named) > 30
+    places = (ROOT / "core" / "plugrad", ROOT)
+    assert [path for path in sorted(named) if not any((place / path).exists() for place in places)] == []
+
+
+def test_every_folder_of_core_and_every_room_of_the_trainer_is_on_the_page_about_the_architecture():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    core = ROOT / "core" / "plugrad"
+    folders = [path.parent for path in [*core.glob("*/__init__.py"), *(core / "trainer").glob("*/__init__.py")]]
+    assert len(folders) > 12
+    assert [str(folder.relative_to(core)) for folder in folders if f"`{folder.relative_to(core)}/`" not in text] == []
+
+
 def test_every_nox_session():
     sessions = re.findall(r"^@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE)
     assert len(sessions) > 10
