@@ -26,6 +26,9 @@ COMMAND = re.compile(r"(?:plugrad|pip|python|pytest|git|cd) ")
 SETS_UP = {
     'pip install -c constraints.txt ".[plots]" ./plugins/plugrad-example',
     "pip install -c constraints.txt . ./plugins/plugrad-example",
+    "pip install . ./plugins/plugrad-compat",
+    "pip install . ./plugins/plugrad-example",
+    "pip install . ./plugins/plugrad-policy",
     "pip install plugrad plugrad-compat",
     "pip install plugrad plugrad-example",
     "pip install plugrad plugrad-policy",

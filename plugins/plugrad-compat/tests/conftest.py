@@ -17,7 +17,7 @@ FOREIGN = Path(__file__).parent / "foreign"
 
 
 def sequence(ratios: list[float], advantages: list[float], *, prompt: int = 2, **fields: Any) -> LossInputs:
-    """Return a sequence whose tokens have these ratios to the old policy, after a prompt whose numbers mean nothing."""
+    """Return a sequence whose tokens have these ratios to the old policy, after a prompt with arbitrary numbers."""
     num = len(ratios)
     old = torch.cat([torch.full((prompt,), 7.0), torch.full((num,), -2.0)]).double()
     own = old.clone()

@@ -1,4 +1,4 @@
-"""The way back: plugrad's losses and advantages, called as other systems document that they call theirs."""
+"""Exports: plugrad's losses and advantages, called as other systems document that they call theirs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LENGTHS = (4, 2, 0)
 
 @pytest.fixture
 def batch():
-    """Three rows as SkyRL and verl hand them over, the last one without a counted token."""
+    """Three rows as SkyRL and verl pass them, the last one without a counted token."""
     draw = torch.Generator().manual_seed(0)
     mask = torch.arange(4) < torch.tensor(LENGTHS).unsqueeze(1)
     own = (-3 * torch.rand(3, 4, generator=draw, dtype=torch.double)).requires_grad_()
@@ -175,7 +175,7 @@ class TestVerl:
             """
         )
         function = export.verl_policy_loss(f"{path}:of_sequences")
-        with pytest.raises(PluginError, match="is one of whole sequences, and verl's rollout_is_weights weigh tokens"):
+        with pytest.raises(PluginError, match="works on whole sequences, but verl's rollout_is_weights weight tokens"):
             function(batch.old, batch.own, batch.advantages, batch.mask, "token-mean", None, batch.mask)
 
     def test_an_advantage_for_rows_in_any_order(self):
@@ -239,7 +239,7 @@ class TestNemoRl:
     def test_its_level_follows_from_the_reduction(self):
         levels = {name: export.nemo_rl_loss(name).loss_type.value for name in ("ppo_clip", "gspo")}
         assert levels == {"ppo_clip": "token_level", "gspo": "sequence_level"}
-        with pytest.raises(PluginError, match="'dr_grpo' has the reduction 'constant', and NeMo RL divides by tokens or"):
+        with pytest.raises(PluginError, match="'dr_grpo' has the reduction 'constant', but NeMo RL divides by tokens or"):
             export.nemo_rl_loss("dr_grpo")
 
     def test_its_later_versions_hand_out_log_probs_or_logits_by_name(self, data, logits):
@@ -277,9 +277,9 @@ class TestNemoRl:
         (
             lambda b: export.skyrl_policy_loss("entropy_bonus"),
             PluginError,
-            "needs entropy, which SkyRL does not give a loss",
+            "needs entropy, which SkyRL does not pass to a loss",
         ),
-        (lambda b: export.verl_policy_loss("kl_to_reference"), PluginError, "needs ref_logprobs, which verl does not give"),
+        (lambda b: export.verl_policy_loss("kl_to_reference"), PluginError, "needs ref_logprobs, which verl does not pass"),
         (lambda b: export.skyrl_policy_loss("gpso"), PluginError, "no loss is called 'gpso'. Did you mean 'gspo'"),
         (lambda b: export.skyrl_policy_loss("ppo_clip", clip=0.1), OptionError, "has no option 'clip'"),
     ],

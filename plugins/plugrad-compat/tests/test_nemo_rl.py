@@ -1,4 +1,4 @@
-"""NeMo RL: its losses are given next-token logits and the documented keys, and give the sum that the formula says."""
+"""NeMo RL: its losses get next-token logits and the documented keys, and return the sum of the formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(target, name="nemo_rl", **options):
 
 @pytest.fixture
 def with_logits(tokens):
-    """A sequence whose logits give its tokens the log-probs that they have."""
+    """A sequence whose logits match the log-probs of its tokens."""
 
     def make(ratios, advantages, **fields):
         plain = tokens(ratios, advantages, input_ids=torch.arange(len(ratios) + 2), **fields)
@@ -116,7 +116,7 @@ def test_a_loss_of_logits_by_their_later_name(with_logits, target):
 
 
 def test_a_loss_of_pairs_has_no_way(tokens, target):
-    with pytest.raises(plugrad.ContractError, match=r"mixes sequences.*Nothing here keeps together what it mixes"):
+    with pytest.raises(plugrad.ContractError, match=r"mixes sequences.*plugrad cannot keep together what it mixes"):
         load(target("nemo_rl_losses", "PreferenceLoss"), "nemo_rl_sequence")(tokens([1.0], [1.0]))
 
 
@@ -142,7 +142,7 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
     for _ in range(3):
         loss(with_logits([1.0], [1.0]))
     with pytest.raises(
-        plugrad.ContractError, match=r"'rewards': there are .*what a trial of the loss before the run has read"
+        plugrad.ContractError, match=r"'rewards': there are .*the keys that a trial of the loss before the run read"
     ):
         loss(with_logits([1.0], [1.0]))
 
@@ -154,7 +154,7 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             "class Mine:\n    loss_type = LossType.SEQUENCE_LEVEL\n"
             "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl",
-            'states LossType.SEQUENCE_LEVEL, and is selected as one of TOKEN_LEVEL.* Write name = "nemo_rl_sequence"',
+            'states LossType.SEQUENCE_LEVEL, but is selected as TOKEN_LEVEL.* Write name = "nemo_rl_sequence"',
         ),
         (
             "class Mine:\n    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
@@ -165,7 +165,7 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n    input_type = 'distillation'\n"
             "    def __call__(self, data, global_valid_seqs, global_valid_toks, **kwargs): ...",
             "nemo_rl",
-            "states the input_type 'distillation'. Given here: LossInputType.LOGIT and LossInputType.LOGPROB",
+            "states the input_type 'distillation'. plugrad supports LossInputType.LOGIT and LossInputType.LOGPROB",
         ),
         (
             "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"

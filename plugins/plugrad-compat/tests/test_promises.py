@@ -1,4 +1,4 @@
-"""What is promised of every loss, advantage and environment: the conformance kit's checks, a test each."""
+"""Run the conformance kit on every loss, advantage and environment, one test per check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OFFERED = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 KINDS = {"plugrad.losses": "loss", "plugrad.advantages": "advantage", "plugrad.environments": "environment"}
 CLIP = {"ratio_clip_min": 0.2, "ratio_clip_max": 0.2, "reference_policy_kl_penalty": 0.1}
 STARTS_PROCESSES = {"import_effects", "one_rank_equals_two"}
-"""They take seconds each: tried with one loss. What they ask of the others is asked by tests/invariance."""
+"""These checks take seconds each, so one loss runs them. tests/invariance covers the others."""
 
 
 def foreign(file: str, name: str, **options: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ ADVANTAGES = ("leave_one_out", "my_grpo", "my_remax", "by_trajectory")
 
 
 def tried(kind: str, name: str) -> list[dict[str, Any]]:
-    """Return the options with which a component is tried: what it adapts, above all."""
+    """Return the options to test a component with, above all what it adapts."""
     found = TRIED.get(name, [{}])
     return [
         options

@@ -1,4 +1,4 @@
-"""SkyRL: its documented losses, unchanged but for their imports, give the sum that the formula says."""
+"""SkyRL: its documented losses, with only their imports changed, return the sum of the formula."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_config_key_that_nothing_reads_is_said_once(tokens, target, caplog):
     for _ in range(3):
         loss(tokens([1.0], [1.0]))
     (said,) = [record.message for record in caplog.records]
-    assert "has never read 'my_parm' of its config" in said
+    assert "never read 'my_parm' of its config" in said
 
 
 def test_the_reduction_is_said_to_be_the_run_files(target, caplog):
@@ -148,14 +148,14 @@ def test_a_metric_with_a_graph_is_detached_and_said(tokens, written, caplog):
     outputs = load(f"{path}:mine")(tokens([1.0, 3.0], [1.0, 1.0]))
     assert not outputs.metrics["ratio"].total.requires_grad
     assert outputs.metrics["ratio"].value() == pytest.approx(2.0)
-    assert "hands out the metric 'ratio' with its graph" in caplog.text
+    assert "returns the metric 'ratio' with its graph" in caplog.text
 
 
 BAD = {
     "values per token": (
         "def mine(log_probs, old_log_probs, advantages, config, loss_mask=None):\n    return -log_probs * advantages, {}",
         ContractError,
-        r"returned a loss of shape \(1, 5\): values per token, and a SkyRL policy loss returns a scalar",
+        r"returned a loss of shape \(1, 5\): values per token, but a SkyRL policy loss returns a scalar",
     ),
     "no tensor": (
         "def mine(log_probs, old_log_probs, advantages, config):\n    return 1.0, {}",
@@ -175,7 +175,7 @@ BAD = {
     "NaN": (
         "def mine(log_probs, old_log_probs, advantages, config):\n    return -log_probs.mean() * float('nan'), {}",
         ContractError,
-        "returned no finite number for two sequences that were drawn to try it",
+        "returned no finite number in a trial on two random sequences",
     ),
     "a mean over rows that one row has not": (
         "def mine(log_probs, old_log_probs, advantages, config):\n"
@@ -186,7 +186,7 @@ BAD = {
     "a metric of many": (
         "def mine(log_probs, old_log_probs, advantages, config):\n    return -log_probs.mean(), {'r': log_probs}",
         ContractError,
-        "returned the metric 'r' of a tensor of shape",
+        "returned a tensor of shape .* as the metric 'r'",
     ),
     "verl's": (
         "def mine(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode, config): ...",

@@ -128,7 +128,7 @@ def test_an_asynchronous_function_that_raises_says_whose_it_is(sums, written):
 def test_what_trainer_state_has_not_is_said(sums, written):
     path = written("def shaped(completions, trainer_state, **kwargs): return [trainer_state.max_steps]")
     environment = TrlRewards(sums, f"{path}:shaped")
-    with pytest.raises(ContractError, match="trainer_state has no 'max_steps' here: it has global_step alone"):
+    with pytest.raises(ContractError, match="trainer_state has no 'max_steps' here: it has only global_step"):
         environment.score(completed(environment, ["a"]))
 
 
@@ -218,9 +218,9 @@ def test_what_is_of_another_shape_is_told_so(case, sums, written, target):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"prompt_column": "question"}, "has no column 'question'; it has prompt, ground_truth, task. Set prompt_column"),
-        ({"num_eval": 8}, "num_eval is 8, and the dataset has 8 examples"),
-        ({"weights": [1.0, 2.0]}, "there are 1 reward functions and 2 weights"),
+        ({"prompt_column": "question"}, r"has no column 'question'\. It has prompt, ground_truth, task\. Set prompt_column"),
+        ({"num_eval": 8}, "num_eval is 8, but the dataset has 8 examples"),
+        ({"weights": [1.0, 2.0]}, "there are 1 reward functions but 2 weights"),
     ],
 )
 def test_options_that_cannot_be(options, complaint, sums, target):

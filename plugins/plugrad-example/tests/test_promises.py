@@ -1,4 +1,4 @@
-"""What is promised of every advantage and every metric: the conformance kit's checks, a test each."""
+"""Run the conformance kit on every advantage and metric, one test per check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is promised of every advantage, metric and extension: the conformance kit's checks, a test each."""
+"""Run the conformance kit on every advantage, metric and extension, one test per check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITH_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("mismatch_correction", {"level": "geometric", "mode": "reject", "low": 0.99, "high": 1.01, "veto_below": 1e-4}),
 ]
 STARTS_A_PROCESS = "import_effects"
-"""It takes seconds, and no module of this package does anything when it is imported."""
+"""This check takes seconds, and no module of this package has import effects."""
 
 
 def checks() -> Iterator[Any]:

@@ -21,7 +21,7 @@ HEADINGS = {
 
 
 def rows(heading: str) -> dict[str, str]:
-    """Return the rows of the table whose first column has this heading: what is said by the names."""
+    """Return the rows of the table whose first column has this heading: the meaning by the names."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     table = text.partition(f"\n| {heading} |")[2].partition("\n\n")[0]
     lines = [tuple(line.strip("| ").split(" | ")) for line in table.splitlines() if line.startswith("| `")]

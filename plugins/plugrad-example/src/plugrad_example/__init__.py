@@ -1,4 +1,4 @@
-"""A loss, an advantage and a metric, one file each: the smallest package of plugrad plugins, made to be copied.
+"""A loss, an advantage and a metric, one file each: the smallest package of plugrad plugins, meant to be copied.
 
-Nothing is imported or registered here: the entry points in `pyproject.toml` name the functions.
+This file imports and registers nothing. The entry points in `pyproject.toml` name the functions.
 """

@@ -1,4 +1,4 @@
-"""PPO's trust region without an edge: the further a token has moved the way it was pushed, the less it is pushed on."""
+"""PPO's trust region without a hard edge: the further a token has moved the way it is pushed, the less it is pushed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from plugrad import LossInputs, LossOutputs, Mean, OptionError, loss
 def soft_clip(inputs: LossInputs, width: float = 0.2) -> LossOutputs:
     """-2 width |A| log(2 sigmoid(x)),  x = sign(A) (log pi - log pi_old) / width.
 
-    Its gradient is that of -A log pi, times the gate 2 sigmoid(-x): 1 where the policy has not moved, towards 0 for a token
-    that has moved the way its advantage pushes it (0.54 at one `width`, 0.04 at four), towards 2 for one that has moved
-    against it. `width` is in nats, and above 0.
+    Its gradient is that of -A log pi, times the gate 2 sigmoid(-x). The gate is 1 where the policy has not moved. It
+    falls towards 0 for a token that has moved the way its advantage pushes it (0.54 at one `width`, 0.04 at four). It
+    rises towards 2 for a token that has moved against its advantage. `width` is in nats and above 0.
 
-    This package's own. The one-sidedness is PPO's (arXiv:1707.06347, eq. 7); the idea of a smooth gate is also SAPO's
+    This package's own. The one-sidedness is PPO's (arXiv:1707.06347, eq. 7). A smooth gate is also SAPO's idea
     (arXiv:2511.20347), whose gate closes on both sides.
     """
     if not 0 < width < math.inf:

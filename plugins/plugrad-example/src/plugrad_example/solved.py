@@ -1,4 +1,4 @@
-"""How many of the examples are within reach of the policy, and how many it has mastered."""
+"""How many examples are within reach of the policy, and how many it has mastered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plugrad import Mean, Measure, MetricInputs, metric
 
 @metric()
 def solved(inputs: MetricInputs, threshold: float = 1.0) -> dict[str, Measure]:
-    """The share of examples with `any`, and with `all`, of their rollouts rewarded with at least `threshold`.
+    """The share of examples in which `any` and `all` rollouts have a reward of at least `threshold`.
 
     This package's own.
     """

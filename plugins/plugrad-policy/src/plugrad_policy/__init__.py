@@ -1,1 +1,1 @@
-"""The losses, advantages and metrics of the papers, one file a component, named as its paper names it."""
+"""Losses, advantages, metrics and extensions from the papers: one file each, named as its paper names it."""

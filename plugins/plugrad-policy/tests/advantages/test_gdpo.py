@@ -44,7 +44,7 @@ def test_a_component_that_is_equal_in_a_group_adds_nothing(rollout: Build) -> No
 
 def test_an_unknown_weight_is_an_error(rollout: Build) -> None:
     scores = [{"right": 1.0}, {"right": 0.0}]
-    with pytest.raises(plugrad.OptionError, match="no component is called 'rihgt'; there are right"):
+    with pytest.raises(plugrad.OptionError, match=r"there is no component 'rihgt'\. There are right"):
         gdpo(scored(rollout, scores), weights={"rihgt": 2.0})
 
 

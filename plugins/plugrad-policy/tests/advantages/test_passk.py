@@ -59,7 +59,7 @@ def test_a_success_among_c_of_n(rewards: Rewards) -> None:
 
 
 def test_more_attempts_than_rollouts_are_an_error(rewards: Rewards) -> None:
-    with pytest.raises(plugrad.OptionError, match="k is 3, and an example has 2 rollouts"):
+    with pytest.raises(plugrad.OptionError, match="k is 3, but each example has 2 rollouts"):
         passk(rewards([0.0, 1.0]), k=3)
 
 

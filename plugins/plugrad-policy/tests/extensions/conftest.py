@@ -27,7 +27,7 @@ EXTENSIONS = {
 
 @dataclass(frozen=True)
 class Inside:
-    """The hooks with one extension, and what a step does with them."""
+    """The hooks with one extension, called as a step calls them."""
 
     hooks: Hooks
 
@@ -38,7 +38,7 @@ class Inside:
         return outputs.advantages.tolist()
 
     def sums(self, loss: str, inputs: BatchLossInputs, **options: Any) -> Tensor:
-        """Return each row's loss `[batch]`; rows in which nothing counts are 0 and do not reach the loss."""
+        """Return each row's loss `[batch]`. Rows without counted tokens are 0 and do not reach the loss."""
         bound = BoundLoss.create(component("loss", loss, options), label=loss, weight=1.0, reduction="token")
         prepared = self.hooks.prepare_loss(bound, bound.view(inputs))
         kept = prepared.loss_mask.any(dim=1)
@@ -49,7 +49,7 @@ class Inside:
         return torch.zeros(len(kept)).to(rows).index_put((kept.nonzero().squeeze(1),), rows)
 
     def measured(self) -> dict[str, float]:
-        """Return what the extension reports now."""
+        """Return what the extension reports at this point."""
         nothing = torch.zeros(1, 1)
         inputs = MetricInputs(
             rollouts=[],

@@ -1,4 +1,4 @@
-"""Builders of what metrics are given."""
+"""Builders of the inputs of metrics."""
 
 from __future__ import annotations
 

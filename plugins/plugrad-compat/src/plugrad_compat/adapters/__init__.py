@@ -1,1 +1,1 @@
-"""What the adapters of all systems share: configs, registries, signatures, and the way from their scalar to our sum."""
+"""Shared by all adapters: configs, registries, signatures, and converting a foreign scalar to plugrad's sums."""

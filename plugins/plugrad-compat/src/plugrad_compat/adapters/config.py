@@ -1,4 +1,4 @@
-"""The config that foreign code is handed: a mapping with attributes, which notes what was read."""
+"""The config passed to foreign code: a mapping with attributes that records which keys were read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ NESTED = "."
 
 
 class MissingKey(KeyError, AttributeError):
-    """A key that the config does not have: of `config["x"]` a KeyError, of `config.x` an AttributeError."""
+    """A key that the config does not have: a KeyError for `config["x"]`, an AttributeError for `config.x`."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class Config(Mapping[str, Any]):
-    """Read as `config.clip`, `config["clip"]` or `config.get("clip", 0.2)`; tables within it are configs too.
+    """A mapping read as `config.clip`, `config["clip"]` or `config.get("clip", 0.2)`. Nested tables are configs too.
 
-    `defaults` lie below what the user wrote: the other system's own, which foreign code takes for granted.
+    The user's values override `defaults`, the other system's own defaults, which foreign code relies on.
     """
 
     def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
@@ -49,7 +49,7 @@ class Config(Mapping[str, Any]):
         return name in self._values
 
     def __iter__(self) -> Iterator[str]:
-        # Whoever goes over the keys has seen them all.
+        # Iterating over the keys reads them all.
         self._read.update(self._values)
         return iter(self._values)
 
@@ -57,7 +57,7 @@ class Config(Mapping[str, Any]):
         return len(self._values)
 
     def unread(self) -> list[str]:
-        """Return the keys that the user wrote and nobody has read, dotted."""
+        """Return the keys that the user wrote and no code has read, dotted."""
         return sorted(path for path in self._written if not self._was_read(path))
 
     def _was_read(self, path: str) -> bool:
@@ -68,7 +68,7 @@ class Config(Mapping[str, Any]):
 
 
 class _Within(Config):
-    """A table within a config; what is read of it is noted there."""
+    """A nested table. Reads are recorded in the outer config."""
 
     def __init__(self, outer: Config, name: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -93,7 +93,7 @@ class _Within(Config):
 
 
 def _nested(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `above` over `below`, table by table."""
+    """Return `above` merged over `below`, table by table."""
     merged = dict(below)
     for name, value in above.items():
         under = merged.get(name)

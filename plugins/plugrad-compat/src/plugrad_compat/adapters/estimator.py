@@ -1,4 +1,4 @@
-"""Estimator: another system's advantage estimator over token-level rewards, and one advantage per token out."""
+"""Estimator: call another system's advantage estimator with token-level rewards, and get one advantage per token."""
 
 from __future__ import annotations
 
@@ -23,44 +23,46 @@ class Estimator:
     """`(token_level_rewards, response_mask, index, config) -> (advantages, returns)`, each `[batch, response_length]`."""
 
     target: str
-    """As the run file names it."""
+    """The name in the run file."""
     style: Style
     call: Callable[..., Any]
     signature: Signature
     config: Config
     kwargs: Mapping[str, Any]
-    """What the user gives it, by name."""
+    """The user's keyword arguments."""
 
     @classmethod
     def of(cls, target: str, style: Style, call: Callable[..., Any], config: Config, kwargs: Mapping[str, Any]) -> Estimator:
-        """Return the estimator, of which it is known that it is of this style.
+        """Return the estimator after checking that it has this style.
 
         Raises:
-            PluginError: it is of another style.
-            OptionError: `kwargs` has what it does not take.
+            PluginError: it has another style.
+            OptionError: `kwargs` contains an argument that it does not take.
         """
         signature = checked_signature(target, call, style, kwargs)
         unknown = [name for name in kwargs if not signature.takes_any and name not in signature.names]
         if unknown:
-            raise OptionError(f"{target!r} has no keyword argument {unknown[0]!r}: it takes {', '.join(signature.names)}.")
+            raise OptionError(f"{target!r} has no keyword argument {unknown[0]!r}. It takes {', '.join(signature.names)}.")
         return cls(target, style, call, signature, config, kwargs)
 
     def advantages(self, inputs: AdvantageInputs, more: Mapping[str, Any]) -> AdvantageOutputs:
-        """Return one advantage per completion token; `more` is what this style gives beside rewards, mask and groups.
+        """Return one advantage per completion token.
+
+        `more` holds this style's arguments besides rewards, mask and groups.
 
         Raises:
-            ContractError: it raised, or returned something of another shape.
+            ContractError: the estimator raised, or returned another shape.
         """
         mask = _response_mask(inputs.completion_lengths)
         given = {**_token_level(inputs, mask), "config": self.config, **more}
         found = self._called({**self.signature.taken(given), **self.kwargs})
         if not isinstance(found, Tensor) or found.shape != mask.shape:
             raise ContractError(
-                f"{self.target!r} returned advantages of {type_of(found)}; {self.style.name} returns (advantages, returns), "
+                f"{self.target!r} returned {type_of(found)} as advantages; {self.style.name} returns (advantages, returns), "
                 f"both [batch, response_length], here {list(mask.shape)}."
             )
         for key in self.config.unread():
-            notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
+            notice(f"{self.target!r} never read {key!r} of its config. The key has no effect, or another name.")
         return AdvantageOutputs(_in_groups(found.to(inputs.rewards), inputs.completion_lengths))
 
     def _called(self, given: Mapping[str, Any]) -> Any:
@@ -88,7 +90,7 @@ def _response_mask(lengths: Tensor) -> Tensor:
 
 
 def _at_the_last_token(rewards: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-    """Return `[batch, response_length]` with each reward at its completion's last token, as outcome rewards are."""
+    """Return `[batch, response_length]` with each reward at its completion's last token, like outcome rewards."""
     rows = rewards.new_zeros(mask.shape)
     rows[torch.arange(len(rows)), (lengths - 1).clamp(min=0)] = rewards
     return rows

@@ -1,7 +1,7 @@
-"""ForeignLoss: somebody else's scalar, and the sums over sequences that it comes from.
+"""ForeignLoss: convert another system's scalar into plugrad's sums over sequences.
 
-Another system's loss returns a mean over what it was given, or a sum that expects something else to divide. Called with one
-sequence and with every denominator 1, either is the sum over that sequence up to a known factor: `divides_by` says which.
+Another system's loss returns a mean over its inputs, or a sum that its system divides later. Called with one sequence
+and with every denominator 1, either is the sum over that sequence up to a known factor. `divides_by` names the factor.
 """
 
 from __future__ import annotations
@@ -28,68 +28,67 @@ class ForeignLoss:
     """One loss of another system, with its config."""
 
     target: str
-    """As the run file names it."""
+    """The name in the run file."""
     style: str
-    """With an article: "a SkyRL policy loss"."""
+    """The style with an article, as in "a SkyRL policy loss"."""
     call: Callable[[BatchLossInputs], Any]
-    """Gives it the rows under its own names; returns what it returns."""
+    """Call the loss with the rows under its own names, and return its result."""
     divides_by: DividesBy | None
-    """What its scalar has been divided by: the counted tokens that it was given, or nothing; None where it is one value a
-    sequence, whatever it is made of."""
+    """What its scalar was divided by: its counted tokens, or nothing. None if it returns one value per sequence."""
     metrics: Metrics
     """How its metrics add up."""
     config: Config
     micro_batch_name: str | None
-    """The loss here that gives it whole micro-batches, if one does."""
+    """The plugrad loss that passes it whole micro-batches, if there is one."""
 
     def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return the sum over one sequence, for which the host chooses the denominator."""
+        """Return the sum over one sequence. The host chooses the denominator."""
         scalar, metrics = self._called(inputs)
         counts = _counted(inputs)
         return LossOutputs(self._sum(scalar, counts.sum()), self.metrics.measures(metrics, counts))
 
     def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of a scalar that mixes rows: by its tokens, of what the micro-batch gives as a whole."""
+        """Return each row's share of a scalar that mixes rows: the micro-batch's sum, split by token counts."""
         scalar, metrics = self._called(inputs)
         counts = _counted(inputs)
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
         return LossOutputs(shares, self.metrics.measures(metrics, counts))
 
     def check(self, probe: Probe) -> None:
-        """Raise ContractError unless a trial on drawn sequences agrees with what is declared of this loss."""
+        """Raise ContractError unless a trial on random sequences confirms what is declared about this loss."""
         found = probe.of(lambda inputs: float(self._called(inputs)[0]))
         if not found.is_finite:
-            raise ContractError(f"{self.target!r} returned no finite number for two sequences that were drawn to try it.")
+            raise ContractError(f"{self.target!r} returned no finite number in a trial on two random sequences.")
         if found.mixes:
             raise ContractError(
-                f"{self.target!r} mixes sequences: of two together it is not what it is of each alone. Given one at a time "
-                f"it would be another loss. {self._way_to_mix()}"
+                f"{self.target!r} mixes sequences: its loss of two together differs from the loss of each alone. With one "
+                f"sequence at a time it would be another loss. {self._way_to_mix()}"
             )
         self._agree_on(found.divides_by)
 
     def check_divisor(self, probe: Probe) -> None:
-        """Raise ContractError unless a trial on drawn sequences agrees with what this loss, which mixes them, divides by."""
+        """Raise ContractError unless a trial confirms the declared divisor of a loss that mixes sequences."""
         self._agree_on(probe.divisor_of(lambda inputs: float(self._called(inputs)[0])))
 
     def say_what_was_not_read(self) -> None:
-        """Give a notice of config keys that the loss has never looked at."""
+        """Log a notice about config keys that the loss has never read."""
         for key in self.config.unread():
-            notice(f"{self.target!r} has never read {key!r} of its config: it has no effect, or another name.")
+            notice(f"{self.target!r} never read {key!r} of its config. The key has no effect, or another name.")
 
     def _agree_on(self, found: DividesBy | None) -> None:
         if self.divides_by and found not in (None, self.divides_by):
             raise ContractError(
-                f"{self.target!r} returns {_SAID[found]}, and divides_by = {self.divides_by!r} says "
-                f"{_SAID[self.divides_by]}: every sequence would weigh by its length once too often or too little. Write "
-                f'kwargs = {{ divides_by = "{found}", ... }}.'
+                f"{self.target!r} returns {_SAID[found]}, but divides_by = {self.divides_by!r} says "
+                f"{_SAID[self.divides_by]}. Each sequence would be weighted by its length once too often or too little. "
+                f'Write kwargs = {{ divides_by = "{found}", ... }}.'
             )
 
     def _way_to_mix(self) -> str:
         if self.micro_batch_name is None:
-            return "Nothing here keeps together what it mixes, as the two completions of a pair."
+            return "plugrad cannot keep together what it mixes, such as the two completions of a pair."
         return (
-            f'Select name = "{self.micro_batch_name}", which gives it whole micro-batches; it then depends on how the batch '
-            "is cut."
+            f'Select name = "{self.micro_batch_name}", which passes it whole micro-batches. It then depends on how the '
+            "batch is cut."
         )
 
     def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
@@ -109,19 +108,19 @@ class ForeignLoss:
             )
         if loss.numel() != 1:
             raise ContractError(
-                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, and {self.style} returns "
+                f"{self.target!r} returned a loss of shape {tuple(loss.shape)}: values per token, but {self.style} returns "
                 "a scalar. Reduce it as that system does, for example (loss * mask).sum() / mask.sum()."
             )
-        # SkyRL's older functions hand out a clip ratio alone.
+        # SkyRL's older functions return only a clip ratio.
         named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}
         return loss.reshape(()), self.metrics.numbers(named, self.target, self.style)
 
 
-_SAID = {"tokens": "a mean over the tokens that it was given", "nothing": "a sum over the tokens that it was given"}
+_SAID = {"tokens": "a mean over its tokens", "nothing": "a sum over its tokens"}
 
 
 def from_their_frame(error: Exception) -> Exception:
-    """Return the exception with a traceback that begins where this package ends."""
+    """Return the exception with a traceback that starts after this package's frames."""
     own, trace = str(Path(__file__).parents[1]), error.__traceback__
     while trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(own):
         trace = trace.tb_next
@@ -129,5 +128,5 @@ def from_their_frame(error: Exception) -> Exception:
 
 
 def _counted(inputs: BatchLossInputs) -> Tensor:
-    """Return each row's counted tokens, `[batch]`: in 16 bits they could not be told apart."""
+    """Return each row's counted tokens, `[batch]`, in at least 32 bits: 16 bits cannot tell large counts apart."""
     return inputs.loss_mask.sum(dim=1).to(torch.promote_types(inputs.advantages.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Metrics: what foreign losses report beside their scalar, as measures that add up."""
+"""Metrics: convert what foreign losses report besides their scalar into measures that add up."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from plugrad import ContractError, Max, Mean, Measure, Min, Sum
 from plugrad_compat.adapters.notices import notice
 
 Are = Literal["means", "per token", "per sequence", "counts"]
-"""Means over tokens; sums that its counts of tokens or sequences, here 1, would have divided; sums that nothing divides."""
+""""means": means over tokens. "per token", "per sequence": sums to be divided by that count, which is 1 here. "counts":
+sums that are never divided.
+"""
 
 
 @dataclass(frozen=True)
 class Metrics:
     """How the metrics of a loss add up.
 
-    By their names where they end in `_min`, `_max` or `_sum` or begin with `num_`, as the systems themselves go by names:
-    SkyRL's `reduce_metrics`, and the extrema and counts of `nemo_rl/algorithms/loss/wrapper.py`.
+    Names that end in `_min`, `_max` or `_sum`, or start with `num_`, decide by themselves, as in the systems: see
+    SkyRL's `reduce_metrics`, and the extrema and counts in `nemo_rl/algorithms/loss/wrapper.py`.
     """
 
     are: Are = "means"
     by_name: Mapping[str, Are] = field(default_factory=dict)
-    """Those of which the loss says so itself."""
+    """The metrics for which the loss states it explicitly."""
 
     def numbers(self, metrics: Mapping[str, Any], target: str, style: str) -> dict[str, Any]:
-        """Return each as a number or a tensor of one, without its graph.
+        """Return each metric as a number or a one-element tensor, detached.
 
         Raises:
-            ContractError: one is something else.
+            ContractError: a metric is neither.
         """
         return {str(name): _number(name, value, target, style) for name, value in metrics.items() if value is not None}
 
     def measures(self, numbers: Mapping[str, Any], counts: Tensor) -> dict[str, Measure]:
-        """Return the measures of rows with so many counted tokens; `actor/ppo_kl` is `ppo_kl` of this loss."""
+        """Return the measures of rows with these counts of tokens. `actor/ppo_kl` becomes `ppo_kl` of this loss."""
         return {
             name.removeprefix("actor/").replace("/", "_"): self._measure(name, value, counts)
             for name, value in numbers.items()
@@ -56,7 +58,7 @@ class Metrics:
 
 
 def type_of(value: object) -> str:
-    """Return what a message says that something is."""
+    """Return a description of a value's type, for messages."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
@@ -66,11 +68,11 @@ def _number(name: object, value: Any, target: str, style: str) -> Any:
     if isinstance(value, Tensor) and value.numel() == 1:
         if value.requires_grad:
             notice(
-                f"{target!r} hands out the metric {name!r} with its graph, which keeps the whole forward pass in memory. It "
-                "is detached here; write .detach() or .item()."
+                f"{target!r} returns the metric {name!r} with its graph, which keeps the whole forward pass in memory. "
+                "plugrad detaches it. Write .detach() or .item()."
             )
         return value.detach().reshape(())
-    # NumPy's scalars have it too.
+    # NumPy scalars also have item().
     if isinstance(value, bool | int | float) or (hasattr(value, "item") and not isinstance(value, Tensor)):
         return float(value)
-    raise ContractError(f"{target!r} returned the metric {name!r} of {type_of(value)}; {style} returns numbers.")
+    raise ContractError(f"{target!r} returned {type_of(value)} as the metric {name!r}; {style} returns numbers.")

@@ -1,4 +1,4 @@
-"""Notices: what a user should know of foreign code, said once a process."""
+"""Notices about foreign code, logged once per process."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ logger = logging.getLogger("plugrad.compat")
 
 @cache
 def notice(text: str) -> None:
-    """Say something once, however many instances find it."""
+    """Log a notice once, however many instances raise it."""
     logger.warning("%s", text)

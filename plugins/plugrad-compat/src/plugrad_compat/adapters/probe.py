@@ -1,7 +1,7 @@
-"""Probe: what a foreign scalar was divided by, and whether it mixes sequences, found on sequences drawn for it.
+"""Probe: find out what a foreign scalar was divided by, and whether it mixes sequences.
 
-Calls tell, with a sequence, with the same tokens twice over, and with two sequences at once. They are drawn from a seed,
-alike in every process.
+The probe calls the loss with one random sequence, with its tokens repeated, and with two sequences at once. The
+sequences come from a seed, so they are the same in every process.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from plugrad import BatchLossInputs
 from plugrad.testing import loss_inputs
 
 LENGTH = 5
-"""Of each sequence, in tokens: the same, since a function that takes a plain mean counts padding too."""
+"""Tokens per sequence. All are equal, since a function that takes a plain mean counts padding too."""
 PROMPT = 2
 PAIRS = ((0, 1, (1.0, 1.0)), (2, 3, (4.0, -4.0)), (4, 5, (-0.1, 20.0)))
-"""Seeds of two sequences, and what multiplies the advantages of each: a loss may mix only what a threshold selects."""
+"""Seeds of two sequences, and factors for their advantages: a loss may mix only what a threshold selects."""
 EXACT, ROUGH = 1e-5, 0.05
-"""How near is the same: of sums in 32 bits, and of a loss that mixes, which is a sum or a mean only roughly."""
+"""Relative tolerances: for sums in 32 bits, and for a loss that mixes, which is only roughly a sum or a mean."""
 Scalar = Callable[[BatchLossInputs], float]
 Divisor = Literal["tokens", "nothing"] | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the calls tell."""
+    """The result of a probe."""
 
     divides_by: Divisor
-    """None where the loss is no sum over tokens, so that the question has no answer."""
+    """None if the loss is not a sum over tokens, so the question has no answer."""
     mixes: bool
-    """Whether two sequences together are something else than each alone."""
+    """Whether the loss of two sequences together differs from their separate losses combined."""
     is_finite: bool
-    """Whether two sequences together are a number at all."""
+    """Whether the loss of two sequences together is finite."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Sequences to try a loss on."""
+    """Random sequences to try a loss on."""
 
     dtype: torch.dtype
     device: torch.device
 
     @classmethod
     def like(cls, inputs: BatchLossInputs) -> Probe:
-        """Return a probe whose sequences lie where these do, in 32 bits at least."""
+        """Return a probe with sequences on the device of these inputs, in at least 32 bits."""
         return cls(torch.promote_types(inputs.advantages.dtype, torch.float32), inputs.advantages.device)
 
     def of(self, scalar: Scalar) -> Found:
-        """Try a loss, without gradient and with the random state put back."""
+        """Try a loss, without gradient and without changing the random state."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             first = self.sequence(0)
             divides_by = _divisor(scalar(first), scalar(_repeated(first)), EXACT)
@@ -62,18 +62,18 @@ class Probe:
         return Found(divides_by, mixes, all(math.isfinite(both) for both, _, _ in found))
 
     def divisor_of(self, scalar: Scalar) -> Divisor:
-        """Try what a loss that mixes sequences divides two of them by."""
+        """Find the divisor of a loss that mixes sequences, by trying it on two of them."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             both = _together(self.sequence(0), self.sequence(1))
             return _divisor(scalar(both), scalar(_repeated(both)), ROUGH)
 
     def _pair(self, scalar: Scalar, left: int, right: int, scales: tuple[float, float]) -> tuple[float, float, float]:
-        """Return what the loss is of two sequences together, and of each alone."""
+        """Return the loss of two sequences together, and of each alone."""
         one, other = (self.sequence(seed, scale) for seed, scale in zip((left, right), scales, strict=True))
         return scalar(_together(one, other)), scalar(one), scalar(other)
 
     def sequence(self, seed: int = 0, scale: float = 1.0) -> BatchLossInputs:
-        """Return one sequence as a micro-batch: a prompt of two tokens, and five that count."""
+        """Return one sequence as a micro-batch: a prompt of two tokens and five counted tokens."""
         inputs = loss_inputs([LENGTH], seed=seed, drift=0.1, reward=torch.ones(1, dtype=torch.double))
         advantage = 0.5 + torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
         inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, group_ids=None, metadata=None)
@@ -89,12 +89,12 @@ def _divisor(alone: float, twice: float, tolerance: float) -> Divisor:
 
 
 def _repeated(inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the sequence with its counted tokens twice."""
+    """Return the sequence with its counted tokens repeated."""
     return _changed(inputs, lambda value: torch.cat([value, value[:, PROMPT:]], dim=1) if value.ndim > 1 else value)
 
 
 def _together(first: BatchLossInputs, second: BatchLossInputs) -> BatchLossInputs:
-    """Return both in one micro-batch."""
+    """Return both sequences in one micro-batch."""
     others = _tensors(second)
     values = {name: torch.cat([value, others[name]]) for name, value in _tensors(first).items()}
     return replace(first, **values)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def _tensors(inputs: BatchLossInputs) -> dict[str, Tensor]:
 
 
 def _explained(both: float, first: float, second: float) -> bool:
-    """Whether two sequences are the sum of each alone, or the mean."""
-    # Of what was added up, not of the sum: the two may nearly cancel.
+    """Return whether two sequences together give the sum or the mean of each alone."""
+    # Relative to the summands, not to the sum: the two may nearly cancel.
     near = EXACT * (abs(first) + abs(second)) + 1e-9
     return any(abs(both - expected) <= near for expected in (first + second, (first + second) / 2))

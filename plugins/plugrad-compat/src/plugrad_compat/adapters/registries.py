@@ -1,4 +1,4 @@
-"""Registries: the names under which a file of another system registers what it defines."""
+"""Registries: names under which a file of another system registers its definitions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 class Registry:
-    """What files register when they are imported; `kind` says what of, as in "SkyRL policy loss"."""
+    """Definitions that files register on import. `kind` says what they are, as in "SkyRL policy loss"."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        """What is registered here."""
+        """The kind of definition registered here."""
         self._entries: list[tuple[str, Any]] = []
 
     def register(self, name: Any, target: Target) -> Target:
-        """Keep `target` under `name`, a string or a member of an enumeration."""
+        """Register `target` under `name`, a string or an enum member."""
         self._entries.append((str(getattr(name, "value", name)), target))
         return target
 
@@ -31,10 +31,10 @@ class Registry:
         return sorted({name for name, _ in self._entries})
 
     def find(self, reference: str) -> Any:
-        """Return what `file.py:name` or `module:name` means: something defined there, or registered under that name.
+        """Return what `file.py:name` or `module:name` refers to: a definition there, or one registered under that name.
 
         Raises:
-            PluginError: neither; it says what is registered.
+            PluginError: neither exists. The message lists what is registered.
         """
         try:
             return resolve_callable(reference)
@@ -52,7 +52,7 @@ class Registry:
         """Return what is registered under a name.
 
         Raises:
-            PluginError: nothing is; it says what is registered.
+            PluginError: nothing is. The message lists what is registered.
         """
         asked = str(getattr(name, "value", name))
         found = [target for registered, target in self._entries if registered == asked]
@@ -70,7 +70,7 @@ class Registry:
 
 
 def _is_imported(location: str, error: PluginError) -> bool:
-    """Whether it was the name alone that was not found: of a file that is not there, nothing can have been registered."""
+    """Return whether only the name was not found. A file that does not exist cannot have registered anything."""
     is_there = Path(location).is_file() if location.endswith(".py") else bool(location)
     return is_there and error.__cause__ is None
 

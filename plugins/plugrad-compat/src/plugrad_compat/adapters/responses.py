@@ -1,4 +1,4 @@
-"""Responses: the counted tokens of sequences, as systems hand them to a loss that keep prompts out of it."""
+"""Responses: counted tokens only, for losses of systems that pass no prompts to them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from plugrad import BatchLossInputs, LossInputs
 
 @dataclass(frozen=True)
 class Responses:
-    """Counted tokens, pushed to the left: what lay before, between and after them is gone."""
+    """Counted tokens, left-aligned, without the slots before, between and after them."""
 
     inputs: BatchLossInputs
-    """The rows that they come from."""
+    """The original rows."""
     places: Int[Tensor, "batch tokens"]
-    """Where in its row each token stands."""
+    """The position of each token in its row."""
     is_token: Bool[Tensor, "batch tokens"]
     """False in the padding of a shorter row."""
 
@@ -33,12 +33,12 @@ class Responses:
 
     @property
     def counts(self) -> Int[Tensor, "batch"]:
-        """Counted tokens of each row."""
+        """Counted tokens per row."""
         return self.is_token.sum(dim=1)
 
     @property
     def mask(self) -> Float[Tensor, "batch tokens"]:
-        """The mask in the dtype of log-probs, as foreign code multiplies by it and divides by its sum."""
+        """The mask in the dtype of the log-probs, since foreign code multiplies by it and divides by its sum."""
         return self.is_token.to(self.inputs.trainer_logprobs)
 
     def of_field(self, name: str) -> Float[Tensor, "batch tokens"]:

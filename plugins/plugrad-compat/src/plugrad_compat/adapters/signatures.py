@@ -1,4 +1,4 @@
-"""Signatures: whether a function is of the style that it is selected as, and if not, which one it looks like."""
+"""Signatures: check that a function has the selected style, and if not, suggest the style that it resembles."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from plugrad import PluginError
 
 @dataclass(frozen=True)
 class Style:
-    """How a system calls what its users write."""
+    """How a system calls its users' functions."""
 
     name: str
-    """With an article, as messages say it."""
+    """The style with an article, as used in messages."""
     selected_by: str
-    """What selects this style in a run file."""
+    """The run-file line that selects this style."""
     parameters: tuple[str, ...]
-    """All that it may be given."""
+    """Every parameter that the system may pass."""
     required: tuple[str, ...] = ()
-    """Without these it is of another style."""
+    """Parameters without which a function has another style."""
 
     def likeness(self, names: Collection[str]) -> float:
-        """Return which share of `names` this style knows."""
+        """Return the share of `names` that this style knows."""
         return len(set(names) & set(self.parameters)) / max(len(names), 1)
 
 
@@ -75,18 +75,18 @@ TRL_REWARD = Style(
 PRIME_RL_LOSS = Style("a prime-rl loss", '[loss] name = "prime_rl"', ("inputs",), ("inputs",))
 STYLES = (SKYRL_FUNCTION, SKYRL_METHOD, SKYRL_ADVANTAGE, VERL_LOSS, VERL_ADVANTAGE, NEMO_RL_LOSS, TRL_REWARD, PRIME_RL_LOSS)
 LIKE = 0.5
-"""The share of its parameters at which a function looks like a style."""
+"""The share of known parameters from which a function resembles a style."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a function, `self` aside."""
+    """The parameters of a function, without `self`."""
 
     names: tuple[str, ...]
     needed: tuple[str, ...]
-    """Those without a default."""
+    """Parameters without a default."""
     takes_any: bool
-    """It has **kwargs."""
+    """Whether it takes **kwargs."""
 
     @classmethod
     def of(cls, call: Callable[..., Any]) -> Signature:
@@ -100,20 +100,21 @@ class Signature:
         )
 
     def taken(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of `given` the function takes."""
+        """Return the entries of `given` that the function accepts."""
         return {name: value for name, value in given.items() if self.takes_any or name in self.names}
 
 
 def checked_signature(target: str, call: Callable[..., Any], style: Style, more: Collection[str] = ()) -> Signature:
-    """Return the signature of a function of this style; `more` names parameters that the user has set.
+    """Return the signature of a function of this style. `more` names parameters that the user has set.
 
     Raises:
-        PluginError: it has a parameter that nothing gives, or lacks one of the style's; it says which style it looks like.
+        PluginError: the function has a parameter that the style does not pass, or lacks a required one. The message
+            suggests the style that it resembles.
     """
     if inspect.isclass(call):
         method = getattr(call, "compute_loss", vars(call).get("__call__"))
         looks = _advice(Signature.of(method), style) if method else ""
-        raise PluginError(f"{target!r} is a class, and {style.name} is a function. {looks}".strip())
+        raise PluginError(f"{target!r} is a class, but {style.name} is a function. {looks}".strip())
     signature = Signature.of(call)
     foreign = [name for name in signature.needed if name not in style.parameters and name not in more]
     lacking = [name for name in style.required if name not in signature.names and not signature.takes_any]
@@ -123,7 +124,7 @@ def checked_signature(target: str, call: Callable[..., Any], style: Style, more:
 
 
 def _what(foreign: list[str], lacking: list[str]) -> str:
-    parts = [f"it asks for {_quoted(foreign)}, which that style does not give"] if foreign else []
+    parts = [f"it asks for {_quoted(foreign)}, which that style does not pass"] if foreign else []
     parts += [f"it does not take {_quoted(lacking)}"] if lacking else []
     return ", and ".join(parts)
 
@@ -133,7 +134,7 @@ def _advice(signature: Signature, style: Style) -> str:
     if likest.name != style.name and likest.likeness(signature.names) > max(LIKE, style.likeness(signature.names)):
         neither = [name for name in signature.needed if name not in likest.parameters]
         if neither:
-            return f"It looks like {likest.name}, which is not given {_quoted(neither)} either."
+            return f"It looks like {likest.name}, which does not receive {_quoted(neither)} either."
         return f"It looks like {likest.name}: select it with {likest.selected_by}."
     return f"{style.name[0].upper()}{style.name[1:]} takes {', '.join(style.parameters)}."
 

@@ -1,4 +1,4 @@
-"""TriedLoss: what the adapters share, a foreign loss that is tried before it is first called."""
+"""TriedLoss: a foreign loss that is tried once before its first call, shared by the adapters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plugrad_compat.adapters.responses import as_rows
 
 
 class TriedLoss:
-    """A foreign loss: what it declares of itself must be so, and what nobody has read of its config is said."""
+    """A foreign loss whose declarations are verified before its first call. Unread config keys are reported."""
 
     def __init__(self, make: Callable[[], ForeignLoss]) -> None:
         self._make = make
@@ -22,15 +22,15 @@ class TriedLoss:
         """Return the sum over one sequence.
 
         Raises:
-            ContractError: the loss divides by something else than is declared, mixes sequences, or returned no scalar.
+            ContractError: the loss has another divisor than declared, mixes sequences, or did not return a scalar.
         """
         return self._tried(as_rows(inputs), ForeignLoss.check, ForeignLoss.of_sequence)
 
     def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of what a loss that mixes sequences gives the micro-batch.
+        """Return each row's share of the micro-batch's loss, for a loss that mixes sequences.
 
         Raises:
-            ContractError: the loss divides by something else than is declared, or returned no scalar.
+            ContractError: the loss has another divisor than declared, or did not return a scalar.
         """
         return self._tried(inputs, ForeignLoss.check_divisor, ForeignLoss.of_micro_batch)
 
@@ -42,7 +42,7 @@ class TriedLoss:
     ) -> LossOutputs:
         if self._is_tried:
             return call(self._foreign, rows)
-        # Another instance is tried: what a loss keeps of the trial is gone with it.
+        # The trial uses another instance, so that its state does not reach the run.
         check(self._make(), Probe.like(rows))
         outputs = call(self._foreign, rows)
         self._foreign.say_what_was_not_read()

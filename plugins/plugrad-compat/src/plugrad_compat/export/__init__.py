@@ -1,4 +1,4 @@
-"""The way back: any installed plugrad loss or advantage, by name, in the form in which another system takes its own.
+"""Export any installed plugrad loss or advantage, by name, in the form that another system takes.
 
     prime_rl_loss, prime_rl_advantage      callables for `import_path`, with kwargs = { name = "gspo", ... }
     skyrl_policy_loss, skyrl_advantage     functions to register with SkyRL
@@ -6,7 +6,7 @@
     nemo_rl_loss                           a LossFunction
     trl.GRPOTrainer                        TRL's trainer, with loss="gspo" and advantage="rloo"
 
-A name and its options are all that a function here holds: it can be pickled, and finds its plugin where it is called.
+A function here holds only a name and options. It can be pickled, and looks up its plugin in the process that calls it.
 """
 
 from plugrad_compat.export.advantages import skyrl_advantage, verl_advantage

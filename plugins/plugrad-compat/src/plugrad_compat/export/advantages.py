@@ -1,4 +1,4 @@
-"""Any plugrad advantage as an advantage estimator of verl's and SkyRL's, which are called alike."""
+"""Any plugrad advantage as an advantage estimator of verl or SkyRL, which call it the same way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdvantageEstimator:
     def __call__(
         self, token_level_rewards: Tensor, response_mask: Tensor, index: Sequence[Any], config: Any = None, **unused: Any
     ) -> tuple[Tensor, Tensor]:
-        """Return the advantages `[batch, response_length]`, twice: there is no critic whose returns would differ."""
+        """Return the advantages `[batch, response_length]`, twice: without a critic, the returns are the same."""
         order = _by_group(index)
         rewards = token_level_rewards.sum(dim=1)[order]
         lengths = response_mask.bool().sum(dim=1)[order]
@@ -37,11 +37,11 @@ class AdvantageEstimator:
 def verl_advantage(name: str, **options: Any) -> AdvantageEstimator:
     """Return a plugrad advantage to register: `register_adv_est("plugrad_rloo")(verl_advantage("rloo"))`.
 
-    It must do without the rollouts themselves, which verl does not give.
+    The advantage must not read the rollouts themselves, which verl does not provide.
 
     Args:
         name: the plugrad advantage.
-        options: the advantage's own.
+        options: the options of the advantage.
     """
     return AdvantageEstimator(name, options)
 
@@ -49,11 +49,11 @@ def verl_advantage(name: str, **options: Any) -> AdvantageEstimator:
 def skyrl_advantage(name: str, **options: Any) -> AdvantageEstimator:
     """Return a plugrad advantage to register: `register_advantage_estimator("plugrad_rloo")(skyrl_advantage("rloo"))`.
 
-    It must do without the rollouts themselves, which SkyRL does not give.
+    The advantage must not read the rollouts themselves, which SkyRL does not provide.
 
     Args:
         name: the plugrad advantage.
-        options: the advantage's own.
+        options: the options of the advantage.
     """
     return AdvantageEstimator(name, options)
 
@@ -66,13 +66,13 @@ def _by_group(index: Sequence[Any]) -> Tensor:
     sizes = {len(group) for group in rows.values()}
     if len(sizes) != 1:
         raise DataError(
-            f"the groups of the batch have {sorted(sizes)} rollouts: plugrad's advantages take the same number each."
+            f"the groups of the batch have {sorted(sizes)} rollouts. plugrad's advantages need the same number in each."
         )
     return torch.tensor(list(rows.values()))
 
 
 def _per_token(outputs: AdvantageOutputs, lengths: Tensor, width: int) -> Tensor:
-    """Return `[rows, width]`: a row's one advantage at every place, or its own at each token."""
+    """Return `[rows, width]`: a row's single advantage at every position, or its own advantage at each token."""
     if isinstance(outputs.advantages, Tensor):
         return outputs.advantages.reshape(-1, 1).expand(-1, width)
     padded = [torch.nn.functional.pad(tokens, (0, width - len(tokens))) for group in outputs.advantages for tokens in group]

@@ -1,4 +1,4 @@
-"""A plugin by name and options, found when it is first called, and what it gives a batch that another system lays out."""
+"""Look up a plugin by name and options on its first call, and apply it to a batch in another system's layout."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from plugrad import (
 
 @dataclass(frozen=True)
 class Rows:
-    """What a loss gives the rows of a batch."""
+    """The result of a loss for the rows of a batch."""
 
     sums: Tensor
-    """Over each row's counted tokens, 0 for a row without any: `[batch]`."""
+    """The sum over each row's counted tokens, 0 for a row without any: `[batch]`."""
     per_token: Tensor | None
-    """`[batch, seq]`, where the loss is one of tokens."""
+    """`[batch, seq]`, if the loss returns values per token."""
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class NamedLoss:
-    """A loss for a system that can give it some of the optional fields."""
+    """A loss for a system that can provide some of the optional fields."""
 
     name: str
     options: Mapping[str, Any]
@@ -50,20 +50,20 @@ class NamedLoss:
         """The loss.
 
         Raises:
-            PluginError: it is not installed, or needs what the system does not give.
+            PluginError: it is not installed, or needs something that the system does not provide.
             OptionError: it does not take these options.
         """
         found: LoadedLoss = load("loss", self.name, **self.options)
         lacking = sorted(found.needs - self.gives)
         if lacking:
             raise PluginError(
-                f"the loss {self.name!r} needs {', '.join(lacking)}, which {self.system} does not give a loss. It gives "
-                f"{', '.join(sorted(self.gives)) or 'log-probs and advantages alone'}."
+                f"the loss {self.name!r} needs {', '.join(lacking)}, which {self.system} does not pass to a loss. It passes "
+                f"{', '.join(sorted(self.gives)) or 'only log-probs and advantages'}."
             )
         return found
 
     def rows(self, inputs: BatchLossInputs) -> Rows:
-        """Return what the loss gives each row; rows in which nothing counts never reach it."""
+        """Return the loss of each row. Rows without counted tokens never reach the loss."""
         counting = inputs.loss_mask.any(dim=1)
         nothing = inputs.trainer_logprobs.sum(dim=1) * 0
         if not bool(counting.any()):
@@ -78,13 +78,13 @@ class NamedLoss:
 
 
 def named_loss(name: str, options: Mapping[str, Any], system: str, gives: frozenset[str]) -> NamedLoss:
-    """Return the loss of that name with these options: the same one at every call."""
+    """Return the loss of that name with these options, the same instance on every call."""
     key = (system, name, repr(sorted(options.items())))
     return _LOSSES.setdefault(key, NamedLoss(name, options, system, gives))
 
 
 def named_advantage(name: str, options: Mapping[str, Any]) -> Callable[[AdvantageInputs], AdvantageOutputs]:
-    """Return the advantage of that name with these options: the same instance at every call, since it may have state."""
+    """Return the advantage of that name with these options, the same instance on every call since it may have state."""
     key = (name, repr(sorted(options.items())))
     if key not in _ADVANTAGES:
         _ADVANTAGES[key] = load("advantage", name, **options)
@@ -109,7 +109,7 @@ def weighted(rows: Rows, weights: Tensor, name: str, what: str) -> Tensor:
         PluginError: the loss has no values per token.
     """
     if rows.per_token is None:
-        raise PluginError(f"the loss {name!r} is one of whole sequences, and {what} weigh tokens: they cannot be combined.")
+        raise PluginError(f"the loss {name!r} works on whole sequences, but {what} weight tokens. They cannot be combined.")
     return (rows.per_token * weights).sum(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Any plugrad loss as a LossFunction of NeMo RL's."""
+"""Any plugrad loss as a NeMo RL LossFunction."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from plugrad_compat.nemo_rl import interfaces
 GIVES = frozenset({"old_logprobs", "ref_logprobs", "entropy", "logits", "input_ids", "reward"})
 OF_LOGITS = frozenset({"logits", "entropy"})
 LEVELS = {"token": "TOKEN_LEVEL", "sequence": "SEQUENCE_LEVEL", "sequence_sum": "SEQUENCE_LEVEL"}
-"""The `loss_type`, by the reduction."""
+"""The `loss_type` for each reduction."""
 MODULES = ("nemo_rl.algorithms.loss.interfaces", "nemo_rl.algorithms.interfaces")
-"""Where later and earlier versions have their enumerations."""
+"""The modules of the enumerations in later and earlier versions."""
 
 
 class NemoRlLossFunction:
     """`(next_token_logits, data, global_valid_seqs, global_valid_toks) -> (loss, metrics)`, for any plugrad loss.
 
-    Later versions call with `next_token_logprobs` or `logits`, by name: `input_type` asks for logits where a loss needs more
+    Later versions pass `next_token_logprobs` or `logits` by name. `input_type` requests logits if the loss needs more
     than log-probs.
     """
 
@@ -34,14 +34,14 @@ class NemoRlLossFunction:
         self._reduction = reduction or self._loss.loss.reduction
         if self._reduction not in LEVELS:
             raise PluginError(
-                f"the loss {name!r} has the reduction {self._reduction!r}, and NeMo RL divides by tokens or by sequences: "
-                f"give reduction=, one of {', '.join(LEVELS)}."
+                f"the loss {name!r} has the reduction {self._reduction!r}, but NeMo RL divides by tokens or by sequences. "
+                f"Pass reduction=, one of {', '.join(LEVELS)}."
             )
         self.loss_type = getattr(_enumeration("LossType"), LEVELS[self._reduction])
-        """A member of NeMo RL's own enumeration, where it is installed."""
+        """A member of NeMo RL's own enumeration if NeMo RL is installed."""
         needs_logits = self._loss.loss.needs & OF_LOGITS
         self.input_type = getattr(_enumeration("LossInputType"), "LOGIT" if needs_logits else "LOGPROB")
-        """The same, in versions that have it."""
+        """A member of the enumeration of input types, in versions that have it."""
 
     def __call__(
         self,
@@ -54,7 +54,7 @@ class NemoRlLossFunction:
         **unused: Any,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return this micro-batch's part of the loss of the whole batch, and metrics as Python numbers."""
-        # All have defaults, since what comes first is of one version alone.
+        # All have defaults, since the first argument differs between versions.
         assert data is not None
         assert global_valid_seqs is not None
         assert global_valid_toks is not None
@@ -68,7 +68,7 @@ class NemoRlLossFunction:
         else:
             sums = rows.sums / lengths.clamp(min=1) if self._reduction == "sequence" else rows.sums
             loss = sums.sum() / global_valid_seqs
-        # NeMo RL adds the metrics of micro-batches up: each brings its share of a mean.
+        # NeMo RL sums the metrics of micro-batches, so each returns its share of a mean.
         share = float(lengths.sum() / global_valid_toks)
         shares = {name: value * share for name, value in rows.metrics.items()}
         return loss, {"loss": loss.item(), "num_valid_samples": float(inputs.loss_mask.any(dim=1).sum()), **shares}
@@ -79,18 +79,18 @@ def nemo_rl_loss(name: str, *, reduction: str | None = None, **options: Any) -> 
 
     Args:
         name: the plugrad loss.
-        reduction: "token", "sequence" or "sequence_sum"; by default what the loss declares.
-        options: the loss's own.
+        reduction: "token", "sequence" or "sequence_sum"; by default the loss's own.
+        options: the options of the loss.
 
     Raises:
-        PluginError: it is not installed, or needs or divides by what NeMo RL does not have.
+        PluginError: the loss is not installed, or NeMo RL lacks one of its needs or its reduction.
     """
     return NemoRlLossFunction(name, options, reduction)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """What the policy says of each token, at the token's own place: NeMo RL's are one place to the left."""
+    """The policy's scores at each token's own position. NeMo RL's are one position to the left."""
 
     own: Tensor
     log_softmax: Tensor | None = None
@@ -116,7 +116,7 @@ def _of_logprobs(next_token_logprobs: Tensor | None) -> _Scored:
 def _inputs(scored: _Scored, data: Mapping[str, Any], needs: frozenset[str]) -> BatchLossInputs:
     own = scored.own
     mask = (data["token_mask"] * data["sample_mask"].unsqueeze(-1)).bool()
-    # The first token has nothing before it.
+    # The first token has no context to be predicted from.
     mask = torch.cat([torch.zeros_like(mask[:, :1]), mask[:, 1:]], dim=1)
     optional: dict[str, Callable[[], Any]] = {
         "old_logprobs": lambda: _masked(data["prev_logprobs"], mask, own),
@@ -141,7 +141,7 @@ def _masked(values: Tensor, mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _enumeration(name: str) -> Any:
-    """Return an enumeration of the NeMo RL that is installed, or this package's own."""
+    """Return an enumeration of the installed NeMo RL, or this package's own."""
     for module in MODULES:
         try:
             return getattr(import_module(module), name)

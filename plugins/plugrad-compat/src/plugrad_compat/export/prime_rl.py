@@ -1,4 +1,4 @@
-"""Any plugrad loss and advantage for prime-rl's `import_path`."""
+"""Any plugrad loss or advantage for prime-rl's `import_path`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ GIVES = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs"})
 def prime_rl_loss(inputs: Any, *, name: str, **options: Any) -> LossOutputs:
     """Return the sum over one sequence: `import_path = "plugrad_compat.export.prime_rl_loss"`.
 
-    prime-rl has no log-probs from before the update: `old_logprobs` are the inference engine's. Its `ref_logprobs`, and
-    `teacher_logprobs` in earlier versions, are given as both. Its `loss_weights` weigh the tokens.
+    prime-rl has no log-probs from before the update, so `old_logprobs` are the inference engine's. Its `ref_logprobs`,
+    or `teacher_logprobs` in earlier versions, serve as both. Its `loss_weights` weight the tokens.
 
     Args:
         inputs: prime-rl's LossInputs.
         name: the plugrad loss.
-        options: the loss's own.
+        options: the options of the loss.
 
     Raises:
-        PluginError: it is not installed, or needs what prime-rl does not give.
+        PluginError: it is not installed, or needs something that prime-rl does not provide.
     """
     found = named_loss(name, options, "prime-rl", GIVES)
     ref = getattr(inputs, "ref_logprobs", None)
@@ -40,7 +40,7 @@ def prime_rl_loss(inputs: Any, *, name: str, **options: Any) -> LossOutputs:
         old_logprobs=inputs.inference_logprobs,
         ref_logprobs=teacher if ref is None else ref,
     )
-    # A sequence without a counted token is prime-rl's to give: it adds nothing.
+    # prime-rl may pass a sequence without a counted token. It adds nothing.
     rows = found.rows(as_rows(own))
     weights = getattr(inputs, "loss_weights", None)
     sums = rows.sums if weights is None else weighted(rows, weights.unsqueeze(0), name, "prime-rl's loss_weights")
@@ -53,7 +53,7 @@ def prime_rl_advantage(inputs: Any, *, name: str, **options: Any) -> AdvantageOu
     Args:
         inputs: prime-rl's AdvantageInputs, with `rewards` and `completion_lengths`, or with `rollouts`.
         name: the plugrad advantage.
-        options: the advantage's own.
+        options: the options of the advantage.
 
     Raises:
         PluginError: it is not installed.

@@ -1,4 +1,4 @@
-"""Any plugrad loss as a policy loss of SkyRL's."""
+"""Any plugrad loss as a SkyRL policy loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIVES = frozenset({"old_logprobs"})
 Returns = Literal["mean", "sum"]
 MODULES = ("skyrl.backends.skyrl_train.utils.ppo_utils", "skyrl_train.utils.ppo_utils")
 DIVIDES = "apply_loss_reduction_to_advantages_minibatch"
-"""What SkyRL's `ppo_utils` has in versions that divide the advantages before a loss sees them."""
+"""An attribute of SkyRL's `ppo_utils` in versions that divide the advantages before calling a loss."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SkyrlPolicyLoss:
         loss_mask: Tensor | None = None,
         rollout_logprobs: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a micro-batch, reduced as this version of SkyRL has it, and metrics."""
+        """Return the loss of a micro-batch, reduced as this version of SkyRL expects, and metrics."""
         mask = log_probs.new_ones(log_probs.shape) if loss_mask is None else loss_mask
         inputs = BatchLossInputs(
             trainer_logprobs=log_probs,
@@ -66,13 +66,13 @@ def skyrl_policy_loss(name: str, *, returns: Returns | None = None, **options: A
 
     Args:
         name: the plugrad loss.
-        returns: "mean", by `config.loss_reduction`; or "sum", for versions of SkyRL that divide the advantages beforehand.
-            Left out, it is what the version needs in which it runs.
-        options: the loss's own.
+        returns: "mean" reduces by `config.loss_reduction`. "sum" is for versions of SkyRL that divide the advantages
+            first. By default it follows the running version.
+        options: the options of the loss.
     """
     return SkyrlPolicyLoss(name, options, returns)
 
 
 def _by_version() -> Returns:
-    """Return what the SkyRL that calls makes of a loss."""
+    """Return how the calling version of SkyRL expects a loss to be reduced."""
     return "sum" if any(hasattr(sys.modules.get(name), DIVIDES) for name in MODULES) else "mean"

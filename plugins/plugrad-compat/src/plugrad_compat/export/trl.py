@@ -1,7 +1,7 @@
 """TRL's GRPOTrainer with a plugrad loss and advantage: `GRPOTrainer(..., loss="gspo", advantage="rloo")`.
 
-Everything else is TRL's: generation, reward functions, the optimizer, logging. What it divides by is plugrad's: the counts
-of the whole optimizer batch, over micro-batches and processes, taken before the first of them.
+Generation, reward functions, optimizer and logging stay TRL's. The denominators are plugrad's: counts over the whole
+optimizer batch, all its micro-batches and processes, taken before the first micro-batch.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ OF_ITS_LOSS = {
     **dict.fromkeys(("entropy_coef", "use_adaptive_entropy"), "the loss 'entropy_bonus'"),
 }
 OF_ITS_ADVANTAGE = {"scale_rewards": "advantage=", "multi_objective_aggregation": "advantage=, for one 'gdpo'"}
-"""Settings of TRL's own loss and advantage, which do nothing where plugrad's take their place: what does what they did."""
+"""Settings of TRL's own loss and advantage that have no effect here, each with its plugrad replacement."""
 DEFAULTS = {field.name: field.default for field in fields(trl.GRPOConfig)}
 WEIGHTS, REWARDS = "plugrad_weights", "plugrad_rewards"
 GROUP_LENGTHS, GROUP_IDS = "plugrad_group_lengths", "plugrad_group_ids"
 
 
 class GRPOTrainer(trl.GRPOTrainer):
-    """TRL's trainer, which a plugrad loss and, if one is named, a plugrad advantage take over.
+    """TRL's trainer with a plugrad loss and, optionally, a plugrad advantage.
 
     Args:
-        loss: a plugrad loss by name.
-        advantage: a plugrad advantage by name; by default the advantages are TRL's.
-        loss_options: the loss's own.
-        advantage_options: the advantage's own.
-        reduction: what divides; by default what the loss declares.
-        given: what TRL's trainer takes.
+        loss: the name of a plugrad loss.
+        advantage: the name of a plugrad advantage; by default TRL computes the advantages.
+        loss_options: the options of the loss.
+        advantage_options: the options of the advantage.
+        reduction: the reduction; by default the loss's own.
+        given: positional arguments of TRL's trainer.
 
     Raises:
-        PluginError: a plugin is not installed, or needs what TRL does not give.
-        OptionError: it does not take these options, or a setting of TRL's cannot be combined with it.
+        PluginError: a plugin is not installed, or needs something that TRL does not provide.
+        OptionError: a plugin does not take these options, or a setting of TRL's cannot be combined with it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         self._refuse_what_does_nothing()
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        # Of all processes, one column per reward function; NaN where a function had nothing to say.
+        # From all processes, one column per reward function. NaN means that a function gave no reward.
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self._plugrad_rewards = rewards
         return rewards
@@ -94,7 +94,7 @@ class GRPOTrainer(trl.GRPOTrainer):
     def _total_rewards(self, per_group: int) -> tuple[Tensor, Tensor]:
         """Return the weighted rewards of all processes, and which completions no function has scored.
 
-        Those get the mean of their group's others: no advantage over it.
+        Unscored completions get the mean of their group's others, and so no advantage over it.
         """
         by_function = self._plugrad_rewards
         rewards = (by_function * self.reward_weights.to(by_function.device)).nansum(dim=1)
@@ -125,7 +125,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         return inputs
 
     def _weigh(self, micro_batches: Sequence[dict[str, Any]]) -> None:
-        """Give each row of an optimizer batch its weight in it."""
+        """Set the weight of each row in its optimizer batch."""
         masks = [_loss_mask(micro_batch) for micro_batch in micro_batches]
         own = torch.tensor([[sum(int(mask.sum()) for mask in masks), sum(map(len, masks))]], device=masks[0].device)
         tokens, sequences = self.accelerator.gather(own).sum(dim=0).tolist()
@@ -144,14 +144,14 @@ class GRPOTrainer(trl.GRPOTrainer):
         )
         rows = self._plugrad_loss.rows(self._loss_inputs(logprobs, entropy, inputs))
         self._log(rows.metrics, entropy, _loss_mask(inputs))
-        # DDP averages over processes where the objective sums. Accumulation sums already.
+        # DDP averages over processes, but the objective sums. Accumulation already sums.
         total: Tensor = (inputs[WEIGHTS] * rows.sums).sum() * self.accelerator.num_processes
         return total
 
     def _loss_inputs(self, logprobs: Tensor, entropy: Tensor, inputs: dict[str, Any]) -> BatchLossInputs:
         mask = _loss_mask(inputs).bool()
         own = logprobs.detach()
-        # TRL leaves the old ones out where nothing has been updated since.
+        # TRL leaves out the old log-probs if there was no update since.
         old = inputs["old_per_token_logps"] if inputs.get("old_per_token_logps") is not None else own
         sampled = inputs.get("sampling_per_token_logps")
         advantages = inputs["advantages"]
@@ -165,7 +165,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         }
         return BatchLossInputs(
             trainer_logprobs=logprobs,
-            # What the engine could not score is taken to be as the policy scored it before.
+            # Tokens that the engine could not score get the old policy's log-probs.
             inference_logprobs=_finite(old if sampled is None else torch.where(sampled.isnan(), old, sampled), mask),
             advantages=_finite(wide.to(logprobs), mask),
             loss_mask=mask,
@@ -184,43 +184,44 @@ class GRPOTrainer(trl.GRPOTrainer):
             self._metrics[mode][f"{self._plugrad_loss.name}/{name}"].append(value)
 
     def _refuse_what_does_nothing(self) -> None:
-        """Raise OptionError for settings of TRL's own loss, and for those under which the counts would not be exact."""
+        """Raise OptionError for settings of TRL's own loss, and for settings that would make the counts inexact."""
         args, name = self.args, self._plugrad_loss.name
         self._refuse("loss", OF_ITS_LOSS)
         if self._plugrad_advantage is not None:
             self._refuse("advantage", OF_ITS_ADVANTAGE)
         if args.use_vllm and args.vllm_importance_sampling_correction:
             raise OptionError(
-                "vllm_importance_sampling_correction is of TRL's own loss: set it to False. The engine's log-probs are the "
-                f"loss's inference_logprobs; {name!r} corrects for them if it reads them, as 'importance_sampling' does."
+                "vllm_importance_sampling_correction belongs to TRL's own loss. Set it to False. plugrad's loss gets the "
+                f"engine's log-probs as inference_logprobs. {name!r} corrects for them if it reads them, as "
+                "'importance_sampling' does."
             )
         if self.aux_loss_enabled:
-            raise OptionError("router_aux_loss_coef adds a term that plugrad's loss does not have: set it to 0.")
+            raise OptionError("router_aux_loss_coef adds a term that plugrad's loss does not have. Set it to 0.")
         needs_reference = "ref_logprobs" in self._plugrad_loss.loss.needs
         if needs_reference != (args.beta != 0.0):
             raise OptionError(
-                f"loss={name!r} needs ref_logprobs: set beta to any number but 0, so that TRL loads a reference."
+                f"loss={name!r} needs ref_logprobs. Set beta to any number but 0, so that TRL loads a reference."
                 if needs_reference
-                else f"beta = {args.beta} is of TRL's own loss, and loss={name!r} takes its place: see 'kl_penalty'."
+                else f"beta = {args.beta} belongs to TRL's own loss, which loss={name!r} replaces. See 'kl_penalty'."
             )
         if args.steps_per_generation % args.gradient_accumulation_steps:
             raise OptionError(
-                f"steps_per_generation = {args.steps_per_generation} is no multiple of gradient_accumulation_steps = "
-                f"{args.gradient_accumulation_steps}: an update would be of two generations, whose counts are not known at "
+                f"steps_per_generation = {args.steps_per_generation} is not a multiple of gradient_accumulation_steps = "
+                f"{args.gradient_accumulation_steps}. An update would span two generations, whose counts are not known at "
                 "its first micro-batch."
             )
         if self._plugrad_reduction == "group" and args.steps_per_generation != args.gradient_accumulation_steps:
             raise OptionError(
-                "reduction='group' needs whole groups in an update: steps_per_generation as many as accumulated."
+                "reduction='group' needs whole groups in an update: set steps_per_generation to gradient_accumulation_steps."
             )
         if self._plugrad_reduction not in REDUCTIONS:
-            raise OptionError(f"there is no reduction {self._plugrad_reduction!r}: there are {', '.join(REDUCTIONS)}.")
+            raise OptionError(f"there is no reduction {self._plugrad_reduction!r}. There are {', '.join(REDUCTIONS)}.")
 
     def _refuse(self, what: str, settings: Mapping[str, str]) -> None:
         for setting, ours in settings.items():
             found = getattr(self.args, setting, None)
             if found not in (DEFAULTS.get(setting), None):
-                raise OptionError(f"{setting} = {found} is of TRL's own {what}, and plugrad's takes its place: see {ours}.")
+                raise OptionError(f"{setting} = {found} belongs to TRL's own {what}, which plugrad's replaces. See {ours}.")
 
 
 def _loss_mask(inputs: Mapping[str, Any]) -> Tensor:
@@ -229,5 +230,5 @@ def _loss_mask(inputs: Mapping[str, Any]) -> Tensor:
 
 
 def _finite(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the values with 0 in place of what does not count."""
+    """Return the values with 0 outside the mask."""
     return torch.where(mask, values, 0.0)

@@ -1,4 +1,4 @@
-"""Any plugrad loss as a policy loss of verl's."""
+"""Any plugrad loss as a verl policy loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIVES = frozenset({"old_logprobs"})
 
 @dataclass(frozen=True)
 class VerlPolicyLoss:
-    """Called with verl's names, `loss_agg_mode`, `config` and `rollout_is_weights` among them: a loss and its metrics."""
+    """`(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode, config, ...) -> (loss, metrics)`."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class VerlPolicyLoss:
         if rollout_is_weights is not None:
             sums = weighted(rows, rollout_is_weights, self.name, "verl's rollout_is_weights")
         info = getattr(config, "global_batch_info", None) or {}
-        # Each counted token carries its share of the row: what verl sums over tokens is then the row's sum.
+        # Each counted token carries its share of the row, so verl's sum over tokens is the row's sum.
         spread = (sums / mask.sum(dim=1).clamp(min=1)).unsqueeze(1) * mask
         loss = agg_loss(loss_mat=spread, loss_mask=mask.to(log_prob), loss_agg_mode=loss_agg_mode, **info)
         return loss, {f"actor/{key}": value for key, value in rows.metrics.items()}
@@ -59,6 +59,6 @@ def verl_policy_loss(name: str, **options: Any) -> VerlPolicyLoss:
 
     Args:
         name: the plugrad loss.
-        options: the loss's own.
+        options: the options of the loss.
     """
     return VerlPolicyLoss(name, options)

@@ -1,4 +1,4 @@
-"""The weight of each sequence in an optimizer batch that another trainer cuts and accumulates, by plugrad's reductions."""
+"""The weight of each sequence in an optimizer batch of another trainer, for plugrad's reductions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one optimizer batch, over all processes and micro-batches."""
+    """Counts of one optimizer batch, over all processes and micro-batches."""
 
     tokens: float
     sequences: float
@@ -19,7 +19,7 @@ class Counts:
 
 
 def sequence_weights(reduction: str, lengths: Tensor, group_lengths: Tensor, counts: Counts) -> Tensor:
-    """Return w_s of each sequence; 0 for one without a counted token.
+    """Return the weight w_s of each sequence, 0 for one without a counted token.
 
     token 1 / tokens; sequence 1 / (sequences * tokens of s); sequence_sum 1 / sequences;
     constant 1 / (sequences * max_new_tokens); group 1 / (groups * tokens of the group of s).

@@ -8,7 +8,7 @@
         def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
             ...                     # a scalar, metrics as Python numbers
 
-In later versions `input_type = LossInputType.LOGPROB` is called with `next_token_logprobs`, LOGIT with `logits`.
+Later versions pass `next_token_logprobs` for `input_type = LossInputType.LOGPROB`, and `logits` for LOGIT.
 """
 
 from plugrad_compat.nemo_rl.functions import calculate_kl, masked_mean

@@ -1,4 +1,4 @@
-"""The functions that NeMo RL's losses are written with."""
+"""Helper functions that NeMo RL's losses use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def masked_mean(
     dim: int | None = None,
     global_normalization_factor: Tensor | float | None = None,
 ) -> Tensor:
-    """Return the sum of what `mask` counts, divided by how many that are, or by the factor that is given."""
+    """Return the sum over the mask, divided by the mask's count or by the given factor."""
     counted = mask.sum() if dim is None else mask.sum(dim=dim)
     denominator = counted if global_normalization_factor is None else global_normalization_factor
     summed = values * mask
@@ -33,7 +33,7 @@ def calculate_kl(
     """Return an estimate of the KL divergence to the reference, per token: "k1", "k2" or "k3".
 
     Raises:
-        PluginError: another estimator.
+        PluginError: the estimator is unknown.
     """
     log_ratio = logprobs_reference - logprobs
     if input_clamp_value is not None:

@@ -1,4 +1,4 @@
-"""NeMo RL's protocol of a loss, and the mapping that it is given."""
+"""NeMo RL's loss protocol, and the mapping that a loss receives."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from plugrad_compat.adapters.config import MissingKey
 
 
 class LossType(Enum):
-    """By what a loss is divided: all valid tokens of the batch, or all valid sequences."""
+    """What a loss is divided by: all valid tokens of the batch, or all valid sequences."""
 
     TOKEN_LEVEL = "token_level"
     SEQUENCE_LEVEL = "sequence_level"
 
 
 class LossInputType(Enum):
-    """What a loss is called with beside its data, in versions that hand out log-probs too."""
+    """What a loss receives besides its data, in versions that also pass log-probs."""
 
     LOGIT = "logit"
     LOGPROB = "logprob"
 
 
 class MetricNormalizer(Enum):
-    """What a metric has been divided by, of which a loss may say so in `metric_normalizations`."""
+    """What a metric was divided by. A loss may state it in `metric_normalizations`."""
 
     TOKENS = "tokens"
     SEQUENCES = "sequences"
@@ -34,7 +34,7 @@ class MetricNormalizer(Enum):
 
 
 class BatchedDataDict(dict[str, Any]):
-    """The data of a micro-batch: a dict. NeMo RL's has methods to shard and slice it too, which no loss calls."""
+    """The data of a micro-batch: a dict. NeMo RL's also has methods to shard and slice it, which no loss calls."""
 
     def __init__(self, values: Mapping[str, Any], read: set[str] | None = None) -> None:
         super().__init__(values)
@@ -52,11 +52,11 @@ class BatchedDataDict(dict[str, Any]):
         return super().get(key, default)
 
     def __missing__(self, key: str) -> Any:
-        raise MissingKey(f"{key!r}: there are {', '.join(self)}, and what a trial of the loss before the run has read.")
+        raise MissingKey(f"{key!r}: there are {', '.join(self)}, and the keys that a trial of the loss before the run read.")
 
 
 class LossFunction(Protocol):
-    """NeMo RL's protocol: `next_token_logits` comes first, or in later versions, by name, what `input_type` says."""
+    """NeMo RL's protocol. `next_token_logits` comes first; later versions pass what `input_type` says, by name."""
 
     loss_type: LossType
     """What its sums are divided by."""

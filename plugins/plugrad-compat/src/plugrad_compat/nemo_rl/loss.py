@@ -1,4 +1,4 @@
-"""The losses `nemo_rl` and `nemo_rl_sequence`: a NeMo RL LossFunction from the user's own file or package."""
+"""`nemo_rl`, `nemo_rl_sequence` and `nemo_rl_micro_batch`: a NeMo RL LossFunction from your own file or package."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ KEYS = {
     "reference_policy_logprobs": "ref_logprobs",
     "rewards": "reward",
 }
-"""What a loss has to ask for here, by the key that it reads."""
+"""The plugrad need behind each data key that a loss may read."""
 SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
-"""The loss here, by NeMo RL's `loss_type`: they differ in what the host divides by."""
+"""The plugrad loss for each `loss_type` of NeMo RL. They differ in the host's denominator."""
 LOGPROBS, LOGITS = "next_token_logprobs", ("next_token_logits", "logits")
-"""What a loss is called with: which of them its parameters name, or its `input_type` says."""
+"""What a loss is called with: the one that its parameters or its `input_type` name."""
 NORMALIZED: dict[str, Are] = {"tokens": "per token", "sequences": "per sequence", "none": "counts"}
-"""By NeMo RL's MetricNormalizer."""
+"""How metrics add up, for each MetricNormalizer of NeMo RL."""
 
 
 def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
-    """Return a function from options to needs: the logits if it takes them, and the keys that the loss reads on a trial."""
+    """Return a function from options to needs: logits if the loss takes them, and the keys that it reads in a trial."""
     found: dict[str, frozenset[str]] = {}
 
     def needs(options: Mapping[str, Any]) -> frozenset[str]:
-        # Asked at every micro-batch, and the trial is of one.
+        # Called at every micro-batch, but the trial runs once.
         key = repr((options["target"], options["config"]))
         if key not in found:
             found[key] = _keys_read(str(options["target"]), options["config"] or {}, level)
@@ -55,7 +55,7 @@ def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str
     try:
         foreign.call(Probe(torch.double, torch.device("cpu")).sequence())
     except Exception:
-        # What fails here fails in the pre-flight, and is told there.
+        # A failure here is reported by the pre-flight, where it occurs again.
         read.update(KEYS)
     logits = {"logits"} & read
     return frozenset({*logits, *(need for key, need in KEYS.items() if key in read)})
@@ -66,12 +66,12 @@ class NemoRlLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL, called with one sequence at a time.
 
     Args:
-        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        target: `file.py:name` or `module:name` of an instance, or of a class that is created with `config`.
         config: NeMo RL's `loss_function.params`.
-        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
+        divides_by: what its scalar was divided by besides `global_valid_toks`: "tokens" if it takes its own mean.
 
     Reports:
-        NAME: each metric that the loss hands out, divided as its loss is.
+        NAME: each metric that the loss returns, with the same divisor as the loss.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class NemoRlSequenceLoss(TriedLoss):
     """l_s of a NeMo RL loss with LossType.SEQUENCE_LEVEL, called with one sequence at a time.
 
     Args:
-        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        target: `file.py:name` or `module:name` of an instance, or of a class that is created with `config`.
         config: NeMo RL's `loss_function.params`.
 
     Reports:
-        NAME: each metric that the loss hands out, a mean over sequences.
+        NAME: each metric that the loss returns, a mean over sequences.
     """
 
     def __init__(self, target: CallableReference, config: dict[str, Any] | None = None) -> None:
@@ -109,12 +109,12 @@ class NemoRlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
 
     Args:
-        target: `file.py:name` or `module:name` of the class, which is made with `config`, or of an instance.
+        target: `file.py:name` or `module:name` of an instance, or of a class that is created with `config`.
         config: NeMo RL's `loss_function.params`.
-        divides_by: what its scalar has been divided by beside `global_valid_toks`: "tokens" where it takes its own mean.
+        divides_by: what its scalar was divided by besides `global_valid_toks`: "tokens" if it takes its own mean.
 
     Reports:
-        NAME: each metric that the loss hands out, divided as its loss is.
+        NAME: each metric that the loss returns, with the same divisor as the loss.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class NemoRlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of what the micro-batch gives."""
+        """Return each row's share of the micro-batch's loss."""
         return self.of_micro_batch(inputs)
 
 
 def foreign_loss(
     target: str, config: dict[str, Any], level: str, divides_by: DividesBy | None, read: set[str] | None = None
 ) -> ForeignLoss:
-    """Find the loss, make it, and see to it that it is of this level; the keys of its data that it reads go into `read`.
+    """Find and create the loss, and check its level. The data keys that it reads are added to `read`.
 
     Raises:
-        PluginError: it is not found, of another style, or of the other level.
+        PluginError: it is not found, or has another style or the other level.
     """
     found = resolve_callable(target)
     whole = Config(config)
@@ -148,7 +148,7 @@ def foreign_loss(
 
 @dataclass(frozen=True)
 class _Call:
-    """Calls a loss under NeMo RL's names."""
+    """Call a loss with NeMo RL's parameter names."""
 
     made: Callable[..., Any]
     signature: Signature
@@ -168,14 +168,14 @@ class _Call:
 
 
 def _called_with(target: str, made: Any, signature: Signature) -> str:
-    """Return the name of what the loss computes from."""
+    """Return the name of the argument that the loss computes from."""
     stated = getattr(made, "input_type", None)
     by_type = {None: (*LOGITS, LOGPROBS), "logit": LOGITS, "logprob": (LOGPROBS,)}
     # NeMo RL's own enumeration is another class with the same values.
     kind = getattr(stated, "value", stated)
     if kind not in by_type:
         raise PluginError(
-            f"{target!r} states the input_type {stated!r}. Given here: LossInputType.LOGIT and LossInputType.LOGPROB."
+            f"{target!r} states the input_type {stated!r}. plugrad supports LossInputType.LOGIT and LossInputType.LOGPROB."
         )
     named = [name for name in by_type[kind] if name in signature.names]
     if not named and not (kind and signature.takes_any):
@@ -184,7 +184,7 @@ def _called_with(target: str, made: Any, signature: Signature) -> str:
 
 
 def _metrics(made: Any, divides_by: DividesBy | None) -> Metrics:
-    """Return how its metrics add up: as its loss does, but for those of which it says something else."""
+    """Return how the metrics add up: like the loss, unless the loss states otherwise for a metric."""
     own: dict[DividesBy | None, Are] = {"nothing": "per token", "tokens": "means", None: "per sequence"}
     stated = getattr(made, "metric_normalizations", None) or {}
     by_name = {name: NORMALIZED.get(str(getattr(said, "value", said)), own[divides_by]) for name, said in stated.items()}
@@ -192,7 +192,7 @@ def _metrics(made: Any, divides_by: DividesBy | None) -> Metrics:
 
 
 def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:
-    """Return the documented keys: what is of tokens `[batch, seq]`, what is of sequences `[batch]`."""
+    """Return the documented keys: per token `[batch, seq]`, per sequence `[batch]`."""
     log_probs = inputs.trainer_logprobs
     data = {
         "input_lengths": inputs.loss_mask.shape[1] - inputs.loss_mask.flip(1).to(torch.uint8).argmax(dim=1),
@@ -206,7 +206,7 @@ def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:
 
 
 def _shifted(inputs: BatchLossInputs) -> Tensor:
-    """Return logits as NeMo RL lays them out: place t is about token t + 1, and the last one about none."""
+    """Return logits in NeMo RL's layout: position t predicts token t + 1, and the last position predicts nothing."""
     assert inputs.logits is not None
     return torch.cat([inputs.logits[:, 1:], torch.zeros_like(inputs.logits[:, :1])], dim=1)
 
@@ -214,7 +214,7 @@ def _shifted(inputs: BatchLossInputs) -> Tensor:
 def _made(found: Callable[..., Any], config: Config) -> Callable[..., Any]:
     if not inspect.isclass(found):
         return found
-    # A Protocol's own constructor takes (*args, **kwargs), and refuses them.
+    # A Protocol's own constructor takes (*args, **kwargs), but rejects them.
     takes_config, make = bool(Signature.of(found).names), cast(Any, found)
     made: Callable[..., Any] = make(config) if takes_config else make()
     return made
@@ -227,10 +227,10 @@ def _check_level(target: str, made: Callable[..., Any], level: str) -> None:
     if found not in SELECTED_BY:
         raise PluginError(
             f"{target!r} has the loss_type {stated!r}. A NeMo RL LossFunction states LossType.TOKEN_LEVEL or "
-            "LossType.SEQUENCE_LEVEL: what its sums are divided by."
+            "LossType.SEQUENCE_LEVEL, which decides what its sums are divided by."
         )
     if found != level:
         raise PluginError(
-            f"{target!r} states LossType.{found.upper()}, and is selected as one of {level.upper()}: it would be divided by "
-            f'something else. Write name = "{SELECTED_BY[found]}".'
+            f"{target!r} states LossType.{found.upper()}, but is selected as {level.upper()}. It would get another "
+            f'denominator. Write name = "{SELECTED_BY[found]}".'
         )

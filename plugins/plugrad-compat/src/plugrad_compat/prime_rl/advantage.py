@@ -1,4 +1,4 @@
-"""The advantage `prime_rl`: one of prime-rl's that reads rollouts as the `verifiers` package lays them out."""
+"""The advantage `prime_rl`: a prime-rl advantage that reads rollouts in the layout of the `verifiers` package."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class PrimeRlAdvantage:
 
 
 def verifiers_rollout(rollout: Rollout) -> Rollout:
-    """Return a rollout with every key that `verifiers` gives one: what the environment supplied, or what follows from it.
+    """Return a rollout with every key of `verifiers`, either supplied by the environment or derived.
 
-    The trajectory of a rollout of one turn is that turn: a `TrajectoryStep` of `verifiers/types.py`, as far as it is known.
+    A single-turn rollout's trajectory is that one turn: a `TrajectoryStep` of `verifiers/types.py` with the known
+    fields.
     """
     turn = {
         "prompt": rollout["prompt"],

@@ -1,6 +1,6 @@
 """SkyRL: what its losses and estimators import. `from skyrl... import X` becomes `from plugrad_compat.skyrl import X`.
 
-Both styles of a loss run: the documented class, and the function.
+Both loss styles run: the documented class, and the function.
 
     class MyLoss(PolicyLoss):
         def __init__(self, config): ...

@@ -1,4 +1,4 @@
-"""The advantage `skyrl`: a SkyRL advantage estimator from the user's own file."""
+"""The advantage `skyrl`: a SkyRL advantage estimator from your own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plugrad_compat.skyrl.configs import DEFAULTS, AlgorithmConfig
 from plugrad_compat.skyrl.registering import ADVANTAGE_ESTIMATORS
 
 BY_NAME = ("gamma", "lambd", "grpo_norm_by_std")
-"""Of its config, what SkyRL hands an estimator by name too."""
+"""Config keys that SkyRL also passes to an estimator by name."""
 
 
 @advantage()
@@ -20,8 +20,8 @@ class SkyrlAdvantage:
 
     Args:
         target: `file.py:name` or `module:name` of the function, or a name that the file registers.
-        config: what the estimator is given as its config; SkyRL's defaults lie below it.
-        kwargs: what it takes besides, by name.
+        config: the estimator's config. It overrides SkyRL's defaults.
+        kwargs: further keyword arguments.
     """
 
     def __init__(

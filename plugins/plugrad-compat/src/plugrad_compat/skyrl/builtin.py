@@ -8,7 +8,7 @@ from torch import Tensor
 from plugrad import BatchLossInputs, LossOutputs, Mean, loss
 
 LIMIT = 20.0
-"""SkyRL bounds the log-ratio before exp."""
+"""SkyRL clamps the log-ratio to this before exp."""
 
 
 @loss(needs={"old_logprobs"}, policy_gradient=True)
@@ -19,11 +19,11 @@ def skyrl_standard(inputs: BatchLossInputs) -> LossOutputs:
 
 @loss(needs={"old_logprobs"}, policy_gradient=True)
 def skyrl_regular(inputs: BatchLossInputs, eps_clip_low: float = 0.2, eps_clip_high: float = 0.2) -> LossOutputs:
-    """-min(r A, clip(r, 1 - eps_clip_low, 1 + eps_clip_high) A): what SkyRL trains with by default (`regular`).
+    """-min(r A, clip(r, 1 - eps_clip_low, 1 + eps_clip_high) A): SkyRL's default loss (`regular`).
 
     Args:
-        eps_clip_low: how far below 1 the ratio counts; SkyRL's.
-        eps_clip_high: how far above 1 the ratio counts; SkyRL's.
+        eps_clip_low: how far below 1 the ratio may go; SkyRL's.
+        eps_clip_high: how far above 1 the ratio may go; SkyRL's.
 
     Reports:
         clip_ratio: the share of counted tokens that the clip decides.
@@ -39,9 +39,9 @@ def skyrl_dual_clip(
     """max(-clip_ratio_c |A|, `skyrl_regular`) where A < 0, `skyrl_regular` elsewhere; written with min of losses.
 
     Args:
-        eps_clip_low: how far below 1 the ratio counts; SkyRL's.
-        eps_clip_high: how far above 1 the ratio counts; SkyRL's.
-        clip_ratio_c: how large the ratio may grow where the advantage is negative; SkyRL's.
+        eps_clip_low: how far below 1 the ratio may go; SkyRL's.
+        eps_clip_high: how far above 1 the ratio may go; SkyRL's.
+        clip_ratio_c: the largest ratio where the advantage is negative; SkyRL's.
 
     Reports:
         clip_ratio: the share of counted tokens that the first clip decides.
@@ -57,9 +57,9 @@ def skyrl_cispo(inputs: BatchLossInputs, cispo_eps_clip_low: float = 1.0, cispo_
     """-sg(clip(r, 1 - cispo_eps_clip_low, 1 + cispo_eps_clip_high)) A log pi.
 
     Args:
-        cispo_eps_clip_low: below 1; 1.0 lets the ratio count from 0 on.
-        cispo_eps_clip_high: above 1; 4.0 bounds the ratio at 5. Releases of SkyRL before it meant its 0 and 5 as offsets,
-            and clipped to [1, 6].
+        cispo_eps_clip_low: how far below 1 the weight may go. 1.0 allows ratios down to 0.
+        cispo_eps_clip_high: how far above 1 the weight may go. 4.0 bounds the ratio at 5. Earlier releases of SkyRL
+            used 0 and 5 as offsets, and clipped to [1, 6].
 
     Reports:
         clip_ratio: the share of counted tokens whose ratio is outside.
@@ -77,8 +77,8 @@ def skyrl_gspo(inputs: BatchLossInputs, eps_clip_low: float = 0.2, eps_clip_high
     s is the geometric mean of r over the sequence's counted tokens (GSPO-token, arXiv:2507.18071, eq. 14).
 
     Args:
-        eps_clip_low: below 1; SkyRL's default for every loss. The paper's is 3e-4.
-        eps_clip_high: above 1; SkyRL's default for every loss. The paper's is 4e-4.
+        eps_clip_low: how far below 1 the ratio may go; SkyRL's default for every loss. The paper's is 3e-4.
+        eps_clip_high: how far above 1 the ratio may go; SkyRL's default for every loss. The paper's is 4e-4.
 
     Reports:
         clip_ratio: the share of counted tokens that the clip decides.

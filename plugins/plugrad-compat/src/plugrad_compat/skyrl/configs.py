@@ -1,4 +1,4 @@
-"""What SkyRL hands its losses and estimators as config, and its own defaults."""
+"""The config of SkyRL's losses and estimators, and its own defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULTS = {
     "eps_clip_low": 0.2,
     "eps_clip_high": 0.2,
     "clip_ratio_c": 3.0,
-    # Nothing divides here: SkyRL's own would be the length that `seq_mean_token_sum_norm` divides by.
+    # No denominator here. In SkyRL, `seq_mean_token_sum_norm` divides by this length.
     "max_seq_len": 1,
     "use_tis": False,
     "tis_imp_ratio_cap": -1.0,
@@ -30,8 +30,8 @@ DEFAULTS = {
     "use_entropy_loss": False,
     "entropy_loss_coef": 0.01,
 }
-"""Of SkyRL's `trainer.algorithm` (`AlgorithmConfig` in `skyrl/train/config/config.py`), below what `config` says."""
+"""Defaults of SkyRL's `trainer.algorithm` (`AlgorithmConfig` in `skyrl/train/config/config.py`), below `config`."""
 
 
 class AlgorithmConfig(Config):
-    """What the run file says, above SkyRL's defaults."""
+    """The run file's values over SkyRL's defaults."""

@@ -1,4 +1,4 @@
-"""The functions of SkyRL's `ppo_utils` that its losses are written with."""
+"""Functions of SkyRL's `ppo_utils` that its losses use."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CORRECTIONS = (
     "token_mask_is_threshold_low",
     "token_mask_is_threshold_high",
 )
-"""What switches a correction of SkyRL's on (`OffPolicyCorrectionConfig` in `skyrl/train/config/config.py`)."""
+"""Keys that switch on a correction of SkyRL's (`OffPolicyCorrectionConfig` in `skyrl/train/config/config.py`)."""
 
 
 def masked_mean(tensor: Tensor, mask: Tensor | None, dim: int | None = None) -> Tensor:
-    """Return the mean over what `mask` counts, of everything or along one axis."""
+    """Return the mean over the mask, of all values or along one axis."""
     if mask is None:
         return tensor.mean() if dim is None else tensor.mean(dim=dim)
     summed = tensor * mask
@@ -38,16 +38,16 @@ def reduce_loss(
     loss_reduction: str = "token_mean",
     max_seq_len: int | None = None,
 ) -> Tensor:
-    """Return the mean over the counted tokens of the one sequence that is here.
+    """Return the mean over the counted tokens of the given sequence.
 
-    SkyRL chooses the denominator of the batch in this place. Here the run file's `reduction` does, and a loss is given one
-    sequence at a time, of which all of SkyRL's reductions are the mean over tokens, up to a constant.
+    SkyRL chooses the denominator of the batch here. In plugrad, the run file's `reduction` does, and a loss receives
+    one sequence at a time. For one sequence, all of SkyRL's reductions are the mean over tokens, up to a constant.
     """
     return masked_mean(loss, loss_mask)
 
 
 def safe_exp_delta(delta: Tensor, clip: float = LIMIT, out_dtype: torch.dtype | None = None) -> Tensor:
-    """Return exp(delta) with delta bounded first, so that it cannot overflow."""
+    """Return exp(delta), with delta clamped first so that it cannot overflow."""
     return delta.clamp(-clip, clip).exp().to(out_dtype or delta.dtype)
 
 
@@ -57,7 +57,7 @@ def compute_approx_kl(
     """Return an estimate of the KL divergence per token: "k1", "abs", "k2" or "k3".
 
     Raises:
-        PluginError: another estimator.
+        PluginError: the estimator is unknown.
     """
     log_ratio = log_probs - log_probs_base
     bounded = log_ratio.clamp(-LIMIT, LIMIT)
@@ -80,15 +80,15 @@ def apply_off_policy_correction(
     loss_mask: Tensor | None,
     off_policy_correction: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor | None, dict[str, float]]:
-    """Return the loss and its mask as they are, and no metrics, as SkyRL does where its correction is off.
+    """Return the loss and its mask unchanged, and no metrics, as SkyRL does with its correction off.
 
     Raises:
-        OptionError: it is on.
+        OptionError: the correction is on.
     """
     asked = [name for name in CORRECTIONS if off_policy_correction.get(name) is not None]
     if asked:
         raise OptionError(
-            f"config.off_policy_correction.{asked[0]} = {off_policy_correction[asked[0]]!r}: what corrects for engine and "
-            'trainer is an extension here, for any loss: [[extension]] name = "mismatch_correction" (plugrad-policy).'
+            f"config.off_policy_correction.{asked[0]} = {off_policy_correction[asked[0]]!r}: plugrad corrects for "
+            'trainer-engine mismatch by an extension: [[extension]] name = "mismatch_correction" (plugrad-policy).'
         )
     return loss, loss_mask, {}

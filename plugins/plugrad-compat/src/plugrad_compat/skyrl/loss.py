@@ -1,4 +1,4 @@
-"""The losses `skyrl` and `skyrl_micro_batch`: a SkyRL policy loss from the user's own file or package."""
+"""The losses `skyrl` and `skyrl_micro_batch`: a SkyRL policy loss from your own file or package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REDUCTIONS = {
     "seq_mean_token_sum_norm": "constant",
     "prompt_mean": "group",
 }
-"""SkyRL's `loss_reduction`, and the run file's `reduction`."""
+"""The run file's `reduction` for each `loss_reduction` of SkyRL."""
 Call = Callable[..., Any]
 
 
@@ -33,12 +33,13 @@ class SkyrlLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss, called with one sequence at a time.
 
     Args:
-        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file registers.
-        config: what the loss is given as its config; SkyRL's defaults lie below it.
-        divides_by: what its scalar has been divided by: "tokens" where it is a mean, "nothing" where it is a sum.
+        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file
+            registers.
+        config: the loss's config. It overrides SkyRL's defaults.
+        divides_by: what its scalar was divided by: "tokens" if it is a mean, "nothing" if it is a sum.
 
     Reports:
-        NAME: each metric that the loss hands out, a mean over tokens.
+        NAME: each metric that the loss returns, a mean over tokens.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class SkyrlMicroBatchLoss(TriedLoss):
     """sum_t l_t of a SkyRL policy loss that mixes sequences, called with whole micro-batches.
 
     Args:
-        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file registers.
-        config: what the loss is given as its config; SkyRL's defaults lie below it.
-        divides_by: what its scalar has been divided by: "tokens" where it is a mean, "nothing" where it is a sum.
+        target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file
+            registers.
+        config: the loss's config. It overrides SkyRL's defaults.
+        divides_by: what its scalar was divided by: "tokens" if it is a mean, "nothing" if it is a sum.
 
     Reports:
-        NAME: each metric that the loss hands out, a mean over tokens.
+        NAME: each metric that the loss returns, a mean over tokens.
     """
 
     def __init__(
@@ -70,15 +72,15 @@ class SkyrlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of what the micro-batch gives."""
+        """Return each row's share of the micro-batch's loss."""
         return self.of_micro_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
-    """Find the loss, and see to it that it is of one of SkyRL's two styles.
+    """Find the loss and check that it has one of SkyRL's two styles.
 
     Raises:
-        PluginError: it is not found, or of another style.
+        PluginError: it is not found, or has another style.
     """
     found = POLICY_LOSSES.find(target)
     whole = AlgorithmConfig(config, DEFAULTS)
@@ -90,7 +92,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
 
 @dataclass(frozen=True)
 class _Method:
-    """Calls the class style."""
+    """Call the class style."""
 
     made: Any
     signature: Signature
@@ -103,7 +105,7 @@ class _Method:
 
 @dataclass(frozen=True)
 class _Function:
-    """Calls the function style."""
+    """Call the function style."""
 
     found: Call
     signature: Signature
@@ -136,14 +138,14 @@ def _logprobs(responses: Responses) -> dict[str, Any]:
 def _no_method(target: str, found: Any) -> PluginError:
     methods = [name for name in vars(found) if not name.startswith("_")]
     return PluginError(
-        f"{target!r} is a class without compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs), which is "
-        f"what SkyRL's class style calls. It has {', '.join(methods) or 'no methods'}."
+        f"{target!r} is a class without compute_loss(self, log_probs, old_log_probs, advantages, masks, **kwargs), which "
+        f"SkyRL's class style calls. It has {', '.join(methods) or 'no methods'}."
     )
 
 
 def _say_where_the_reduction_is(target: str, asked: str) -> None:
     ours = REDUCTIONS.get(asked)
     notice(
-        f"{target!r}: config.loss_reduction = {asked!r} divides nothing here. The run file does, beside the loss's name: "
-        + (f'reduction = "{ours}".' if ours else f"SkyRL's are {', '.join(REDUCTIONS)}.")
+        f"{target!r}: config.loss_reduction = {asked!r} has no effect. "
+        + (f'Write reduction = "{ours}" in [[loss]].' if ours else f"SkyRL's are {', '.join(REDUCTIONS)}.")
     )

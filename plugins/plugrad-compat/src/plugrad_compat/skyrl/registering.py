@@ -1,4 +1,4 @@
-"""How a SkyRL file defines a loss and gives it a name."""
+"""How a SkyRL file defines a loss and registers it under a name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADVANTAGE_ESTIMATORS = Registry("SkyRL advantage estimator")
 
 
 class PolicyLoss(ABC):
-    """The base of SkyRL's documented class style."""
+    """The base class of SkyRL's documented class style."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -41,7 +41,7 @@ def register_advantage_estimator(name: Any) -> Callable[[Function], Function]:
 
 
 class _FunctionRegistry:
-    """SkyRL's registry classes, as far as a file that defines something uses them."""
+    """SkyRL's registry classes, limited to what a file that defines something uses."""
 
     _entries: Registry
 
@@ -55,24 +55,24 @@ class _FunctionRegistry:
         """Return what is registered under a name.
 
         Raises:
-            PluginError: nothing is; it says what is registered.
+            PluginError: nothing is. The message lists what is registered.
         """
         found: Callable[..., Any] = cls._entries.named(name)
         return found
 
     @classmethod
     def list_available(cls) -> list[str]:
-        """Return the names that are registered."""
+        """Return the registered names."""
         return cls._entries.names()
 
 
 class PolicyLossRegistry(_FunctionRegistry):
-    """Of policy losses."""
+    """The registry of policy losses."""
 
     _entries = POLICY_LOSSES
 
 
 class AdvantageEstimatorRegistry(_FunctionRegistry):
-    """Of advantage estimators."""
+    """The registry of advantage estimators."""
 
     _entries = ADVANTAGE_ESTIMATORS

@@ -1,1 +1,1 @@
-"""TRL: its reward functions as an environment. They import nothing of TRL's, so that none of their lines change."""
+"""TRL's reward functions as an environment. They import nothing from TRL, so they run unchanged."""

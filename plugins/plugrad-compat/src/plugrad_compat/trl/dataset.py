@@ -1,4 +1,4 @@
-"""Examples from a dataset of the `datasets` package: a hub id, files, or a folder that it saved; and from JSON lines."""
+"""Examples from a dataset of the `datasets` package (a hub id, files or a saved folder) or from JSON lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMATS = {
     ".arrow": "arrow",
     ".txt": "text",
 }
-"""What `datasets` calls the format of a file, by its ending."""
+"""The `datasets` format of a file, by its suffix."""
 Row = Mapping[str, Any]
 
 
@@ -28,15 +28,15 @@ class Source:
     """Where examples come from."""
 
     dataset: Path
-    """A file, a folder that `save_to_disk` left, or a hub id."""
+    """A file, a folder written by `save_to_disk`, or a hub id."""
     config_name: str | None
     prompt_column: str
 
     def read(self, split: str) -> list[Row]:
-        """Return the examples of a split, each with its column `prompt`.
+        """Return the examples of a split, each with a `prompt` column.
 
         Raises:
-            DataError: it cannot be read, or has no such split or column.
+            DataError: the split cannot be read, or the split or column does not exist.
             PluginError: the `datasets` package is not installed.
         """
         if self.dataset.suffix == ".jsonl" and self.dataset.is_file():
@@ -46,7 +46,7 @@ class Source:
             columns = list(rows.column_names)
         if self.prompt_column not in columns:
             raise DataError(
-                f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}; it has "
+                f"the dataset {self.dataset.as_posix()!r} has no column {self.prompt_column!r}. It has "
                 f"{', '.join(columns)}. Set prompt_column under [environment.kwargs]."
             )
         name = f"{self.dataset.name}:{split}"
@@ -75,27 +75,27 @@ class Source:
     def _format(self) -> str:
         found = FORMATS.get(self.dataset.suffix)
         if found is None:
-            raise DataError(f"the dataset {str(self.dataset)!r} is a file of no known kind: {', '.join(FORMATS)}.")
+            raise DataError(f"the dataset {str(self.dataset)!r} is a file of no known kind. Known are {', '.join(FORMATS)}.")
         return found
 
 
 def held_out(examples: Sequence[Row], number: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Return the examples to train on, and so many to hold out, drawn from the seed.
+    """Return the examples to train on and `number` held-out ones, drawn with the seed.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: no example would be left to train on.
     """
     if number >= len(examples):
-        raise DataError(f"num_eval is {number}, and the dataset has {len(examples)} examples: none would be left.")
+        raise DataError(f"num_eval is {number}, but the dataset has {len(examples)} examples: none would be left.")
     chosen = set(random.Random(seed).sample(range(len(examples)), number))
     train = [example for index, example in enumerate(examples) if index not in chosen]
     return train, [examples[index] for index in sorted(chosen)]
 
 
 def _lines(path: Path) -> tuple[list[Row], list[str]]:
-    """Return the rows of a JSON-lines file, and its columns: the one format that is read without a package."""
+    """Return the rows and the columns of a JSON-lines file, the only format that needs no package."""
     rows: list[dict[str, Any]] = []
-    # Not splitlines(): JSON strings may hold the line separators of Unicode.
+    # Not splitlines(): JSON strings may contain Unicode line separators.
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         try:
             rows += [json.loads(line)] if line.strip() else []
@@ -112,8 +112,8 @@ def _datasets() -> Any:
         import datasets
     except ImportError as error:
         raise PluginError(
-            "the environment 'trl' reads its examples with the `datasets` package, unless they are in a .jsonl file, and it "
-            "is not installed: pip install 'plugrad-compat[datasets]'."
+            "the environment 'trl' reads all files but .jsonl with the `datasets` package, which is not installed. Install "
+            "it: pip install 'plugrad-compat[datasets]'."
         ) from error
     datasets.disable_progress_bars()
     return datasets

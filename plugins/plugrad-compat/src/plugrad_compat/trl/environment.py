@@ -20,15 +20,15 @@ class TrlRewards:
     """reward = sum over functions of weight * `reward(prompts, completions, **columns)`, as GRPOTrainer's `reward_funcs`.
 
     Args:
-        dataset: a hub id, a file (json, jsonl, csv, parquet, arrow, txt), or a folder that `save_to_disk` left.
-        rewards: `file.py:function` or `module:function`, one or several.
-        weights: of the functions, in order; 1 each by default. TRL's `reward_weights`.
-        split: what to train on. A file is one split.
-        eval_split: what to hold out.
-        num_eval: without `eval_split`, hold out so many examples, drawn with `seed`.
-        prompt_column: a string, or chat messages, which go through the tokenizer's chat template.
-        config_name: which configuration of a dataset of several.
-        seed: decides which examples are held out.
+        dataset: a hub id, a file (json, jsonl, csv, parquet, arrow, txt), or a folder written by `save_to_disk`.
+        rewards: one or several functions, as `file.py:function` or `module:function`.
+        weights: the weights of the functions, in order; 1 each by default. TRL's `reward_weights`.
+        split: the split to train on. A file is one split.
+        eval_split: the split to hold out.
+        num_eval: without `eval_split`, how many examples to hold out, drawn with `seed`.
+        prompt_column: the column with the prompt: a string, or chat messages for the tokenizer's chat template.
+        config_name: the configuration of a dataset that has several.
+        seed: the seed that decides which examples are held out.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrlRewards:
         return self._held_out
 
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Mapping[str, float]]:
-        """Return the weighted sum, and each function's own number where it has one."""
+        """Return the weighted sum, and each function's own number where it returned one."""
         log = Log()
         by_function = rewards_of(self._functions, rollouts, log)
         log.write_into(rollouts)
@@ -79,9 +79,9 @@ class TrlRewards:
 
 
 def _with_unscorable(totals: Sequence[float | None], rollouts: Sequence[Rollout]) -> list[float]:
-    """Give a rollout of which no function has anything to say the mean of its example's others, or 0 without any.
+    """Fill in the mean of the example's other rewards, or 0, where every function returned None.
 
-    Against the mean of its group it then has no advantage and does not change the others', as in TRL.
+    The rollout then has no advantage over the mean of its group, and does not change the others', as in TRL.
     """
     of_example: dict[Any, list[float]] = defaultdict(list)
     for total, rollout in zip(totals, rollouts, strict=True):
@@ -92,8 +92,8 @@ def _with_unscorable(totals: Sequence[float | None], rollouts: Sequence[Rollout]
         others = of_example[rollout["example"].get("example_id")]
         if total is None:
             notice(
-                "every reward function returned None for a completion: it gets the mean reward of its example's others, so "
-                "that it has no advantage over them."
+                "every reward function returned None for a completion. It gets the mean reward of its example's others, so "
+                "it has no advantage over them."
             )
         filled.append(total if total is not None else sum(others) / len(others) if others else 0.0)
     return filled
@@ -110,6 +110,6 @@ def _check_signature(function: RewardFunction, columns: Mapping[str, Any]) -> No
         raise PluginError(f"{function.target!r} is not {TRL_REWARD.name}: it does not take 'completions'.{looks}")
     raise PluginError(
         f"the reward function {function.target!r} asks for {', '.join(map(repr, missing))}, which is neither a column of "
-        f"the dataset ({', '.join(name for name in columns if name != 'example_id')}) nor what TRL gives "
+        f"the dataset ({', '.join(name for name in columns if name != 'example_id')}) nor an argument that TRL passes "
         f"({', '.join(TRL_REWARD.parameters)})."
     )

@@ -1,4 +1,4 @@
-"""Calling TRL's reward functions: prompts, completions and columns in, one number or None per completion out."""
+"""Call TRL's reward functions: prompts, completions and columns in, one number or None per completion out."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from plugrad import ContractError, DataError, Rollout, resolve_callable
 from plugrad_compat.adapters.signatures import TRL_REWARD, Signature
 
 OURS = ("prompt", "completion", "completion_ids")
-"""Columns that TRL does not hand on: it gives them under other names."""
+"""Columns that TRL passes under other names."""
 
 
 @dataclass
 class TrainerState:
-    """What a reward function may read of `trainer_state`."""
+    """The part of `trainer_state` that a reward function can read."""
 
     global_step: int
-    """The number of weight updates behind the newest of the completions."""
+    """The number of weight updates behind the newest completion."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"trainer_state has no {name!r} here: it has global_step alone.")
+        raise AttributeError(f"trainer_state has no {name!r} here: it has only global_step.")
 
 
 @dataclass
 class Log:
-    """What reward functions log, of one batch of completions."""
+    """What reward functions log for one batch of completions."""
 
     metrics: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     extras: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     def log_metric(self, name: str, value: float) -> None:
-        """Keep a number of this batch; several of one name are averaged."""
+        """Log a number for this batch. Several under one name are averaged."""
         self.metrics[name].append(float(value))
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
-        """Keep one value per completion."""
+        """Log one value per completion."""
         self.extras[column].extend(values)
 
     def write_into(self, rollouts: Sequence[Rollout]) -> None:
-        """Give every rollout the metrics, and each its own value of the extra columns."""
+        """Write the metrics to every rollout, and the extra columns' values to their own rollout."""
         averages = {name: sum(values) / len(values) for name, values in self.metrics.items()}
         for index, rollout in enumerate(rollouts):
             rollout["metrics"].update(averages)
@@ -56,7 +56,7 @@ class Log:
 
 @dataclass(frozen=True)
 class RewardFunction:
-    """One reward function, its weight, and the name of its component of the reward."""
+    """One reward function, its weight, and the name of its reward component."""
 
     target: str
     name: str
@@ -64,10 +64,10 @@ class RewardFunction:
     call: Callable[..., Any]
 
     def called(self, given: Mapping[str, Any]) -> Any:
-        """Return what the function returns, of an asynchronous one something to wait for.
+        """Call the function. An asynchronous one returns an awaitable.
 
         Raises:
-            ContractError: it raised.
+            ContractError: the function raised.
         """
         try:
             return self.call(**Signature.of(self.call).taken(given))
@@ -75,10 +75,10 @@ class RewardFunction:
             raise self._raised(error) from error
 
     async def awaited(self, returned: Any) -> Any:
-        """Return what the function comes to.
+        """Return the function's result, awaiting it if necessary.
 
         Raises:
-            ContractError: it raised.
+            ContractError: the function raised.
         """
         try:
             return await returned if inspect.isawaitable(returned) else returned
@@ -86,19 +86,19 @@ class RewardFunction:
             raise self._raised(error) from error
 
     def numbers(self, values: Any, rollouts: Sequence[Rollout]) -> list[float | None]:
-        """Return a number per rollout, None where the function has nothing to say of it.
+        """Return a number per rollout, or None where the function gives no reward.
 
         Raises:
-            ContractError: it did not return one value per completion.
-            DataError: it returned a value that is no finite number.
+            ContractError: the function did not return one value per completion.
+            DataError: the function returned a value that is not a finite number.
         """
         if not isinstance(values, Sequence) and not hasattr(values, "tolist"):
             raise ContractError(f"the reward function {self.target!r} returned {type(values).__name__}; return a list.")
         listed = values if isinstance(values, Sequence) else values.tolist()
         if len(listed) != len(rollouts):
             raise ContractError(
-                f"the reward function {self.target!r} returned {len(listed)} rewards for {len(rollouts)} completions: "
-                "return exactly one each, or None."
+                f"the reward function {self.target!r} returned {len(listed)} rewards for {len(rollouts)} completions. "
+                "Return exactly one each, or None."
             )
         return [self._number(value, rollout) for value, rollout in zip(listed, rollouts, strict=True)]
 
@@ -119,9 +119,9 @@ class RewardFunction:
 
 
 def rewards_of(functions: Sequence[RewardFunction], rollouts: Sequence[Rollout], log: Log) -> dict[str, list[float | None]]:
-    """Return what each function says of the rollouts, by its name; asynchronous ones wait at the same time, as in TRL."""
+    """Return each function's rewards by its name. Asynchronous functions run concurrently, as in TRL."""
     given = arguments(rollouts, log)
-    # In this thread, and first: many of them keep a limit of time by a signal.
+    # In this thread and first: many functions set a time limit by signal.
     returned = [function.called(given) for function in functions]
     if any(map(inspect.isawaitable, returned)):
         returned = asyncio.run_coroutine_threadsafe(_all(functions, returned), _loop()).result()
@@ -134,7 +134,7 @@ async def _all(functions: Sequence[RewardFunction], returned: Sequence[Any]) -> 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return a loop that runs as long as the process: what a function keeps between batches, as a client, belongs to it."""
+    """Return an event loop for the whole process, since clients that a function keeps between batches belong to it."""
     loop = asyncio.new_event_loop()
     Thread(target=loop.run_forever, name="reward functions", daemon=True).start()
     return loop
@@ -144,14 +144,14 @@ def reward_functions(targets: Sequence[str], weights: Sequence[float] | None) ->
     """Find the functions, with their weights: 1 by default.
 
     Raises:
-        PluginError: one is not found, or asks for what nothing gives.
-        DataError: there are none, or not as many weights.
+        PluginError: a function is not found.
+        DataError: there are no functions, or a different number of weights.
     """
     if not targets:
-        raise DataError("rewards is empty: name at least one reward function, as file.py:function or module:function.")
+        raise DataError("rewards is empty. Name at least one reward function, as file.py:function or module:function.")
     if weights is not None and len(weights) != len(targets):
         raise DataError(
-            f"there are {len(targets)} reward functions and {len(weights)} weights: give one weight each, in order."
+            f"there are {len(targets)} reward functions but {len(weights)} weights. Give one weight each, in order."
         )
     names: list[str] = []
     functions = []
@@ -162,7 +162,7 @@ def reward_functions(targets: Sequence[str], weights: Sequence[float] | None) ->
 
 
 def arguments(rollouts: Sequence[Rollout], log: Log) -> dict[str, Any]:
-    """Return everything that TRL hands to a reward function, for these rollouts."""
+    """Return everything that TRL passes to a reward function, for these rollouts."""
     columns = dict.fromkeys(name for rollout in rollouts for name in rollout["example"] if name not in OURS)
     return {
         **{name: [rollout["example"].get(name) for rollout in rollouts] for name in columns},
@@ -176,19 +176,19 @@ def arguments(rollouts: Sequence[Rollout], log: Log) -> dict[str, Any]:
 
 
 def missing_columns(function: RewardFunction, columns: Mapping[str, Any]) -> list[str]:
-    """Return the parameters that neither TRL nor a column of the dataset gives."""
+    """Return the parameters that neither TRL nor a dataset column provides."""
     given = {*TRL_REWARD.parameters, *columns} - set(OURS[:2])
     return [name for name in Signature.of(function.call).needed if name not in given]
 
 
 def _completion(rollout: Rollout) -> str | list[dict[str, str]]:
-    """Return the text, or, as the prompt is messages, a message."""
+    """Return the text, or a message if the prompt is a list of messages."""
     text = rollout["completion"]
     return text if isinstance(rollout["example"]["prompt"], str) else [{"role": "assistant", "content": text}]
 
 
 def _unused(name: str, names: list[str]) -> str:
-    """Return a name that no other component has; "reward" is what they come to."""
+    """Return a name that no other component has. The name "reward" is taken by the total."""
     base = candidate = "reward_function" if name == "reward" else name
     number = 1
     while candidate in names:

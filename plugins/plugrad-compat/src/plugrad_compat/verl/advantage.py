@@ -1,4 +1,4 @@
-"""The advantage `verl`: a verl advantage estimator from the user's own file, or verl's own."""
+"""The advantage `verl`: a verl advantage estimator from your own file, or one of verl's."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DEFAULTS = {
     "gdpo_reward_keys": None,
     "gdpo_reward_weights": None,
 }
-"""Of verl's `algorithm` (`verl/trainer/config/algorithm.py`), below what `config` says."""
+"""Defaults of verl's `algorithm` (`verl/trainer/config/algorithm.py`). `config` overrides them."""
 GREEDY, NORM = "reward_baselines", "norm_adv_by_std_in_grpo"
 
 
 def needs_of(options: Mapping[str, Any]) -> frozenset[str]:
-    """Return what the estimator needs: the greedy rewards, if it has a parameter for them."""
+    """Return the estimator's needs: the greedy rewards, if it has a parameter for them."""
     takes = Signature.of(ADVANTAGE_ESTIMATORS.find(str(options["target"])))
     return frozenset({"greedy_rewards"} if GREEDY in takes.names else ())
 
@@ -36,8 +36,8 @@ class VerlAdvantage:
 
     Args:
         target: `file.py:name` or `module:name` of the function, or a name that the file registers.
-        config: what the estimator is given as its config; the defaults of verl's algorithm lie below it.
-        kwargs: what it takes besides, by name.
+        config: the estimator's config. It overrides the defaults of verl's algorithm.
+        kwargs: further keyword arguments.
     """
 
     def __init__(

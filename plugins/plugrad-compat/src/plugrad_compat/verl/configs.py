@@ -1,4 +1,4 @@
-"""What verl hands losses and estimators as config: two classes, since its own code asserts that it got the right one."""
+"""The configs of verl's losses and estimators: two classes, since verl's own code asserts that it got the right one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from plugrad_compat.adapters.config import Config
 
 
 class ActorConfig(Config):
-    """A loss's config: what the run file says, above the defaults of verl's actor."""
+    """A loss's config: the run file's values over the defaults of verl's actor."""
 
 
 class AlgoConfig(Config):
-    """An estimator's config: what the run file says, above the defaults of verl's algorithm."""
+    """An estimator's config: the run file's values over the defaults of verl's algorithm."""

@@ -1,4 +1,4 @@
-"""The functions that verl's losses and estimators are written with."""
+"""Helper functions that verl's losses and estimators use."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def agg_loss(
 ) -> Tensor:
     """Aggregate `[batch, response_length]` as verl does.
 
-    With `**config.global_batch_info` as a loss is given it here, every denominator is 1 and a mode that sums is a plain sum:
-    the run file's `reduction` divides. Without it this is verl's mean over what is here.
+    With `**config.global_batch_info`, as passed to a loss here, every denominator is 1 and a summing mode is a plain
+    sum. The run file's `reduction` divides. Without it, this is verl's mean over the given rows.
 
     Raises:
         PluginError: verl has no such mode.

@@ -1,4 +1,4 @@
-"""The losses `verl` and `verl_micro_batch`: a verl policy loss from the user's own file, or verl's own."""
+"""The losses `verl` and `verl_micro_batch`: a verl policy loss from your own file, or one of verl's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugrad_compat.verl.registering import POLICY_LOSSES
 
 TOKEN_MEAN = "token-mean"
 UNIT_DENOMINATORS = {"dp_size": 1, "batch_num_tokens": 1, "global_batch_size": 1, "loss_scale_factor": 1}
-"""What verl divides by, of the whole batch: here nothing, so that the run file's `reduction` can."""
+"""verl's denominators over the whole batch. They are 1 here, so that the run file's `reduction` can divide."""
 DEFAULTS = {
     "clip_ratio": 0.2,
     "clip_ratio_low": 0.2,
@@ -45,14 +45,14 @@ DEFAULTS = {
     },
     "global_batch_info": UNIT_DENOMINATORS,
 }
-"""Of verl's `actor_rollout_ref.actor` (`verl/workers/config/actor.py`), below what `config` says."""
+"""Defaults of verl's `actor_rollout_ref.actor` (`verl/workers/config/actor.py`). `config` overrides them."""
 REDUCTIONS = {
     TOKEN_MEAN: "token",
     "seq-mean-token-sum": "sequence_sum",
     "seq-mean-token-mean": "sequence",
     "seq-mean-token-sum-norm": "constant",
 }
-"""verl's `loss_agg_mode`, and the run file's `reduction`."""
+"""The run file's `reduction` for each `loss_agg_mode` of verl."""
 
 
 @loss(needs={"old_logprobs"})
@@ -61,12 +61,12 @@ class VerlLoss(TriedLoss):
 
     Args:
         target: `file.py:name` or `module:name` of the function, or a name that the file registers.
-        config: what the loss is given as its config; the defaults of verl's actor lie below it.
-        divides_by: what its scalar has been divided by: "nothing" where it aggregates with `**config.global_batch_info`,
-            "tokens" where it takes a mean of its own.
+        config: the loss's config. It overrides the defaults of verl's actor.
+        divides_by: what its scalar was divided by: "nothing" if it aggregates with `**config.global_batch_info`,
+            "tokens" if it takes its own mean.
 
     Reports:
-        NAME: each metric that the loss hands out, a mean over tokens, without verl's `actor/`.
+        NAME: each metric that the loss returns, a mean over tokens, without verl's prefix `actor/`.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class VerlMicroBatchLoss(TriedLoss):
 
     Args:
         target: `file.py:name` or `module:name` of the function, or a name that the file registers.
-        config: what the loss is given as its config; the defaults of verl's actor lie below it.
-        divides_by: what its scalar has been divided by: "nothing" where it aggregates with `**config.global_batch_info`,
-            "tokens" where it takes a mean of its own.
+        config: the loss's config. It overrides the defaults of verl's actor.
+        divides_by: what its scalar was divided by: "nothing" if it aggregates with `**config.global_batch_info`,
+            "tokens" if it takes its own mean.
 
     Reports:
-        NAME: each metric that the loss hands out, a mean over tokens, without verl's `actor/`.
+        NAME: each metric that the loss returns, a mean over tokens, without verl's prefix `actor/`.
     """
 
     def __init__(
@@ -99,20 +99,20 @@ class VerlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of what the micro-batch gives."""
+        """Return each row's share of the micro-batch's loss."""
         return self.of_micro_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
-    """Find the loss, and see to it that it is of verl's style.
+    """Find the loss and check that it has verl's style.
 
     Raises:
-        PluginError: it is not found, or of another style.
+        PluginError: it is not found, or has another style.
     """
     found = POLICY_LOSSES.find(target)
     signature = checked_signature(target, found, VERL_LOSS)
     whole = ActorConfig(config, DEFAULTS)
-    # verl's own losses ask whether their config is an instance of its class.
+    # verl's own losses check that their config is an instance of verl's class.
     handed: Any = _actor_config(config) if str(found.__module__).startswith("verl.") else whole
     if "loss_agg_mode" in config:
         _say_where_the_reduction_is(target, str(config["loss_agg_mode"]))
@@ -124,7 +124,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
 
 @dataclass(frozen=True)
 class _Function:
-    """Calls a loss under verl's names."""
+    """Call a loss with verl's parameter names."""
 
     found: Callable[..., Any]
     signature: Signature
@@ -139,7 +139,7 @@ class _Function:
             "response_mask": responses.mask,
             "loss_agg_mode": TOKEN_MEAN,
             "config": self.config,
-            # What corrects for engine and trainer is an extension here.
+            # In plugrad, an extension corrects for trainer-engine mismatch.
             "rollout_is_weights": None,
             "rollout_log_probs": responses.of_field("inference_logprobs"),
         }
@@ -147,7 +147,7 @@ class _Function:
 
 
 def _actor_config(config: dict[str, Any]) -> Any:
-    """Return verl's own config of an actor, with unit denominators."""
+    """Return verl's own actor config, with denominators of 1."""
     from verl.workers.config import ActorConfig, PolicyLossConfig
 
     tables = {name: PolicyLossConfig(**value) if name == "policy_loss" else value for name, value in config.items()}
@@ -159,6 +159,6 @@ def _actor_config(config: dict[str, Any]) -> Any:
 def _say_where_the_reduction_is(target: str, asked: str) -> None:
     ours = REDUCTIONS.get(asked)
     notice(
-        f"{target!r}: config.loss_agg_mode = {asked!r} divides nothing here. The run file does, beside the loss's name: "
-        + (f'reduction = "{ours}".' if ours else f"verl's are {', '.join(REDUCTIONS)}.")
+        f"{target!r}: config.loss_agg_mode = {asked!r} has no effect. "
+        + (f'Write reduction = "{ours}" in [[loss]].' if ours else f"verl's are {', '.join(REDUCTIONS)}.")
     )

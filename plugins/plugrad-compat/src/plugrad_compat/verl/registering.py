@@ -1,4 +1,4 @@
-"""How a verl file gives a loss or an advantage estimator its name."""
+"""How a verl file registers a loss or an advantage estimator under a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def get_policy_loss_fn(name: str) -> Callable[..., Any]:
     """Return the policy loss of that name.
 
     Raises:
-        PluginError: none is registered under it; it says which are.
+        PluginError: none is registered under it. The message lists those that are.
     """
     found: Callable[..., Any] = POLICY_LOSSES.named(name)
     return found
@@ -36,7 +36,7 @@ def get_adv_estimator_fn(name_or_enum: Any) -> Callable[..., Any]:
     """Return the advantage estimator of that name.
 
     Raises:
-        PluginError: none is registered under it; it says which are.
+        PluginError: none is registered under it. The message lists those that are.
     """
     found: Callable[..., Any] = ADVANTAGE_ESTIMATORS.named(name_or_enum)
     return found

@@ -1,4 +1,4 @@
-"""Each component of the reward normalised by itself, then added up (GDPO, arXiv:2601.05242)."""
+"""GDPO: normalise each reward component on its own, then sum (arXiv:2601.05242)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, OptionError, advantage
 
 
-# Equal rewards may be of unequal components: that is what it tells apart.
+# Equal rewards may have unequal components, which give a signal.
 @advantage(min_rollouts_per_example=2, mixes_groups=True, signal_from_equal_rewards=True)
 def gdpo(
     inputs: AdvantageInputs,
@@ -20,23 +20,23 @@ def gdpo(
 ) -> AdvantageOutputs:
     """A = (s - mean s) / (std s + eps),  s_ij = sum_k w_k (r_ijk - mean_j r_ijk) / (std_j r_ijk + eps).
 
-    Summed before it is normalised, a component of small variance drowns in the others. k runs over the components of the
-    score, as the environment returned them; standard deviations are unbiased, as in TRL, the outer one over the rollouts of
-    the whole batch. What an extension does to the *reward* is not seen here.
+    Summing first and normalising second would let a high-variance component drown out the others. k runs over the
+    components of the score, as the environment returned them. Standard deviations are unbiased, as in TRL. The outer
+    one is over the rollouts of the whole batch. Changes that an extension makes to the *reward* have no effect here.
 
     Args:
-        weights: w_k by name; a component that is not named weighs 1.
+        weights: w_k by name. A component without a weight here weighs 1.
         eps: added to both standard deviations. The default is TRL's.
 
     Raises:
-        ContractError: the rollouts have no components, or not all the same.
-        OptionError: a weight for a component that there is not.
+        ContractError: the rollouts have no components, or not all the same ones.
+        OptionError: a weight names an unknown component.
     """
     components = _components(inputs)
     given = weights or {}
     unknown = sorted(set(given) - set(components))
     if unknown:
-        raise OptionError(f"[advantage] 'gdpo': no component is called {unknown[0]!r}; there are {', '.join(components)}.")
+        raise OptionError(f"[advantage] 'gdpo': there is no component {unknown[0]!r}. There are {', '.join(components)}.")
     normalised = (given.get(name, 1.0) * _normalised(values, eps) for name, values in components.items())
     total = torch.stack(list(normalised)).sum(dim=0)
     return AdvantageOutputs((total - total.mean()) / (total.std() + eps))
@@ -52,8 +52,8 @@ def _components(inputs: AdvantageInputs) -> dict[str, Tensor]:
     found = {tuple(sorted(components)) for group in groups for components in group}
     if len(found) != 1 or found == {()}:
         raise ContractError(
-            "gdpo normalises each component of the reward by itself, and the rollouts of this batch have the components "
-            f"{sorted(found)}. Let the environment's `score` return a mapping with the same names for every rollout."
+            "gdpo normalises each reward component on its own, but the rollouts of this batch have the components "
+            f"{sorted(found)}. The environment's `score` must return a mapping with the same names for every rollout."
         )
     (names,) = found
     return {name: inputs.rewards.new_tensor([[c[name] for c in group] for group in groups]) for name in names}

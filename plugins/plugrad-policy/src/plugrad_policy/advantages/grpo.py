@@ -1,4 +1,4 @@
-"""Reward against its group's mean, in units of the group's standard deviation (GRPO, arXiv:2402.03300, section 4.1.2)."""
+"""GRPO: reward minus its group's mean, divided by the group's standard deviation (arXiv:2402.03300, section 4.1.2)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ def grpo(
 ) -> AdvantageOutputs:
     """A_ij = (r_ij - mean_i) / (std_i + eps), over the rewards r_i1 ... r_in of the group.
 
-    A group with equal rewards has the advantage 0. For the mean alone take core's `group_mean` (Dr. GRPO).
+    A group with equal rewards has an advantage of 0. To subtract the mean without dividing, use core's `group_mean`
+    (Dr. GRPO).
 
     Args:
-        leave_one_out: mean and standard deviation are those of the group's *other* rollouts. Where these have equal rewards,
-            the difference is not divided, as in NeMo RL: by `eps` alone it would be divided into the millions.
-        unbiased: divide the squares by one less than there are. The paper does not say; verl, TRL, slime and NeMo RL do.
-        eps: added to the standard deviation. The default is verl's and slime's; TRL has 1e-4.
+        leave_one_out: compute mean and standard deviation over the group's *other* rollouts. If their rewards are
+            equal, the difference is not divided, as in NeMo RL. Dividing by `eps` alone would blow it up into the
+            millions.
+        unbiased: divide the sum of squares by n - 1. The paper does not say; verl, TRL, slime and NeMo RL do.
+        eps: added to the standard deviation. The default is that of verl and slime. TRL uses 1e-4.
 
     Raises:
-        OptionError: too few rollouts for these options: the unbiased standard deviation of one other, say.
+        OptionError: there are too few rollouts for these options, for example for the unbiased standard deviation of
+            one other rollout.
     """
     rewards = inputs.rewards
     count = rewards.shape[1] - leave_one_out
     if count - unbiased < 1:
         raise OptionError(
-            f"[advantage] 'grpo': a rollout is compared to {count}, too few for a standard deviation with these options. "
+            f"[advantage] 'grpo': each rollout is compared to {count}, too few for a standard deviation with these options. "
             "Raise rollouts_per_example, or set leave_one_out = false or unbiased = false."
         )
-    # Whom each rollout of a group is compared to: [rollouts_per_example, rollouts_per_example].
+    # The rollouts that each rollout of a group is compared to: [rollouts_per_example, rollouts_per_example].
     peers = torch.ones(2 * [rewards.shape[1]], dtype=rewards.dtype, device=rewards.device)
     peers = peers - torch.eye(len(peers)).to(peers) * leave_one_out
     mean = rewards @ peers / count

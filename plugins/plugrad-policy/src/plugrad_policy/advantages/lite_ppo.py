@@ -1,4 +1,4 @@
-"""Reward minus the mean of its group, over the standard deviation of the whole batch (Lite PPO, arXiv:2508.08221)."""
+"""Lite PPO: reward minus its group's mean, divided by the batch's standard deviation (arXiv:2508.08221)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 def lite_ppo(inputs: AdvantageInputs, eps: Annotated[float, Field(gt=0)] = 1e-4) -> AdvantageOutputs:
     """A_ij = (r_ij - mean_j r_ij) / (std r + eps), the unbiased standard deviation of all rewards of the batch.
 
-    Unlike the group's own, the batch's does not blow up a group in which one rollout differs by a little. It is TRL's
-    `scale_rewards="batch"`. `reinforce_plus_plus_baseline` divides by the deviation of the *differences* instead, which is
-    less by what the groups' means differ.
+    The batch's standard deviation, unlike the group's own, does not blow up a group in which one rollout differs
+    slightly. It is TRL's `scale_rewards="batch"`. `reinforce_plus_plus_baseline` divides by the standard deviation of
+    the *differences* instead, which leaves out the variation between group means.
 
     Args:
-        eps: added to the standard deviation; the default is TRL's.
+        eps: added to the standard deviation. The default is TRL's.
     """
     mean = inputs.rewards.mean(dim=1, keepdim=True)
     return AdvantageOutputs((inputs.rewards - mean) / (inputs.rewards.std() + eps))

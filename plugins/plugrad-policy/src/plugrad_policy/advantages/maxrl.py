@@ -1,4 +1,4 @@
-"""Reward against its group's mean, in units of that mean (MaxRL, arXiv:2602.02710): hard examples weigh more."""
+"""MaxRL: reward minus its group's mean, divided by that mean, so hard examples weigh more (arXiv:2602.02710)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 def maxrl(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = (r_ij - mean_i) / mean_i; 0 for a group whose mean is not above 0.
 
-    For rewards of 0 and 1, an unbiased gradient of log p, the log-likelihood of success, expanded in powers of 1 - p up to
-    the size of the group: a group's weight is about 1 / p. The scale of the rewards cancels. They must not be negative: a
-    mean close to 0 would magnify them.
+    For rewards of 0 and 1 it gives an unbiased gradient of log p, the log-likelihood of success, expanded in powers of
+    1 - p up to the group size. A group's weight is about 1 / p. The scale of the rewards cancels. Rewards must not be
+    negative: a mean close to 0 would magnify them.
     """
     mean = inputs.rewards.mean(dim=1, keepdim=True)
     # Not `mean > 0`: a reward that is NaN must not become an advantage of 0.

@@ -1,4 +1,4 @@
-"""Reward minus the mean of its group, each reward weighed by its completion's length (OPO, arXiv:2505.23585)."""
+"""OPO: reward minus its group's mean, with each reward weighted by completion length (arXiv:2505.23585)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 def opo(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - sum_l L_il r_il / sum_l L_il,  L the length in tokens.
 
-    The baseline of least variance, if the squared norm of a sequence's gradient grows with its length. What is 0 is the mean
-    over the group's tokens, not over its rollouts. verl gives a group of one its raw reward; here it is refused.
+    This baseline has the least variance if the squared norm of a sequence's gradient grows with its length. Advantages
+    average to 0 over the group's tokens, not over its rollouts. verl gives a group of one its raw reward; plugrad
+    rejects such a group.
 
-    prime-rl has the same formula as the option `length_weighted_mean`, and this function answers to that name too.
+    prime-rl offers the same formula as `length_weighted_mean`. This function is registered under that name too.
     """
     lengths = inputs.completion_lengths.to(inputs.rewards)
     baseline = (lengths * inputs.rewards).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True).clamp(min=1)

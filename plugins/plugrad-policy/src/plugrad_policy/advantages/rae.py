@@ -1,4 +1,4 @@
-"""Reward minus a running mean of the same agent's rewards (role-conditioned advantage, SPIRAL, arXiv:2506.24119)."""
+"""Role-conditioned advantage: reward minus a running mean of the same agent's rewards (SPIRAL, arXiv:2506.24119)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 
 @advantage(mixes_groups=True, order_dependent=True, signal_from_equal_rewards=True)
 class Rae:
-    """A_ij = r_ij - b_a,  then b_a <- decay b_a + (1 - decay) r_ij, rollout after rollout, in their order; b_a starts at 0.
+    """A_ij = r_ij - b_a,  then b_a <- decay b_a + (1 - decay) r_ij, rollout after rollout, in their order; b_a starts at
+    0.
 
-    In a game that one agent wins if another loses, the mean over all is 0 whatever they do; each agent's own is not. The
-    reward is compared before it enters the baseline, as in prime-rl and the authors' code, so that the gradient is unbiased.
-    Without agents it is REINFORCE with a running baseline.
+    In a zero-sum game the mean reward over all agents is always 0, but each agent's own mean is not. The reward is
+    compared before it updates the baseline, as in prime-rl and the authors' code, so the gradient is unbiased. Without
+    agents this is REINFORCE with a running baseline.
 
     Args:
-        decay: how much of the baseline stays with each rollout. The default is prime-rl's and the authors'.
-        column: the examples' column that names the agent; examples without it share a baseline.
+        decay: how much of the baseline each rollout keeps. The default is that of prime-rl and the authors.
+        column: the column of the examples that names the agent. Examples without it share one baseline.
     """
 
     def __init__(self, decay: Annotated[float, Field(ge=0, lt=1)] = 0.95, column: str = "agent") -> None:
@@ -29,7 +30,7 @@ class Rae:
         self._baselines: dict[str, float] = {}
 
     def __call__(self, inputs: AdvantageInputs) -> AdvantageOutputs:
-        """Return the advantages of the batch; its rewards have then entered the baselines."""
+        """Return the advantages of the batch, and update the baselines with its rewards."""
         agents = [[str(rollout["example"].get(self._column, "")) for rollout in group] for group in inputs.rollouts]
         if not agents:
             agents = [[""] * inputs.rewards.shape[1]] * len(inputs.rewards)
@@ -44,7 +45,7 @@ class Rae:
         return {"baselines": dict(self._baselines)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the baselines of `state`."""
+        """Restore the baselines from `state`."""
         self._baselines = dict(state["baselines"])
 
     def _compare(self, agent: str, reward: float) -> float:

@@ -1,4 +1,4 @@
-"""Rewards whitened over the whole batch, without groups (REINFORCE++, arXiv:2501.03262)."""
+"""REINFORCE++: rewards whitened over the whole batch, without groups (arXiv:2501.03262)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from plugrad_policy.advantages.whitening import Over, whitened
 def reinforce_plus_plus(
     inputs: AdvantageInputs, over: Over = "tokens", eps: Annotated[float, Field(gt=0)] = 1e-8
 ) -> AdvantageOutputs:
-    """A_ij = (r_ij - mean r) / sqrt(var r + eps), over the batch of all ranks. It works with one rollout an example.
+    """A_ij = (r_ij - mean r) / sqrt(var r + eps), over the batch of all ranks. It works with one rollout per example.
 
-    The paper's penalty on the KL of each token is left out: add the loss `kl_to_reference`. A batch with equal rewards has
-    the advantage 0.
+    The paper's per-token KL penalty is not part of it: add the loss `kl_to_reference`. A batch with equal rewards has
+    an advantage of 0.
 
     Args:
-        over: whether mean and variance count each token of the batch, as in the paper, OpenRLHF and verl, or each rollout.
-        eps: added to the variance; the default is verl's. OpenRLHF has a variance of at least 1e-8.
+        over: "tokens" computes mean and variance over all tokens of the batch, as in the paper, OpenRLHF and verl.
+            "rollouts" counts each rollout once.
+        eps: added to the variance. The default is verl's. OpenRLHF uses a variance of at least 1e-8.
     """
     return AdvantageOutputs(whitened(inputs.rewards, inputs, over, eps))

@@ -1,4 +1,4 @@
-"""Reward minus the mean of its group, whitened over the whole batch (REINFORCE++ with baseline, arXiv:2501.03262)."""
+"""REINFORCE++ with baseline: reward minus its group's mean, whitened over the whole batch (arXiv:2501.03262)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ def reinforce_plus_plus_baseline(
 ) -> AdvantageOutputs:
     """A_ij = (d_ij - mean d) / sqrt(var d + eps),  d_ij = r_ij - mean_j r_ij, over the batch of all ranks.
 
-    The paper's penalty on the KL is a loss here: add `kl_to_reference` with its `estimator = "k2"`. Counted in tokens, the
-    mean of d need not be 0, so that a group with equal rewards has a small advantage where the lengths of others differ.
+    The paper's KL penalty is a separate loss: add `kl_to_reference` with `estimator = "k2"`. Averaged over tokens, d
+    may not have a mean of 0. A group with equal rewards then gets a small advantage if completion lengths differ in
+    other groups.
 
     Args:
-        over: whether mean and variance count each token of the batch, as in the paper, OpenRLHF and verl, or each rollout.
-        eps: added to the variance; the default is verl's. OpenRLHF has a variance of at least 1e-8.
+        over: "tokens" computes mean and variance over all tokens of the batch, as in the paper, OpenRLHF and verl.
+            "rollouts" counts each rollout once.
+        eps: added to the variance. The default is verl's. OpenRLHF uses a variance of at least 1e-8.
     """
     difference = inputs.rewards - inputs.rewards.mean(dim=1, keepdim=True)
     return AdvantageOutputs(whitened(difference, inputs, over, eps))

@@ -1,4 +1,4 @@
-"""Reward minus that of the greedy completion of the same prompt (ReMax, arXiv:2310.10505)."""
+"""ReMax: reward minus the reward of the greedy completion of the same prompt (arXiv:2310.10505)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage
 def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - g_i,  g_i the reward of one completion that is decoded greedily.
 
-    The baseline depends on no sampled token, so that the gradient is unbiased even with one rollout an example.
+    The baseline depends on no sampled token, so the gradient is unbiased even with one rollout per example.
 
     Raises:
-        ContractError: there are no greedy rewards. No mean takes their place: it would be another algorithm.
+        ContractError: there are no greedy rewards. A mean is not used instead: that would be another algorithm.
     """
     if inputs.greedy_rewards is None:
         raise ContractError(
-            "remax subtracts the reward of a greedy completion, and AdvantageInputs.greedy_rewards is None. A run samples "
-            "one for each example; elsewhere give them, or take the advantage 'rloo', whose baseline is the other rollouts."
+            "remax subtracts the reward of a greedy completion, but AdvantageInputs.greedy_rewards is None. A run samples "
+            "one per example. Elsewhere, pass them, or use the advantage 'rloo', whose baseline is the other rollouts."
         )
     return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.to(inputs.rewards).unsqueeze(1))

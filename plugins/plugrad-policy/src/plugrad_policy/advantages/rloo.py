@@ -1,4 +1,4 @@
-"""Reward minus the mean of the group's other rewards (RLOO, arXiv:2402.14740)."""
+"""RLOO: reward minus the mean of the group's other rewards (arXiv:2402.14740)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from plugrad import AdvantageInputs, AdvantageOutputs, advantage
 def rloo(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - 1 / (n - 1) sum_{l != j} r_il, which is n / (n - 1) times core's `group_mean`.
 
-    A baseline without the rollout's own reward leaves the gradient unbiased. A group of one has no others and is refused
-    before a model loads; verl gives it its raw reward, others give it 0.
+    A baseline without the rollout's own reward keeps the gradient unbiased. A group of one is rejected before a model
+    loads. verl gives such a group its raw reward, others give it 0.
     """
     num_rollouts = inputs.rewards.shape[1]
     others = (inputs.rewards.sum(dim=1, keepdim=True) - inputs.rewards) / (num_rollouts - 1)

@@ -1,4 +1,4 @@
-"""Whitening over the whole batch, which advantages of several papers end with."""
+"""Whitening over the whole batch, the last step of several papers' advantages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Over = Literal["tokens", "rollouts"]
 
 
 def whitened(values: Tensor, inputs: AdvantageInputs, over: Over, eps: float) -> Tensor:
-    """(x - mean x) / sqrt(var x + eps), where each rollout's x weighs as many as it has tokens, or one.
+    """Return (x - mean x) / sqrt(var x + eps), weighting each rollout's x by its tokens or by one.
 
-    The divisor of the variance is the number of tokens or rollouts. Where nothing has a token, nothing is subtracted.
+    The variance is divided by the number of tokens or rollouts. If no rollout has a token, nothing is subtracted.
     """
     ones = torch.ones_like(values)
     weights = inputs.completion_lengths.to(values) if over == "tokens" else ones

@@ -1,4 +1,4 @@
-"""`length_penalty`: rewards pay for the tokens and turns that they took, the more the easier the example is."""
+"""`length_penalty`: charge rewards for tokens and turns, and charge more on easier examples."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Weight = Annotated[float, Field(ge=0)]
 class LengthPenalty:
     """r_ij <- r_ij - max(mean_j r_ij, 0) (w_out L_ij / max_j L_ij + w_in P_ij / max_j P_ij + w_turns T_ij / max_j T_ij).
 
-    L counts the tokens of the completion, P those of the prompt, T the turns: the steps of the rollout's `trajectory`, or 1.
-    The mean reward of the group is the rate at which it succeeds: where few do, length is cheap. This is prime-rl's linear
-    penalty. Where all rollouts of an example have the same prompt and one turn, their terms are equal and an advantage that
-    subtracts a group's mean does not see them.
+    L counts the tokens of the completion, P those of the prompt, and T the turns: the steps of the rollout's
+    `trajectory`, or 1. The group's mean reward is its success rate, so length is cheap where few rollouts succeed.
+    This is prime-rl's linear penalty. If all rollouts of an example share the prompt and take one turn, those two
+    terms are equal. An advantage that subtracts the group's mean then cancels them.
 
-    A group whose mean is below 0 pays nothing; in prime-rl it would be rewarded for length.
+    A group whose mean is below 0 pays nothing. prime-rl would reward it for length.
 
     Args:
-        num_output_tokens_weight: w_out. The default is prime-rl's, as are the others.
+        num_output_tokens_weight: w_out. All three defaults are prime-rl's.
         num_input_tokens_weight: w_in.
         num_turns_weight: w_turns.
 
     Reports:
-        mean: the mean of what was subtracted, with the first update of a batch of rollouts.
+        mean: the mean penalty, reported with the first update of a batch of rollouts.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`mismatch_correction`: a token weighs by how much likelier the trainer is to sample it than the engine was."""
+"""`mismatch_correction`: weight each token by its trainer probability over its engine probability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from plugrad import BatchLossInputs, Mean, Measure, MetricInputs, OptionError, hookimpl
 
 GREATEST_LOG_WEIGHT = 20.0
-"""Beyond e^20 the product of a sequence's ratios is noise, and soon infinite. The bound is verl's."""
+"""Beyond e^20 the product of a sequence's ratios is noise and soon infinite. The bound is verl's."""
 
 
 class MismatchCorrection:
@@ -25,9 +25,9 @@ class MismatchCorrection:
         rho_t = pi_old(t) / mu(t)
         w     = rho_t (token),  prod_t rho_t (sequence),  (prod_t rho_t)^(1 / tokens) (geometric)
 
-    pi_old is `old_logprobs` where the loss asks for them, and else the policy of this update. The weight carries no
-    gradient. A dropped token contributes nothing to any loss; denominators stay. A loss that has pi / mu in it already, such
-    as `importance_sampling`, would be corrected twice: there, take `mode = "reject"` or nothing.
+    pi_old is `old_logprobs` if the loss needs them, else the policy of this update. The weight carries no gradient. A
+    dropped token contributes nothing to any loss; denominators stay. A loss that already contains pi / mu, such as
+    `importance_sampling`, would be corrected twice. For such a loss use `mode = "reject"`, or leave this extension out.
 
     ================= ============ ============ ====== ====== =============================================
     known as          level        mode         low    high
@@ -40,21 +40,21 @@ class MismatchCorrection:
     ================= ============ ============ ====== ====== =============================================
 
     Args:
-        level: what a weight is of. Only that of a sequence is unbiased; its variance grows with the length. The geometric
-            mean does not depend on the length and is no importance weight, but a measure of the mismatch.
-        mode: what is outside [low, high] is brought to the nearer end ("truncate"), or dropped ("mask"); "reject" drops it
-            and leaves the rest at the weight 1.
-        low: the least weight.
-        high: the greatest weight.
-        veto_below: drop the whole sequence where a token has rho_t below this, whatever the level: such a token the trainer
-            would hardly ever have sampled. Without it, no veto. verl and slime use 1e-4.
+        level: what a weight covers. Only "sequence" is unbiased; its variance grows with the length. The "geometric"
+            mean does not depend on the length. It measures mismatch and is not an importance weight.
+        mode: what to do outside [low, high]. "truncate" clamps the weight to the nearer bound. "mask" drops the token.
+            "reject" drops the token and gives the others a weight of 1.
+        low: the smallest weight.
+        high: the largest weight.
+        veto_below: drop the whole sequence if any token has rho_t below this value, at every level. The trainer would
+            hardly ever have sampled such a token. There is no veto by default; verl and slime use 1e-4.
 
     Reports:
-        weight: the mean of w over counted tokens, before the bounds; near 1 where trainer and engine agree.
+        weight: the mean of w over counted tokens, before the bounds; near 1 if trainer and engine agree.
         outside: the share of counted tokens whose w is outside [low, high].
         dropped: the share of counted tokens that were dropped.
 
-    With several losses these are of all of them.
+    With several losses, each number covers all of them.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MismatchCorrection:
         veto_below: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         if low >= high:
-            raise OptionError(f"[extension] 'mismatch_correction': low is {low} and high {high}. low must be below high.")
+            raise OptionError(f"[extension] 'mismatch_correction': low is {low} and high is {high}. low must be below high.")
         self._level = level
         self._mode = mode
         self._low = low
@@ -76,7 +76,7 @@ class MismatchCorrection:
 
     @hookimpl(wrapper=True)
     def prepare_loss(self, inputs: BatchLossInputs) -> Generator[None, BatchLossInputs, BatchLossInputs]:
-        """Multiply the advantages, and drop tokens."""
+        """Multiply the advantages by the weights, and drop tokens."""
         prepared = yield
         log_ratio = _log_ratio(prepared)
         weight = self._weight(log_ratio, prepared.loss_mask)
@@ -89,7 +89,7 @@ class MismatchCorrection:
 
     @hookimpl(wrapper=True)
     def compute_metrics(self, inputs: MetricInputs) -> Generator[None, Mapping[str, Measure], Mapping[str, Measure]]:
-        """Add what was corrected since the last report."""
+        """Add the measures collected since the last report."""
         measures = yield
         measured, self._measured = self._measured, {}
         return {**measures, **measured}
@@ -108,7 +108,7 @@ class MismatchCorrection:
         return weight.clamp(self._low, self._high)
 
     def _kept(self, log_ratio: Tensor, inside: Tensor, loss_mask: Tensor) -> Tensor:
-        """Return the tokens that still count; `loss_mask` itself where nothing can be dropped, which saves a copy."""
+        """Return the tokens that still count, or `loss_mask` itself if nothing can be dropped, which saves a copy."""
         kept = loss_mask if self._mode == "truncate" else loss_mask & inside
         if self._veto_below is None:
             return kept
@@ -120,6 +120,6 @@ class MismatchCorrection:
 
 
 def _log_ratio(inputs: BatchLossInputs) -> Tensor:
-    """Return log rho `[batch, seq]`, 0 where nothing counts."""
+    """Return log rho `[batch, seq]`, with 0 at tokens that do not count."""
     trainer = inputs.trainer_logprobs if inputs.old_logprobs is None else inputs.old_logprobs
     return torch.where(inputs.loss_mask, trainer.detach() - inputs.inference_logprobs, 0.0)

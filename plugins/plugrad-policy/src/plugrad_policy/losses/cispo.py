@@ -18,9 +18,10 @@ def cispo(inputs: BatchLossInputs, clip_low: UpToOne = 1.0, clip_high: ClipRange
     """-sg(clip(r, 1 - clip_low, 1 + clip_high)) A log pi(t),  r = pi / pi_old.
 
     Args:
-        clip_low: how far below 1 the weight counts. With 1 there is no lower bound, as in the paper's experiments.
-        clip_high: how far above 1 the weight counts. The paper tunes it and gives no number. 4.0, a bound of 5, is what TRL
-            and slime show for it; TRL's `epsilon_high` and Tinker's `clip_high_threshold` are the bound itself.
+        clip_low: how far below 1 the weight may go. 1 means no lower bound, as in the paper's experiments.
+        clip_high: how far above 1 the weight may go. The paper tunes it and gives no number. 4.0, a bound of 5, is the
+            value that TRL and slime show. TRL's `epsilon_high` and Tinker's `clip_high_threshold` are the bound
+            itself.
 
     Reports:
         clip_fraction: the share of counted tokens whose weight is clipped.

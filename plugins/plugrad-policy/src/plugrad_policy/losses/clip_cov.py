@@ -1,4 +1,4 @@
-"""Clip-Cov: keep the entropy by holding back a few tokens whose log-prob and advantage covary (arXiv:2505.22617)."""
+"""Clip-Cov: preserve entropy by holding back some tokens whose log-prob and advantage covary (arXiv:2505.22617)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ def clip_cov(
     clip_low: ClipRange = 0.2,
     clip_high: ClipRange = 0.2,
 ) -> LossOutputs:
-    """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), and 0 at a few tokens;  r = pi / pi_old.
+    """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), and 0 at the held-back tokens;  r = pi / pi_old.
 
-    The few are drawn at random from the tokens whose covariance (A - mean A) (log pi - mean log pi), with means over the
-    micro-batch's counted tokens, is between cov_low and cov_high: `fraction` of the counted tokens, at least one. A token
-    that the clip decides is not drawn.
+    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the micro-batch's counted tokens.
+    Tokens with a covariance between cov_low and cov_high are candidates. `fraction` of the counted tokens, at least
+    one, is drawn from them at random and held back. Tokens that the clip decides are never drawn.
 
-    The covariance and the number drawn are of the micro-batch (`cut_dependent`), and the draw uses torch's random state.
+    The covariance and the number drawn depend on the micro-batch (`cut_dependent`). The draw uses torch's random
+    state.
 
     Args:
-        fraction: the share of the counted tokens that is held back; verl's, after the authors' code.
-        cov_low: the smallest covariance of a candidate; likewise.
-        cov_high: the greatest; likewise.
-        clip_low: how far below 1 the ratio counts; PPO's. The paper's formula has no clip, verl's has.
-        clip_high: how far above 1 the ratio counts; PPO's.
+        fraction: the share of counted tokens to hold back; verl's default, after the authors' code.
+        cov_low: the smallest covariance of a candidate; same source.
+        cov_high: the largest covariance of a candidate; same source.
+        clip_low: how far below 1 the ratio may go; PPO's default. The paper's formula has no clip; verl's has one.
+        clip_high: how far above 1 the ratio may go; PPO's default.
 
     Reports:
-        held_fraction: the share of counted tokens that is held back.
+        held_fraction: the share of counted tokens that are held back.
         clip_fraction: the share of counted tokens that the clip decides.
         ratio: the mean of r over counted tokens.
     """
@@ -62,7 +63,7 @@ def clip_cov(
 
 
 def draw(candidates: Tensor, number: int) -> Tensor:
-    """At most `number` of the True elements, at random."""
+    """Draw at most `number` of the True elements at random."""
     places = candidates.flatten().nonzero().squeeze(1)
     drawn = torch.zeros_like(candidates).flatten()
     drawn[places[torch.randperm(len(places), device=places.device)[:number]]] = True

@@ -1,4 +1,4 @@
-"""What drives the entropy down: the covariance of log-prob and advantage, token by token (arXiv:2505.22617)."""
+"""The covariance of log-prob and advantage per token, which drives entropy down (arXiv:2505.22617)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plugrad import BatchLossInputs
 
 
 def covariances(inputs: BatchLossInputs) -> Float[Tensor, "batch seq"]:
-    """(A - mean A) (log pi - mean log pi), detached; the means are over the micro-batch's counted tokens."""
+    """Return (A - mean A) (log pi - mean log pi), detached, with means over the micro-batch's counted tokens."""
     counted = inputs.loss_mask
     num_tokens = counted.sum().clamp(min=1)
 

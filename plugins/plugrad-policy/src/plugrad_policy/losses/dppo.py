@@ -1,4 +1,4 @@
-"""DPPO: a trust region of probabilities instead of ratios (arXiv:2602.04879), in its binary forms."""
+"""DPPO: a trust region on probabilities instead of ratios, in its binary forms (arXiv:2602.04879)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def dppo(
 ) -> LossOutputs:
     """-M sg(min(r, max_ratio)) A log pi(t),  r = pi / mu,  mu the policy that sampled.
 
-    M is 0 where D > threshold and A would push pi further from mu, that is where A and pi - mu have the same sign, else 1. D
-    compares two distributions over {the sampled token, any other}: tv = |pi - mu|, or
-    kl = mu log(mu / pi) + (1 - mu) log((1 - mu) / (1 - pi)). The paper's top-K forms need the logits and are not here.
+    M is 0 where D > threshold and A would push pi further from mu, that is, where A and pi - mu have the same sign.
+    Else M is 1. D compares two distributions over {the sampled token, any other token}. It is tv = |pi - mu| or kl =
+    mu log(mu / pi) + (1 - mu) log((1 - mu) / (1 - pi)). The paper's top-K forms need the logits and are not offered.
 
     Args:
-        divergence: which of the two.
-        threshold: the divergence from which a token may not move on. By default the paper's: 0.15 for tv, 0.05 for kl.
-        max_ratio: the greatest weight of a token. 20 is verl's and TRL's; the paper's formula has none.
+        divergence: which D to use.
+        threshold: the divergence above which a token may move no further. By default the paper's: 0.15 for tv, 0.05
+            for kl.
+        max_ratio: the largest weight of a token. 20 is the default of verl and TRL. The paper's formula has no bound.
 
     Reports:
         is_masked: the share of counted tokens with M = 0.
@@ -54,7 +55,7 @@ def dppo(
 
 
 def binary_kl(logprobs: Tensor, other: Tensor) -> Tensor:
-    """KL(p || q) of two coins from the log-probs of their heads; finite where one of them always shows it."""
+    """Return KL(p || q) of two coins, given the log-prob of heads. It stays finite where a coin always shows heads."""
     most = 1 - torch.finfo(logprobs.dtype).eps
     p, q = logprobs.exp().clamp(max=most), other.exp().clamp(max=most)
     return p * log_ratio(logprobs, other) + (1 - p) * (torch.log1p(-p) - torch.log1p(-q))

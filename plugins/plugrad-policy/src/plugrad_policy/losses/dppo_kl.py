@@ -1,4 +1,4 @@
-"""prime-rl's later default loss: a one-sided trust region of probabilities, and the squared log-ratio."""
+"""prime-rl's later default loss: a one-sided trust region on probabilities plus the squared log-ratio."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def dppo_kl(
 ) -> LossOutputs:
     """-M adv_tau r A + kl_tau (log r)^2,  r = pi / mu,  mu the policy that sampled.
 
-    M is 0 where A > 0 and pi - mu > mask_high, and where A <= 0 and pi - mu < -mask_low; else 1. The second term is there
-    for masked tokens too, and pulls the policy towards the one that sampled.
+    M is 0 where A > 0 and pi - mu > mask_high, and where A <= 0 and pi - mu < -mask_low. Else M is 1. The second term
+    also applies to masked tokens and pulls the policy towards the one that sampled.
 
-    The formula and the defaults are prime-rl's (`default_loss_fn`, whose options are `dppo_mask_low` and `dppo_mask_high`),
-    after DPPO (arXiv:2602.04879). It is not verl's `dppo_kl`, which is `dppo` with `divergence = "kl"`.
+    The formula and the defaults are prime-rl's (`default_loss_fn` with `dppo_mask_low` and `dppo_mask_high`), after
+    DPPO (arXiv:2602.04879). It is not verl's `dppo_kl`, which is `dppo` with `divergence = "kl"`.
 
     Args:
-        mask_low: how far the probability of a token with A <= 0 may have fallen.
-        mask_high: how far the probability of a token with A > 0 may have risen.
-        adv_tau: the factor of the advantage.
-        kl_tau: the factor of the squared log-ratio.
+        mask_low: how far the probability of a token with A <= 0 may fall.
+        mask_high: how far the probability of a token with A > 0 may rise.
+        adv_tau: the coefficient of the advantage.
+        kl_tau: the coefficient of the squared log-ratio.
 
     Reports:
         mismatch_kl: the mean of r - log r - 1 over counted tokens, in nats.
         masked_mismatch_kl: the same over tokens with M = 0.
-        unmasked_mismatch_kl: the same over the others.
+        unmasked_mismatch_kl: the same over tokens with M = 1.
         is_masked: the share of counted tokens with M = 0.
         is_masked_low: the share of counted tokens that mask_low masks.
         is_masked_high: the share of counted tokens that mask_high masks.

@@ -1,4 +1,4 @@
-"""Dr. GRPO: PPO's clip, over a denominator that no completion's length is in (arXiv:2503.20783)."""
+"""Dr. GRPO: PPO's clip with a denominator that does not depend on completion lengths (arXiv:2503.20783)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 def dr_grpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.2, clip_high: ClipRange = 0.2) -> LossOutputs:
     """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
 
-    The name stands for the reduction: each token weighs 1 / (sequences * max_new_tokens), where GRPO's weighs
-    1 / (sequences * tokens of its completion) and so favours short right answers and long wrong ones. Its advantages are not
-    divided by the group's standard deviation: that is the advantage `group_mean`, not this loss.
+    The reduction makes the difference: each token weighs 1 / (sequences * max_new_tokens). In GRPO it weighs 1 /
+    (sequences * tokens of its completion), which favours short right answers and long wrong ones. Dr. GRPO also does
+    not divide advantages by the group's standard deviation. That part is the advantage `group_mean`, not this loss.
 
     Args:
-        clip_low: how far below 1 the ratio counts; PPO's default.
-        clip_high: how far above 1 the ratio counts; PPO's default.
+        clip_low: how far below 1 the ratio may go; PPO's default.
+        clip_high: how far above 1 the ratio may go; PPO's default.
 
     Reports:
-        clip_fraction: the share of counted tokens that the clip decides: they have no gradient.
+        clip_fraction: the share of counted tokens that the clip decides. They have no gradient.
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None

@@ -1,4 +1,4 @@
-"""Dual-clip PPO: a bound on what a token with a negative advantage can cost (arXiv:1912.09729)."""
+"""Dual-clip PPO: an upper bound on the loss of tokens with a negative advantage (arXiv:1912.09729)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def dual_clip(
 ) -> LossOutputs:
     """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), and for A < 0 at most -ceiling A;  r = pi / pi_old.
 
-    Beyond the ceiling a token has no gradient. Known as `clip_ratio_c` (verl, 3.0), `eps_clip_c` (slime, off) and `delta`
-    (TRL, off).
+    A token above the ceiling has no gradient. Known as `clip_ratio_c` (verl, 3.0), `eps_clip_c` (slime, off) and
+    `delta` (TRL, off).
 
     Args:
-        clip_low: how far below 1 the ratio counts; PPO's default.
-        clip_high: how far above 1 the ratio counts; PPO's default.
-        ceiling: the paper's c, above 1: the greatest ratio that a negative advantage is multiplied with. The paper's 3.0.
+        clip_low: how far below 1 the ratio may go; PPO's default.
+        clip_high: how far above 1 the ratio may go; PPO's default.
+        ceiling: the paper's c, above 1: the largest ratio that multiplies a negative advantage. The paper uses 3.0.
 
     Reports:
-        clip_fraction: the share of counted tokens that the first clip decides: they have no gradient.
-        ceiling_fraction: the share of counted tokens at the ceiling: they have none either.
+        clip_fraction: the share of counted tokens that the first clip decides. They have no gradient.
+        ceiling_fraction: the share of counted tokens at the ceiling. They have no gradient either.
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None

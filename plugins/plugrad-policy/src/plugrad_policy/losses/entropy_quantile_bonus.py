@@ -1,4 +1,4 @@
-"""An entropy bonus for the tokens at which the policy hesitates, those of "Beyond the 80/20 rule" (arXiv:2506.01939)."""
+"""An entropy bonus for high-entropy tokens, those of "Beyond the 80/20 rule" (arXiv:2506.01939)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ Quantile = Annotated[float, Field(ge=0, lt=1)]
 def entropy_quantile_bonus(inputs: BatchLossInputs, quantile: Quantile = 0.8) -> LossOutputs:
     """-M H(pi) at each counted token,  M = 1 where H is not below its `quantile` over the micro-batch, else 0.
 
-    To be added to a policy gradient with a small weight. Core's `entropy_bonus` raises the entropy of every token, also of
-    those that have only one continuation; this one raises it where there is a choice. The paper learns from these tokens
-    alone, which is `top_entropy_quantile`; a bonus on them is not in it.
+    Add it to a policy gradient with a small weight. Core's `entropy_bonus` raises the entropy of every token, even
+    where only one continuation makes sense. This loss raises it only where the policy has a choice. The paper trains
+    on these tokens alone, which is `top_entropy_quantile`. It does not propose a bonus on them.
 
-    The bound is of the micro-batch (`cut_dependent`). A token below it contributes zero and stays in the denominator.
+    The entropy bound depends on the micro-batch (`cut_dependent`). A token below it contributes zero and stays in the
+    denominator.
 
     Args:
-        quantile: the share of the counted tokens that gets no bonus. 0.8 leaves the paper's 20%; 0 is `entropy_bonus`.
+        quantile: the share of counted tokens without a bonus. 0.8 leaves the paper's 20%; 0 is `entropy_bonus`.
 
     Reports:
         entropy: the mean of H over counted tokens, in nats.
-        raised_entropy: the mean of H over those with a bonus, in nats.
-        entropy_bound: the mean over sequences of the entropy from which a token gets it, in nats.
-        is_raised: the share of counted tokens that get it.
+        raised_entropy: the mean of H over tokens with a bonus, in nats.
+        entropy_bound: the mean over sequences of the lowest entropy that earns a bonus, in nats.
+        is_raised: the share of counted tokens with a bonus.
     """
     assert inputs.entropy is not None
     entropy, counted = inputs.entropy, inputs.loss_mask

@@ -13,17 +13,17 @@ from plugrad_policy.losses.surrogate import ClipRange
 def gmpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.4, clip_high: ClipRange = 0.4) -> LossOutputs:
     """-A exp(mean of l_t) at each of the sequence's tokens,  l = log pi - log pi_old, clipped where A would push it on.
 
-    l_t is at most clip_high where A > 0 and at least -clip_low where A < 0; a clipped token has no gradient, and still
-    counts in the mean. The advantages of a sequence's tokens are taken to be equal, as in the paper.
+    l_t is at most clip_high where A > 0 and at least -clip_low where A < 0. A clipped token has no gradient but still
+    counts in the mean. The formula assumes that all tokens of a sequence share one advantage, as in the paper.
 
     Args:
-        clip_low: the bound below, of the log-ratio: exp(-0.4) = 0.67 of the ratio. The paper's.
-        clip_high: the bound above, of the log-ratio: exp(0.4) = 1.49 of the ratio. The paper's. verl reads PPO's
-            `clip_ratio`, 0.2, as these bounds.
+        clip_low: the lower bound of the log-ratio; a ratio of exp(-0.4) = 0.67. The paper's.
+        clip_high: the upper bound of the log-ratio; a ratio of exp(0.4) = 1.49. The paper's. verl takes PPO's
+            `clip_ratio`, 0.2, for both bounds.
 
     Reports:
-        clip_fraction: the share of counted tokens that are clipped: they have no gradient.
-        ratio: the mean of exp(mean of l_t) over sequences, in proportion to their tokens.
+        clip_fraction: the share of counted tokens that are clipped. They have no gradient.
+        ratio: the mean of exp(mean of l_t) over sequences, weighted by their tokens.
     """
     assert inputs.old_logprobs is not None
     counted = inputs.loss_mask

@@ -1,4 +1,4 @@
-"""GSPO: one ratio for the whole sequence, its geometric mean over the tokens (Qwen, arXiv:2507.18071, eq. 5 and 7)."""
+"""GSPO: one ratio per sequence, the geometric mean over its tokens (Qwen, arXiv:2507.18071, eq. 5 and 7)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 def gspo(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: ClipRange = 4e-4) -> LossOutputs:
     """-min(s A, clip(s, 1 - clip_low, 1 + clip_high) A) at each token,  s = exp(sequence mean of log pi - log pi_old).
 
-    Its mean over the tokens, which is what the reduction takes, is the paper's term of the sequence; the gradient of each
-    token's log-prob is then s A / tokens.
+    The reduction takes the mean over the tokens, which is the paper's term for the sequence. The gradient with respect
+    to each token's log-prob is then s A / tokens.
 
     Args:
-        clip_low: how far below 1 the sequence's ratio counts; the paper's (sec. 5.1). Three orders smaller than PPO's, as a
-            mean over tokens moves less than a token. slime leaves PPO's 0.2 in place.
-        clip_high: how far above 1 it counts; the paper's.
+        clip_low: how far below 1 the sequence's ratio may go; the paper's (sec. 5.1). It is three orders of magnitude
+            below PPO's, since a mean over tokens moves less than one token. slime leaves PPO's 0.2 in place.
+        clip_high: how far above 1 the sequence's ratio may go; the paper's.
 
     Reports:
-        clip_fraction: the share of counted tokens in sequences that the clip decides: they have no gradient.
-        ratio: the mean of s over sequences, in proportion to their tokens.
+        clip_fraction: the share of counted tokens in sequences that the clip decides. They have no gradient.
+        ratio: the mean of s over sequences, weighted by their tokens.
     """
     assert inputs.old_logprobs is not None
     token_log_ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)

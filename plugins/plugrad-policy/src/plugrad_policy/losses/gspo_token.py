@@ -1,4 +1,4 @@
-"""GSPO-token: GSPO's ratio, and an advantage of each token's own (Qwen, arXiv:2507.18071, eq. 13 and 14)."""
+"""GSPO-token: GSPO's ratio with a separate advantage for each token (Qwen, arXiv:2507.18071, eq. 13 and 14)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 def gspo_token(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: ClipRange = 4e-4) -> LossOutputs:
     """-min(s_t A_t, clip(s_t, 1 - clip_low, 1 + clip_high) A_t),  s_t = sg(s) pi(t) / sg(pi(t)),  s as in `gspo`.
 
-    Every s_t has the value s, and the gradient of its own token alone. Where a sequence's tokens share an advantage this is
-    `gspo` in value and gradient; where they do not, `gspo` hands each token the gradient of the mean advantage.
+    Every s_t has the value of s but the gradient of its own token alone. If all tokens of a sequence share one
+    advantage, value and gradient equal those of `gspo`. If they do not, `gspo` gives each token the gradient of the
+    mean advantage.
 
     Args:
-        clip_low: how far below 1 the sequence's ratio counts; the paper's.
-        clip_high: how far above 1 it counts; the paper's.
+        clip_low: how far below 1 the sequence's ratio may go; the paper's.
+        clip_high: how far above 1 the sequence's ratio may go; the paper's.
 
     Reports:
-        clip_fraction: the share of counted tokens that the clip decides: they have no gradient.
-        ratio: the mean of s over sequences, in proportion to their tokens.
+        clip_fraction: the share of counted tokens that the clip decides. They have no gradient.
+        ratio: the mean of s over sequences, weighted by their tokens.
     """
     assert inputs.old_logprobs is not None
     policy = inputs.trainer_logprobs

@@ -1,4 +1,4 @@
-"""prime-rl's `ipo` loss: a symmetric trust region of probabilities, and the squared log-ratio."""
+"""prime-rl's `ipo` loss: a symmetric trust region on probabilities plus the squared log-ratio."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def ipo(
 ) -> LossOutputs:
     """-M adv_tau r A + kl_tau (log r)^2,  r = pi / mu,  mu the policy that sampled.
 
-    M is 0 where |pi - mu| > threshold, whatever the advantage, else 1: that is what sets it apart from `dppo_kl`. The second
-    term is there for masked tokens too.
+    M is 0 where |pi - mu| > threshold, else 1. Unlike in `dppo_kl`, M does not depend on the advantage. The second
+    term also applies to masked tokens.
 
-    The formula and the defaults are prime-rl's (`ipo_loss_fn`, whose option is `ipo_threshold`). It has nothing to do with
-    the preference loss of the same name (arXiv:2310.12036).
+    The formula and the defaults are prime-rl's (`ipo_loss_fn` with its option `ipo_threshold`). The preference loss of
+    the same name (arXiv:2310.12036) is unrelated.
 
     Args:
-        threshold: how far a token's probability may have moved.
-        adv_tau: the factor of the advantage.
-        kl_tau: the factor of the squared log-ratio.
+        threshold: how far a token's probability may move.
+        adv_tau: the coefficient of the advantage.
+        kl_tau: the coefficient of the squared log-ratio.
 
     Reports:
         mismatch_kl: the mean of r - log r - 1 over counted tokens, in nats.
         masked_mismatch_kl: the same over tokens with M = 0.
-        unmasked_mismatch_kl: the same over the others.
+        unmasked_mismatch_kl: the same over tokens with M = 1.
         is_masked: the share of counted tokens with M = 0.
     """
     log_r = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs)

@@ -1,4 +1,4 @@
-"""KL-Cov: keep the entropy by tying down the tokens whose log-prob and advantage covary most (arXiv:2505.22617)."""
+"""KL-Cov: preserve entropy with a KL penalty where log-prob and advantage covary most (arXiv:2505.22617)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 @loss(needs={"old_logprobs"}, cut_dependent=True)
 def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotNegative = 1.0) -> LossOutputs:
-    """-r A, and at a few tokens + coefficient |log r|;  r = pi / pi_old.
+    """-r A, plus coefficient |log r| at the penalised tokens;  r = pi / pi_old.
 
-    The few are those with the greatest covariance (A - mean A) (log pi - mean log pi), with means over the micro-batch's
-    counted tokens: `fraction` of the counted tokens, at least one. There is no clip. That the penalty is |log r| is the
-    authors' code; the paper writes KL(pi_old, pi).
+    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the micro-batch's counted tokens.
+    The penalised tokens are those with the largest covariance: `fraction` of the counted tokens, at least one. There
+    is no clip. The penalty |log r| follows the authors' code; the paper writes KL(pi_old, pi).
 
-    The covariance and the number chosen are of the micro-batch (`cut_dependent`).
+    The covariance and the number of penalised tokens depend on the micro-batch (`cut_dependent`).
 
     Args:
-        fraction: the share of the counted tokens that is penalised. verl has 2e-4, SkyRL 0.2.
-        coefficient: of the penalty. 1 is SkyRL's, and verl's where its configuration, which has 0.1, is silent.
+        fraction: the share of counted tokens to penalise. verl uses 2e-4, SkyRL 0.2.
+        coefficient: the weight of the penalty. 1 is SkyRL's default. verl's configuration sets 0.1; its code falls
+            back to 1 where the configuration says nothing.
 
     Reports:
-        penalised_fraction: the share of counted tokens that is penalised.
+        penalised_fraction: the share of counted tokens that are penalised.
         abs_log_ratio: the mean of |log r| over counted tokens.
         ratio: the mean of r over counted tokens.
     """
@@ -49,7 +50,7 @@ def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotN
 
 
 def greatest(values: Tensor, counted: Tensor, number: int) -> Tensor:
-    """Where the `number` greatest of the counted values are."""
+    """Return a mask of the `number` largest counted values."""
     places = torch.where(counted, values, -torch.inf).flatten().topk(min(number, values.numel())).indices
     chosen = torch.zeros_like(counted).flatten()
     chosen[places] = True

@@ -1,4 +1,4 @@
-"""The KL divergence to the reference, as peers estimate it, and with the gradient that is its own (arXiv:2506.09477)."""
+"""KL divergence to the reference, with the common estimators and their correct gradient (arXiv:2506.09477)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def kl_penalty(
 ) -> LossOutputs:
     """w k,  with d = log pi - log pi_ref:  k1 = d,  k2 = d^2 / 2,  k3 = exp(-d) + d - 1,  abs = |d|.
 
-    To be added to a policy gradient with a small weight. The mean of k1 and of k3 is KL(pi || pi_ref), but the mean of
-    their gradients is not its gradient, since the tokens too are drawn from pi: that of k1 is 0, and that of k3 belongs to
-    the other divergence, KL(pi_ref || pi). What is missing is k times the gradient of the log-prob of what was drawn, which
-    `score_function` adds without changing the value. k2's own gradient already is that of the token's KL.
+    Add it to a policy gradient with a small weight. The mean of k1 and of k3 is KL(pi || pi_ref). The mean of their
+    gradients is not its gradient, because the tokens are also drawn from pi. For k1 that mean is 0; for k3 it is the
+    gradient of the other divergence, KL(pi_ref || pi). The missing part is k times the gradient of the sampled token's
+    log-prob. `score_function` adds it without changing the value. k2's own gradient already is that of the token's KL.
 
-    Core's `kl_to_reference` is k1 to k3 with neither option. TRL's `use_bias_correction_kl` and DeepSeek-V3.2's unbiased
-    estimate (arXiv:2512.02556) are k3 with `score_function = "token"` and `off_policy = true`.
+    Core's `kl_to_reference` is k1 to k3 with neither option. TRL's `use_bias_correction_kl` and DeepSeek-V3.2's
+    unbiased estimate (arXiv:2512.02556) are k3 with `score_function = "token"` and `off_policy = true`.
 
     Args:
-        estimator: which of the four. "abs", verl's, estimates no KL.
-        score_function: "none": the estimator's own gradient, as in most systems; "token": with that of drawing the token
-            itself, which makes it the gradient of each token's KL; "sequence": with that of drawing all tokens before it as
-            well, which makes it the gradient of the sequence's KL.
-        off_policy: w = pi / pi_old for tokens that an earlier policy drew, else 1. In "sequence", too, the w of
-            each k is its own token's.
+        estimator: which estimator to use. "abs", verl's, does not estimate a KL.
+        score_function: which sampling terms to add to the gradient. "none": the estimator's own gradient, as in most
+            systems. "token": add the sampling of the token itself, which gives the gradient of each token's KL.
+            "sequence": also add the sampling of all earlier tokens, which gives the gradient of the sequence's KL.
+        off_policy: set w = pi / pi_old for tokens that an earlier policy sampled; else w is 1. Even with "sequence",
+            the w of each k is its own token's.
 
     Reports:
         kl: the mean of w k over counted tokens, in nats.
@@ -59,7 +59,7 @@ def kl_penalty(
 
 
 def estimate(d: Tensor, estimator: str) -> Tensor:
-    """The estimator named."""
+    """Return the named estimator of `d`."""
     if estimator == "k1":
         return d
     if estimator == "k2":
@@ -68,6 +68,6 @@ def estimate(d: Tensor, estimator: str) -> Tensor:
 
 
 def later(values: Tensor, counted: Tensor) -> Tensor:
-    """At each token the sum over the counted tokens after it, detached."""
+    """Return for each token the sum over the counted tokens after it, detached."""
     values = torch.where(counted, values.detach(), 0.0)
     return values.sum(dim=1, keepdim=True) - values.cumsum(dim=1)

@@ -1,4 +1,4 @@
-"""How far trainer and engine disagree, as the losses after prime-rl's report it."""
+"""Metrics of the trainer-engine mismatch, for the losses that follow prime-rl."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from plugrad import Mean
 
 
 def mismatch_metrics(log_r: Tensor, masked: Tensor, counted: Tensor) -> dict[str, Mean]:
-    """The mean of r - log r - 1 over counted tokens, over those masked out and over the others; and the share masked out."""
+    """Return the mean of r - log r - 1 over all counted, masked and unmasked tokens, and the masked share."""
     log_r = log_r.detach()
     mismatch_kl = log_r.exp() - log_r - 1
     return {

@@ -1,4 +1,4 @@
-"""Off-policy sequence masking: bad sequences that the policy has left do not count (DeepSeek-V3.2, arXiv:2512.02556)."""
+"""Off-policy sequence masking: mask bad sequences that the policy has left (DeepSeek-V3.2, arXiv:2512.02556)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_cli
 def opsm(inputs: BatchLossInputs, delta: float = 1e-4, clip_low: ClipRange = 0.2, clip_high: ClipRange = 0.2) -> LossOutputs:
     """-M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
 
-    M is 0 where A < 0 and the sequence's mean of log mu - log pi exceeds delta, else 1; mu is what the engine reported as it
-    sampled, so that both the updates since and the mismatch of engine and trainer count (as in the paper and TRL; slime
-    measures from the old policy). A masked token contributes zero and stays in the denominator.
+    M is 0 where A < 0 and the sequence's mean of log mu - log pi exceeds delta, else 1. mu is the probability that the
+    engine reported while sampling. The drift therefore includes both later updates and trainer-engine mismatch, as in
+    the paper and TRL. slime measures drift from the old policy instead. A masked token contributes zero and stays in
+    the denominator.
 
     Args:
-        delta: the mean log-ratio, in nats, from which a sequence with a negative advantage is masked. The paper gives no
-            number; 1e-4 is slime's default, and TRL's `off_policy_mask_threshold` has none.
-        clip_low: how far below 1 the ratio counts; PPO's default.
-        clip_high: how far above 1 the ratio counts; PPO's default.
+        delta: the mean log-ratio, in nats, above which a sequence with a negative advantage is masked. The paper gives
+            no number. 1e-4 is slime's default; TRL's `off_policy_mask_threshold` has none.
+        clip_low: how far below 1 the ratio may go; PPO's default.
+        clip_high: how far above 1 the ratio may go; PPO's default.
 
     Reports:
         is_masked: the share of counted tokens with M = 0.

@@ -1,4 +1,4 @@
-"""On-policy distillation: learn from every token how much likelier another model finds it (prime-rl's `ref_kl`)."""
+"""On-policy distillation: reward each token by how much likelier another model finds it (prime-rl's `ref_kl`)."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def reference_kl(
 ) -> LossOutputs:
     """-M r sg(log pi_ref - log pi) + kl_tau (log r)^2,  r = pi / mu,  mu the policy that sampled.
 
-    The policy gradient with the advantage log pi_ref - log pi, whose mean is -KL(pi || pi_ref); the run's advantages are not
-    used. M is 0 where pi - mu < -mask_low, else 1: a token that has already fallen is not pushed on.
+    A policy gradient with the advantage log pi_ref - log pi, whose mean is -KL(pi || pi_ref). The run's own advantages
+    are not used. M is 0 where pi - mu < -mask_low, else 1, so a token that has already fallen is pushed no further.
 
-    The formula and the defaults are prime-rl's (`ref_kl_loss_fn`; there, they are constants). The same advantage is eq. 2 of
-    GLM-5's cross-stage distillation (arXiv:2602.15763).
+    The formula and the defaults are prime-rl's (`ref_kl_loss_fn`, where they are constants). The same advantage is eq.
+    2 of GLM-5's cross-stage distillation (arXiv:2602.15763).
 
     Args:
-        towards: the model that is learnt from: the reference (`[model.reference]`), or the teacher (`[model.teacher]`).
-        mask_low: how far the probability of a token may have fallen.
-        kl_tau: the factor of the squared log-ratio.
+        towards: the model to learn from: the reference (`[model.reference]`) or the teacher (`[model.teacher]`).
+        mask_low: how far the probability of a token may fall.
+        kl_tau: the coefficient of the squared log-ratio.
 
     Reports:
-        ref_kl: the mean of log pi_ref - log pi over counted tokens, in nats; its negative estimates the KL divergence.
+        ref_kl: the mean of log pi_ref - log pi over counted tokens, in nats. Its negative estimates the KL divergence.
         mismatch_kl: the mean of r - log r - 1 over counted tokens, in nats.
         masked_mismatch_kl: the same over tokens with M = 0.
-        unmasked_mismatch_kl: the same over the others.
+        unmasked_mismatch_kl: the same over tokens with M = 1.
         is_masked: the share of counted tokens with M = 0.
     """
     counted = inputs.loss_mask

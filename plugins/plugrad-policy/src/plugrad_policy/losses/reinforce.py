@@ -9,8 +9,7 @@ from plugrad import BatchLossInputs, LossOutputs, Mean, loss
 def reinforce(inputs: BatchLossInputs) -> LossOutputs:
     """-A log pi(t).
 
-    Right where the policy is the one that sampled: with one update a batch. `rollout_is` and `cispo` correct where it is
-    not.
+    Correct only on policy: with one update per batch. `rollout_is` and `cispo` correct for an older sampling policy.
 
     Reports:
         nll: the mean of -log pi over counted tokens, in nats.

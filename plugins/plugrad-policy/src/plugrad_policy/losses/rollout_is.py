@@ -1,4 +1,4 @@
-"""GLM-5's double-sided importance sampling: weigh a token by its ratio to the engine, or mask it (arXiv:2602.15763)."""
+"""GLM-5's double-sided importance sampling: weight a token by its engine ratio or mask it (arXiv:2602.15763)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from plugrad_policy.losses.surrogate import ClipRange
 def rollout_is(inputs: BatchLossInputs, clip_low: UpToOne = 0.2, clip_high: ClipRange = 0.28) -> LossOutputs:
     """-sg(f(r)) A log pi(t),  r = pi / mu,  f(r) = r where 1 - clip_low < r < 1 + clip_high, else 0  (eq. 3 to 5).
 
-    mu is what the engine reported as it sampled, so that no policy of the past has to be kept: for completions that several
-    versions of the policy wrote. The stop-gradient is not printed in eq. 3; it is read as a weighted policy gradient, as
-    others do.
+    mu is the probability that the engine reported while sampling, so no past policy has to be kept. That suits
+    completions written by several versions of the policy. Eq. 3 prints no stop-gradient; this is a weighted policy
+    gradient, which is how others read it.
 
     Args:
-        clip_low: how far below 1 the ratio may be. The report gives no number for its agents; this is that of its reasoning
-            RL.
-        clip_high: how far above 1 the ratio may be; likewise.
+        clip_low: how far below 1 the ratio may be. The report gives no number for its agents; this is the value of its
+            reasoning RL.
+        clip_high: how far above 1 the ratio may be; same source.
 
     Reports:
         is_masked: the share of counted tokens outside the bounds.

@@ -1,4 +1,4 @@
-"""SAPO: a smooth gate around the ratio in place of a clip (Qwen, arXiv:2511.20347)."""
+"""SAPO: a smooth gate on the ratio instead of a clip (Qwen, arXiv:2511.20347)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Temperature = Annotated[float, Field(gt=0)]
 def sapo(inputs: BatchLossInputs, tau_pos: Temperature = 1.0, tau_neg: Temperature = 1.05) -> LossOutputs:
     """-(4 / tau) sigmoid(tau (r - 1)) A,  r = pi / pi_old,  tau = tau_pos where A > 0, else tau_neg.
 
-    Its gradient is that of -r A times the gate 4 sigmoid(x) (1 - sigmoid(x)), x = tau (r - 1): 1 at r = 1, towards 0 away
-    from it, on both sides.
+    Its gradient is that of -r A times the gate 4 sigmoid(x) (1 - sigmoid(x)), x = tau (r - 1). The gate is 1 at r = 1
+    and falls towards 0 on both sides.
 
     Args:
         tau_pos: how fast the gate closes where A > 0; the paper's.
-        tau_neg: how fast it closes elsewhere; the paper's. It is the greater one, since a negative advantage raises all
-            other tokens.
+        tau_neg: how fast the gate closes elsewhere; the paper's. It is the larger one, since a negative advantage
+            raises all other tokens.
 
     Reports:
         gate: the mean gate over counted tokens.

@@ -1,4 +1,4 @@
-"""Learn from the tokens at which the policy hesitates ("Beyond the 80/20 rule", arXiv:2506.01939)."""
+"""Train on high-entropy tokens only ("Beyond the 80/20 rule", arXiv:2506.01939)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def top_entropy_quantile(
 ) -> LossOutputs:
     """-M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
 
-    M is 1 where the entropy of the policy is among the top `quantile` of the micro-batch's counted tokens, else 0. The bound
-    is the micro-batch's (`cut_dependent`; TRL's is of all ranks' micro-batches). A masked token contributes zero and stays
-    in the denominator, as in TRL.
+    M is 1 where the policy's entropy is in the top `quantile` of the micro-batch's counted tokens, else 0. The entropy
+    bound depends on the micro-batch (`cut_dependent`). TRL computes it over the micro-batches of all ranks. A masked
+    token contributes zero and stays in the denominator, as in TRL.
 
     Args:
-        quantile: the share of tokens that learn; the paper's 20%. TRL's `top_entropy_quantile` is 1.0, all of them.
-        clip_low: how far below 1 the ratio counts; DAPO's, which the paper builds on.
-        clip_high: how far above 1 the ratio counts; DAPO's.
+        quantile: the share of tokens to train on; the paper's 20%. TRL's `top_entropy_quantile` is 1.0, all of them.
+        clip_low: how far below 1 the ratio may go; the default of DAPO, on which the paper builds.
+        clip_high: how far above 1 the ratio may go; DAPO's default.
 
     Reports:
-        entropy_bound: the mean over sequences of the entropy from which a token learns, in nats.
+        entropy_bound: the mean over sequences of the lowest entropy that is trained on, in nats.
         is_masked: the share of counted tokens with M = 0.
         ratio: the mean of r over counted tokens.
     """
@@ -52,7 +52,7 @@ def top_entropy_quantile(
 
 
 def lower_bound(values: Tensor, counted: Tensor, share: float) -> Tensor:
-    """The least value that is among the top `share` of the counted ones, interpolated as `torch.quantile` does."""
+    """Return the lower bound of the top `share` of the counted values, interpolated as `torch.quantile` does."""
     ordered = values[counted].sort().values
     if not len(ordered):
         return values.new_zeros(())

@@ -1,4 +1,4 @@
-"""VESPO: a smooth weight of the whole sequence's ratio, without length normalisation (arXiv:2602.10693)."""
+"""VESPO: a smooth weight on the whole sequence's ratio, without length normalisation (arXiv:2602.10693)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def vespo(
 ) -> LossOutputs:
     """-sg(phi(W)) A log pi(t),  phi(W) = W^k exp(lambda (1 - W)),  W = product of pi / mu over the sequence.
 
-    mu is the policy that sampled. phi is 1 at W = 1, greatest at W = k / lambda and falls to 0 on both sides. k and lambda
-    are k_pos and lambda_pos where A >= 0, else k_neg and lambda_neg.
+    mu is the policy that sampled. phi is 1 at W = 1, peaks at W = k / lambda and falls to 0 on both sides. k and
+    lambda are k_pos and lambda_pos where A >= 0, else k_neg and lambda_neg.
 
-    The reduction and the bounds of log W, [log 1e-8, 20], are TRL's. TRL's W is over the old policy, and includes the
-    engine's mismatch where its correction is on; so does this one, which is over the engine's log-probs.
+    The reduction and the bounds of log W, [log 1e-8, 20], are TRL's. TRL's W is a ratio to the old policy and includes
+    the engine's mismatch when its correction is on. This W includes it too, as a ratio to the engine's log-probs.
 
     Args:
-        k_pos: the power of W where A >= 0; TRL's default, like the others.
+        k_pos: the power of W where A >= 0. All four defaults are TRL's.
         lambda_pos: how fast the weight falls with W where A >= 0.
         k_neg: the power of W where A < 0.
         lambda_neg: how fast the weight falls with W where A < 0.
 
     Reports:
-        phi: the mean of phi(W) over sequences, in proportion to their tokens.
+        phi: the mean of phi(W) over sequences, weighted by their tokens.
     """
     policy, counted = inputs.trainer_logprobs, inputs.loss_mask
     token_log_ratio = log_ratio(policy, inputs.inference_logprobs).detach()

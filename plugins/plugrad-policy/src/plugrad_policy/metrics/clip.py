@@ -1,4 +1,4 @@
-"""How many tokens have left the range in which PPO and its kin trust the ratio."""
+"""The share of tokens outside the range in which PPO-style losses trust the ratio."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from plugrad import Mean, Measure, MetricInputs, metric
 def clip(
     inputs: MetricInputs, low: Annotated[float, Field(ge=0)] = 0.2, high: Annotated[float, Field(ge=0)] = 0.2
 ) -> dict[str, Measure]:
-    """r = pi / pi_old on the counted tokens, whatever the loss does with it. All are 0 in a batch's first update.
+    """The share of counted tokens with r = pi / pi_old outside a range, whatever the loss does with the ratio.
 
-    A loss that clips reports the tokens that its clip decides: of these, those whose advantage pushes further out.
+    All values are 0 in a batch's first update. A clipping loss reports fewer tokens: only those whose advantage pushes
+    the ratio further out.
 
     Args:
-        low: how far below 1 the range reaches; the default is PPO's (arXiv:1707.06347).
-        high: how far above 1 it reaches; the default is PPO's. DAPO has 0.28.
+        low: how far below 1 the range reaches. The default is PPO's (arXiv:1707.06347).
+        high: how far above 1 the range reaches. The default is PPO's; DAPO uses 0.28.
 
     Reports:
         low: the share of tokens with r < 1 - low.
         high: the share of tokens with r > 1 + high.
-        outside: both.
+        outside: the sum of both.
     """
     assert inputs.old_logprobs is not None
     ratio = torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.old_logprobs, 0.0).exp()

@@ -1,4 +1,4 @@
-"""How far the policy is from the engine, from the policy before the update, and from the reference."""
+"""KL divergence of the policy to the engine, to the policy before the update, and to the reference."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def _needs(options: Mapping[str, Any]) -> set[str]:
 
 @metric(needs=_needs)
 def kl(inputs: MetricInputs, against: tuple[Other, ...] = ("inference",)) -> dict[str, Measure]:
-    """Estimates of the KL divergence, in nats a token, from the tokens that were sampled (Schulman 2020).
+    """Estimates of the KL divergence, in nats per token, from the sampled tokens (Schulman 2020).
 
     ::
 
         k1 = -log r,  k3 = r - 1 - log r        their means are KL(x || y) of tokens sampled from x, with r = y / x
         inference: KL(mu || pi)     old: KL(pi_old || pi)     reference: KL(pi || pi_ref)
 
-    k1 is unbiased, and negative at times. k3 is as well, never negative, and of less variance where r is near 1; one token
-    with a great r can make it great. Exact only as far as tokens are samples of x.
+    k1 is unbiased and may be negative. k3 is unbiased and never negative, and has less variance where r is near 1. A
+    single token with a large r can dominate it. The estimates are exact only as far as the tokens are samples of x.
 
     Args:
-        against: whom to compare with. "reference", and "old" with several updates a batch, cost a forward pass where no loss
-            asks for them.
+        against: which policies to compare with. "reference", and "old" with several updates per batch, cost a forward
+            pass unless a loss already needs them.
 
     Reports:
-        inference_k1, inference_k3: trainer and engine; not where completions were replayed.
-        old_k1, old_k3: what the updates on this batch have done so far; 0 before the first.
-        reference_k1, reference_k3: how far the run has come.
+        inference_k1, inference_k3: trainer-engine mismatch; absent if completions were replayed.
+        old_k1, old_k3: the effect of earlier updates on this batch; 0 before the first.
+        reference_k1, reference_k3: the distance from the reference.
     """
     own = inputs.trainer_logprobs
     pairs = {

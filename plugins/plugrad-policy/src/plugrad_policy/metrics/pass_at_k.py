@@ -1,4 +1,4 @@
-"""The chance that one of k attempts succeeds (arXiv:2107.03374, eq. 1)."""
+"""pass@k: the probability that at least one of k attempts succeeds (arXiv:2107.03374, eq. 1)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def pass_at_k(
     """1 - C(n - c, k) / C(n, k) for n rollouts of an example, c of which succeed: unbiased, unlike 1 - (1 - c / n)^k.
 
     Args:
-        ks: for which k. Those above n are left out.
-        threshold: the reward from which on a rollout succeeds.
+        ks: the values of k. Values above n are left out.
+        threshold: the lowest reward that counts as a success.
 
     Reports:
-        1, 2, 4, 8, 16: for each k, the mean over examples.
+        1, 2, 4, 8, 16: the mean over examples, for each k.
     """
     groups = [[rollout["reward"] >= threshold for rollout in group] for group in inputs.rollouts]
     estimates = {str(k): [_estimate(len(g), sum(g), k) for g in groups if len(g) >= k] for k in ks}

@@ -1,4 +1,4 @@
-"""How much completions repeat themselves: a policy that collapses does so first."""
+"""How much completions repeat themselves, an early sign of collapse."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from plugrad import Max, Mean, Measure, MetricInputs
 def repetition(inputs: MetricInputs, n: Annotated[int, Field(ge=1)] = 4) -> dict[str, Measure]:
     """1 - distinct / all, of the n-grams of a completion's tokens. Completions of fewer than n tokens are left out.
 
-    The complement of distinct-n (arXiv:1510.03055), here within each completion.
+    The complement of distinct-n (arXiv:1510.03055), computed within each completion.
 
     Args:
-        n: the number of tokens in a row. 4 is this package's own default.
+        n: the n-gram length in tokens. 4 is this package's own default.
 
     Reports:
         mean: the mean share over completions.
-        max: that of the completion which repeats itself most.
+        max: the share of the most repetitive completion.
     """
     completions = [rollout["completion_ids"] for group in inputs.rollouts for rollout in group]
     shares = [_repeated_share(ids, n) for ids in completions if len(ids) >= n]

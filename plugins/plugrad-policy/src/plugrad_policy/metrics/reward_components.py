@@ -1,4 +1,4 @@
-"""What the reward is made of."""
+"""The components of the reward."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from plugrad import Mean, Measure, MetricInputs
 
 
 def reward_components(inputs: MetricInputs) -> dict[str, Measure]:
-    """The components of the score, where the environment returns a mapping.
+    """The mean of each component of the score, if the environment returns a mapping.
 
     Reports:
-        NAME: the mean of each, over the rollouts that have it.
+        NAME: the mean over the rollouts that have this component.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     for group in inputs.rollouts:

@@ -1,4 +1,4 @@
-"""How many updates old the policy was that sampled a token."""
+"""How many updates ago the policy that sampled a token was current."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from plugrad import Max, Mean, Measure, MetricInputs
 
 
 def staleness(inputs: MetricInputs) -> dict[str, Measure]:
-    """v - v_t, with v_t the number of weight updates behind token t, and v that behind the policy which learns from it.
+    """v - v_t, the weight updates behind the policy that learns from token t, minus those behind the one that sampled it.
 
-    0 is on policy. Of several updates per batch, the second is one update late, the third two.
+    0 is on policy. With several updates per batch, the second is one update late and the third two.
 
     Reports:
         mean: the mean over the completions' tokens.
-        max: the greatest.
+        max: the maximum.
     """
     versions = [version for group in inputs.rollouts for rollout in group for version in rollout["policy_versions"]]
     if not versions:

@@ -1,4 +1,4 @@
-"""Completions that were cut off, and what they earned."""
+"""The share and the rewards of truncated completions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from plugrad import Mean, Measure, MetricInputs
 
 
 def truncated(inputs: MetricInputs) -> dict[str, Measure]:
-    """Completions that ended at `max_new_tokens` and not with an end-of-sequence token.
+    """Completions that ended at `max_new_tokens` rather than with an end-of-sequence token.
 
-    Where the cut ones earn less, the policy learns to be short, whatever the task is.
+    If truncated completions earn less, the policy learns to be short, whatever the task is.
 
     Reports:
-        share: their share.
-        reward: their mean reward; nothing where there are none.
-        complete_reward: the mean reward of the others; nothing where there are none.
+        share: the share of truncated completions.
+        reward: their mean reward; absent if there are none.
+        complete_reward: the mean reward of the other completions; absent if there are none.
     """
     rollouts = [rollout for group in inputs.rollouts for rollout in group]
     cut = [rollout["reward"] for rollout in rollouts if rollout["truncated"]]
