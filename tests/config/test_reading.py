@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plugrad import RunFile, RunFileError
-from plugrad.config.reading import with_absolute_paths, write_run_file
+from plugrad.config.reading import write_run_file
 
 TABLES = {"model": {"name": "a/model"}, "environment": {"name": "arithmetic"}}
 
@@ -75,10 +75,10 @@ def test_without_search_paths_the_working_directory_is_searched(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     run_file = RunFile(**TABLES)
     assert run_file.folders == [tmp_path]
-    absolute = with_absolute_paths(run_file)
+    absolute = run_file.with_absolute_paths()
     assert absolute.search_paths == [str(tmp_path)]
     assert absolute.output_dir == str(tmp_path / "runs" / "run")
-    assert with_absolute_paths(absolute) == absolute
+    assert absolute.with_absolute_paths() == absolute
 
 
 def test_what_is_written_reads_back_equal(read, tmp_path):
@@ -102,7 +102,7 @@ stop_at_reward = 0.9
 
 
 def test_a_run_file_with_every_default_reads_back_equal(tmp_path):
-    run_file = with_absolute_paths(RunFile(**TABLES, metrics=["reward"]))
+    run_file = RunFile(**TABLES, metrics=["reward"]).with_absolute_paths()
     write_run_file(run_file, tmp_path / "resolved.toml")
     text = (tmp_path / "resolved.toml").read_text()
     assert "weight_decay = 0.0" in text

@@ -11,8 +11,7 @@ from typing import Any
 from plugrad.compare.arms import Arm
 from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
-from plugrad.config.reading import as_run_file
-from plugrad.config.run_file import RunFile
+from plugrad.config.run_file import RunFile, as_run_file
 from plugrad.config.tables.component_tables import LossTable
 from plugrad.errors import PluginError, RunFileError
 from plugrad.registry.resolve import resolve

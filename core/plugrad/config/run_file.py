@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
+from plugrad.config.reading import read_tables
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.config.tables.model_table import ModelTable
@@ -17,6 +19,7 @@ from plugrad.config.tables.plugins_table import PluginsTable
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
+from plugrad.errors import RunFileError
 
 
 def _as_list(value: Any) -> Any:
@@ -104,12 +107,28 @@ class RunFile(Table):
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
         """Read a run file. `overrides` are `table.key=value`, as after `--set`.
 
+        `search_paths` defaults to the run file's folder, then the working directory. `output_dir` defaults to `runs/` and
+        the run file's name.
+
         Raises:
             RunFileError: the file is missing, is not TOML, or has a wrong key or value.
         """
-        from plugrad.config.reading import read_run_file
+        tables = read_tables(Path(path))
+        for override in overrides:
+            Override(override).apply(tables)
+        return as_run_file(tables, Path(path))
 
-        return read_run_file(Path(path), overrides)
+    def with_absolute_paths(self) -> RunFile:
+        """Return the run file with absolute paths, so it means the same from any working directory."""
+        folders = [folder.resolve() for folder in self.folders]
+        return self.model_copy(
+            update={
+                "search_paths": list(dict.fromkeys(map(str, folders))),
+                "output_dir": str(Path(self.output_dir).expanduser().resolve()),
+                "model": self.model.with_absolute_paths(folders),
+                "rollout": self.rollout.with_absolute_paths(folders),
+            }
+        )
 
     @property
     def folders(self) -> list[Path]:
@@ -120,3 +139,19 @@ class RunFile(Table):
     def selected_advantage(self) -> AdvantageTable:
         """The advantage that runs: the one given, or the default for the engine."""
         return self.advantage or AdvantageTable(name="group_mean" if self.rollout.engine_kind.samples else "constant")
+
+
+def as_run_file(tables: Mapping[str, Any], path: Path) -> RunFile:
+    """Check the tables of the run file at `path`. Its location sets the default `search_paths` and `output_dir`.
+
+    Raises:
+        RunFileError: names every wrong key, with suggestions.
+    """
+    defaults = {"search_paths": [str(path.resolve().parent), str(Path.cwd())], "output_dir": f"runs/{path.stem}"}
+    tables = {**defaults, **tables}
+    try:
+        return RunFile(**tables).with_absolute_paths()
+    except RunFileError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise unusable(RunFile, error.__cause__, tables, str(path)) from error.__cause__
+        raise

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from plugrad.config.reading import with_absolute_paths
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunInterrupted, TrainingError
 from plugrad.trainer.checked_run import check_run
@@ -67,7 +66,7 @@ def train(
         RunInterrupted: a signal ended the run early.
     """
     started = time.perf_counter()
-    run_file = with_absolute_paths(run_file)
+    run_file = run_file.with_absolute_paths()
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
