@@ -26,10 +26,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterable
-
-    from plugrad.trainer.run import RunResult
 
 
 class PlugradError(ValueError):
@@ -82,17 +79,6 @@ class RankError(TrainingError):
         super().__init__(message)
         self.exit_code = exit_code
         """Of the rank that failed."""
-
-
-class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended a run after a whole step. The model of then is saved."""
-
-    def __init__(self, signal: signal.Signals, result: RunResult) -> None:
-        super().__init__(
-            f"Stopped by {signal.name} after step {result.num_steps}. The model as it was then is in {result.model}."
-        )
-        self.signal = signal
-        self.result = result
 
 
 def with_article(noun: str) -> str:

@@ -13,11 +13,10 @@ import pluggy
 
 if TYPE_CHECKING:
     from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
-    from plugrad.contracts.loss import BatchLossInputs, LossOutputs
+    from plugrad.contracts.loss import BatchLossInputs, LossOutputs, SelectedLoss
     from plugrad.contracts.measures import Measure
     from plugrad.contracts.metric import MetricInputs
-    from plugrad.host.loss import BoundLoss
-    from plugrad.trainer.run import Run
+    from plugrad.run import Run
 
 hookspec = pluggy.HookspecMarker("plugrad")
 hookimpl = pluggy.HookimplMarker("plugrad")
@@ -54,7 +53,7 @@ def compute_advantages(inputs: AdvantageInputs) -> AdvantageOutputs:
 
 
 @hookspec(firstresult=True)
-def prepare_loss(component: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
+def prepare_loss(component: SelectedLoss, inputs: BatchLossInputs) -> BatchLossInputs:
     """What a loss is given; `component` is the loss, with its `name`, `label`, `weight` and `reduction`.
 
     When: once per micro-batch and selected loss, before the loss.
@@ -66,7 +65,7 @@ def prepare_loss(component: BoundLoss, inputs: BatchLossInputs) -> BatchLossInpu
 
 
 @hookspec(firstresult=True)
-def compute_loss(component: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
+def compute_loss(component: SelectedLoss, inputs: BatchLossInputs) -> LossOutputs:
     """Inputs into losses; the result is in batch form, `[batch, seq]` or `[batch]`.
 
     When: once per micro-batch and selected loss.

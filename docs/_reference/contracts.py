@@ -14,6 +14,7 @@ import plugrad.errors
 from _reference.docstrings import Attribute, attributes, constants, docstring, one_line
 from _reference.markdown import NOTHING, as_toml, table
 from plugrad.contracts.markers import ADVANTAGE_NEEDS, LOSS_NEEDS, METRIC_NEEDS
+from plugrad.lazy_names import homes_of
 
 NEEDS = {
     "LossInputs": LOSS_NEEDS,
@@ -22,15 +23,16 @@ NEEDS = {
     "MetricInputs": METRIC_NEEDS,
 }
 SHAPE = re.compile(r"(\w+)\[Tensor, '([^']*)'\]")
-GIVEN_ALWAYS = frozenset({"teacher_logprobs"})
-"""May be needed, and is there without being asked for."""
+DESCRIBED_BY = {"BatchLossInputs": "LossInputs"}
+"""A contract whose fields mean what those of another one mean, which describes them."""
 
 
 def contract(name: str) -> str:
     """Return the fields of one of the contracts."""
+    described = {field.name: field.meaning for field in attributes(getattr(plugrad, DESCRIBED_BY.get(name, name)))}
     rows = [
         (f"`{field.name}`", _type_of(field), f"{field.meaning}{_need(name, field.name)}")
-        for field in attributes(getattr(plugrad, name))
+        for field in attributes(getattr(plugrad, name), described)
     ]
     return table(("field", "type", "meaning"), rows)
 
@@ -68,7 +70,7 @@ def what_is(name: str) -> str:
     Raises:
         ValueError: it has none.
     """
-    home = importlib.import_module(plugrad._HOME_OF.get(name, "plugrad"))
+    home = importlib.import_module(homes_of(plugrad.__file__).get(name, "plugrad"))
     of_constant = constants(home).get(name)
     return of_constant or one_line(docstring(getattr(plugrad, name)).summary)
 
@@ -81,7 +83,7 @@ def _type_of(field: Attribute) -> str:
 
 
 def _need(contract_name: str, field: str) -> str:
-    asked = field in NEEDS.get(contract_name, ()) and field not in GIVEN_ALWAYS
+    asked = field in NEEDS.get(contract_name, ())
     return f' With `needs={{"{field}"}}`.' if asked else ""
 
 

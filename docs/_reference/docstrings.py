@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -54,17 +54,18 @@ def docstring(described: object) -> Docstring:
     return Docstring(summary, rest, sections)
 
 
-def attributes(described: type) -> list[Attribute]:
-    """Return the attributes of a class with the docstrings below them.
+def attributes(described: type, elsewhere: Mapping[str, str] | None = None) -> list[Attribute]:
+    """Return the attributes of a class with the docstrings below them, or what is said `elsewhere` of their names.
 
     Raises:
-        ValueError: an attribute has none.
+        ValueError: an attribute has neither.
     """
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(described))).body
     assert isinstance(tree, ast.ClassDef)
     found = []
-    for statement, meaning in _documented(tree.body):
+    for statement, below in _documented(tree.body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            meaning = below or (elsewhere or {}).get(statement.target.id)
             if not meaning:
                 raise ValueError(f"{described.__name__}.{statement.target.id} has no docstring below it.")
             default = ast.unparse(statement.value) if statement.value else None

@@ -54,7 +54,9 @@ def hooks_with(num_wrappers: int, host: Host) -> pluggy.HookRelay:
 def inputs_of_a_loss() -> BatchLossInputs:
     """Return a micro-batch; what is in it does not matter to the hooks."""
     values = torch.zeros(2, 3)
-    return BatchLossInputs(values, values, None, values, torch.ones(2, 3, dtype=torch.bool))
+    return BatchLossInputs(
+        trainer_logprobs=values, inference_logprobs=values, advantages=values, loss_mask=torch.ones(2, 3, dtype=torch.bool)
+    )
 
 
 def calls_of_prepare_loss() -> dict[str, Callable[[], object]]:

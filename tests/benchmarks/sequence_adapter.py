@@ -29,7 +29,6 @@ def draw_inputs(num_sequences: int) -> BatchLossInputs:
     return BatchLossInputs(
         trainer_logprobs=(logprobs + 0.2 * torch.randn(shape, generator=generator)).requires_grad_(),
         inference_logprobs=logprobs,
-        teacher_logprobs=None,
         advantages=torch.randn(num_sequences, 1, generator=generator).expand(shape),
         loss_mask=(positions >= PROMPT) & (positions < ends),
     )

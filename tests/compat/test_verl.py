@@ -64,11 +64,10 @@ def batch():
 
 def inputs_of(batch):
     return BatchLossInputs(
-        batch["log_prob"],
-        batch["old_log_prob"],
-        None,
-        batch["advantages"],
-        batch["response_mask"].bool(),
+        trainer_logprobs=batch["log_prob"],
+        inference_logprobs=batch["old_log_prob"],
+        advantages=batch["advantages"],
+        loss_mask=batch["response_mask"].bool(),
         old_logprobs=batch["old_log_prob"],
     )
 
@@ -119,7 +118,9 @@ def test_their_source_runs_here_with_its_imports_changed(name, batch, copied):
 @pytest.mark.parametrize("name", ["grpo", "grpo_passk", "gpg", "opo", "reinforce_plus_plus", "rloo"])
 def test_the_source_of_their_estimators_does_too(name, copied):
     theirs = core_algos.get_adv_estimator_fn(name)
-    inputs = AdvantageInputs(torch.tensor([[1.0, 0.2], [0.5, 0.9]]).double(), torch.tensor([[3, 1], [2, 2]]))
+    inputs = AdvantageInputs(
+        rewards=torch.tensor([[1.0, 0.2], [0.5, 0.9]]).double(), completion_lengths=torch.tensor([[3, 1], [2, 2]])
+    )
     found, installed = (
         load("advantage", "plugrad-compat/verl", target=target)(inputs).advantages
         for target in (copied(theirs), f"{MODULE}:{theirs.__name__}")
@@ -156,7 +157,7 @@ def test_its_own_estimators_run_here_and_are_what_they_are_there(name):
 
     wanted, _ = theirs(**given, config=AlgoConfig(gamma=1.0))
     ours = load("advantage", "plugrad-compat/verl", target=f"{MODULE}:{theirs.__name__}")
-    found = ours(AdvantageInputs(rewards, lengths, greedy_rewards=greedy)).advantages
+    found = ours(AdvantageInputs(rewards=rewards, completion_lengths=lengths, greedy_rewards=greedy)).advantages
     rows = [tokens for group in found for tokens in group]
     for row, expected, length in zip(rows, wanted, lengths.flatten().tolist(), strict=True):
         torch.testing.assert_close(row, expected[:length].double())

@@ -11,7 +11,7 @@ LENGTHS = torch.tensor([[4, 2, 3], [1, 1, 5]])
 
 
 def test_rewards_and_lengths_are_enough():
-    inputs = AdvantageInputs(REWARDS, LENGTHS)
+    inputs = AdvantageInputs(rewards=REWARDS, completion_lengths=LENGTHS)
     assert inputs.rewards is REWARDS
     assert inputs.completion_lengths is LENGTHS
     assert inputs.rollouts == []
@@ -30,7 +30,7 @@ def test_whole_number_rewards_become_floats(rollout):
 
 
 def test_given_rewards_win_over_the_rollouts(rollout):
-    inputs = AdvantageInputs(torch.tensor([[0.5, 0.25]]), rollouts=[[rollout(1.0, 4), rollout(0.0, 2)]])
+    inputs = AdvantageInputs(rewards=torch.tensor([[0.5, 0.25]]), rollouts=[[rollout(1.0, 4), rollout(0.0, 2)]])
     assert inputs.rewards.tolist() == [[0.5, 0.25]]
     assert inputs.completion_lengths.tolist() == [[4, 2]]
 
@@ -42,7 +42,7 @@ def test_ragged_groups_are_refused_with_their_sizes(rollout):
 
 @pytest.mark.parametrize("given", [{}, {"rewards": REWARDS}], ids=["nothing", "no lengths"])
 def test_too_little_is_refused(given):
-    with pytest.raises(ContractError, match="from rewards and completion_lengths, or from rollouts"):
+    with pytest.raises(ContractError, match="needs rewards and completion_lengths, or rollouts with the same number"):
         AdvantageInputs(**given)
 
 

@@ -1,4 +1,4 @@
-"""LossInputs and BatchLossInputs: built by hand in five arguments, and strict about shapes."""
+"""LossInputs and BatchLossInputs: built by hand from four fields, and strict about shapes."""
 
 from dataclasses import FrozenInstanceError, fields
 
@@ -6,42 +6,36 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs
+from plugrad import AdvantageInputs, BatchLossInputs, LossInputs, LossOutputs, MetricInputs
+from plugrad.contracts.markers import LOSS_NEEDS
 
-FIRST_FIVE = ["trainer_logprobs", "inference_logprobs", "teacher_logprobs", "advantages", "loss_mask"]
+REQUIRED = ["trainer_logprobs", "inference_logprobs", "advantages", "loss_mask"]
 
 
 def sequence(**changes):
-    given = dict.fromkeys(FIRST_FIVE, torch.zeros(3)) | {"loss_mask": torch.ones(3, dtype=torch.bool)}
+    given = dict.fromkeys(REQUIRED, torch.zeros(3)) | {"loss_mask": torch.ones(3, dtype=torch.bool)}
     return LossInputs(**{**given, **changes})
 
 
 def batch(**changes):
-    given = dict.fromkeys(FIRST_FIVE, torch.zeros(2, 3)) | {"loss_mask": torch.ones(2, 3, dtype=torch.bool)}
+    given = dict.fromkeys(REQUIRED, torch.zeros(2, 3)) | {"loss_mask": torch.ones(2, 3, dtype=torch.bool)}
     return BatchLossInputs(**{**given, **changes})
 
 
-@pytest.mark.parametrize("inputs", [LossInputs, BatchLossInputs])
-def test_the_first_five_fields_are_positional(inputs):
-    assert [field.name for field in fields(inputs) if not field.kw_only] == FIRST_FIVE
+@pytest.mark.parametrize("inputs", [LossInputs, BatchLossInputs, AdvantageInputs, MetricInputs])
+def test_every_field_is_given_by_name(inputs):
+    assert all(field.kw_only for field in fields(inputs))
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        inputs(torch.zeros(2, 3))
 
 
-def test_five_arguments_are_enough():
-    logprobs, mask = torch.tensor([-1.0, -2.0]), torch.tensor([True, False])
-    inputs = LossInputs(logprobs, logprobs - 1, None, torch.ones(2), mask)
-    assert inputs.inference_logprobs.tolist() == [-2, -3]
-    later = {field.name: getattr(inputs, field.name) for field in fields(inputs)[5:]}
+def test_four_fields_are_enough():
+    inputs = sequence()
+    later = {field.name: getattr(inputs, field.name) for field in fields(inputs) if field.name not in REQUIRED}
     assert later.pop("step") == 0
     assert later.pop("max_steps") == 1
-    assert set(later) == {"old_logprobs", "ref_logprobs", "entropy", "logits", "input_ids", "reward", "loss_weights"}
+    assert set(later) == LOSS_NEEDS
     assert set(later.values()) == {None}
-
-
-@pytest.mark.parametrize(("inputs", "shape"), [(LossInputs, [3]), (BatchLossInputs, [2, 3])])
-def test_a_sixth_position_is_refused(inputs, shape):
-    values = [torch.zeros(shape)] * 4 + [torch.ones(shape, dtype=torch.bool)]
-    with pytest.raises(TypeError, match="too many positional arguments"):
-        inputs(*values, torch.zeros(shape))
 
 
 WRONG_IN_A_SEQUENCE = {
@@ -55,7 +49,6 @@ WRONG_IN_A_SEQUENCE = {
     "entropy": torch.tensor(0.0),
     "input_ids": torch.zeros(3),
     "reward": torch.zeros(3),
-    "loss_weights": torch.zeros(1),
     "step": 1.5,
 }
 
@@ -63,7 +56,7 @@ WRONG_IN_A_SEQUENCE = {
 @pytest.mark.parametrize("field", WRONG_IN_A_SEQUENCE)
 def test_a_sequence_refuses_wrong_shapes_and_types(field):
     # A wrong first field sets the length that the others are then held against.
-    culprit = "parameter" if field in FIRST_FIVE[:2] else f"parameter '{field}'"
+    culprit = "parameter" if field in REQUIRED[:2] else f"parameter '{field}'"
     with pytest.raises(TypeCheckError, match=culprit):
         sequence(**{field: WRONG_IN_A_SEQUENCE[field]})
 

@@ -132,7 +132,10 @@ def test_prime_rls_files_name_what_there_is():
         module, _, name = part["import_path"].rpartition(".")
         found.append(getattr(importlib.import_module(module), name))
     ones = torch.ones(3)
-    outputs = found[0](LossInputs(-ones, -ones, None, ones, ones.bool()), **loss["kwargs"])
+    outputs = found[0](
+        LossInputs(trainer_logprobs=-ones, inference_logprobs=-ones, advantages=ones, loss_mask=ones.bool()),
+        **loss["kwargs"],
+    )
     assert outputs.loss.item() == pytest.approx(-3.0)
     given = type("Inputs", (), {"rewards": torch.tensor([[1.0, 0.0]])})
     assert found[1](given, **advantage["kwargs"]).advantages.tolist() == [[1.0, -1.0]]
@@ -193,5 +196,7 @@ def test_what_is_called_entropy_in_skyrls_guide_is_not_it(page):
     assert abs(entropy - of_the_sampled) > 0.1
     loss = load("loss", "plugrad-compat/skyrl", target="./entropy_regularized.py:EntropyRegularizedLoss")
     ones = torch.ones(2)
-    inputs = LossInputs(-ones, -ones, None, 0 * ones, ones.bool(), old_logprobs=-ones)
+    inputs = LossInputs(
+        trainer_logprobs=-ones, inference_logprobs=-ones, advantages=0 * ones, loss_mask=ones.bool(), old_logprobs=-ones
+    )
     assert loss(inputs).loss.item() == pytest.approx(-0.01 * 2 * torch.tensor(-1.0).exp().item())

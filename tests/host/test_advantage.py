@@ -6,7 +6,9 @@ import torch
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages, per_token, with_prepared_rewards
 
-INPUTS = AdvantageInputs(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]]), torch.tensor([[2, 1], [3, 1], [1, 2]]))
+INPUTS = AdvantageInputs(
+    rewards=torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]]), completion_lengths=torch.tensor([[2, 1], [3, 1], [1, 2]])
+)
 RAGGED = [[torch.tensor([1.0, 2.0]), torch.tensor([3.0])], [torch.zeros(3), torch.zeros(1)], [torch.zeros(1), torch.ones(2)]]
 
 
@@ -104,7 +106,7 @@ def test_a_fresh_advantage_has_no_state(component):
 
 def test_prepared_rewards_reach_copies_of_the_rollouts(rollout):
     raw = [[rollout(1.0, reward_components={"a": 1.0}), rollout(0.0)]]
-    prepared = AdvantageInputs(torch.tensor([[0.5, -0.25]]), rollouts=raw)
+    prepared = AdvantageInputs(rewards=torch.tensor([[0.5, -0.25]]), rollouts=raw)
     both = with_prepared_rewards(prepared)
     assert [[r["reward"] for r in group] for group in both.rollouts] == both.rewards.tolist() == [[0.5, -0.25]]
     assert [r["reward"] for r in raw[0]] == [1.0, 0.0]

@@ -36,7 +36,7 @@ def test_core_alone_hands_inputs_on_and_calls_what_was_selected(hooks, bound_los
         return LossOutputs(-inputs.trainer_logprobs)
 
     hook, inputs, loss = hooks(), batch(), bound_loss(negative)
-    groups = AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[1, 1]]))
+    groups = AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]), completion_lengths=torch.tensor([[1, 1]]))
     assert hook.prepare_advantages(inputs=groups) is groups
     assert hook.compute_advantages(inputs=groups).advantages.tolist() == [[0.5, -0.5]]
     assert hook.prepare_loss(component=loss, inputs=inputs) is inputs
@@ -51,15 +51,17 @@ def test_extensions_change_inputs_in_their_order(hooks):
         @hookimpl(wrapper=True)
         def prepare_advantages(self, inputs):
             prepared = yield
-            return AdvantageInputs(prepared.rewards * 2, prepared.completion_lengths)
+            return AdvantageInputs(rewards=prepared.rewards * 2, completion_lengths=prepared.completion_lengths)
 
     class PenalisesLength:
         @hookimpl(wrapper=True)
         def prepare_advantages(self, inputs):
             prepared = yield
-            return AdvantageInputs(prepared.rewards - prepared.completion_lengths, prepared.completion_lengths)
+            return AdvantageInputs(
+                rewards=prepared.rewards - prepared.completion_lengths, completion_lengths=prepared.completion_lengths
+            )
 
-    groups = AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[1, 3]]))
+    groups = AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]), completion_lengths=torch.tensor([[1, 3]]))
     assert hooks(Doubles, PenalisesLength).prepare_advantages(inputs=groups).rewards.tolist() == [[1.0, -3.0]]
     assert hooks(PenalisesLength, Doubles).prepare_advantages(inputs=groups).rewards.tolist() == [[0.0, -6.0]]
 

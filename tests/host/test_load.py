@@ -13,7 +13,9 @@ EVERY = torch.ones(3, dtype=torch.bool)
 
 def test_a_loss_takes_one_sequence():
     ppo_clip = plugrad.load("loss", "ppo_clip", clip_eps=0.5)
-    outputs = ppo_clip(LossInputs(PI, PI, None, torch.ones(3), EVERY, old_logprobs=OLD))
+    outputs = ppo_clip(
+        LossInputs(trainer_logprobs=PI, inference_logprobs=PI, advantages=torch.ones(3), loss_mask=EVERY, old_logprobs=OLD)
+    )
     assert outputs.loss.shape == ()
     assert outputs.loss.item() == pytest.approx(-(1 + 1.5 + 0.25))
     assert outputs.metrics["clip_fraction"].value() == pytest.approx(1 / 3)
@@ -23,7 +25,15 @@ def test_a_loss_takes_a_batch():
     ppo_clip = plugrad.load("loss", "ppo_clip", clip_eps=0.5)
     logprobs, old = PI.repeat(2, 1), OLD.repeat(2, 1)
     mask = torch.stack([EVERY, EVERY])
-    outputs = ppo_clip(BatchLossInputs(logprobs, logprobs, None, torch.ones(2, 3), mask, old_logprobs=old))
+    outputs = ppo_clip(
+        BatchLossInputs(
+            trainer_logprobs=logprobs,
+            inference_logprobs=logprobs,
+            advantages=torch.ones(2, 3),
+            loss_mask=mask,
+            old_logprobs=old,
+        )
+    )
     torch.testing.assert_close(outputs.loss, torch.tensor([[-1.0, -1.5, -0.25]] * 2))
 
 
@@ -31,7 +41,7 @@ def test_only_counted_tokens_of_a_sequence_are_summed():
     nll = plugrad.load("loss", "cross_entropy")
     mask = torch.tensor([False, True, False])
     leaf = PI.clone().requires_grad_()
-    outputs = nll(LossInputs(leaf, PI, None, torch.ones(3), mask))
+    outputs = nll(LossInputs(trainer_logprobs=leaf, inference_logprobs=PI, advantages=torch.ones(3), loss_mask=mask))
     assert outputs.loss.item() == pytest.approx(-PI[1].item())
     outputs.loss.backward()
     assert leaf.grad.tolist() == [0.0, -1.0, 0.0]
@@ -51,9 +61,13 @@ def test_a_loss_of_either_form_takes_either_form(write, tmp_path, monkeypatch, f
     monkeypatch.chdir(tmp_path)
     reinforce = plugrad.load("loss", "mine.py:reinforce", scale=2.0)
     mask, advantages = torch.tensor([False, True, True]), torch.tensor([9.0, 1.0, -1.0])
-    one = reinforce(LossInputs(PI, PI, None, advantages, mask))
+    one = reinforce(LossInputs(trainer_logprobs=PI, inference_logprobs=PI, advantages=advantages, loss_mask=mask))
     assert one.loss.item() == pytest.approx(-2 * (PI[1] - PI[2]).item())
-    rows = reinforce(BatchLossInputs(PI[None], PI[None], None, advantages[None], mask[None]))
+    rows = reinforce(
+        BatchLossInputs(
+            trainer_logprobs=PI[None], inference_logprobs=PI[None], advantages=advantages[None], loss_mask=mask[None]
+        )
+    )
     torch.testing.assert_close(rows.loss, -2 * (advantages * PI)[None])
 
 
@@ -77,7 +91,9 @@ def test_an_option_may_be_called_as_an_argument_of_load(write, tmp_path, monkeyp
 
 
 def test_the_other_kinds_are_ready_to_call():
-    advantages = plugrad.load("advantage", "group_mean")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[1, 1]])))
+    advantages = plugrad.load("advantage", "group_mean")(
+        AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]), completion_lengths=torch.tensor([[1, 1]]))
+    )
     assert advantages.advantages.tolist() == [[0.5, -0.5]]
     assert len(plugrad.load("environment", "arithmetic", digits=1, num_train=3).train_examples()) == 3
     assert plugrad.load("extension", "nan_guard").before_update(float("nan"), 0.0) is False
@@ -98,10 +114,13 @@ def test_a_loaded_loss_is_checked_when_called(write, tmp_path, monkeypatch):
     write("mine.py", "def f(inputs): return inputs.trainer_logprobs")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ContractError, match=r"the loss 'f' \(.*mine\.py\) returned Tensor; a loss returns"):
-        plugrad.load("loss", "mine.py:f")(LossInputs(PI, PI, None, torch.ones(3), EVERY))
+        plugrad.load("loss", "mine.py:f")(
+            LossInputs(trainer_logprobs=PI, inference_logprobs=PI, advantages=torch.ones(3), loss_mask=EVERY)
+        )
 
 
 def test_a_need_that_the_inputs_do_not_hold_is_named():
-    inputs = LossInputs(*[torch.zeros(2)] * 2, None, torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    zeros = torch.zeros(2)
+    inputs = LossInputs(trainer_logprobs=zeros, inference_logprobs=zeros, advantages=zeros, loss_mask=zeros == 0)
     with pytest.raises(ContractError, match=r"needs old_logprobs: give LossInputs\(old_logprobs=...\)"):
         plugrad.load("loss", "ppo_clip")(inputs)

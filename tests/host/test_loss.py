@@ -98,7 +98,7 @@ def test_a_loss_sees_only_what_it_asked_for(bound_loss, batch, needs):
     inputs = batch()
     seen = bound_loss(asking).view(inputs)
     visible = {name for name in LOSS_NEEDS if getattr(seen, name) is not None}
-    assert visible == set(needs) | {"teacher_logprobs"}
+    assert visible == set(needs)
     for name in (*visible, "trainer_logprobs", "advantages", "loss_mask", "group_ids", "metadata"):
         assert getattr(seen, name) is getattr(inputs, name)
     assert (seen.step, seen.max_steps) == (3, 7)
@@ -147,7 +147,7 @@ def test_kept_rows_are_kept_in_every_field(batch):
     assert kept.reward.tolist() == [1.0, 0.5]
     assert kept.group_ids.tolist() == [0, 1]
     assert kept.metadata == [{"row": 0}, {"row": 2}]
-    assert (kept.step, kept.loss_weights) == (3, None)
+    assert kept.step == 3
 
 
 def test_gradients_flow_through_kept_rows(batch):

@@ -131,6 +131,14 @@ def test_a_loss_with_a_teacher_term_needs_a_teacher(run_file):
     assert "teacher_logprobs" not in select(run_file(loss={**distilling, "kwargs": {"teacher_tau": 0.0}})).needs
 
 
+def test_a_teacher_that_no_loss_needs_is_warned_of(run_file, caplog):
+    model = {"name": "a", "teacher": {"name": "b"}}
+    select(run_file(loss={"name": "importance_sampling", "kwargs": {"teacher_tau": 0.1}}, model=model))
+    assert "teacher" not in caplog.text
+    assert "teacher_logprobs" not in select(run_file(loss={"name": "ppo_clip"}, model=model)).needs
+    assert "[model.teacher] is not loaded: no loss needs teacher_logprobs" in caplog.text
+
+
 def test_an_advantage_that_compares_needs_rollouts_to_compare(run_file):
     lonely = {"rollouts_per_example": 1}
     with pytest.raises(

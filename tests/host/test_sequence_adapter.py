@@ -72,7 +72,7 @@ def test_a_row_is_the_sequence_up_to_its_last_counted_token(bound_loss, batch):
     compute_loss(bound_loss(keeping), inputs)
     assert [row.loss_mask.tolist() for row in rows] == [[0, 1, 0, 1], [0, 1], [0, 0, 0, 0, 1]]
     assert [row.reward.item() for row in rows] == [1.0, 0.0, 0.5]
-    assert (rows[1].step, rows[1].max_steps, rows[1].loss_weights) == (3, 7, None)
+    assert (rows[1].step, rows[1].max_steps) == (3, 7)
     for name in ("trainer_logprobs", "inference_logprobs", "teacher_logprobs", "advantages", "input_ids", "ref_logprobs"):
         assert torch.equal(getattr(rows[1], name), getattr(inputs, name)[1, :2])
     assert all(isinstance(row, LossInputs) for row in rows)
@@ -179,7 +179,16 @@ def test_what_a_loss_raises_is_its_own(bound_loss, batch):
 
 def test_one_sequence_is_a_batch_of_one_row():
     logprobs, mask = torch.tensor([-1.0, -2.0]), torch.tensor([False, True])
-    inputs = as_batch(LossInputs(logprobs, logprobs - 1, None, logprobs + 3, mask, reward=torch.tensor(0.5), step=4))
+    inputs = as_batch(
+        LossInputs(
+            trainer_logprobs=logprobs,
+            inference_logprobs=logprobs - 1,
+            advantages=logprobs + 3,
+            loss_mask=mask,
+            reward=torch.tensor(0.5),
+            step=4,
+        )
+    )
     assert inputs.trainer_logprobs.tolist() == [[-1, -2]]
     assert inputs.loss_mask.tolist() == [[False, True]]
     assert inputs.reward.tolist() == [0.5]

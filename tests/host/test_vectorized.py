@@ -24,11 +24,10 @@ def inputs():
             return torch.where(mask, -2 * torch.rand(mask.shape, generator=generator, dtype=torch.double), 0.0)
 
         return BatchLossInputs(
-            numbers().requires_grad_(),
-            numbers(),
-            None,
-            numbers() + 1,
-            mask,
+            trainer_logprobs=numbers().requires_grad_(),
+            inference_logprobs=numbers(),
+            advantages=numbers() + 1,
+            loss_mask=mask,
             reward=torch.arange(14).double(),
             entropy=numbers().requires_grad_(),
         )
@@ -78,7 +77,7 @@ def one_by_one(function, inputs):
         end = int(inputs.loss_mask[row].nonzero().max()) + 1
         fields = ("trainer_logprobs", "inference_logprobs", "advantages", "loss_mask", "entropy")
         values = {name: getattr(inputs, name)[row, :end] for name in fields}
-        rows.append(function(LossInputs(teacher_logprobs=None, reward=inputs.reward[row], **values)))
+        rows.append(function(LossInputs(reward=inputs.reward[row], **values)))
     return rows
 
 

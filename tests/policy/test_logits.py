@@ -114,7 +114,9 @@ def test_no_two_micro_batches_of_them_are_there_at_once(run, write, logits_made)
 
 def test_a_loss_outside_a_run_says_that_it_needs_them():
     ones = torch.ones(3)
-    inputs = LossInputs(ones, ones, None, ones, ones.bool(), input_ids=ones.long())
+    inputs = LossInputs(
+        trainer_logprobs=ones, inference_logprobs=ones, advantages=ones, loss_mask=ones.bool(), input_ids=ones.long()
+    )
     bound = plugrad.load("loss", f"{__file__}:reinforce_by_logits")
     with pytest.raises(plugrad.ContractError, match=r"needs logits: give LossInputs\(logits=\.\.\.\)"):
         bound(inputs)

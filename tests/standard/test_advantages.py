@@ -9,7 +9,7 @@ from plugrad import AdvantageInputs
 
 def advantages(name, rewards, **options):
     rewards = torch.tensor(rewards, dtype=torch.float64)
-    inputs = AdvantageInputs(rewards, torch.ones(rewards.shape, dtype=torch.long))
+    inputs = AdvantageInputs(rewards=rewards, completion_lengths=torch.ones(rewards.shape, dtype=torch.long))
     return plugrad.load("advantage", name, **options)(inputs).advantages.tolist()
 
 

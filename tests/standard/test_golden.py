@@ -27,11 +27,11 @@ def sequence(row, *, teacher=False):
     """One sequence of the golden batch; the trainer's log-probs are a leaf."""
     ref = tensor(BATCH["ref_logprobs"][row])
     return LossInputs(
-        tensor(BATCH["trainer_logprobs"][row]).requires_grad_(),
-        tensor(BATCH["inference_logprobs"][row]),
-        ref if teacher else None,
-        torch.full((LENGTHS[row],), BATCH["advantages"][row], dtype=torch.float64),
-        torch.tensor(BATCH["loss_mask"][row], dtype=torch.bool),
+        trainer_logprobs=tensor(BATCH["trainer_logprobs"][row]).requires_grad_(),
+        inference_logprobs=tensor(BATCH["inference_logprobs"][row]),
+        teacher_logprobs=ref if teacher else None,
+        advantages=torch.full((LENGTHS[row],), BATCH["advantages"][row], dtype=torch.float64),
+        loss_mask=torch.tensor(BATCH["loss_mask"][row], dtype=torch.bool),
         old_logprobs=tensor(BATCH["inference_logprobs"][row]),
         ref_logprobs=ref,
     )
@@ -46,11 +46,10 @@ def batch(entropy=None):
     """The whole golden batch, padded, with the log-probs before the update equal to the engine's."""
     mask = padded("loss_mask").bool()
     return BatchLossInputs(
-        padded("trainer_logprobs").requires_grad_(),
-        padded("inference_logprobs"),
-        None,
-        tensor(BATCH["advantages"]).unsqueeze(1).expand(mask.shape),
-        mask,
+        trainer_logprobs=padded("trainer_logprobs").requires_grad_(),
+        inference_logprobs=padded("inference_logprobs"),
+        advantages=tensor(BATCH["advantages"]).unsqueeze(1).expand(mask.shape),
+        loss_mask=mask,
         old_logprobs=padded("inference_logprobs"),
         ref_logprobs=padded("ref_logprobs"),
         entropy=None if entropy is None else torch.full(mask.shape, entropy, dtype=torch.float64),
@@ -201,5 +200,5 @@ def test_kl_to_reference_is_slimes_token_by_token(estimator):
 )
 def test_advantages_are_those_of(key, name, options):
     given = PEERS["advantage_batch"]
-    inputs = AdvantageInputs(tensor(given["rewards"]), torch.tensor(given["completion_lengths"]))
+    inputs = AdvantageInputs(rewards=tensor(given["rewards"]), completion_lengths=torch.tensor(given["completion_lengths"]))
     close(plugrad.load("advantage", name, **options)(inputs).advantages, PEERS[key])

@@ -14,11 +14,11 @@ def inputs(ratio, advantage, *, teacher=None, ref=None, entropy=None, counted=No
     trainer = torch.tensor(ratio, dtype=torch.float64).log().requires_grad_()
     zeros = torch.zeros(len(ratio), dtype=torch.float64)
     return LossInputs(
-        trainer,
-        zeros,
-        None if teacher is None else torch.tensor(teacher, dtype=torch.float64),
-        torch.full_like(zeros, advantage),
-        torch.tensor(counted or [True] * len(ratio)),
+        trainer_logprobs=trainer,
+        inference_logprobs=zeros,
+        teacher_logprobs=None if teacher is None else torch.tensor(teacher, dtype=torch.float64),
+        advantages=torch.full_like(zeros, advantage),
+        loss_mask=torch.tensor(counted or [True] * len(ratio)),
         old_logprobs=zeros,
         ref_logprobs=None if ref is None else torch.tensor(ref, dtype=torch.float64),
         entropy=entropy,

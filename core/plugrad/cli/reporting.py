@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 
 import plugrad
-from plugrad.errors import ContractError, PlugradError, RankError, RunInterrupted
+from plugrad.errors import ContractError, PlugradError, RankError
+from plugrad.run_result import RunInterrupted
 
 INTERRUPTED = 130
 BAD_INPUT = 2

@@ -118,9 +118,13 @@ class RunFile(Table):
             Override(override).apply(tables)
         return as_run_file(tables, Path(path))
 
-    def with_absolute_paths(self) -> RunFile:
-        """Return the run file with absolute paths, so it means the same from any working directory."""
-        folders = [folder.resolve() for folder in self.folders]
+    def with_absolute_paths(self, folders: Sequence[Path] | None = None) -> RunFile:
+        """Return the run file with absolute paths, so it means the same from any working directory.
+
+        Args:
+            folders: where to look for files. Default: `search_paths`.
+        """
+        folders = [folder.resolve() for folder in folders or self.folders]
         return self.model_copy(
             update={
                 "search_paths": list(dict.fromkeys(map(str, folders))),

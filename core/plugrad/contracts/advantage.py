@@ -14,21 +14,21 @@ from plugrad.errors import ContractError
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdvantageInputs:
-    """The groups of all ranks, on the CPU, the same on every rank.
+    """The groups of all ranks, on the CPU. Every rank has the same inputs.
 
-    Can be built by hand from `rewards` and `completion_lengths`, or from `rollouts` alone.
+    Build them from `rewards` and `completion_lengths`, or from `rollouts` alone.
     """
 
     rewards: Float[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
-    """As `prepare_advantages` left them; where no extension changed them, as the environment scored them."""
+    """As `prepare_advantages` returned them: the environment's scores, unless an extension changed them."""
     completion_lengths: Int[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
-    """In tokens, the end-of-sequence token included."""
+    """In tokens, including the end-of-sequence token."""
     rollouts: list[list[Rollout]] = field(default_factory=list)
     """`rollouts[i][j]` is the j-th rollout of example i."""
-    greedy_rewards: Float[Tensor, "num_examples"] | None = field(default=None, kw_only=True)
-    """The reward of one greedy completion of each example, which is not trained on; for `@advantage(needs=...)`."""
+    greedy_rewards: Float[Tensor, "num_examples"] | None = None
+    """The reward of one greedy completion per example. The policy is not trained on these completions."""
 
     def __post_init__(self) -> None:
         if self.rewards is None:
@@ -45,14 +45,14 @@ class AdvantageOutputs:
     """One advantage per rollout, or one per completion token, laid out as `rollouts[i][j]`."""
 
     advantages: Float[Tensor, "num_examples rollouts_per_example"] | list[list[Float[Tensor, "_completion"]]]
-    """Finite numbers. A tensor gives every token of a completion its rollout's advantage; a list has one tensor per rollout,
-    with one entry per completion token, the end-of-sequence token included."""
+    """Finite numbers. A tensor gives every token of a completion its rollout's advantage. A list has one tensor per rollout,
+    with one entry per completion token, including the end-of-sequence token."""
 
 
 def _rectangle(rows: list[list[float]] | list[list[int]], dtype: torch.dtype) -> Tensor:
     if not rows or len({len(row) for row in rows}) != 1:
         raise ContractError(
-            "AdvantageInputs is built from rewards and completion_lengths, or from rollouts with the same number in "
-            f"every group; the groups hold {[len(row) for row in rows]}."
+            "AdvantageInputs needs rewards and completion_lengths, or rollouts with the same number in every group; the "
+            f"groups hold {[len(row) for row in rows]}."
         )
     return torch.tensor(rows, dtype=dtype)

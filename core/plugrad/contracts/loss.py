@@ -1,106 +1,89 @@
-"""What a loss receives and what it returns."""
+"""What a loss receives and what it returns, and a loss as hooks see it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from beartype import beartype
 from jaxtyping import Bool, Float, Int, jaxtyped
 from torch import Tensor
 
+from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossInputs:
-    """One sequence, the prompt's tokens first. Entry t is about token t given the tokens before it; log-probs are in nats.
+    """One sequence, prompt tokens first. Entry t is about token t given the tokens before it. Log-probs are in nats.
 
-    Slots where `loss_mask` is False hold finite numbers that mean nothing. The fields after the first five are None unless
-    the loss asks for them with `@loss(needs={...})`.
+    Slots where `loss_mask` is False hold finite numbers without meaning. Optional fields are None unless the loss
+    requests them with `@loss(needs={...})`.
     """
 
     trainer_logprobs: Float[Tensor, "seq"]
     """log pi_theta in nats, with gradient, at the sampling temperature."""
     inference_logprobs: Float[Tensor, "seq"]
-    """log mu in nats, from the engine that sampled the token. Of replayed completions: the trainer's own, detached."""
-    teacher_logprobs: Float[Tensor, "seq"] | None
-    """log pi_teacher in nats; given whenever the run has a teacher."""
+    """log mu in nats, from the engine that sampled the token. For replayed completions: the trainer's own, detached."""
     advantages: Float[Tensor, "seq"]
     """One per token, from the selected advantage."""
     loss_mask: Bool[Tensor, "seq"]
-    """True where the token was sampled and counts (the end-of-sequence token counts)."""
-    old_logprobs: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
+    """True where the token was sampled and counts, end-of-sequence token included. False in the prompt and in padding."""
+    old_logprobs: Float[Tensor, "seq"] | None = None
     """log pi in nats, before the first update on this batch of rollouts."""
-    ref_logprobs: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
+    ref_logprobs: Float[Tensor, "seq"] | None = None
     """log pi_ref in nats, from the frozen reference model."""
-    entropy: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
+    teacher_logprobs: Float[Tensor, "seq"] | None = None
+    """log pi_teacher in nats, from the frozen model of `[model.teacher]`."""
+    entropy: Float[Tensor, "seq"] | None = None
     """The entropy of pi_theta at this position in nats, with gradient."""
-    logits: Float[Tensor, "seq vocab"] | None = field(default=None, kw_only=True)
-    """Their log-softmax is log pi_theta of every token at this position, with gradient: they are divided by the temperature.
-    A micro-batch of them takes tokens x vocabulary of memory, several times over."""
-    input_ids: Int[Tensor, "seq"] | None = field(default=None, kw_only=True)
-    """The tokens, the prompt's first."""
-    reward: Float[Tensor, ""] | None = field(default=None, kw_only=True)
-    """The sequence's reward, as `prepare_advantages` left it."""
-    loss_weights: Float[Tensor, "seq"] | None = field(default=None, kw_only=True)
-    """Reserved for weights per token; nothing supplies it yet."""
-    step: int = field(default=0, kw_only=True)
+    logits: Float[Tensor, "seq vocab"] | None = None
+    """Logits divided by the temperature, with gradient: their log-softmax is log pi_theta of every token at this position.
+    They take memory for tokens x vocabulary, several times over."""
+    input_ids: Int[Tensor, "seq"] | None = None
+    """The tokens, prompt first."""
+    reward: Float[Tensor, ""] | None = None
+    """The sequence's reward, as `prepare_advantages` returned it."""
+    step: int = 0
     """The batch of rollouts, counted from 0."""
-    max_steps: int = field(default=1, kw_only=True)
-    """The run file's."""
+    max_steps: int = 1
+    """`max_steps` of the run file."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:
-        """Build one from all of its fields without a shape check: its batch was checked when it was built."""
+        """Build inputs from all fields without a shape check: the batch they come from is already checked."""
         inputs = object.__new__(cls)
         inputs.__dict__.update(fields)
         return inputs
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchLossInputs:
-    """A micro-batch: the fields of `LossInputs`, rows are whole sequences padded at the right.
+    """A micro-batch. The fields mean what they mean in `LossInputs`; each row is a whole sequence, padded on the right.
 
-    Rows may be cut anywhere, so a loss that mixes rows says `@loss(cut_dependent=True)`.
+    The cut into micro-batches is arbitrary, so a loss that mixes rows states `@loss(cut_dependent=True)`.
     """
 
     trainer_logprobs: Float[Tensor, "batch seq"]
-    """log pi_theta in nats, with gradient, at the sampling temperature."""
     inference_logprobs: Float[Tensor, "batch seq"]
-    """log mu in nats, from the engine that sampled the token. Of replayed completions: the trainer's own, detached."""
-    teacher_logprobs: Float[Tensor, "batch seq"] | None
-    """log pi_teacher in nats; given whenever the run has a teacher."""
     advantages: Float[Tensor, "batch seq"]
-    """One per token, from the selected advantage."""
     loss_mask: Bool[Tensor, "batch seq"]
-    """True where the token was sampled and counts; False in the prompt and in padding."""
-    old_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """log pi in nats, before the first update on this batch of rollouts."""
-    ref_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """log pi_ref in nats, from the frozen reference model."""
-    entropy: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """The entropy of pi_theta at this position in nats, with gradient."""
-    logits: Float[Tensor, "batch seq vocab"] | None = field(default=None, kw_only=True)
-    """Their log-softmax is log pi_theta of every token at this position, with gradient: they are divided by the temperature.
-    A micro-batch of them takes tokens x vocabulary of memory, several times over."""
-    input_ids: Int[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """The tokens, the prompt's first."""
-    reward: Float[Tensor, "batch"] | None = field(default=None, kw_only=True)
-    """Each sequence's reward, as `prepare_advantages` left it."""
-    loss_weights: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
-    """Reserved for weights per token; nothing supplies it yet."""
-    group_ids: Int[Tensor, "batch"] | None = field(default=None, kw_only=True)
+    old_logprobs: Float[Tensor, "batch seq"] | None = None
+    ref_logprobs: Float[Tensor, "batch seq"] | None = None
+    teacher_logprobs: Float[Tensor, "batch seq"] | None = None
+    entropy: Float[Tensor, "batch seq"] | None = None
+    logits: Float[Tensor, "batch seq vocab"] | None = None
+    input_ids: Int[Tensor, "batch seq"] | None = None
+    reward: Float[Tensor, "batch"] | None = None
+    step: int = 0
+    max_steps: int = 1
+    group_ids: Int[Tensor, "batch"] | None = None
     """Rows with the same number are rollouts of the same prompt."""
-    metadata: Sequence[Mapping[str, Any]] | None = field(default=None, kw_only=True)
+    metadata: Sequence[Mapping[str, Any]] | None = None
     """The columns of each row's example."""
-    step: int = field(default=0, kw_only=True)
-    """The batch of rollouts, counted from 0."""
-    max_steps: int = field(default=1, kw_only=True)
-    """The run file's."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +91,35 @@ class LossOutputs:
     """What a loss returns: sums, never means over the batch. The host divides."""
 
     loss: Tensor
-    """From one sequence: a scalar, the sum over its tokens, or `[seq]`. From a batch: `[batch, seq]` or `[batch]`."""
+    """From one sequence: a scalar (the sum over its tokens) or `[seq]`. From a batch: `[batch, seq]` or `[batch]`."""
     metrics: Mapping[str, Tensor | Measure | float] = field(default_factory=dict)
-    """By name. A scalar weighs one sequence, a 1-D tensor one per element; a `Measure` says for itself."""
+    """By name. A scalar weighs one sequence, a 1-D tensor one per element. A `Measure` carries its own weight."""
+
+
+class SelectedLoss(Protocol):
+    """A loss of the run, as `prepare_loss` and `compute_loss` receive it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the loss."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The name of the loss in this run. Two uses of one loss have different labels."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """The factor of the loss in the objective."""
+        ...
+
+    @property
+    def reduction(self) -> Reduction:
+        """How the values of tokens become one number."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional fields of `LossInputs` that the loss reads."""
+        ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from beartype import beartype
 from jaxtyping import Bool, Float, Int, jaxtyped
@@ -12,35 +12,35 @@ from plugrad.contracts.rollout import Rollout
 
 
 @jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetricInputs:
-    """One rank's share of an optimizer batch, whole groups; tensors are detached, rows are the rollouts in order.
+    """One rank's share of an optimizer batch, in whole groups. Tensors are detached; rows are the rollouts in order.
 
-    The policy's numbers are those from before the update. Log-probs and entropy are in nats, and zero where `loss_mask`
-    is False.
+    The policy's numbers are from before the update. Log-probs and entropy are in nats, and zero where `loss_mask` is False.
+    Optional fields are None unless the metric requests them with `@metric(needs={...})`.
     """
 
     rollouts: list[list[Rollout]]
     """`rollouts[i][j]` is the j-th rollout of the i-th example of this share."""
     rewards: Float[Tensor, "batch"]
-    """Raw, as the environment scored them."""
+    """As the environment scored them."""
     advantages: Float[Tensor, "batch seq"]
     """As the losses saw them."""
     loss_mask: Bool[Tensor, "batch seq"]
-    """True where the token was sampled and counts; False in the prompt and in padding."""
+    """True where the token was sampled and counts. False in the prompt and in padding."""
     trainer_logprobs: Float[Tensor, "batch seq"]
     """log pi_theta before the update."""
     inference_logprobs: Float[Tensor, "batch seq"] | None
-    """log mu, from the engine; None where the completions were replayed and no engine sampled them."""
+    """log mu, from the engine. None for replayed completions, which no engine sampled."""
     group_ids: Int[Tensor, "batch"]
     """Rows with the same number are rollouts of the same prompt."""
-    entropy: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
+    entropy: Float[Tensor, "batch seq"] | None = None
     """The entropy of pi_theta at this position, at the sampling temperature."""
-    old_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
+    old_logprobs: Float[Tensor, "batch seq"] | None = None
     """log pi before the first update on this batch of rollouts."""
-    ref_logprobs: Float[Tensor, "batch seq"] | None = field(default=None, kw_only=True)
+    ref_logprobs: Float[Tensor, "batch seq"] | None = None
     """log pi_ref, from the frozen reference model."""
-    step: int = field(default=0, kw_only=True)
+    step: int = 0
     """The batch of rollouts, counted from 0."""
-    policy_version: int = field(default=0, kw_only=True)
-    """The number of weight updates behind the policy, before this one: a rollout's `policy_versions` count the same."""
+    policy_version: int = 0
+    """The number of weight updates behind the policy, before this one. `policy_versions` of a rollout count the same way."""

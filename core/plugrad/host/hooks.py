@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 import torch
@@ -24,9 +24,7 @@ from plugrad.host.loss import BoundLoss, check_batch_outputs, compute_loss
 from plugrad.host.metric import BoundMetric, compute_metrics
 from plugrad.registry.bind import Component
 from plugrad.registry.manager import build_manager
-
-if TYPE_CHECKING:
-    from plugrad.trainer.run import Run
+from plugrad.run import Run
 
 
 @dataclass(frozen=True)

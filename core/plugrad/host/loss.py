@@ -52,7 +52,7 @@ class BoundLoss:
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs with only what this loss asked for."""
-        hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs - {"teacher_logprobs"})
+        hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs)
         return replace(inputs, **hidden)
 
 

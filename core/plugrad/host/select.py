@@ -184,12 +184,17 @@ def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None
 
 
 def _check_needs(selection: Selection, run_file: RunFile) -> None:
-    for loss in selection.losses:
-        if "teacher_logprobs" in loss.needs and run_file.model.teacher is None:
-            raise RunFileError(
-                f"{loss.component} needs teacher_logprobs, and the run file has no teacher. "
-                'Add [model.teacher] with name = "a hub id or folder", or change the option that asks for it.'
-            )
+    wants_teacher = next((loss for loss in selection.losses if "teacher_logprobs" in loss.needs), None)
+    if wants_teacher and run_file.model.teacher is None:
+        raise RunFileError(
+            f"{wants_teacher.component} needs teacher_logprobs, and the run file has no teacher. "
+            'Add [model.teacher] with name = "a hub id or folder", or change the option that requires it.'
+        )
+    if run_file.model.teacher and not wants_teacher:
+        logger.warning(
+            "The model of [model.teacher] is not loaded: no loss needs teacher_logprobs. If a loss reads them, mark it with "
+            '@loss(needs={"teacher_logprobs"}).'
+        )
 
 
 def _filled(table: T, component: Component) -> T:

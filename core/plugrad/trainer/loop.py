@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
 from plugrad.rollout.engine import RolloutEngine
+from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.batch.sampler import with_advantages
@@ -18,7 +19,6 @@ from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, Records
 from plugrad.trainer.record.step_record import Cost, Record, make_record
-from plugrad.trainer.run import Run
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.run_updates import run_updates
 from plugrad.trainer.update.step import Progress

@@ -16,6 +16,7 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
 from plugrad.policy.loading import LoadedModel, context_length, load_model
 from plugrad.policy.micro_batches import Layout
+from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
@@ -37,7 +38,6 @@ from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.metrics_file import MetricsFile, Records
-from plugrad.trainer.run import Run
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import Learner, make_learner
 

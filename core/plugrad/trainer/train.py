@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import RunInterrupted, TrainingError
+from plugrad.errors import TrainingError
+from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.loop import Training, train_loop
@@ -25,7 +26,6 @@ from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.run_diff import EarlierRun
 from plugrad.trainer.record.run_folder import MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
-from plugrad.trainer.run import RunResult
 
 logger = logging.getLogger("plugrad")
 

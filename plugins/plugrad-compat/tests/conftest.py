@@ -24,7 +24,14 @@ def sequence(ratios: list[float], advantages: list[float], *, prompt: int = 2, *
     own[prompt:] += torch.tensor(ratios).double().log()
     mask = torch.arange(prompt + num) >= prompt
     given = torch.cat([torch.full((prompt,), 9.0), torch.tensor(advantages)]).double()
-    return LossInputs(own.requires_grad_(), old - 0.5, None, given, mask, old_logprobs=old, **fields)
+    return LossInputs(
+        trainer_logprobs=own.requires_grad_(),
+        inference_logprobs=old - 0.5,
+        advantages=given,
+        loss_mask=mask,
+        old_logprobs=old,
+        **fields,
+    )
 
 
 @pytest.fixture

@@ -32,7 +32,11 @@ def batch():
 
 def row_sums(batch, name="ppo_clip", **options):
     inputs = BatchLossInputs(
-        batch.own[:2], batch.old[:2], None, batch.advantages[:2], batch.mask[:2].bool(), old_logprobs=batch.old[:2]
+        trainer_logprobs=batch.own[:2],
+        inference_logprobs=batch.old[:2],
+        advantages=batch.advantages[:2],
+        loss_mask=batch.mask[:2].bool(),
+        old_logprobs=batch.old[:2],
     )
     losses = plugrad.load("loss", name, **options)(inputs).loss
     return losses.where(batch.mask[:2].bool(), 0.0).sum(dim=1).detach()
@@ -137,7 +141,11 @@ class TestSkyrl:
         )
         there_and_back = plugrad.load("loss", "plugrad-compat/skyrl", target=f"{path}:plugrad_clip")
         inputs = BatchLossInputs(
-            batch.own[:2], batch.old[:2], None, batch.advantages[:2], batch.mask[:2].bool(), old_logprobs=batch.old[:2]
+            trainer_logprobs=batch.own[:2],
+            inference_logprobs=batch.old[:2],
+            advantages=batch.advantages[:2],
+            loss_mask=batch.mask[:2].bool(),
+            old_logprobs=batch.old[:2],
         )
         torch.testing.assert_close(there_and_back(inputs).loss.detach(), row_sums(batch))
 
@@ -251,7 +259,11 @@ class TestNemoRl:
         loss = plugrad.load("loss", "plugrad-compat/nemo_rl", target=f"{path}:clip")
         assert loss.needs == {"old_logprobs"}
         inputs = BatchLossInputs(
-            batch.own[:2], batch.old[:2], None, batch.advantages[:2], batch.mask[:2].bool(), old_logprobs=batch.old[:2]
+            trainer_logprobs=batch.own[:2],
+            inference_logprobs=batch.old[:2],
+            advantages=batch.advantages[:2],
+            loss_mask=batch.mask[:2].bool(),
+            old_logprobs=batch.old[:2],
         )
         # A first token is scored by nothing, there.
         inputs = replace(inputs, loss_mask=inputs.loss_mask & (torch.arange(4) > 0))

@@ -32,6 +32,21 @@ def test_the_later_names_are_given(tokens, target):
     assert load(target("prime_rl_losses", "distilled_loss"), ref="teacher").needs == {"teacher_logprobs"}
 
 
+def test_the_earlier_name_of_the_teacher_is_given_with_the_later_one(tokens, written):
+    path = written(
+        """
+        def mine(inputs):
+            assert inputs.teacher_logprobs is inputs.ref_logprobs
+            distance = inputs.trainer_logprobs - inputs.teacher_logprobs
+            return LossOutputs(distance[inputs.loss_mask].sum(), {})
+
+        from plugrad_compat.prime_rl import LossOutputs
+        """
+    )
+    inputs = tokens([1.0, 1.0], [0.0, 0.0], teacher_logprobs=torch.tensor([0.0, 0.0, -3.0, -1.5]).double())
+    assert load(f"{path}:mine", ref="teacher")(inputs).loss.item() == pytest.approx(1.0 - 0.5)
+
+
 def test_another_class_of_outputs_will_do(tokens, written):
     path = written(
         """

@@ -107,14 +107,16 @@ def estimator(target, **options):
 
 
 def test_an_estimator_by_hand(target):
-    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0], [0.5, 0.5]]).double(), torch.tensor([[2, 1], [1, 1]]))
+    inputs = AdvantageInputs(
+        rewards=torch.tensor([[1.0, 0.0], [0.5, 0.5]]).double(), completion_lengths=torch.tensor([[2, 1], [1, 1]])
+    )
     for name in ("simple_baseline", "compute_simple_baseline_advantage"):
         found = estimator(target("skyrl_losses", name))(inputs).advantages
         assert [[tokens.tolist() for tokens in group] for group in found] == [[[0.5, 0.5], [-0.5]], [[0.0], [0.0]]]
 
 
 def test_an_estimator_is_given_what_skyrl_gives_by_name(target):
-    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[2, 2]]))
+    inputs = AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]).double(), completion_lengths=torch.tensor([[2, 2]]))
     ((first, second),) = estimator(target("skyrl_losses", "discounted"), config={"gamma": 0.5})(inputs).advantages
     # Returns of 0.5 and 1, 0 and 0: the mean is 0.375, and of the second token of the first twice as far as of its first.
     assert (first[1] - second[1]) / (first[0] - second[0]) == pytest.approx(2.0)

@@ -58,7 +58,9 @@ def test_where_the_reduction_is(target, caplog):
 
 def test_grpo_by_hand(target):
     rewards, lengths = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).double(), torch.tensor([[3, 1], [2, 2]])
-    found = estimator(target("verl_losses", "my_grpo"))(AdvantageInputs(rewards, lengths)).advantages
+    found = estimator(target("verl_losses", "my_grpo"))(
+        AdvantageInputs(rewards=rewards, completion_lengths=lengths)
+    ).advantages
     # A deviation of half the distance, over a standard deviation (unbiased) of the distance over the square root of two.
     half = 0.5 / (0.5**0.5 + 1e-6)
     assert [[tokens.tolist() for tokens in group] for group in found] == [
@@ -70,7 +72,7 @@ def test_grpo_by_hand(target):
 def test_an_estimators_own_arguments_are_given(target):
     rewards, lengths = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[1, 1]])
     plain = estimator(target("verl_losses", "my_grpo"), kwargs={"norm_adv_by_std_in_grpo": False})
-    found = plain(AdvantageInputs(rewards, lengths)).advantages
+    found = plain(AdvantageInputs(rewards=rewards, completion_lengths=lengths)).advantages
     assert [tokens.item() for tokens in found[0]] == pytest.approx([0.5, -0.5])
 
 
@@ -79,7 +81,7 @@ def test_an_estimator_that_takes_baselines_needs_the_greedy_rewards(target):
 
     checks_of("plugrad-compat/verl", kind="advantage", options={"target": target("verl_losses", "my_remax")})
     rewards, lengths = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[2, 1]])
-    inputs = AdvantageInputs(rewards, lengths, greedy_rewards=torch.tensor([0.25]).double())
+    inputs = AdvantageInputs(rewards=rewards, completion_lengths=lengths, greedy_rewards=torch.tensor([0.25]).double())
     found = estimator(target("verl_losses", "my_remax"))(inputs).advantages
     assert [tokens.tolist() for tokens in found[0]] == [pytest.approx([0.75, 0.75]), pytest.approx([-0.25])]
 
@@ -101,13 +103,17 @@ def test_an_estimator_that_takes_baselines_needs_the_greedy_rewards(target):
 def test_an_estimator_of_another_shape_is_told_so(code, complaint, written):
     path = written(code)
     with pytest.raises((PluginError, ContractError), match=complaint):
-        estimator(f"{path}:mine")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[2, 1]])))
+        estimator(f"{path}:mine")(
+            AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]), completion_lengths=torch.tensor([[2, 1]]))
+        )
 
 
 def test_an_estimator_that_raises_says_whose_it_is(written):
     path = written("def mine(token_level_rewards, response_mask, config=None): return config.epsilon")
     with pytest.raises(ContractError, match=r"mine' raised MissingKey: the config has no 'epsilon'; it has adv_estimator"):
-        estimator(f"{path}:mine")(AdvantageInputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[2, 1]])))
+        estimator(f"{path}:mine")(
+            AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]), completion_lengths=torch.tensor([[2, 1]]))
+        )
 
 
 def test_a_keyword_that_an_estimator_does_not_take(target):
@@ -116,7 +122,7 @@ def test_a_keyword_that_an_estimator_does_not_take(target):
 
 
 def test_a_setting_of_grpo_reaches_its_parameter(target):
-    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[1, 1]]))
+    inputs = AdvantageInputs(rewards=torch.tensor([[1.0, 0.0]]).double(), completion_lengths=torch.tensor([[1, 1]]))
     config = {"norm_adv_by_std_in_grpo": False}
     (found,) = estimator(target("verl_losses", "my_grpo"), config=config)(inputs).advantages
     assert [tokens.tolist() for tokens in found] == [[0.5], [-0.5]]

@@ -13,7 +13,7 @@ from plugrad_example.group_quantile import group_quantile
 def rewards(*groups: list[float]) -> AdvantageInputs:
     """Return groups with these rewards, each completion two tokens long."""
     values = torch.tensor(groups)
-    return AdvantageInputs(values, torch.full(values.shape, 2))
+    return AdvantageInputs(rewards=values, completion_lengths=torch.full(values.shape, 2))
 
 
 def test_the_median_by_hand() -> None:

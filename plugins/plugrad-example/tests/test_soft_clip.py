@@ -18,7 +18,13 @@ def sequence(ratios: list[float], advantages: list[float]) -> LossInputs:
     old = torch.full((len(ratios),), -2.0, dtype=torch.float64)
     policy = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
     mask = torch.ones(len(ratios), dtype=torch.bool)
-    return LossInputs(policy, old, None, torch.tensor(advantages, dtype=torch.float64), mask, old_logprobs=old)
+    return LossInputs(
+        trainer_logprobs=policy,
+        inference_logprobs=old,
+        advantages=torch.tensor(advantages, dtype=torch.float64),
+        loss_mask=mask,
+        old_logprobs=old,
+    )
 
 
 def test_where_the_policy_has_not_moved_the_gradient_is_the_plain_policy_gradient() -> None:

@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 
 from plugrad import RunFile
+from plugrad.run import Run
+from plugrad.run_result import RunResult
 from plugrad.trainer.record.display import LiveDisplay, PlainDisplay, display_for, print_summary
 from plugrad.trainer.record.run_diff import Difference
-from plugrad.trainer.run import Run, RunResult
 
 RUN_FILE = RunFile.model_validate({"model": {"name": "x"}, "environment": {"name": "arithmetic"}, "max_steps": 3})
 RECORDS = [

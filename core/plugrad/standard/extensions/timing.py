@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
-from plugrad.contracts.loss import BatchLossInputs, LossOutputs
+from plugrad.contracts.loss import BatchLossInputs, LossOutputs, SelectedLoss
 from plugrad.contracts.measures import Measure, Sum
 from plugrad.contracts.metric import MetricInputs
 from plugrad.hookspecs import hookimpl
-
-if TYPE_CHECKING:
-    from plugrad.host.loss import BoundLoss
 
 T = TypeVar("T")
 
@@ -48,13 +45,13 @@ class Timing:
 
     @hookimpl(wrapper=True)
     def prepare_loss(
-        self, component: BoundLoss, inputs: BatchLossInputs
+        self, component: SelectedLoss, inputs: BatchLossInputs
     ) -> Generator[None, BatchLossInputs, BatchLossInputs]:
         """Time it, for each loss."""
         return (yield from self._timed(f"prepare_loss/{component.label}"))
 
     @hookimpl(wrapper=True)
-    def compute_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> Generator[None, LossOutputs, LossOutputs]:
+    def compute_loss(self, component: SelectedLoss, inputs: BatchLossInputs) -> Generator[None, LossOutputs, LossOutputs]:
         """Time it, for each loss."""
         return (yield from self._timed(f"compute_loss/{component.label}"))
 

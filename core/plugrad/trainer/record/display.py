@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from plugrad.run import Run
+from plugrad.run_result import RunResult
 from plugrad.trainer.record.run_diff import Difference
-from plugrad.trainer.run import Run, RunResult
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0

@@ -28,6 +28,6 @@ def load_frozen_models(
         models["ref_logprobs"] = load_frozen(tables.reference, tables, loaded.tokenizer)
     elif "ref_logprobs" in needs:
         models["ref_logprobs"] = frozen(copy.deepcopy(loaded.model))
-    if tables.teacher is not None:
+    if tables.teacher is not None and "teacher_logprobs" in needs:
         models["teacher_logprobs"] = load_frozen(tables.teacher, tables, loaded.tokenizer)
     return {field: Policy(model.to(device), run_file.rollout.temperature) for field, model in models.items()}

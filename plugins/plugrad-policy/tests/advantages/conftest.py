@@ -17,7 +17,9 @@ def rewards() -> Callable[..., AdvantageInputs]:
 
     def build(*groups: list[float], lengths: list[list[int]] | None = None, **fields: Any) -> AdvantageInputs:
         values = torch.tensor(groups, dtype=torch.float64)
-        return AdvantageInputs(values, torch.tensor(lengths) if lengths else torch.full(values.shape, 2), **fields)
+        return AdvantageInputs(
+            rewards=values, completion_lengths=torch.tensor(lengths) if lengths else torch.full(values.shape, 2), **fields
+        )
 
     return build
 

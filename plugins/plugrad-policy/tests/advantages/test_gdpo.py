@@ -53,4 +53,4 @@ def test_without_the_same_components_everywhere_it_is_an_error(scores: list[dict
     with pytest.raises(plugrad.ContractError, match="return a mapping"):
         gdpo(scored(rollout, scores))
     with pytest.raises(plugrad.ContractError, match="return a mapping"):
-        gdpo(AdvantageInputs(torch.rand(1, 2), torch.ones(1, 2, dtype=torch.long)))
+        gdpo(AdvantageInputs(rewards=torch.rand(1, 2), completion_lengths=torch.ones(1, 2, dtype=torch.long)))

@@ -37,7 +37,10 @@ def close(found: Any, expected: Any) -> None:
     ],
 )
 def test_advantages_are_those_of(key: str, reference: str, options: dict[str, float]) -> None:
-    inputs = AdvantageInputs(torch.tensor(GIVEN["rewards"], dtype=torch.float64), torch.tensor(GIVEN["completion_lengths"]))
+    inputs = AdvantageInputs(
+        rewards=torch.tensor(GIVEN["rewards"], dtype=torch.float64),
+        completion_lengths=torch.tensor(GIVEN["completion_lengths"]),
+    )
     advantage = plugrad.load("advantage", f"plugrad_policy.advantages.{reference}", **options)
     close(advantage(inputs).advantages, PEERS[key])
 
@@ -53,6 +56,8 @@ def test_gdpo_is_trls_normalize_then_sum(rollout: Build) -> None:
 
 
 def test_rae_is_prime_rls() -> None:
-    inputs = AdvantageInputs(torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64), torch.full((1, 3), 2))
+    inputs = AdvantageInputs(
+        rewards=torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64), completion_lengths=torch.full((1, 3), 2)
+    )
     found = plugrad.load("advantage", "plugrad_policy.advantages.rae:Rae")(inputs)
     close(found.advantages, [PEERS["prime_rl/HEAD/rae(decay=.95,rewards=[1,0,1],one agent)"]])

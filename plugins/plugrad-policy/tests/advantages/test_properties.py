@@ -57,7 +57,12 @@ def batch(build: Build, rewards: Tensor, lengths: Tensor | None = None) -> Advan
         [build(r, n, {"right": r, "short": r * r - n}) for r, n in zip(row, sizes, strict=True)]
         for row, sizes in zip(rewards.tolist(), lengths.tolist(), strict=True)
     ]
-    return AdvantageInputs(rewards, lengths, rollouts, greedy_rewards=torch.zeros(len(rewards), dtype=torch.float64))
+    return AdvantageInputs(
+        rewards=rewards,
+        completion_lengths=lengths,
+        rollouts=rollouts,
+        greedy_rewards=torch.zeros(len(rewards), dtype=torch.float64),
+    )
 
 
 @pytest.fixture
@@ -70,9 +75,9 @@ def random_batch(rollout: Build) -> AdvantageInputs:
 def first_groups(inputs: AdvantageInputs, count: int) -> AdvantageInputs:
     """Return the first `count` groups."""
     return AdvantageInputs(
-        inputs.rewards[:count],
-        inputs.completion_lengths[:count],
-        inputs.rollouts[:count],
+        rewards=inputs.rewards[:count],
+        completion_lengths=inputs.completion_lengths[:count],
+        rollouts=inputs.rollouts[:count],
         greedy_rewards=inputs.greedy_rewards[:count] if inputs.greedy_rewards is not None else None,
     )
 

@@ -51,7 +51,15 @@ class Inside:
     def measured(self) -> dict[str, float]:
         """Return what the extension reports now."""
         nothing = torch.zeros(1, 1)
-        inputs = MetricInputs([], torch.zeros(1), nothing, nothing.bool(), nothing, nothing, torch.zeros(1).long())
+        inputs = MetricInputs(
+            rollouts=[],
+            rewards=torch.zeros(1),
+            advantages=nothing,
+            loss_mask=nothing.bool(),
+            trainer_logprobs=nothing,
+            inference_logprobs=nothing,
+            group_ids=torch.zeros(1).long(),
+        )
         found = self.hooks.compute_metrics(inputs)
         return {name.partition("/")[2]: measure.value() for name, measure in found.items()}
 

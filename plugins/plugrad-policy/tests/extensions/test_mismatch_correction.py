@@ -30,7 +30,11 @@ def rows(*ratios: list[float], advantage: float = 1.0, old: bool = True) -> Batc
     inference = torch.where(mask, trainer - log_ratio, -9.0)
     advantages = torch.full(mask.shape, advantage, dtype=torch.float64)
     return BatchLossInputs(
-        trainer.requires_grad_(), inference, None, advantages, mask, old_logprobs=trainer.detach() if old else None
+        trainer_logprobs=trainer.requires_grad_(),
+        inference_logprobs=inference,
+        advantages=advantages,
+        loss_mask=mask,
+        old_logprobs=trainer.detach() if old else None,
     )
 
 
@@ -80,11 +84,10 @@ def test_the_weight_has_no_gradient(inside: Callable) -> None:
 def test_old_logprobs_are_preferred(inside: Callable) -> None:
     inputs = rows([1.5])
     moved = BatchLossInputs(
-        (inputs.trainer_logprobs.detach() + 0.1).requires_grad_(),
-        inputs.inference_logprobs,
-        None,
-        inputs.advantages,
-        inputs.loss_mask,
+        trainer_logprobs=(inputs.trainer_logprobs.detach() + 0.1).requires_grad_(),
+        inference_logprobs=inputs.inference_logprobs,
+        advantages=inputs.advantages,
+        loss_mask=inputs.loss_mask,
         old_logprobs=inputs.old_logprobs,
     )
     close(weights(inside("mismatch_correction"), moved), [[1.5 * math.exp(0.1)]])
@@ -176,11 +179,10 @@ def test_with_the_clipped_loss_it_is_trls(row: str, options: dict[str, str], ins
     expected = PEERS[f"trl/dapo/token/is_{row}_cmax_1.2(old:=ref,sampling:=inference)"]
     mask = padded("loss_mask").bool()
     inputs = BatchLossInputs(
-        padded("trainer_logprobs").requires_grad_(),
-        padded("inference_logprobs"),
-        None,
-        torch.tensor(PEERS["batch"]["advantages"], dtype=torch.float64).unsqueeze(1).expand(mask.shape),
-        mask,
+        trainer_logprobs=padded("trainer_logprobs").requires_grad_(),
+        inference_logprobs=padded("inference_logprobs"),
+        advantages=torch.tensor(PEERS["batch"]["advantages"], dtype=torch.float64).unsqueeze(1).expand(mask.shape),
+        loss_mask=mask,
         old_logprobs=padded("ref_logprobs"),
     )
     loss = inside("mismatch_correction", high=1.2, **options).sums("ppo_clip", inputs).sum() / mask.sum()

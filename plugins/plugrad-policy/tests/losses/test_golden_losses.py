@@ -103,11 +103,10 @@ def golden_batch(entropy=None):
     """The batch; the policy before the update is the engine's."""
     mask = padded("loss_mask").bool()
     return BatchLossInputs(
-        padded("trainer_logprobs").requires_grad_(),
-        padded("inference_logprobs"),
-        None,
-        torch.tensor(BATCH["advantages"], dtype=torch.float64).unsqueeze(1).expand(mask.shape),
-        mask,
+        trainer_logprobs=padded("trainer_logprobs").requires_grad_(),
+        inference_logprobs=padded("inference_logprobs"),
+        advantages=torch.tensor(BATCH["advantages"], dtype=torch.float64).unsqueeze(1).expand(mask.shape),
+        loss_mask=mask,
         old_logprobs=padded("inference_logprobs"),
         ref_logprobs=padded("ref_logprobs"),
         entropy=entropy,

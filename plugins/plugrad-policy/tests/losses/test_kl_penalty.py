@@ -63,7 +63,13 @@ def two_coins(logits, reference):
     divergence = (probabilities * (logprobs - ref_logprobs).sum(1)).sum()
     mask = torch.ones_like(logprobs, dtype=torch.bool)
     still = logprobs.detach()
-    inputs = BatchLossInputs(logprobs, still, None, torch.zeros_like(still), mask, ref_logprobs=ref_logprobs)
+    inputs = BatchLossInputs(
+        trainer_logprobs=logprobs,
+        inference_logprobs=still,
+        advantages=torch.zeros_like(still),
+        loss_mask=mask,
+        ref_logprobs=ref_logprobs,
+    )
     return inputs, probabilities.detach(), divergence
 
 

@@ -27,7 +27,7 @@ class AdvantageEstimator:
         order = _by_group(index)
         rewards = token_level_rewards.sum(dim=1)[order]
         lengths = response_mask.bool().sum(dim=1)[order]
-        outputs = named_advantage(self.name, self.options)(AdvantageInputs(rewards, lengths))
+        outputs = named_advantage(self.name, self.options)(AdvantageInputs(rewards=rewards, completion_lengths=lengths))
         rows = torch.zeros_like(token_level_rewards)
         rows[order.flatten()] = _per_token(outputs, lengths, rows.shape[1]).to(rows)
         rows = rows * response_mask

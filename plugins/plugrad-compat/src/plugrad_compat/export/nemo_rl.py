@@ -128,11 +128,10 @@ def _inputs(scored: _Scored, data: Mapping[str, Any], needs: frozenset[str]) -> 
     }
     inference = data["generation_logprobs"] if "generation_logprobs" in data else data["prev_logprobs"]
     return BatchLossInputs(
-        torch.where(mask, own, 0.0),
-        _masked(inference, mask, own),
-        None,
-        _masked(data["advantages"], mask, own),
-        mask,
+        trainer_logprobs=torch.where(mask, own, 0.0),
+        inference_logprobs=_masked(inference, mask, own),
+        advantages=_masked(data["advantages"], mask, own),
+        loss_mask=mask,
         **{name: optional[name]() for name in sorted(needs)},
     )
 

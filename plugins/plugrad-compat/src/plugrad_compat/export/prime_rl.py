@@ -32,11 +32,11 @@ def prime_rl_loss(inputs: Any, *, name: str, **options: Any) -> LossOutputs:
     ref = getattr(inputs, "ref_logprobs", None)
     teacher = getattr(inputs, "teacher_logprobs", None)
     own = LossInputs(
-        inputs.trainer_logprobs,
-        inputs.inference_logprobs,
-        ref if teacher is None else teacher,
-        inputs.advantages,
-        inputs.loss_mask,
+        trainer_logprobs=inputs.trainer_logprobs,
+        inference_logprobs=inputs.inference_logprobs,
+        teacher_logprobs=ref if teacher is None else teacher,
+        advantages=inputs.advantages,
+        loss_mask=inputs.loss_mask,
         old_logprobs=inputs.inference_logprobs,
         ref_logprobs=teacher if ref is None else ref,
     )
@@ -64,5 +64,5 @@ def prime_rl_advantage(inputs: Any, *, name: str, **options: Any) -> AdvantageOu
         rewards = torch.tensor([[rollout["reward"] for rollout in group] for group in rollouts])
     lengths = getattr(inputs, "completion_lengths", None)
     lengths = torch.ones_like(rewards, dtype=torch.long) if lengths is None else lengths.long()
-    given = replace(AdvantageInputs(rewards, lengths), rollouts=rollouts)
+    given = replace(AdvantageInputs(rewards=rewards, completion_lengths=lengths), rollouts=rollouts)
     return named_advantage(name, options)(given)

@@ -39,11 +39,10 @@ class SkyrlPolicyLoss:
         """Return the loss of a micro-batch, reduced as this version of SkyRL has it, and metrics."""
         mask = log_probs.new_ones(log_probs.shape) if loss_mask is None else loss_mask
         inputs = BatchLossInputs(
-            log_probs,
-            old_log_probs if rollout_logprobs is None else rollout_logprobs,
-            None,
-            advantages,
-            mask.bool(),
+            trainer_logprobs=log_probs,
+            inference_logprobs=old_log_probs if rollout_logprobs is None else rollout_logprobs,
+            advantages=advantages,
+            loss_mask=mask.bool(),
             old_logprobs=old_log_probs,
         )
         rows = named_loss(self.name, self.options, "SkyRL", GIVES).rows(inputs)

@@ -105,7 +105,9 @@ class GRPOTrainer(trl.GRPOTrainer):
 
     def _advantages(self, rewards: Tensor, unscorable: Tensor, lengths: Tensor, per_group: int, width: int) -> Tensor:
         assert self._plugrad_advantage is not None
-        inputs = AdvantageInputs(rewards.double().cpu().view(-1, per_group), lengths.cpu().view(-1, per_group))
+        inputs = AdvantageInputs(
+            rewards=rewards.double().cpu().view(-1, per_group), completion_lengths=lengths.cpu().view(-1, per_group)
+        )
         found = self._plugrad_advantage(inputs).advantages
         if isinstance(found, Tensor):
             advantages = found.flatten()
@@ -162,12 +164,11 @@ class GRPOTrainer(trl.GRPOTrainer):
             "reward": inputs[REWARDS],
         }
         return BatchLossInputs(
-            logprobs,
+            trainer_logprobs=logprobs,
             # What the engine could not score is taken to be as the policy scored it before.
-            _finite(old if sampled is None else torch.where(sampled.isnan(), old, sampled), mask),
-            None,
-            _finite(wide.to(logprobs), mask),
-            mask,
+            inference_logprobs=_finite(old if sampled is None else torch.where(sampled.isnan(), old, sampled), mask),
+            advantages=_finite(wide.to(logprobs), mask),
+            loss_mask=mask,
             **{name: optional[name] for name in sorted(self._plugrad_loss.loss.needs)},
             group_ids=inputs[GROUP_IDS],
             step=self.state.global_step,

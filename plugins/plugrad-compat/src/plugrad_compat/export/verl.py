@@ -36,7 +36,13 @@ class VerlPolicyLoss:
         """Return the loss of a micro-batch, aggregated as verl does, and metrics."""
         inference = old_log_prob if rollout_log_probs is None else rollout_log_probs
         mask = response_mask.bool()
-        inputs = BatchLossInputs(log_prob, inference, None, advantages, mask, old_logprobs=old_log_prob)
+        inputs = BatchLossInputs(
+            trainer_logprobs=log_prob,
+            inference_logprobs=inference,
+            advantages=advantages,
+            loss_mask=mask,
+            old_logprobs=old_log_prob,
+        )
         rows = named_loss(self.name, self.options, "verl", GIVES).rows(inputs)
         sums = rows.sums
         if rollout_is_weights is not None:

@@ -1,41 +1,42 @@
-"""The loss `prime_rl`: a loss of prime-rl's that reads its later names, `ref_logprobs` and `loss_weights`.
+"""The loss `prime_rl`: a prime-rl loss that reads `teacher_logprobs`, `ref_logprobs` or `loss_weights`.
 
-One that does not needs no adapter: `[loss] type = "custom"` with `import_path` and `kwargs` is read as prime-rl has it.
+Other prime-rl losses need no adapter: plugrad reads `[loss] type = "custom"` with `import_path` and `kwargs` as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from plugrad import CallableReference, ContractError, LossInputs, LossOutputs, OptionError, loss, resolve_callable
+import plugrad
+from plugrad import CallableReference, ContractError, LossOutputs, OptionError, loss, resolve_callable
 from plugrad_compat.adapters.signatures import PRIME_RL_LOSS, checked_signature
+from plugrad_compat.prime_rl.inputs import LossInputs
 
 Reference = Literal["teacher", "reference"]
 FIELDS: dict[str, str] = {"teacher": "teacher_logprobs", "reference": "ref_logprobs"}
 
 
 def needs_of(options: Mapping[str, Any]) -> set[str]:
-    """Return what `ref_logprobs` is to be."""
+    """Return the field that becomes `ref_logprobs`."""
     return {FIELDS[options["ref"]]} if options["ref"] else set()
 
 
 @loss(needs=needs_of)
 class PrimeRlLoss:
-    """loss_s of a prime-rl loss, given `ref_logprobs` and `loss_weights` as its later versions name them.
+    """loss_s of a prime-rl loss, called with prime-rl's `teacher_logprobs`, `ref_logprobs` and `loss_weights`.
 
     Args:
         target: `file.py:name` or `module:name` of the function `(inputs, **kwargs) -> LossOutputs`.
         kwargs: its keyword arguments.
-        ref: whose log-probs `ref_logprobs` are: the teacher's, as in prime-rl's distillation, or the frozen reference's. By
-            default there are none.
+        ref: the model behind `ref_logprobs`: "teacher", as in prime-rl's distillation (its earlier name, `teacher_logprobs`,
+            works too), or "reference". By default there is none.
 
     Reports:
-        NAME: each metric that the loss hands out.
+        NAME: each metric that the loss returns.
     """
 
     def __init__(
@@ -51,13 +52,20 @@ class PrimeRlLoss:
             takes = ", ".join(signature.names[1:]) or "nothing besides its inputs"
             raise OptionError(f"{target!r} has no keyword argument {unknown[0]!r}: it takes {takes}.")
 
-    def __call__(self, inputs: LossInputs) -> LossOutputs:
+    def __call__(self, inputs: plugrad.LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
-        ref = getattr(inputs, FIELDS[self._ref]) if self._ref else None
-        # None means 1 there; ones mean it too, and can be multiplied by.
-        weights = torch.ones_like(inputs.advantages)
-        returned = self._call(replace(inputs, ref_logprobs=ref, loss_weights=weights), **self._kwargs)
-        # prime-rl's own class, where it is installed, is as good as ours.
+        theirs = LossInputs(
+            trainer_logprobs=inputs.trainer_logprobs,
+            inference_logprobs=inputs.inference_logprobs,
+            advantages=inputs.advantages,
+            loss_mask=inputs.loss_mask,
+            teacher_logprobs=inputs.teacher_logprobs,
+            ref_logprobs=getattr(inputs, FIELDS[self._ref]) if self._ref else None,
+            # prime-rl's None means ones. Ones can also be multiplied by.
+            loss_weights=torch.ones_like(inputs.advantages),
+        )
+        returned = self._call(theirs, **self._kwargs)
+        # The outputs may be prime-rl's own class, if prime-rl is installed.
         if not isinstance(getattr(returned, "loss", None), Tensor):
             raise ContractError(
                 f"{self._target!r} returned {type(returned).__name__}; {PRIME_RL_LOSS.name} returns "
@@ -65,7 +73,7 @@ class PrimeRlLoss:
             )
         metrics = getattr(returned, "metrics", None) or {}
         detached = {
-            # In the precision of the run: what is float32 to a function would depend on the order in which it is added up.
+            # In the run's precision: a float32 sum would depend on the order of its terms.
             name: value.detach().to(inputs.advantages) if isinstance(value, Tensor) else value
             for name, value in metrics.items()
         }
