@@ -6,8 +6,8 @@ from pathlib import Path
 from plugrad.paths import SearchFolder
 
 if __name__ == "__main__":
-    # Python put the working directory first on the path. A run can write there, and must not be able to take the place of a
-    # package: modules of the user's own are found there after all packages, and distributions are refused.
+    # Python puts the working directory first on the path. A run can write there, so a file there must not shadow a package.
+    # Move the directory to the end: the user's own modules are still found, and distributions in it are refused.
     if sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd():
         del sys.path[0]
         sys.path.append(SearchFolder(Path.cwd()))

@@ -3,21 +3,21 @@
 ::
 
     PlugradError(ValueError)
-    ├── RunFileError     a run file, or an override of it, says what cannot be
-    ├── PluginError      a plugin cannot be found, told apart, imported, or begun
+    ├── RunFileError     a run file, or an override of it, has a wrong key or value
+    ├── PluginError      a plugin is missing, ambiguous, cannot be imported, or cannot be created
     │   └── OptionError  a plugin does not take these options
-    ├── ContractError    a plugin returned or did what its contract forbids, or raised
-    │   └── InputsChanged    it changed what it was given
+    ├── ContractError    a plugin raised, or broke its contract
+    │   └── InputsChanged    a plugin changed its inputs in place
     ├── ModelError       a model or tokenizer cannot be loaded or used
-    ├── DataError        an example, a prompt, a completion or a reward is not what it must be
-    ├── EngineError      a rollout engine cannot be started or reached, or answers what it must not
-    └── TrainingError    a run that had started cannot go on
-        └── RankError    another rank failed, and this one stops with it
+    ├── DataError        an example, a prompt, a completion or a reward is invalid
+    ├── EngineError      a rollout engine cannot be started or reached, or returned an invalid response
+    └── TrainingError    a run that had started cannot continue
+        └── RankError    another rank failed, so this one stops too
 
-    RunInterrupted(KeyboardInterrupt)    a signal ended a run after a whole step
+    RunInterrupted(KeyboardInterrupt)    a signal ended a run after a complete step (in plugrad.run_result)
 
-Each message says what was asked, what was found and whose it is, and what to do next. The command line prints it
-without a traceback and exits with code 2; after a signal with 128 and the signal's number.
+Each message states what was asked, what was found and whose it is, and what to do next. The command line prints the message
+without a traceback and exits with code 2. After a signal it exits with 128 plus the signal's number.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 
 
 class PlugradError(ValueError):
-    """The base of every deliberate error; catch it to catch them all."""
+    """The base of every error that plugrad raises on purpose. Catch it to catch them all."""
 
     is_known_to_all = False
-    """Whether the ranks of a run have told each other of it."""
+    """Whether every rank of the run knows about this error."""
 
 
 class RunFileError(PlugradError):
-    """A run file, or an override of it, says what cannot be."""
+    """A run file, or an override of it, has a wrong key or value."""
 
 
 class PluginError(PlugradError):
-    """A plugin cannot be found, told apart from another, or imported; or a new one cannot be begun."""
+    """A plugin is missing, ambiguous, or cannot be imported; or a new plugin package cannot be created."""
 
 
 class OptionError(PluginError):
-    """A plugin does not take the options that it was given."""
+    """A plugin does not take these options."""
 
 
 class ContractError(PlugradError):
-    """A plugin returned or did what its contract forbids, or raised. Its own exception is the `__cause__`."""
+    """A plugin raised, or broke its contract. Its own exception is the `__cause__`."""
 
 
 class InputsChanged(ContractError):
-    """A plugin changed its inputs in place, which others are given too."""
+    """A plugin changed its inputs in place. Other components receive the same tensors."""
 
 
 class ModelError(PlugradError):
@@ -61,24 +61,24 @@ class ModelError(PlugradError):
 
 
 class DataError(PlugradError):
-    """An example, a prompt, a completion or a reward is not what it must be."""
+    """An example, a prompt, a completion or a reward is invalid."""
 
 
 class EngineError(PlugradError):
-    """A rollout engine cannot be started or reached, or answers what it must not."""
+    """A rollout engine cannot be started or reached, or returned an invalid response."""
 
 
 class TrainingError(PlugradError):
-    """A run that had started cannot go on."""
+    """A run that had started cannot continue."""
 
 
 class RankError(TrainingError):
-    """Another rank failed, and this one stops with it. The message is the other's."""
+    """Another rank failed, so this one stops too. The message is the other rank's."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-        """Of the rank that failed."""
+        """The exit code of the rank that failed."""
 
 
 def with_article(noun: str) -> str:

@@ -1,7 +1,7 @@
-"""The hooks: what plugrad calls, and what an extension can do there. Each docstring says when, what core does, and that.
+"""The hooks: what plugrad calls, and what an extension can do there.
 
-Core implements every computing hook once. An extension wraps it (`@plugrad.hookimpl(wrapper=True)`) and returns what it was
-given, changed or not. Order comes from the run file: the extension listed first changes the inputs first.
+Core implements every computing hook once. An extension wraps it (`@plugrad.hookimpl(wrapper=True)`) and returns the result,
+changed or not. The run file sets the order: the extension listed first changes the inputs first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("plugrad")
 hookimpl = pluggy.HookimplMarker("plugrad")
-"""Marks a method of an extension as the implementation of the hook of its name."""
+"""Marks a method of an extension as an implementation of the hook with the same name."""
 
 COMPUTING_HOOKS = frozenset({"prepare_advantages", "compute_advantages", "prepare_loss", "compute_loss", "compute_metrics"})
 
@@ -32,21 +32,21 @@ def hook_names() -> list[str]:
 
 @hookspec(firstresult=True)
 def prepare_advantages(inputs: AdvantageInputs) -> AdvantageInputs:
-    """The last word on rewards before they become advantages.
+    """Change rewards before they become advantages.
 
     When: once per batch of rollouts, before the advantage.
     Core: returns `inputs`.
-    Extension: change the rewards, such as for a penalty on length. The rollouts are then copied with the new rewards.
+    Extension: change the rewards, for example to penalise length. Core then copies the rollouts with the new rewards.
     """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def compute_advantages(inputs: AdvantageInputs) -> AdvantageOutputs:
-    """Rewards into advantages.
+    """Turn rewards into advantages.
 
     When: once per batch of rollouts.
-    Core: calls the selected advantage and checks what it returns.
+    Core: calls the selected advantage and checks its result.
     Extension: time it, check it, replace its result.
     """
     raise NotImplementedError
@@ -54,22 +54,22 @@ def compute_advantages(inputs: AdvantageInputs) -> AdvantageOutputs:
 
 @hookspec(firstresult=True)
 def prepare_loss(component: SelectedLoss, inputs: BatchLossInputs) -> BatchLossInputs:
-    """What a loss is given; `component` is the loss, with its `name`, `label`, `weight` and `reduction`.
+    """Change the inputs of a loss. `component` is the loss, with its `name`, `label`, `weight`, `reduction` and `needs`.
 
     When: once per micro-batch and selected loss, before the loss.
     Core: returns `inputs`.
-    Extension: drop tokens from `loss_mask`, or change fields, as to correct for a mismatch of engine and trainer. A dropped
-        token contributes zero; the denominators of the objective were counted before and stay.
+    Extension: drop tokens from `loss_mask`, or change fields, for example to correct a trainer-engine mismatch. A dropped
+        token contributes zero. The denominators of the objective do not change: they are counted before this hook.
     """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def compute_loss(component: SelectedLoss, inputs: BatchLossInputs) -> LossOutputs:
-    """Inputs into losses; the result is in batch form, `[batch, seq]` or `[batch]`.
+    """Turn inputs into losses. The result is in batch form, `[batch, seq]` or `[batch]`.
 
     When: once per micro-batch and selected loss.
-    Core: calls the loss and checks what it returns.
+    Core: calls the loss and checks its result.
     Extension: time it, check it, replace its result.
     """
     raise NotImplementedError
@@ -77,20 +77,20 @@ def compute_loss(component: SelectedLoss, inputs: BatchLossInputs) -> LossOutput
 
 @hookspec(firstresult=True)
 def compute_metrics(inputs: MetricInputs) -> Mapping[str, Measure]:
-    """Measures by name, for `metrics.jsonl`.
+    """Return measures by name, for `metrics.jsonl`.
 
     When: once per optimizer batch, after the update.
-    Core: calls every metric, each isolated from the others.
-    Extension: add your own to the result.
+    Core: calls every metric. A metric that fails does not affect the others.
+    Extension: add measures to the result.
     """
     raise NotImplementedError
 
 
 @hookspec
 def before_update(grad_norm: float, loss: float) -> bool | None:
-    """The last word on an update; all ranks see the same numbers, and one that says no says it for all.
+    """Decide whether an update happens. All ranks see the same numbers, and one veto skips the update on all of them.
 
-    When: once per optimizer batch, after the gradient is clipped and before the optimizer's step.
+    When: once per optimizer batch, after gradient clipping and before the optimizer step.
     Core: returns True.
     Extension: return False to skip the update. `grad_norm` is the norm before clipping.
     """
@@ -99,32 +99,32 @@ def before_update(grad_norm: float, loss: float) -> bool | None:
 
 @hookspec
 def on_run_start(run: Run) -> None:
-    """The run begins; `run` has its `run_file`, `folder` and `num_processes`.
+    """React to the start of a run. `run` has its `run_file`, `folder` and `num_processes`.
 
     When: once on every rank, after the models are loaded and before the first rollout.
     Core: does nothing.
-    Extension: open what it writes to.
+    Extension: open files or connections.
     """
     raise NotImplementedError
 
 
 @hookspec
 def on_step_end(step: int, measures: Mapping[str, float]) -> None:
-    """A step is done; steps are counted from 1.
+    """React to the end of a step. Steps are counted from 1.
 
-    When: after each step, on every rank, with the numbers that went into `metrics.jsonl`.
+    When: after each step, on every rank, with the numbers written to `metrics.jsonl`.
     Core: does nothing.
-    Extension: report or plot them.
+    Extension: report or plot the numbers.
     """
     raise NotImplementedError
 
 
 @hookspec
 def on_run_end(run: Run) -> None:
-    """The run has ended as it should.
+    """React to the normal end of a run.
 
-    When: once, after the model is saved.
+    When: once on every rank, after the model is saved. An error that ends the run skips this call.
     Core: does nothing.
-    Extension: close what it opened. An error that ends the run before this skips the call.
+    Extension: close files or connections.
     """
     raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Where a path that a run file names is."""
+"""Find the files that a run file names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class SearchFolder(str):
-    """An entry of `sys.path` that plugrad put there to find a user's modules: distributions in it are not trusted."""
+    """A folder that plugrad added to `sys.path` to find a user's modules. Distributions in it are not trusted."""
 
     __slots__ = ()
 
 
 def find_file(path: str, folders: Sequence[Path]) -> Path | None:
-    """Return the absolute path of the first of `folders` that holds `path`, or None."""
+    """Return the absolute path of `path` in the first of `folders` that has it, or None."""
     candidates = (folder / Path(path).expanduser() for folder in folders)
     return next((candidate.resolve() for candidate in candidates if candidate.exists()), None)

@@ -33,7 +33,7 @@ class RunInterrupted(KeyboardInterrupt):
 
     def __init__(self, signal: signal.Signals, result: RunResult) -> None:
         super().__init__(
-            f"Stopped by {signal.name} after step {result.num_steps}. The model as it was then is in {result.model}."
+            f"Stopped by {signal.name} after step {result.num_steps}. The model of that step is in {result.model}."
         )
         self.signal = signal
         self.result = result

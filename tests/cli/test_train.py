@@ -111,7 +111,7 @@ def test_bad_input_is_an_error_that_helps_and_exit_code_2(plugrad, folder, overr
     extra = () if complaint else ("--set", "rollout.rollouts_per_example=1")
     done = plugrad("train", "run.toml", "--set", override, *extra)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert (complaint or "compares at least 2 rollouts of an example") in done.stderr
+    assert (complaint or "needs at least 2 rollouts per example") in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 4
 

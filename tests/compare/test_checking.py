@@ -38,7 +38,7 @@ def test_a_plugin_that_hangs_is_a_complaint_of_its_arm(run_file, write):
     hangs = run_file(loss={"name": "hangs.py:loss"}, preflight_timeout_s=1.0)
     verdicts = check({"one": hangs, "two": run_file()}, num_processes=1)
     assert list(verdicts.checked) == ["two"]
-    assert "did not come back within 1 s" in verdicts.complaints["one"]
+    assert "did not return within 1 s" in verdicts.complaints["one"]
 
 
 def test_every_complaint_is_told_with_its_arm():

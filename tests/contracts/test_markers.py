@@ -84,5 +84,5 @@ def test_what_a_function_of_the_options_returns_is_checked_too():
     [(advantage(), LossFacts(), "@advantage", "@loss"), (loss(), MetricFacts(), "@loss", "@metric")],
 )
 def test_the_marker_of_another_kind_is_refused(marker, used_as, found, wanted):
-    with pytest.raises(PluginError, match=f"is marked with {found}, and is used where {wanted} belongs"):
+    with pytest.raises(PluginError, match=f"is marked with {found} but used where {wanted} is expected"):
         facts_of(marker(lambda inputs: None), used_as)

@@ -45,7 +45,7 @@ def test_what_is_no_output_is_refused_with_its_owner(compute, returned):
 def test_another_shape_is_refused(compute, shape):
     with pytest.raises(ContractError) as caught:
         compute(AdvantageOutputs(torch.zeros(shape)))
-    assert f"returned advantages of shape {shape}, and the rewards and completions have (3, 2)" in str(caught.value)
+    assert f"returned advantages of shape {shape}; the inputs have (3, 2)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_another_shape_is_refused(compute, shape):
 def test_other_lengths_are_refused(compute, ragged, found):
     with pytest.raises(ContractError) as caught:
         compute(AdvantageOutputs(ragged))
-    assert f"{found}, and the rewards and completions have [[2, 1], [3, 1], [1, 2]]: return one" in str(caught.value)
+    assert f"{found}; the inputs have [[2, 1], [3, 1], [1, 2]]. Return one" in str(caught.value)
 
 
 def test_a_matrix_among_ragged_advantages_is_refused_every_time(compute):
@@ -78,7 +78,7 @@ def test_what_is_not_finite_is_refused_with_its_example(compute, bad):
     by_token = [RAGGED[0], [torch.tensor([0.0, 0.0, bad]), torch.zeros(1)], RAGGED[2]]
     for wrong in (by_rollout, by_token):
         with pytest.raises(
-            ContractError, match=r"'wrong' \(mine\) returned an advantage that is not finite, for example 1 of"
+            ContractError, match=r"'wrong' \(mine\) returned an advantage that is not finite for example 1 of"
         ):
             compute(AdvantageOutputs(wrong))
 

@@ -117,5 +117,5 @@ def test_a_reward_that_is_no_number_names_completion_and_example(sums, rollout, 
     value = score["right"] if isinstance(score, dict) else score
     with pytest.raises(DataError) as caught:
         sums(scores=[0.0, score]).score([rollout(), wrong])
-    assert f"gave the reward {value!r}, which is not a finite number" in str(caught.value)
-    assert "to the completion 'five' of example 'sum 7'" in str(caught.value)
+    assert f"returned the reward {value!r}, which is not a finite number" in str(caught.value)
+    assert "for the completion 'five' of example 'sum 7'" in str(caught.value)

@@ -122,5 +122,5 @@ def test_a_loaded_loss_is_checked_when_called(write, tmp_path, monkeypatch):
 def test_a_need_that_the_inputs_do_not_hold_is_named():
     zeros = torch.zeros(2)
     inputs = LossInputs(trainer_logprobs=zeros, inference_logprobs=zeros, advantages=zeros, loss_mask=zeros == 0)
-    with pytest.raises(ContractError, match=r"needs old_logprobs: give LossInputs\(old_logprobs=...\)"):
+    with pytest.raises(ContractError, match=r"needs old_logprobs: pass LossInputs\(old_logprobs=...\)"):
         plugrad.load("loss", "ppo_clip")(inputs)

@@ -29,7 +29,7 @@ def test_a_scalar_of_a_batch_is_refused(bound_loss, batch):
         return LossOutputs(inputs.trainer_logprobs.mean())
 
     with pytest.raises(
-        ContractError, match=r"'averaged' \(mine\) takes BatchLossInputs and returned a scalar: it has already"
+        ContractError, match=r"'averaged' \(mine\) takes BatchLossInputs and returned a scalar. The denominator"
     ):
         compute_loss(bound_loss(averaged), batch())
 

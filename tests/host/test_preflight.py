@@ -160,7 +160,7 @@ class Sums:
     ("scores", "error", "message"),
     [
         ("[0.0]", ContractError, r"score returned 1 scores for 6 rollouts"),
-        ("[float('nan')] * len(rollouts)", DataError, "gave the reward nan, which is not a finite number"),
+        ("[float('nan')] * len(rollouts)", DataError, "returned the reward nan, which is not a finite number"),
         ("[r['example']['reference'] for r in rollouts]", ContractError, "raised KeyError: 'reference'"),
     ],
 )
@@ -182,7 +182,7 @@ class Forgetful:
     def {hook}(self, {argument}):
         result = yield
 """
-    with pytest.raises(PlugradError, match=rf"the extension 'Forgetful' .*: {hook} returned NoneType, which must be"):
+    with pytest.raises(PlugradError, match=rf"the extension 'Forgetful' .*: {hook} returned NoneType; it must return"):
         fly(selected(code, extension={"name": "mine.py:Forgetful"}))
 
 

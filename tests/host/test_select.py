@@ -141,9 +141,7 @@ def test_a_teacher_that_no_loss_needs_is_warned_of(run_file, caplog):
 
 def test_an_advantage_that_compares_needs_rollouts_to_compare(run_file):
     lonely = {"rollouts_per_example": 1}
-    with pytest.raises(
-        RunFileError, match=r"'group_normalized' .* at least 2 rollouts of an example, .*_per_example is 1\."
-    ):
+    with pytest.raises(RunFileError, match=r"'group_normalized' .* at least 2 rollouts per example, .*_per_example is 1\."):
         select(run_file(advantage={"name": "group_normalized"}, rollout=lonely))
     assert select(run_file(advantage={"name": "constant"}, rollout=lonely)).advantage.component.name == "constant"
 
@@ -154,7 +152,7 @@ def test_all_installed_metrics_run_but_those_that_would_cost_a_pass(run_file, wa
     assert {"reward", "entropy", "free", "moved"} <= set(found)
     assert "far" not in found
     (notice,) = [message for message in caplog.messages if "'far'" in message]
-    assert notice.startswith("the metric 'far' (plugrad-watching 1.0) is left out: it needs ref_logprobs")
+    assert notice.startswith("Skipping the metric 'far' (plugrad-watching 1.0): it needs ref_logprobs")
 
 
 def test_a_metric_is_free_where_a_loss_pays_for_it(run_file, watching):
@@ -218,7 +216,7 @@ def test_a_broken_metric_among_all_is_a_warning(run_file, install, caplog, code,
     assert "reward" in found
     assert "broken" not in found
     (warning,) = caplog.messages
-    assert warning.startswith("A metric is left out: ")
+    assert warning.startswith("Skipping a metric: ")
     assert reason in warning
     with pytest.raises(PluginError) as caught:
         select(run_file(metrics=["broken"]))

@@ -19,7 +19,7 @@ def handler(request):
 
 def test_what_hangs_is_ended_and_ctrl_c_does_what_it_did_before(handler):
     started = time.monotonic()
-    with pytest.raises(ContractError, match=r"it did not come back within 0\.1 s\. Wait\."), time_limit(0.1, "it", "Wait."):
+    with pytest.raises(ContractError, match=r"it did not return within 0\.1 s\. Wait\."), time_limit(0.1, "it", "Wait."):
         time.sleep(30)
     assert time.monotonic() - started < 10
     assert signal.getsignal(signal.SIGINT) is handler

@@ -118,7 +118,7 @@ def test_a_loss_outside_a_run_says_that_it_needs_them():
         trainer_logprobs=ones, inference_logprobs=ones, advantages=ones, loss_mask=ones.bool(), input_ids=ones.long()
     )
     bound = plugrad.load("loss", f"{__file__}:reinforce_by_logits")
-    with pytest.raises(plugrad.ContractError, match=r"needs logits: give LossInputs\(logits=\.\.\.\)"):
+    with pytest.raises(plugrad.ContractError, match=r"needs logits: pass LossInputs\(logits=\.\.\.\)"):
         bound(inputs)
 
 

@@ -156,7 +156,7 @@ def test_only_losses_and_metrics_have_needs():
 
 def test_the_marker_of_another_kind_is_refused():
     marked = advantage(min_rollouts_per_example=2)(lambda inputs: None)
-    with pytest.raises(PluginError, match="marked with @advantage, and is used where @loss belongs"):
+    with pytest.raises(PluginError, match="marked with @advantage but used where @loss is expected"):
         bound(marked)
 
 

@@ -47,7 +47,7 @@ def test_nan_guard_can_stop_the_run(explosive):
 
 
 def test_nan_guard_gives_up_after_too_many_in_a_row(explosive):
-    with pytest.raises(TrainingError, match="2 updates in a row"):
+    with pytest.raises(TrainingError, match="2 skipped updates in a row"):
         explosive(times=3, extension={"name": "nan_guard", "kwargs": {"max_skips": 2}})
 
 

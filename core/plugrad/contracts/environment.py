@@ -1,4 +1,4 @@
-"""Environment: where examples come from and what a completion of one is worth."""
+"""Environment: where examples come from, and how completions are scored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Score = float | Mapping[str, float]
 
 
 def finite_number(value: object) -> float | None:
-    """Return what a score says as a float, or None where it is no finite number.
+    """Return a score as a float, or None if it is not a finite number.
 
-    A string is none even where it reads like one: "1.5" is more often a bug than a reward.
+    Strings do not count as numbers: "1.5" is more often a bug than a reward.
     """
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]
@@ -26,10 +26,10 @@ def finite_number(value: object) -> float | None:
 
 @runtime_checkable
 class Environment(Protocol):
-    """A class whose constructor's arguments are its options.
+    """A class whose constructor arguments are its options.
 
-    An example is a mapping with a column `prompt` (a string, or chat messages) and, where completions are to be
-    replayed or the answer is known, a column `reference` (a string). Other columns are the environment's own.
+    An example is a mapping with a column `prompt` (a string, or chat messages). A column `reference` (a string) holds the
+    known answer, or the completion to replay. Other columns are up to the environment.
     """
 
     def train_examples(self) -> Sequence[Example]:
@@ -37,13 +37,13 @@ class Environment(Protocol):
         ...
 
     def eval_examples(self) -> Sequence[Example]:
-        """Return held-out examples; may be empty."""
+        """Return held-out examples, possibly none."""
         ...
 
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Score]:
         """Return one score per rollout, in order.
 
-        A score is a finite number, or a mapping of named components: the reward is then the component `reward` if
-        there is one, and the sum of the components otherwise.
+        A score is a finite number or a mapping of named components. The reward of a mapping is its component `reward`, or
+        the sum of all components if there is none.
         """
         ...

@@ -1,4 +1,4 @@
-"""Markers: facts that an author states about a plugin. They register nothing, and importing them imports no torch."""
+"""Markers: facts that an author states about a plugin. They register nothing and import no torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 FACTS_ATTRIBUTE = "__plugrad_facts__"
 
 CallableReference = Annotated[str, "plugrad: a reference to a callable"]
-"""Annotate an option with it if its value is `module:function` or `file.py:function`: plugrad then looks the file up beside
-the run file and records its absolute path. `plugrad.resolve_callable` turns the value into the function."""
+"""Annotation of an option whose value is `module:function` or `file.py:function`. plugrad looks the file up beside the run
+file and records its absolute path. `plugrad.resolve_callable` turns the value into the function."""
 
 
 @dataclass(frozen=True)
 class LossFacts:
-    """What `@loss` states; the defaults hold for a function without the marker."""
+    """What `@loss` states. The defaults apply to a function without the marker."""
 
     needs: Needs = frozenset()
     reduction: Reduction = "token"
@@ -70,17 +70,17 @@ def loss(
 
     Args:
         needs: the optional fields of `LossInputs` that the loss reads, or a function from its bound options to them.
-        reduction: the reduction of its paper; a run file may choose another.
-        policy_gradient: the loss raises the log-prob of a token with a positive advantage and is still where the
+        reduction: the reduction of its paper. A run file may choose another.
+        policy_gradient: the loss raises the log-prob of a token with a positive advantage, and has no gradient where the
             advantage is zero.
-        cut_dependent: the loss mixes the rows of a micro-batch, so that its value depends on how the batch is cut.
+        cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut.
 
     Raises:
         PluginError: an unknown need or reduction.
     """
     if reduction not in REDUCTIONS:
         raise PluginError(
-            f"@loss(reduction={reduction!r}): there is no such reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
+            f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
             f"Write one of {', '.join(REDUCTIONS)}."
         )
     return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
@@ -97,12 +97,12 @@ def advantage(
     """State facts about an advantage.
 
     Args:
-        min_rollouts_per_example: the fewest rollouts of an example that it can compare; checked before a model is loaded.
+        min_rollouts_per_example: the minimum number of rollouts per example. It is checked before a model loads.
         needs: the optional fields of `AdvantageInputs` that it reads, or a function from its bound options to them.
-        mixes_groups: a group's advantages depend on the other groups of the batch, as where it is normalised over all.
-        order_dependent: the order of rollouts and examples matters, as to a running mean.
-        signal_from_equal_rewards: rollouts of equal rewards may have an advantage, as where it is not their mean that they
-            are compared with.
+        mixes_groups: a group's advantages depend on the other groups, for example through a normalisation over the batch.
+        order_dependent: the order of rollouts and examples matters, for example to a running mean.
+        signal_from_equal_rewards: a group of equal rewards may have non-zero advantages, for example if the baseline is not
+            the group's mean.
 
     Raises:
         PluginError: an unknown need.
@@ -128,8 +128,8 @@ def facts_of(target: object, default: Facts) -> Facts:
     facts = getattr(target, FACTS_ATTRIBUTE, default)
     if not isinstance(facts, type(default)):
         raise PluginError(
-            f"{getattr(target, '__name__', target)!r} is marked with {MARKERS[type(facts)]}, and is used where "
-            f"{MARKERS[type(default)]} belongs: name it under the table of its own kind, or correct its marker."
+            f"{getattr(target, '__name__', target)!r} is marked with {MARKERS[type(facts)]} but used where "
+            f"{MARKERS[type(default)]} is expected: name it under the table of its own kind, or correct its marker."
         )
     return facts
 
@@ -155,7 +155,7 @@ def _checked(kind: str, needs: Needs, known: frozenset[str]) -> Needs:
     asked = {needs} if isinstance(needs, str) else set(needs)
     for need in sorted(asked - known):
         raise PluginError(
-            f"@{kind}(needs={{{need!r}}}): nothing provides that.{did_you_mean(need, known)} "
+            f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
             f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}."
         )
     return frozenset(asked)

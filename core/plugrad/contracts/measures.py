@@ -1,4 +1,4 @@
-"""Measures: numbers that know how they add up over micro-batches and ranks."""
+"""Measures: numbers that know how to combine over micro-batches and ranks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Number = float | Tensor
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, kept as what adds: a total and a count."""
+    """A mean, stored as a total and a count, which add up."""
 
     total: Number
     """The sum of the values."""
     count: Number
-    """How many there are."""
+    """The number of values."""
 
     @classmethod
     def over(cls, values: Tensor, mask: Tensor) -> Mean:
-        """The mean of `values` (any dtype, booleans too) where `mask` is True."""
+        """Return the mean of `values` (any dtype, including bool) where `mask` is True."""
         values = values.detach()
         return cls(torch.where(mask, values, torch.zeros_like(values)).sum(), mask.sum())
 
     @classmethod
     def of(cls, values: Tensor | Iterable[float]) -> Mean:
-        """The mean of all of `values`."""
+        """Return the mean of all `values`."""
         if isinstance(values, Tensor):
             return cls(values.detach().sum(), float(values.numel()))
         listed = list(values)
@@ -40,7 +40,7 @@ class Mean:
         return Mean(self.total + other.total, self.count + other.count)
 
     def value(self) -> float:
-        """The mean, or NaN where nothing was counted."""
+        """Return the mean, or NaN if nothing was counted."""
         count = float(self.count)
         return float(self.total) / count if count else math.nan
 
@@ -56,51 +56,51 @@ class Sum:
         return Sum(self.total + other.total)
 
     def value(self) -> float:
-        """The sum."""
+        """Return the sum."""
         return float(self.total)
 
 
 @dataclass(frozen=True)
 class Min:
-    """The least of the values seen."""
+    """A minimum."""
 
     least: Number
-    """The least of the values."""
+    """The smallest value."""
 
     def __add__(self, other: Min) -> Min:
         return Min(_extreme(torch.minimum, min, self.least, other.least))
 
     def value(self) -> float:
-        """The least value."""
+        """Return the smallest value."""
         return float(self.least)
 
 
 @dataclass(frozen=True)
 class Max:
-    """The greatest of the values seen."""
+    """A maximum."""
 
     greatest: Number
-    """The greatest of the values."""
+    """The greatest value."""
 
     def __add__(self, other: Max) -> Max:
         return Max(_extreme(torch.maximum, max, self.greatest, other.greatest))
 
     def value(self) -> float:
-        """The greatest value."""
+        """Return the greatest value."""
         return float(self.greatest)
 
 
 Measure = Mean | Sum | Min | Max
-"""Any of the four: for annotations."""
+"""Any of the four, for annotations."""
 
 
 def as_measure(value: object, num_sequences: int) -> Measure:
-    """Turn what a plugin returned into a measure, without its graph.
+    """Turn a plugin's value into a detached measure.
 
-    A scalar weighs as many sequences as it was computed from; a 1-D tensor counts once per element.
+    A scalar is weighted by `num_sequences`, the sequences it was computed from. A 1-D tensor counts once per element.
 
     Raises:
-        TypeError: the value is none of these.
+        TypeError: the value is not a number, a scalar or 1-D tensor, or a Measure.
     """
     if isinstance(value, Mean | Sum | Min | Max):
         return _detached(value)
@@ -115,7 +115,7 @@ def as_measure(value: object, num_sequences: int) -> Measure:
 
 
 class Measures(Mapping[str, Measure]):
-    """Measures by name. Adding to a name that is there adds up."""
+    """Measures by name. Adding under an existing name combines the two."""
 
     def __init__(self, measures: Mapping[str, Measure] | None = None) -> None:
         self._by_name: dict[str, Measure] = dict(measures or {})
@@ -130,10 +130,10 @@ class Measures(Mapping[str, Measure]):
         return len(self._by_name)
 
     def add(self, name: str, measure: Measure) -> None:
-        """Add `measure` to what is there under `name`.
+        """Combine `measure` with the one stored under `name`, if any.
 
         Raises:
-            TypeError: a measure of another type is there.
+            TypeError: the stored measure has another type.
         """
         present = self._by_name.get(name)
         if present is not None and type(present) is not type(measure):
@@ -141,12 +141,12 @@ class Measures(Mapping[str, Measure]):
         self._by_name[name] = measure if present is None else present + measure  # type: ignore[operator]
 
     def update(self, measures: Mapping[str, Measure]) -> None:
-        """Add each of `measures` to what is there."""
+        """Add each of `measures`."""
         for name, measure in measures.items():
             self.add(name, measure)
 
     def on_cpu(self) -> Measures:
-        """Return the same measures with plain floats: one device synchronisation for all of them."""
+        """Return the same measures as plain floats, with one device synchronisation for all of them."""
         leaves = [leaf for measure in self._by_name.values() for leaf in vars(measure).values()]
         tensors = [leaf.detach().double().reshape(()) for leaf in leaves if isinstance(leaf, Tensor)]
         floats = iter(torch.stack(tensors).tolist() if tensors else [])
@@ -154,7 +154,7 @@ class Measures(Mapping[str, Measure]):
         return Measures({name: type(m)(**{field: next(numbers) for field in vars(m)}) for name, m in self._by_name.items()})
 
     def values_by_name(self) -> dict[str, float]:
-        """Return each measure's number."""
+        """Return the value of each measure."""
         return {name: measure.value() for name, measure in self.on_cpu().items()}
 
 

@@ -1,4 +1,4 @@
-"""Rollout: one completion of one prompt, as engines and environments fill it in."""
+"""Rollout: one completion of one prompt, filled in by the engine and the environment."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any, NotRequired, TypedDict
 class Rollout(TypedDict):
     """One completion of one prompt.
 
-    `inference_logprobs` and `policy_versions` have one entry per completion token, the end-of-sequence token included.
+    `inference_logprobs` and `policy_versions` have one entry per completion token, including the end-of-sequence token.
     """
 
     prompt: str
-    """The prompt's text, as it was tokenized."""
+    """The text of the prompt, as tokenized."""
     completion: str
-    """The completion's text, without special tokens."""
+    """The text of the completion, without special tokens."""
     prompt_ids: list[int]
-    """The prompt's tokens."""
+    """The tokens of the prompt."""
     completion_ids: list[int]
-    """The completion's tokens, the end-of-sequence token included where there is one."""
+    """The tokens of the completion, including the end-of-sequence token if there is one."""
     inference_logprobs: list[float] | None
-    """Log-probs in nats from the engine that sampled the tokens; None where a recorded completion was replayed."""
+    """Log-probs in nats from the engine that sampled the tokens. None for a replayed completion."""
     reward: float
     """NaN until the environment has scored the rollout."""
     reward_components: dict[str, float]
-    """The named components of the score, where the environment gave a mapping."""
+    """The named components of the score, if the environment returned a mapping."""
     truncated: bool
-    """True where the completion ended at `max_new_tokens` and not with an end-of-sequence token."""
+    """True if the completion ended at `max_new_tokens`, not with an end-of-sequence token."""
     example: Mapping[str, Any]
-    """The example's columns, and its `example_id`."""
+    """The columns of the example, including its `example_id`."""
     metrics: dict[str, float]
-    """Numbers that the environment wants reported; they do not count towards the reward."""
+    """Numbers that the environment reports. They do not affect the reward."""
     policy_versions: list[int]
     """The number of weight updates behind each sampled token."""
     trajectory: NotRequired[list[Any]]
-    """Reserved for rollouts of several turns; nothing supplies it yet."""
+    """Reserved for multi-turn rollouts. Nothing supplies it yet."""
     info: NotRequired[dict[str, Any]]
-    """Anything that an environment wants to keep with the rollout; plugrad does not read it."""
+    """Anything that an environment keeps with the rollout. plugrad does not read it."""

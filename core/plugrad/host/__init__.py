@@ -1,1 +1,1 @@
-"""The host: calls plugins, checks what they return, and hands it on in one form. Between the registry and the trainer."""
+"""The host: calls plugins and checks their results. Between the registry and the trainer."""

@@ -1,4 +1,4 @@
-"""Calling an advantage, and turning what it returns into one row of advantages per rollout."""
+"""Call the advantage, check its result, and turn it into one row of advantages per rollout."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from plugrad.registry.bind import Component
 
 @dataclass(frozen=True)
 class BoundAdvantage:
-    """The selected advantage: what to call, and whose it is."""
+    """The selected advantage: its component and what to call."""
 
     component: Component
     call: Callable[..., Any]
 
     @property
     def needs(self) -> frozenset[str]:
-        """The optional fields that it reads."""
+        """The optional input fields that it reads."""
         return self.component.needs
 
     def fresh(self) -> BoundAdvantage:
-        """Return the same with a new instance."""
+        """Return the same advantage with a new instance."""
         return BoundAdvantage(self.component, self.component.create())
 
 
@@ -37,8 +37,8 @@ def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> Ad
     """Call the advantage on the groups of all ranks.
 
     Raises:
-        ContractError: it raised, changed its inputs, or returned anything but one finite advantage per rollout or per
-            completion token.
+        ContractError: it raised, changed its inputs, or did not return one finite advantage per rollout or per completion
+            token.
     """
     owner = str(advantage.component)
     outputs = call_with_inputs(owner, advantage.call, inputs)
@@ -58,7 +58,7 @@ def check_advantages(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInp
 
 
 def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
-    """Copy the rollouts with the rewards of `inputs.rewards`, so that both forms of the input agree."""
+    """Return inputs whose rollouts have the rewards of `inputs.rewards`, so that both forms agree."""
     rewards = inputs.rewards.tolist()
     rollouts = [
         [Rollout(**{**rollout, "reward": rewards[i][j]}) for j, rollout in enumerate(group)]
@@ -84,8 +84,8 @@ def _check_device(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs
     elsewhere = next((tokens.device for tokens in tensors if tokens.device != inputs.rewards.device), None)
     if elsewhere is not None:
         raise ContractError(
-            f"{owner} returned advantages on {elsewhere}, and its inputs are on {inputs.rewards.device}: return them there "
-            "(.cpu()). Advantages see the groups of all ranks, which are on the CPU."
+            f"{owner} returned advantages on {elsewhere}, but its inputs are on {inputs.rewards.device}. Return them there "
+            "(.cpu()): an advantage sees the groups of all ranks, which are on the CPU."
         )
 
 
@@ -94,13 +94,13 @@ def _check_shape(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs)
         found: Any = tuple(outputs.advantages.shape)
         expected: Any = tuple(inputs.rewards.shape)
     else:
-        # Again by hand: of a list, beartype looks at one element, drawn at random.
+        # beartype checks one random element of a list, so check all of them here.
         found = [[len(t) if t.ndim == 1 else tuple(t.shape) for t in group] for group in outputs.advantages]
         expected = inputs.completion_lengths.tolist()
     if found != expected:
         raise ContractError(
-            f"{owner} returned advantages of shape {found}, and the rewards and completions have {expected}: return one "
-            "advantage per rollout [num_examples, rollouts_per_example], or one per completion token for each."
+            f"{owner} returned advantages of shape {found}; the inputs have {expected}. Return one advantage per rollout "
+            "[num_examples, rollouts_per_example], or a list with one advantage per completion token of each rollout."
         )
 
 
@@ -110,6 +110,6 @@ def _check_finite(owner: str, outputs: AdvantageOutputs) -> None:
         finite = all(bool(torch.isfinite(tokens).all()) for tokens in group)
         if not finite:
             raise ContractError(
-                f"{owner} returned an advantage that is not finite, for example {index} of the batch. It would turn the "
-                "whole policy into NaN; see to groups with equal rewards or too few rollouts."
+                f"{owner} returned an advantage that is not finite for example {index} of the batch. It would turn the "
+                "whole policy into NaN. Handle groups with equal rewards or too few rollouts."
             )

@@ -1,4 +1,4 @@
-"""Calling into a plugin: what it raises or changes is its own doing, and is reported so."""
+"""Call plugins, and name the plugin if it raises or changes its inputs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
     """Call a plugin's function.
 
     Raises:
-        ContractError: the plugin raised; its exception is the `__cause__`.
-        PlugradError: as it is, where the plugin raised one on purpose.
+        ContractError: the plugin raised. Its exception is the `__cause__`.
+        PlugradError: the plugin raised one itself; it is passed on unchanged.
     """
     try:
         return call(*args)
@@ -27,12 +27,12 @@ def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
 
 
 def call_with_inputs(owner: str, call: Callable[..., Any], inputs: Any) -> Any:
-    """Call a plugin's function with its inputs, which it must leave as they are: others get the same tensors.
+    """Call a plugin's function, and check that it does not change its inputs: other components receive the same tensors.
 
-    PyTorch counts the changes in place of every tensor, views included, so that this costs no copy.
+    PyTorch counts in-place changes of every tensor, including views, so the check needs no copy.
 
     Raises:
-        ContractError: the plugin raised, or changed a tensor of its inputs in place.
+        ContractError: the plugin raised, or changed an input tensor in place.
     """
     before = _versions(inputs)
     returned = call_plugin(owner, call, inputs)
@@ -43,16 +43,16 @@ def call_with_inputs(owner: str, call: Callable[..., Any], inputs: Any) -> Any:
 
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
-    """Return the error that says whose exception `error` is."""
+    """Return the error that names the plugin which raised `error`."""
     message = _shape_error(str(error)) if isinstance(error, TypeCheckError) else str(error)
     return ContractError(f"{owner} raised {type(error).__name__}: {message}")
 
 
 def changed_in_place(owner: str, field: str) -> InputsChanged:
-    """Return the error that says what a plugin changed."""
+    """Return the error that names the field which a plugin changed."""
     return InputsChanged(
-        f"{owner} changed {field!r} of its inputs in place, which others are given too. Work on a copy: x.clone(), "
-        "`x = x + y` and not `x += y`, functions without a trailing underscore; dict(rollout) for a rollout."
+        f"{owner} changed {field!r} of its inputs in place. Other components receive the same inputs. Work on a copy: "
+        "x.clone(), `x = x + y` instead of `x += y`, functions without a trailing underscore, dict(rollout) for a rollout."
     )
 
 
@@ -61,6 +61,6 @@ def _versions(inputs: Any) -> dict[str, int]:
 
 
 def _shape_error(message: str) -> str:
-    """Return jaxtyping's message on one line, without its ruler and the annotations that it repeats."""
+    """Return jaxtyping's message on one line, without its ruler and the repeated annotations."""
     told = message.partition("Parameter annotations")[0]
     return " ".join(word for word in told.split() if word.strip("-"))

@@ -1,4 +1,4 @@
-"""Calling an environment: examples that can be used, and a finite reward for every rollout."""
+"""Call the environment, and check its examples and rewards."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from plugrad.registry.bind import Component
 
 @dataclass(frozen=True)
 class BoundEnvironment:
-    """The selected environment, and whose it is."""
+    """The selected environment and its component."""
 
     component: Component
     environment: Environment
 
     @classmethod
     def create(cls, component: Component) -> BoundEnvironment:
-        """Make the environment.
+        """Create the environment.
 
         Raises:
-            ContractError: it has not the three methods of an environment.
+            ContractError: it lacks one of the three methods of an environment.
         """
-        with waiting_notice(f"{component} to be made"):
+        with waiting_notice(f"{component}"):
             environment = component.create()
         missing = [m for m in ("train_examples", "eval_examples", "score") if not callable(getattr(environment, m, None))]
         if missing:
@@ -37,13 +37,13 @@ class BoundEnvironment:
         return cls(component, environment)
 
     def train_examples(self) -> list[Example]:
-        """Return the checked training examples, each with an `example_id`; they are read once."""
+        """Return the checked training examples, each with an `example_id`. They are read once."""
         if not self._train:
             raise DataError(f"{self.component} has no training examples.")
         return self._train
 
     def eval_examples(self) -> list[Example]:
-        """Return the checked held-out examples, each with an `example_id`; may be empty; they are read once."""
+        """Return the checked held-out examples, each with an `example_id`, possibly none. They are read once."""
         return self._held_out
 
     @cached_property
@@ -55,11 +55,11 @@ class BoundEnvironment:
         return _checked(self, "eval_examples", self.environment.eval_examples)
 
     def score(self, rollouts: Sequence[Rollout]) -> None:
-        """Score the rollouts and write rewards and components into them.
+        """Score the rollouts, and write rewards and components into them.
 
         Raises:
-            ContractError: not one score per rollout.
-            DataError: a reward is not a finite number; names the example.
+            ContractError: the environment did not return one score per rollout.
+            DataError: a reward is not a finite number. Names the example.
         """
         scores = call_plugin(str(self.component), self.environment.score, rollouts)
         found = f"{len(scores)} scores" if isinstance(scores, Sequence) else type(scores).__name__
@@ -80,7 +80,7 @@ class BoundEnvironment:
         number = finite_number(value)
         if number is None:
             raise DataError(
-                f"{self.component} gave the reward {value!r}, which is not a finite number, to the completion "
+                f"{self.component} returned the reward {value!r}, which is not a finite number, for the completion "
                 f"{rollout['completion']!r} of example {rollout['example'].get('example_id')!r}."
             )
         return number

@@ -1,4 +1,4 @@
-"""The hooks: core's own implementation, and the trainer's way to call them."""
+"""Core's implementation of the hooks, and the trainer's interface to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from plugrad.run import Run
 
 @dataclass(frozen=True)
 class Host:
-    """Calls the bound components. Extensions wrap it."""
+    """Core's implementation of the hooks: it calls the bound components. Extensions wrap it."""
 
     advantage: BoundAdvantage
     metrics: list[BoundMetric]
@@ -61,21 +61,21 @@ class Host:
 
     @hookimpl
     def before_update(self) -> bool:
-        """Go on."""
+        """Return True: the update happens."""
         return True
 
 
 class Hooks:
-    """The hooks as the trainer calls them: core, and the extensions around it.
+    """The hooks as the trainer calls them: core's implementation, wrapped by the extensions.
 
-    What an extension raises or returns wrongly is reported with its name.
+    An error names the extension that raised it or returned a wrong value.
     """
 
     def __init__(self, host: Host, extensions: Sequence[tuple[Component, Any]]) -> None:
         manager = build_manager(host, extensions)
         self._relay = manager.hook
         names: dict[int, str] = {id(extension): str(component) for component, extension in extensions}
-        # Whose a piece of code is; core's own is nobody's.
+        # The extension that owns a piece of code. Core's code has none.
         self._owners = {_code(impl): names.get(id(impl.plugin)) for _, impl in _implementations(manager)}
         around: dict[str, list[str]] = {hook: [] for hook in hook_names()}
         for hook, impl in _implementations(manager):
@@ -83,7 +83,7 @@ class Hooks:
         self._around = {hook: " or ".join(owners) or "plugrad" for hook, owners in around.items()}
 
     def prepare_advantages(self, inputs: AdvantageInputs) -> AdvantageInputs:
-        """Return the inputs as the extensions change them."""
+        """Return the inputs after the extensions changed them."""
         prepared: AdvantageInputs = self._call("prepare_advantages", AdvantageInputs, inputs=inputs)
         if prepared is not inputs:
             owner = self._around["prepare_advantages"]
@@ -99,20 +99,20 @@ class Hooks:
         return outputs
 
     def prepare_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
-        """Return one loss's inputs as the extensions change them."""
+        """Return the inputs of one loss after the extensions changed them."""
         prepared: BatchLossInputs = self._call("prepare_loss", BatchLossInputs, component=component, inputs=inputs)
         if prepared is not inputs:
             _check_same_shape(self._around["prepare_loss"], "loss_mask", prepared.loss_mask, inputs.loss_mask)
         return prepared
 
     def compute_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
-        """Return one loss's values, `[batch]` or `[batch, seq]`."""
+        """Return the values of one loss, `[batch]` or `[batch, seq]`."""
         outputs: LossOutputs = self._call("compute_loss", LossOutputs, component=component, inputs=inputs)
         check_batch_outputs(self._around["compute_loss"], outputs, inputs)
         return outputs
 
     def compute_metrics(self, inputs: MetricInputs) -> Measures:
-        """Return what the metrics and the extensions measured."""
+        """Return the measures of the metrics and the extensions."""
         found = self._call("compute_metrics", Mapping, inputs=inputs)
         measures = Measures()
         for name, value in found.items():
@@ -128,15 +128,15 @@ class Hooks:
         return not any(opinion is False for opinion in opinions)
 
     def on_run_start(self, run: Run) -> None:
-        """Tell the extensions."""
+        """Notify the extensions."""
         self._call("on_run_start", list, run=run)
 
     def on_step_end(self, step: int, measures: Mapping[str, float]) -> None:
-        """Tell the extensions."""
+        """Notify the extensions."""
         self._call("on_step_end", list, step=step, measures=measures)
 
     def on_run_end(self, run: Run) -> None:
-        """Tell the extensions."""
+        """Notify the extensions."""
         self._call("on_run_end", list, run=run)
 
     def _call(self, hook: str, wanted: type, /, **arguments: Any) -> Any:
@@ -151,24 +151,24 @@ class Hooks:
             raise raised_by(f"{owner} in its {hook}", error) from error
         if not isinstance(returned, wanted):
             raise ContractError(
-                f"{self._around[hook]}: {hook} returned {type(returned).__name__}, which must be {wanted.__name__}. A "
-                "wrapper returns what it was given by `yield`, changed or not."
+                f"{self._around[hook]}: {hook} returned {type(returned).__name__}; it must return {wanted.__name__}. A "
+                "wrapper returns the result of its `yield`, changed or not."
             )
         return returned
 
     def _owner_of(self, error: Exception, hook: str) -> str | None:
-        """Return the extension whose hook raised, or None where it was core's."""
+        """Return the extension whose hook raised, or None if it was core."""
         frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
         known = [code for code in frames if code in self._owners]
-        # Without a frame of anybody's, pluggy itself complains of a wrapper that does not yield once.
+        # Without any known frame, pluggy itself raised: a wrapper did not yield exactly once.
         return self._owners[known[-1]] if known else self._around[hook]
 
 
 def _check_same_shape(owner: str, field: str, found: torch.Tensor, given: torch.Tensor) -> None:
     if found.shape != given.shape:
         raise ContractError(
-            f"{owner} changed the shape of inputs.{field} from {tuple(given.shape)} to {tuple(found.shape)}. Rows stay; "
-            "what must not count is set to False in loss_mask."
+            f"{owner} changed the shape of inputs.{field} from {tuple(given.shape)} to {tuple(found.shape)}. Keep all "
+            "rows, and set loss_mask to False where a token must not count."
         )
 
 

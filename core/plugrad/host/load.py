@@ -1,4 +1,4 @@
-"""`plugrad.load`: one component by name, for anybody's own training loop."""
+"""`plugrad.load`: load one component by name, for use in any training loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugrad.registry.scan import Catalogue, Kind, scan
 
 @dataclass(frozen=True)
 class LoadedLoss:
-    """A loss with its options bound. Call it with either form of the inputs; it says what it needs."""
+    """A loss with its options bound. Call it with either form of the inputs; `needs` names the optional fields it reads."""
 
     bound: BoundLoss
 
@@ -31,24 +31,24 @@ class LoadedLoss:
 
     @property
     def reduction(self) -> str:
-        """The reduction that it declares."""
+        """The reduction that the loss declares."""
         return self.bound.reduction
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its options, defaults included."""
+        """Its options, including defaults."""
         return dict(self.bound.component.options)
 
     def __call__(self, inputs: LossInputs | BatchLossInputs) -> LossOutputs:
         """Return the summed loss of one sequence (a scalar), or the losses `[batch]` or `[batch, seq]` of a micro-batch.
 
         Raises:
-            ContractError: an input that it needs is None, it raised, or it returned what is no loss.
+            ContractError: a field that the loss needs is None, the loss raised, or its result is not a loss.
         """
         missing = sorted(need for need in self.needs if getattr(inputs, need) is None)
         if missing:
             raise ContractError(
-                f"{self.bound.component} needs {', '.join(missing)}: give {type(inputs).__name__}({missing[0]}=...)."
+                f"{self.bound.component} needs {', '.join(missing)}: pass {type(inputs).__name__}({missing[0]}=...)."
             )
         if isinstance(inputs, BatchLossInputs):
             return compute_loss(self.bound, inputs)
@@ -63,14 +63,15 @@ def load(kind: Kind, reference: str, /, **options: Any) -> Any:
     Args:
         kind: "loss", "advantage", "metric", "environment" or "extension".
         reference: `name`, `package/name`, `module:function` or `file.py:function`.
-        options: its options; the others take their defaults.
+        options: its options. Omitted options take their defaults.
 
     Returns:
-        A `LoadedLoss`, or a callable from inputs to outputs, or the environment or extension itself.
+        A `LoadedLoss` for a loss, a callable from inputs to outputs for an advantage or metric, or the environment or
+        extension itself.
 
     Raises:
-        PluginError: it is not found, or does not import.
-        OptionError: it does not take these options.
+        PluginError: the component is not found, or cannot be imported.
+        OptionError: the component does not take these options.
     """
     folders = [Path.cwd()]
     component = load_component(kind, reference, options, scan(), folders)

@@ -1,4 +1,4 @@
-"""Logits made up for trials of losses that need them: where there is no model, they follow from the log-probs."""
+"""Synthetic logits for trying losses that need them without a model. They are derived from the log-probs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LEAST = 1e-12
 
 
 def with_made_up_logits(inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the inputs with logits of a small vocabulary that give each counted token the log-prob which it has.
+    """Return the inputs with logits over a small vocabulary that give each counted token its own log-prob.
 
-    They are a function of `trainer_logprobs`: a loss that reads the one or the other has its gradient there. Masked slots
-    hold what they hold of the log-probs. A row's are the same in any company. As a policy's, they are in float32 at least.
+    The logits are a function of `trainer_logprobs`, so a loss that reads either has its gradient there. Masked slots hold
+    the values of the log-probs. The logits of a row do not depend on other rows. Like a policy's, they are in float32 at
+    least.
     """
     return replace(inputs, logits=_logits(inputs))
 

@@ -1,4 +1,4 @@
-"""Calling a loss: its own view of the inputs in, a checked micro-batch of losses out."""
+"""Call a loss on the fields that it needs, and check its result."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from plugrad.registry.bind import Component
 
 @dataclass(frozen=True)
 class BoundLoss:
-    """A selected loss as hooks see it: what to call, and its place in the objective."""
+    """A selected loss: what to call, and its place in the objective. Hooks see it as a `SelectedLoss`."""
 
     component: Component
     call: Callable[[BatchLossInputs], Any]
-    """Takes a micro-batch, whatever the loss itself takes."""
+    """Takes a micro-batch, even if the loss itself takes a sequence."""
     label: str
-    """Its name in this run; two uses of one loss differ in it."""
+    """Its name in this run. Two uses of one loss have different labels."""
     weight: float
     reduction: Reduction
 
     @property
     def name(self) -> str:
-        """The loss's name."""
+        """The name of the loss."""
         return self.component.name
 
     @property
@@ -43,15 +43,15 @@ class BoundLoss:
 
     @classmethod
     def create(cls, component: Component, *, label: str, weight: float, reduction: Reduction) -> BoundLoss:
-        """Make what is called, and give it its place."""
+        """Create an instance of the component with its place in the objective."""
         return cls(component, _callable(component), label, weight, reduction)
 
     def fresh(self) -> BoundLoss:
-        """Return the same with a new instance: a class starts without state."""
+        """Return the same loss with a new instance. A class starts without state."""
         return replace(self, call=_callable(self.component))
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
-        """Return the inputs with only what this loss asked for."""
+        """Return the inputs without the optional fields that this loss does not need."""
         hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs)
         return replace(inputs, **hidden)
 
@@ -64,12 +64,10 @@ def _callable(component: Component) -> Callable[[BatchLossInputs], Any]:
 
 
 def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
-    """Call the loss once for a micro-batch, in the form that it takes.
-
-    Returns losses of shape `[batch]` or `[batch, seq]`.
+    """Call the loss on a micro-batch, and return losses of shape `[batch]` or `[batch, seq]`.
 
     Raises:
-        ContractError: it raised, changed its inputs, or returned anything else.
+        ContractError: the loss raised, changed its inputs, or returned anything else.
     """
     owner = str(loss.component)
     outputs = call_with_inputs(owner, loss.call, inputs)
@@ -78,15 +76,15 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
 
 
 def check_batch_outputs(owner: str, outputs: object, inputs: BatchLossInputs) -> None:
-    """Raise ContractError unless these are a micro-batch's losses `[batch]` or `[batch, seq]`, on the inputs' device."""
+    """Raise ContractError unless these are losses of a micro-batch, `[batch]` or `[batch, seq]`, on the inputs' device."""
     check_outputs(owner, outputs, inputs)
     assert isinstance(outputs, LossOutputs)
     batch, seq = inputs.loss_mask.shape
     if outputs.loss.ndim == 0:
         raise ContractError(
-            f"{owner} takes BatchLossInputs and returned a scalar: it has already chosen a denominator, which would depend "
-            f"on how the batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run "
-            "file's `reduction` divides."
+            f"{owner} takes BatchLossInputs and returned a scalar. The denominator behind a scalar would depend on how the "
+            f"batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run file's "
+            "`reduction` divides."
         )
     if outputs.loss.shape not in (torch.Size((batch, seq)), torch.Size((batch,))):
         raise ContractError(
@@ -96,14 +94,14 @@ def check_batch_outputs(owner: str, outputs: object, inputs: BatchLossInputs) ->
 
 
 def sum_rows(outputs: LossOutputs, loss_mask: Tensor) -> Tensor:
-    """Return each row's loss `[batch]`: the sum over its counted tokens where the loss is per token."""
+    """Return the loss of each row `[batch]`: for a per-token loss, the sum over the row's counted tokens."""
     if outputs.loss.ndim == 1:
         return outputs.loss
     return torch.where(loss_mask, outputs.loss, 0.0).sum(dim=1)
 
 
 def without_empty_rows(inputs: BatchLossInputs) -> tuple[BatchLossInputs | None, Tensor]:
-    """Return the rows in which a token counts, or None without any, and which rows these are `[batch]`."""
+    """Return the rows with at least one counted token (None if there are none), and a mask of these rows `[batch]`."""
     kept = inputs.loss_mask.any(dim=1)
     return (keep_rows(inputs, kept) if bool(kept.any()) else None), kept
 

@@ -1,4 +1,4 @@
-"""What a loss returned: whether it is one, and its metrics put together."""
+"""Check the outputs of a loss, and merge the metrics of several sequences."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from plugrad.errors import ContractError
 
 
 def check_outputs(owner: str, outputs: object, inputs: LossInputs | BatchLossInputs) -> None:
-    """Raise ContractError unless these are LossOutputs with a floating-point tensor on the device of the inputs."""
+    """Raise ContractError unless these are LossOutputs with a floating-point tensor on the inputs' device."""
     if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
         found = type(outputs).__name__
         found = f"LossOutputs(loss={type(outputs.loss).__name__})" if isinstance(outputs, LossOutputs) else found
         raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
     if not outputs.loss.dtype.is_floating_point:
-        raise ContractError(f"{owner} returned a loss of {outputs.loss.dtype}, which has no gradient; return real numbers.")
+        raise ContractError(f"{owner} returned a loss of {outputs.loss.dtype}, which has no gradient; return floats.")
     if outputs.loss.device != inputs.loss_mask.device:
         raise ContractError(
-            f"{owner} returned a loss on {outputs.loss.device}, and its inputs are on {inputs.loss_mask.device}. Make new "
+            f"{owner} returned a loss on {outputs.loss.device}, but its inputs are on {inputs.loss_mask.device}. Create new "
             "tensors there: torch.zeros_like(x), x.new_tensor(...), or device=x.device."
         )
     if not isinstance(outputs.metrics, Mapping):
         raise ContractError(
-            f"{owner} returned metrics of type {type(outputs.metrics).__name__}; write a dict from names to numbers."
+            f"{owner} returned metrics of type {type(outputs.metrics).__name__}; return a dict from names to numbers."
         )
 
 
 def check_sequence_outputs(owner: str, outputs: object, row: LossInputs) -> LossOutputs:
-    """Raise ContractError unless these are one sequence's losses: a scalar, or one value per token."""
+    """Return the outputs. Raise ContractError unless they are a scalar or one value per token."""
     check_outputs(owner, outputs, row)
     assert isinstance(outputs, LossOutputs)
     if outputs.loss.shape not in (torch.Size(()), row.loss_mask.shape):
@@ -45,14 +45,14 @@ def check_sequence_outputs(owner: str, outputs: object, row: LossInputs) -> Loss
 
 
 def merged(owner: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | Measure | float]:
-    """Put the metrics of several sequences together: a scalar weighs one sequence, a 1-D tensor one per element."""
+    """Merge the metrics of several sequences. A scalar weighs one sequence, a 1-D tensor one per element."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _merge(owner, name, [row[name] for row in rows if name in row]) for name in names}
 
 
 def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
     if all(isinstance(value, Tensor) and value.ndim == 0 for value in values):
-        # One stack for the column, not an addition for each sequence.
+        # One stack instead of one addition per sequence.
         return torch.stack([value.detach() for value in values])
     if all(isinstance(value, Tensor) and value.ndim == 1 for value in values):
         return torch.cat([value.detach() for value in values])

@@ -1,4 +1,4 @@
-"""Calling metrics: each isolated from the others and from the run."""
+"""Call metrics, each isolated from the others and from the run."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ FAILURES_ALLOWED = 3
 
 @dataclass
 class BoundMetric:
-    """A metric of this run. It is switched off after its third failure: a metric never stops a run."""
+    """A metric of this run. It is switched off after its third failure, because a metric never stops a run."""
 
     component: Component
     call: Callable[..., Any]
     label: str
     is_listed: bool = True
-    """Whether the run file names it. One that merely is installed may fail without ending anything."""
+    """Whether the run file names it. A metric that is only installed may fail without stopping the run."""
     failures: int = 0
 
     def switch_off(self) -> None:
-        """Never call it again."""
+        """Stop calling this metric."""
         self.failures = FAILURES_ALLOWED
 
     def fresh(self) -> BoundMetric:
-        """Return the same with a new instance."""
+        """Return the same metric with a new instance."""
         return BoundMetric(self.component, self.component.create(), self.label, self.is_listed)
 
 
 def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
-    """Call one metric; its names are prefixed with its label.
+    """Call one metric, and return its measures under names prefixed with its label.
 
     Raises:
-        ContractError: it raised, changed its inputs, or returned something that is no metric.
+        ContractError: it raised, changed its inputs, or returned something other than a mapping of measures.
     """
     owner = str(metric.component)
     hidden: dict[str, Any] = dict.fromkeys(METRIC_NEEDS - metric.component.needs)
@@ -63,7 +63,7 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
 
 
 def compute_metrics(metrics: list[BoundMetric], inputs: MetricInputs) -> Measures:
-    """Call every metric that still works; one that fails is reported and costs the others nothing."""
+    """Call every metric that is not switched off. A failure is logged and does not affect the other metrics."""
     measures = Measures()
     for metric in metrics:
         if metric.failures >= FAILURES_ALLOWED:

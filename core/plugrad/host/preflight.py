@@ -1,6 +1,6 @@
-"""Pre-flight: call fresh instances of every selected component on a tiny batch, before a model is loaded.
+"""Pre-flight: try fresh instances of every selected component on a tiny batch before a model loads.
 
-A wrong return shape or a typo then costs a second and not a rollout.
+A wrong return shape or a typo then costs a second, not a rollout.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ SHARED = (
     "old_logprobs",
     "ref_logprobs",
 )
-"""The fields of the loss's inputs that a metric sees too."""
+"""The fields that loss inputs and metric inputs share."""
 LIMIT_S = 60.0
 SCORED = frozenset({"reward", "reward_components", "metrics", "info", "trajectory"})
-"""What an environment's `score` may write into a rollout."""
+"""Keys of a rollout that an environment's `score` may write."""
 
 
 @dataclass(frozen=True)
 class _TinyBatch:
-    """What the components are tried on."""
+    """The inputs of the trial."""
 
     groups: list[list[Rollout]]
     advantage: AdvantageInputs
@@ -64,10 +64,10 @@ class _TinyBatch:
 def preflight(
     selection: Selection, environment: BoundEnvironment, rollouts_per_example: int, limit_s: float = LIMIT_S
 ) -> None:
-    """Try every component on two examples, each for at most `limit_s` seconds, and put the random state back.
+    """Try every component on two examples, each for at most `limit_s` seconds. The random state is restored afterwards.
 
     Raises:
-        PlugradError: a component raised, hung, changed its inputs, or returned what its contract forbids.
+        PlugradError: a component raised, hung, changed its inputs, or returned something that its contract forbids.
     """
     with random_state_of(0):
         groups = _groups(environment.train_examples(), rollouts_per_example)
@@ -97,7 +97,7 @@ def _try_metric(metric: BoundMetric, inputs: MetricInputs, limit_s: float) -> No
 
 
 def _try_extension(component: Component, selection: Selection, batch: _TinyBatch, limit_s: float) -> None:
-    """Call every hook that an update calls, with this extension alone around core: what fails is then its own."""
+    """Call every hook of an update with this extension alone, so that any failure is its own."""
     owner = str(component)
     with on_trial(owner, [batch.advantage, batch.loss, batch.metric], limit_s):
         hooks = Hooks(Host(selection.advantage.fresh(), []), [(component, component.create())])
@@ -128,7 +128,7 @@ def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
 
 
 def _with_leaves(batch: BatchLossInputs, loss: BoundLoss) -> BatchLossInputs:
-    """Let the policy's own numbers be where gradients end, so that one sees which arrive."""
+    """Make the policy's outputs leaves, so that the gradients that reach them can be checked."""
     entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
     leaves = replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
     return with_made_up_logits(leaves) if "logits" in loss.needs else leaves
@@ -143,7 +143,7 @@ def _backward_forbidden(owner: str, inputs: BatchLossInputs) -> Iterator[None]:
         failed = error
     if any(leaf is not None and leaf.grad is not None for leaf in (inputs.trainer_logprobs, inputs.entropy)):
         raise ContractError(
-            f"{owner} calls backward() itself. Return the loss: the trainer adds up all losses and calls backward() once."
+            f"{owner} calls backward() itself. Return the loss: the trainer sums all losses and calls backward() once."
         ) from (failed and failed.__cause__)
     if failed:
         raise failed
@@ -166,15 +166,15 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
     if not all(bool(torch.isfinite(leaf.grad).all()) for leaf in leaves if leaf.grad is not None):
         raise ContractError(
             f"{owner} has a gradient that is not finite for ordinary log-probs between {LOWEST:g} and 0. Look for a "
-            "division by zero or torch.where over a branch that is not finite, also where the ratio is exactly 1."
+            "division by zero, also at a ratio of exactly 1, and for torch.where over a branch that is not finite."
         )
 
 
 def check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
-    """Raise ContractError if `prepare_loss` counts a token that did not count."""
+    """Raise ContractError if `prepare_loss` made a token count that did not count before."""
     if bool((prepared.loss_mask & ~inputs.loss_mask).any()):
         raise ContractError(
-            f"{owner}: its prepare_loss set loss_mask to True where nothing counted. It may drop tokens; the prompt's and "
+            f"{owner}: its prepare_loss set loss_mask to True where no token counted. It may only drop tokens: prompt and "
             "padding have no log-probs."
         )
 
@@ -218,7 +218,7 @@ def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
         metadata=[rollout["example"] for rollout in rollouts],
     )
     assert inputs.old_logprobs is not None
-    # The first row is on-policy, as every row is in a run's first update.
+    # The first row is on-policy, like every row in the first update of a run.
     inputs.old_logprobs[0] = inputs.inference_logprobs[0] = inputs.trainer_logprobs[0]
     # One per rollout, as most advantages are.
     advantages = torch.randn(len(rollouts), 1) * inputs.loss_mask

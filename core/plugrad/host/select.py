@@ -1,4 +1,4 @@
-"""Select: every component that a run file names, resolved, loaded, bound and checked against the rest of the run file."""
+"""Select the components of a run file: resolve, load and bind them, and check them against the rest of the run file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T", bound=ComponentTable)
 
 @dataclass(frozen=True)
 class Selection:
-    """The components of a run, each with the one instance that runs; whoever wants another asks it for a `fresh` one."""
+    """The components of a run. Each holds the one instance that runs; `fresh()` creates another."""
 
     environment: Component
     advantage: BoundAdvantage
@@ -37,16 +37,16 @@ class Selection:
 
     @property
     def loss_needs(self) -> frozenset[str]:
-        """What any of the losses needs."""
+        """The optional fields that any loss needs."""
         return frozenset().union(*(loss.needs for loss in self.losses))
 
     @property
     def needs(self) -> frozenset[str]:
-        """What any of the losses or metrics needs."""
+        """The optional fields that any loss or metric needs."""
         return self.loss_needs.union(*(metric.component.needs for metric in self.metrics))
 
     def components(self) -> Iterator[Component]:
-        """Every component, in the order of the run file."""
+        """Yield every component, in the order of the run file."""
         yield self.environment
         yield self.advantage.component
         yield from (loss.component for loss in self.losses)
@@ -60,7 +60,7 @@ def select(run_file: RunFile) -> Selection:
     Raises:
         PluginError: a component cannot be found or imported.
         OptionError: a component does not take its options.
-        RunFileError: a component needs what the run file does not provide, or `plugins.disable` names no kind.
+        RunFileError: the run file lacks something that a component needs, or `plugins.disable` has an unknown kind.
     """
     loader = _Loader(without(scan(refused_folders=run_file.folders), run_file.plugins.disable), run_file)
     losses = _losses(loader)
@@ -78,7 +78,7 @@ def select(run_file: RunFile) -> Selection:
 
 
 def resolved(run_file: RunFile, selection: Selection) -> RunFile:
-    """Return the run file with every reference absolute and every option and reduction written out."""
+    """Return the run file with absolute references, and with every option and reduction filled in."""
     metrics = zip(run_file.metric, selection.metrics, strict=False)
     return run_file.model_copy(
         update={
@@ -88,7 +88,7 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
                 _filled(table, loss.component).model_copy(update={"reduction": loss.reduction})
                 for table, loss in zip(run_file.loss, selection.losses, strict=True)
             ],
-            # The metrics of the run file's tables come first; the others have no options set.
+            # Metrics with tables come first. The others have no options.
             "metric": [_filled(table, metric.component) for table, metric in metrics],
             "extension": [_filled(*pair) for pair in zip(run_file.extension, selection.extensions, strict=True)],
         }
@@ -132,7 +132,7 @@ def _metrics(loader: _Loader, losses: list[BoundLoss]) -> list[BoundMetric]:
 
 
 def _installed_metrics(loader: _Loader, losses: list[BoundLoss], but: Collection[str]) -> Iterator[tuple[Component, Any]]:
-    """Make every installed metric whose target is not among `but`, as far as it works and costs nothing."""
+    """Create the installed metrics whose target is not in `but`, except those that fail or cost a forward pass."""
     for entry in loader.catalogue.of_kind("metric"):
         if entry.target in but:
             continue
@@ -142,19 +142,19 @@ def _installed_metrics(loader: _Loader, losses: list[BoundLoss], but: Collection
             if _is_free(component, losses, loader.run_file):
                 yield component, component.create()
         except PluginError as error:
-            logger.warning("A metric is left out: %s", error)
+            logger.warning("Skipping a metric: %s", error)
 
 
 def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> bool:
-    """Whether the metric needs no forward pass that the losses do not need already."""
+    """Return whether the metric needs no forward pass beyond those of the losses."""
     provided = {"entropy"}.union(*(loss.needs for loss in losses))
     if run_file.updates_per_batch == 1:
         provided.add("old_logprobs")
     lacking = sorted(metric.needs - provided)
     if lacking:
         logger.info(
-            "%s is left out: it needs %s, which no loss asks for and which would cost a forward pass. "
-            "List it under `metrics` to have it all the same.",
+            "Skipping %s: it needs %s, which no loss needs and which would cost a forward pass. "
+            "List it under `metrics` to run it anyway.",
             metric,
             ", ".join(lacking),
         )
@@ -162,7 +162,7 @@ def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> b
 
 
 def _labels(names: list[str]) -> list[str]:
-    """Return the names, those that recur with a number: kl, kl_2."""
+    """Return the names, numbered where they repeat: kl, kl_2."""
     labels: list[str] = []
     for name in names:
         label, number = name, 1
@@ -178,7 +178,7 @@ def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None
     fewest = advantage.facts.min_rollouts_per_example
     if run_file.rollout.rollouts_per_example < fewest:
         raise RunFileError(
-            f"{advantage} compares at least {fewest} rollouts of an example, and rollout.rollouts_per_example is "
+            f"{advantage} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
             f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another advantage."
         )
 

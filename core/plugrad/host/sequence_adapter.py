@@ -1,9 +1,8 @@
-"""The one adapter between losses that take a sequence and the core's form, the micro-batch.
+"""The adapter between losses that take one sequence and core's form, the micro-batch.
 
-An author writes for one sequence. Sequences whose counted tokens lie at the same places are computed together by
-`torch.func.vmap`, which means the same as a loop and costs about as much as two of its turns. The others are computed one
-after the other, and so are losses that cannot be mapped: those that have state, call `.item()`, or branch on the values of a
-tensor.
+Sequences whose counted tokens are at the same positions are computed together by `torch.func.vmap`. The result is that of a
+loop, at about the cost of two iterations. All other sequences are computed one by one. So are losses that cannot be mapped:
+losses that have state, call `.item()`, or branch on the values of a tensor.
 """
 
 from __future__ import annotations
@@ -27,40 +26,40 @@ from plugrad.host.vectorized import call_vectorized, same_outputs
 logger = logging.getLogger("plugrad")
 
 FEWEST_TOGETHER = 4
-"""Mapping over fewer sequences costs more than a loop over them."""
+"""Below this number of sequences, a loop is cheaper than vmap."""
 
 SEQUENCE_FIELDS = tuple(field.name for field in fields(LossInputs))
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Where the counted tokens of a row are."""
+    """The range of the counted tokens of a row."""
 
     start: int
-    """The first of them."""
+    """The first counted token."""
     end: int
-    """One past the last: the row's length."""
+    """One past the last counted token: the length of the row."""
     count: int
 
 
 class PerSequence:
-    """A loss of one sequence as a loss of a micro-batch: `[batch]`, or `[batch, seq]` where it is per token.
+    """A micro-batch loss made from a loss of one sequence. It returns `[batch]`, or `[batch, seq]` if the loss is per token.
 
-    A row ends at its last counted token. Metrics that are scalars weigh one sequence each.
+    A row ends at its last counted token. A scalar metric weighs one sequence.
     """
 
     def __init__(self, call: Callable[[LossInputs], object], owner: str, *, has_state: bool) -> None:
         self.call = call
         """The loss itself."""
         self._owner = owner
-        # Whether it can be mapped over sequences; None until it has been tried.
+        # Whether it can be mapped over sequences. None until it is tried.
         self._maps: bool | None = False if has_state else None
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return the losses of a micro-batch.
 
         Raises:
-            ContractError: the loss raised, changed its inputs, or returned something else than one sequence's loss.
+            ContractError: the loss raised, changed its inputs, or did not return the loss of one sequence.
         """
         spans = _spans(inputs.loss_mask)
         alike = _rows_alike(spans)
@@ -73,7 +72,7 @@ class PerSequence:
         try:
             return self._compute(inputs, spans, alike)
         except Exception:
-            # Whatever the reason was, the loop works, or raises what the author can read.
+            # The loop either works, or raises an error that the author can read.
             self._maps = False
             return self._compute(inputs, spans, [])
 
@@ -82,11 +81,11 @@ class PerSequence:
             with torch.no_grad():
                 return same_outputs(self._compute(inputs, spans, alike), looped)
         except Exception as error:
-            logger.debug("%s is computed one sequence after the other: %s", self._owner, error)
+            logger.debug("%s is computed one sequence at a time: %s", self._owner, error)
             return False
 
     def _compute(self, inputs: BatchLossInputs, spans: list[_Span], alike: list[list[int]]) -> LossOutputs:
-        """Compute the rows that are alike together, and the others one by one."""
+        """Compute groups of alike rows together, and the other rows one by one."""
         together = [row for rows in alike for row in rows]
         alone = sorted(set(range(len(spans))) - set(together))
         order = [*together, *alone]
@@ -123,7 +122,7 @@ class PerSequence:
         return LossOutputs(stacked, merged(self._owner, [output.metrics for output in outputs]))
 
     def _check_unchanged(self, copies: dict[str, Tensor]) -> None:
-        # PyTorch counts changes in place, for a tensor and all its views together.
+        # PyTorch counts in-place changes, jointly for a tensor and its views.
         changed = next((name for name, copy in copies.items() if copy._version), None)
         if changed:
             raise changed_in_place(self._owner, changed)
@@ -135,7 +134,7 @@ def as_batch(inputs: LossInputs) -> BatchLossInputs:
 
 
 def _spans(loss_mask: Tensor) -> list[_Span]:
-    """Return where the counted tokens of each row are; one device synchronisation for all of them."""
+    """Return the range of the counted tokens of each row, with one device synchronisation."""
     seq = loss_mask.shape[1]
     positions = torch.arange(seq, device=loss_mask.device)
     start = torch.where(loss_mask, positions, seq).amin(dim=1)
@@ -144,7 +143,7 @@ def _spans(loss_mask: Tensor) -> list[_Span]:
 
 
 def _rows_alike(spans: list[_Span]) -> list[list[int]]:
-    """Return the rows of each mask that many rows have. Masks with holes are left alone."""
+    """Return groups of rows that share a mask, if the group is large enough. Masks with holes are skipped."""
     rows: dict[_Span, list[int]] = defaultdict(list)
     for row, span in enumerate(spans):
         if span.end - span.start == span.count:
@@ -153,7 +152,7 @@ def _rows_alike(spans: list[_Span]) -> list[list[int]]:
 
 
 def _columns(inputs: BatchLossInputs, order: list[int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return copies of the fields of a sequence with their rows in this order, and what is the same for all rows."""
+    """Return copies of the per-sequence fields with their rows in this order, and the values shared by all rows."""
     values = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
     index = torch.tensor(order).to(inputs.loss_mask.device, non_blocking=True)
     columns = {name: value.index_select(0, index) for name, value in values.items() if isinstance(value, Tensor)}
@@ -161,13 +160,13 @@ def _columns(inputs: BatchLossInputs, order: list[int]) -> tuple[dict[str, Tenso
 
 
 def _split(columns: dict[str, Tensor], sizes: list[int]) -> list[dict[str, Tensor]]:
-    # One split has one backward pass; slices would each fill a whole tensor with zeros.
+    # The backward pass of a slice fills a whole tensor with zeros. A split has one backward pass for all parts.
     parts = {name: column.split(sizes) for name, column in columns.items()}
     return [{name: parts[name][index] for name in columns} for index in range(len(sizes))]
 
 
 def _ragged(column: Tensor, lengths: list[int]) -> Sequence[Tensor]:
-    """Return the rows, each as long as its sequence."""
+    """Return the rows, each cut to the length of its sequence."""
     if column.ndim == 1:
         return column.unbind()
     inside = torch.arange(column.shape[1]) < torch.tensor(lengths).unsqueeze(1)
@@ -177,7 +176,7 @@ def _ragged(column: Tensor, lengths: list[int]) -> Sequence[Tensor]:
 
 
 def _in_order(losses: list[Tensor], order: list[int], width: int, owner: str) -> Tensor:
-    """Put the rows of the parts back where they were."""
+    """Return the rows of all parts in their original order."""
     if len({loss.ndim for loss in losses}) != 1:
         raise _mixed(owner)
     if losses[0].ndim == 2:

@@ -1,4 +1,4 @@
-"""A limit on the time that a plugin's call may take: one that hangs is ended with its name and where it hung."""
+"""Limit the time of a plugin's call. The error of a call that hangs names the plugin and where it hung."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ logger = logging.getLogger("plugrad")
 
 NOTICE_AFTER_S = 10.0
 PATIENCE_S = 5.0
-"""How long an interrupt may take to work: code that does not return to Python never sees it."""
+"""How long to wait for an interrupt to work. Code that does not return to Python never sees it."""
 
 
 @contextmanager
 def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
-    """Interrupt what runs inside after `seconds`, as Ctrl-C would.
+    """Interrupt the body after `seconds`, as Ctrl-C would.
 
-    The call stays in the main thread, where plugins may use signals of their own. In another thread nothing can be
-    interrupted, and there is no limit; code that never returns to Python is named in a warning and goes on.
+    The body stays in the main thread, where plugins may use signals of their own. Other threads cannot be interrupted and
+    have no limit. If the code never returns to Python, a warning names its owner, and the code keeps running.
 
     Raises:
-        ContractError: it took too long. The interrupt is the `__cause__`: its traceback ends where the plugin hung.
+        ContractError: the body took too long. The interrupt is the `__cause__`; its traceback ends where the plugin hung.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,30 +38,30 @@ def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
         _interrupt_main_thread()
         if not ended.wait(PATIENCE_S):
             logger.warning(
-                "%s did not come back within %g s and cannot be interrupted. End this process to stop it.", owner, seconds
+                "%s did not return within %g s and cannot be interrupted. Kill this process to stop it.", owner, seconds
             )
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
     try:
-        with _heard():
+        with _sigint_raises():
             timer.start()
             try:
                 yield
             finally:
-                # Once the timer's thread has ended, no interrupt can come any more.
+                # No interrupt can arrive once the timer's thread has ended.
                 ended.set()
                 timer.cancel()
                 timer.join()
     except KeyboardInterrupt as interrupt:
         if not expired.is_set():
             raise
-        raise ContractError(f"{owner} did not come back within {seconds:g} s. {remedy}") from interrupt
+        raise ContractError(f"{owner} did not return within {seconds:g} s. {remedy}") from interrupt
 
 
 @contextmanager
 def waiting_notice(what: str) -> Iterator[None]:
-    """Say after ten seconds for what the user is waiting: reading data or importing may rightly take long."""
+    """Log what the user is waiting for after ten seconds. Reading data or importing may take long."""
     timer = threading.Timer(NOTICE_AFTER_S, logger.info, ["Still waiting for %s.", what])
     timer.daemon = True
     timer.start()
@@ -72,8 +72,8 @@ def waiting_notice(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Let an interrupt be heard inside, also where it is ignored, as in the background of a script."""
+def _sigint_raises() -> Iterator[None]:
+    """Make SIGINT raise in the body even if the process ignores it, as in the background of a script."""
     before = signal.getsignal(signal.SIGINT)
     if callable(before) or before is None:
         yield
@@ -91,5 +91,5 @@ def _interrupt_main_thread() -> None:
         return
     ident = threading.main_thread().ident
     assert ident is not None
-    # A signal, unlike interrupt_main, also ends a sleep or a read that waits.
+    # Unlike interrupt_main, a signal also ends a sleep or a blocking read.
     signal.pthread_kill(ident, signal.SIGINT)

@@ -1,6 +1,4 @@
-"""The conditions under which a component is tried: a time limit, inputs and a random state that stay as they are, and
-nothing printed unnoticed.
-"""
+"""Try a component with a time limit, a check that its inputs stay unchanged, a fixed seed, and a warning if it prints."""
 
 from __future__ import annotations
 
@@ -22,21 +20,21 @@ from plugrad.host.time_limit import time_limit
 logger = logging.getLogger("plugrad")
 
 SHOWN_CHARACTERS = 200
-REMEDY = "If it is merely slow the first time, raise preflight_timeout_s."
+REMEDY = "If it is only slow the first time, raise preflight_timeout_s."
 
 
 @contextmanager
 def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] = ()) -> Iterator[None]:
-    """Call a component inside, for the first time in this run.
+    """Call a component in the body, for the first time in this run.
 
     Args:
-        owner: whose it is, for messages.
-        given: what it is given: inputs, or rollouts, or a list of these.
-        limit_s: seconds that it may take.
-        may_write: keys of a rollout that it may write.
+        owner: the component's name, for messages.
+        given: its inputs: inputs, rollouts, or a list of these.
+        limit_s: the time limit in seconds.
+        may_write: keys of a rollout that the component may write.
 
     Raises:
-        ContractError: it hung, or changed what it was given.
+        ContractError: the component hung, or changed its inputs.
     """
     before = _snapshot(given, may_write)
     with _prints_reported(owner), time_limit(limit_s, owner, REMEDY):
@@ -49,9 +47,9 @@ def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] 
 
 @contextmanager
 def random_state_of(seed: int) -> Iterator[None]:
-    """Let random numbers come from this seed inside, and the process's random state be as it was afterwards."""
+    """Seed all random numbers in the body, and restore the random state of the process afterwards."""
     state, numpys = random.getstate(), np.random.get_state()
-    # This rank's GPU alone: unasked, PyTorch takes all that it sees, with a context on each, and warns.
+    # Only this rank's GPU. By default PyTorch takes every visible GPU, creates a context on each, and warns.
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
@@ -74,11 +72,11 @@ def _prints_reported(owner: str) -> Iterator[None]:
         text = " ".join(printed.getvalue().split())
         if text:
             shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-            logger.warning("%s prints: %r. It will do so throughout the run; return numbers as metrics.", owner, shown)
+            logger.warning("%s prints: %r. It will do so throughout the run. Return numbers as metrics.", owner, shown)
 
 
 def _snapshot(given: Any, leave_out: Collection[str]) -> dict[tuple[int, str], str]:
-    """Return a text for each field of inputs and each key of rollouts; texts compare whatever the values are."""
+    """Return a text for each field of the inputs and each key of the rollouts. Texts compare for any kind of value."""
     parts = given if isinstance(given, list) else [given]
     return {
         (index, name): _text(value)

@@ -1,4 +1,4 @@
-"""Calling a loss of one sequence for several sequences at once, by `torch.func.vmap`."""
+"""Call a loss of one sequence on several sequences at once, with `torch.func.vmap`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RELATIVE_TOLERANCE = 1e-4
 def call_vectorized(
     call: Callable[[LossInputs], object], columns: Mapping[str, Tensor], shared: Mapping[str, Any], owner: str
 ) -> LossOutputs:
-    """Call a loss once for sequences of one length, whose fields are the rows of `columns`; `shared` is the same for all.
+    """Call a loss once for sequences of one length. Their fields are the rows of `columns`; `shared` holds the others.
 
-    Returns losses `[rows]` or `[rows, length]`, and metrics as one value a row, or added up.
+    Returns losses `[rows]` or `[rows, length]`, and metrics as one value per row, or combined.
 
     Raises:
-        Exception: whatever `vmap` raises where the loss cannot be mapped, or the loss itself.
+        Exception: raised by `vmap` if the loss cannot be mapped, or by the loss itself.
     """
     names = list(columns)
     layout: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def call_vectorized(
 
 
 def same_outputs(left: LossOutputs, right: LossOutputs) -> bool:
-    """Whether two results are the same up to the order in which sums were taken."""
+    """Return whether two results are equal up to the order of summation."""
     if left.loss.shape != right.loss.shape or left.metrics.keys() != right.metrics.keys():
         return False
     numbers = [(left.loss, right.loss)]
@@ -62,7 +62,7 @@ def _numbers(metric: object) -> list[object]:
 
 
 def _over_rows(metric: object, tensors: Any, num_rows: int) -> Tensor | Measure:
-    """Put together what one metric was over the rows; `tensors` has one row each of every tensor in it, in order."""
+    """Combine one metric over the rows. `tensors` yields the rows of each of its tensors, in order."""
     if isinstance(metric, Mean | Sum | Min | Max):
         rows = {name: _rows_of(number, tensors, num_rows) for name, number in vars(metric).items()}
         if isinstance(metric, Min):

@@ -1,4 +1,4 @@
-"""The same advantage for every token: with it, a policy-gradient loss is maximum likelihood."""
+"""The same advantage for every token. It turns a policy-gradient loss into maximum likelihood."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plugrad.contracts.markers import advantage
 
 @advantage(signal_from_equal_rewards=True)
 def constant(inputs: AdvantageInputs, value: float = 1.0) -> AdvantageOutputs:
-    """A_ij = value, whatever the reward.
+    """A_ij = value, independent of the reward.
 
     Args:
         value: the advantage of every token.

@@ -8,5 +8,5 @@ from plugrad.contracts.markers import advantage
 
 @advantage(min_rollouts_per_example=2)
 def group_mean(inputs: AdvantageInputs) -> AdvantageOutputs:
-    """A_ij = r_ij - mean_j r_ij. A group with equal rewards, as one of a single rollout is, has the advantage 0."""
+    """A_ij = r_ij - mean_j r_ij. A group with equal rewards has the advantage 0."""
     return AdvantageOutputs(inputs.rewards - inputs.rewards.mean(dim=1, keepdim=True))

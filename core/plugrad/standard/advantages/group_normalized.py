@@ -13,7 +13,7 @@ def group_normalized(inputs: AdvantageInputs, eps: float = 1e-6) -> AdvantageOut
     A group with equal rewards has the advantage 0.
 
     Args:
-        eps: added to the standard deviation. The default is slime's; TRL has 1e-4.
+        eps: added to the standard deviation. The default is slime's; TRL uses 1e-4.
     """
     mean = inputs.rewards.mean(dim=1, keepdim=True)
     std = inputs.rewards.std(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Sums of two numbers: a task that a small model learns in a minute, and that has a right answer."""
+"""Sums of two numbers: a task with a right answer that a small model learns in a minute."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic import Field
 from plugrad.contracts.rollout import Rollout
 
 HELD_OUT_AT_MOST = 5
-"""At most one in so many of all the sums is held out."""
+"""At most one in this many sums is held out."""
 
 
 class Arithmetic:
     """`12+34=` is worth 1 if the completion is `46` (reversed: `64`), and 0 otherwise.
 
     Args:
-        digits: of both summands.
-        reverse: write the answer's last digit first, which lets a small model carry.
-        num_train: sums to train on; by default all that are not held out, 10,000 at most.
-        num_eval: held-out sums, never among those to train on; at most a fifth of all sums.
+        digits: the number of digits of both summands.
+        reverse: write the last digit of the answer first, which lets a small model carry.
+        num_train: the number of sums to train on. Default: all that are not held out, at most 10,000.
+        num_eval: the number of held-out sums, at most a fifth of all sums. They are never trained on.
         seed: decides which sums are held out.
     """
 

@@ -1,4 +1,4 @@
-"""Examples from a JSON-lines file, and a reward function of the user's own."""
+"""Examples from a JSON-lines file, scored by the user's reward function."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from plugrad.registry.resolve import resolve_callable
 
 
 class Jsonl:
-    """One JSON object a line; `reward(completion: str, example: Mapping) -> float | Mapping[str, float]`.
+    """One JSON object per line, and a reward `(completion: str, example: Mapping) -> float | Mapping[str, float]`.
 
     Args:
         path: the file to train on.
-        reward: the reward function. It gets the completion's text and the line's columns.
-        prompt_column: a string, or chat messages.
-        reference_column: the known answer, if the lines have one; the `dataset` engine replays it.
+        reward: the reward function. It receives the text of the completion and the columns of the line.
+        prompt_column: the column with the prompt: a string, or chat messages.
+        reference_column: the column with the known answer, if any. The `dataset` engine replays it.
         eval_path: a file of held-out examples.
-        num_eval: without `eval_path`, hold out so many lines of `path`, drawn with `seed`.
+        num_eval: without `eval_path`, the number of lines of `path` to hold out, drawn with `seed`.
         seed: decides which lines are held out.
     """
 
@@ -64,8 +64,8 @@ class Jsonl:
         """Call the reward function on each completion.
 
         Raises:
-            ContractError: the reward function raised; its own exception is the cause.
-            DataError: it returned something else than finite numbers.
+            ContractError: the reward function raised. Its exception is the `__cause__`.
+            DataError: the reward function returned something other than finite numbers.
         """
         return [self._score(rollout) for rollout in rollouts]
 
@@ -87,7 +87,7 @@ class Jsonl:
 
     def _read(self, path: Path) -> Iterator[dict[str, Any]]:
         try:
-            # Not splitlines(): JSON strings may hold the line separators of Unicode.
+            # Not splitlines(): JSON strings may contain Unicode line separators.
             lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the examples {str(path)!r} cannot be read: {error}.") from error

@@ -1,4 +1,4 @@
-"""`nan_guard`: an update whose loss or gradient is not finite does not reach the policy."""
+"""`nan_guard`: keep updates with a non-finite loss or gradient away from the policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ logger = logging.getLogger("plugrad")
 
 
 class NanGuard:
-    """Skips an update whose loss or gradient norm is not finite, or stops the run.
+    """Skip updates whose loss or gradient norm is not finite, or stop the run.
 
-    The trainer counts skipped updates, whoever skips them: `skipped_updates` in `metrics.jsonl`.
+    The trainer counts all skipped updates as `skipped_updates` in `metrics.jsonl`.
 
     Args:
-        action: "skip" leaves the policy as it is and goes on; "stop" ends the run with an error.
+        action: "skip" leaves the policy unchanged and continues; "stop" ends the run with an error.
         max_skips: end the run after this many skipped updates in a row.
     """
 
@@ -29,7 +29,7 @@ class NanGuard:
 
     @hookimpl
     def before_update(self, grad_norm: float, loss: float) -> bool:
-        """Return False where the loss or the gradient norm is not finite."""
+        """Return False if the loss or the gradient norm is not finite."""
         if math.isfinite(grad_norm) and math.isfinite(loss):
             self._in_a_row = 0
             return True
@@ -38,6 +38,6 @@ class NanGuard:
         if self._action == "stop":
             raise TrainingError(f"nan_guard stopped the run: {what}.")
         if self._in_a_row >= self._max_skips:
-            raise TrainingError(f"nan_guard stopped the run: {what}, and {self._in_a_row} updates in a row were skipped.")
+            raise TrainingError(f"nan_guard stopped the run: {what}, after {self._in_a_row} skipped updates in a row.")
         logger.warning("nan_guard skipped an update: %s.", what)
         return False

@@ -1,4 +1,4 @@
-"""`timing`: seconds in each hook, so that one sees what a plugin costs."""
+"""`timing`: seconds spent in each hook, to see what a plugin costs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 
 
 class Timing:
-    """Adds the seconds of wall-clock time in each computing hook since the last report.
+    """Report the wall-clock seconds spent in each computing hook since the last report.
 
-    It sees core and the extensions listed before it: list it last to see them all. On a GPU these are the seconds until the
-    work is queued, not until it is done.
+    The numbers include core and the extensions listed before this one, so list it last to measure them all. On a GPU they
+    measure the time until the work is queued, not until it is done.
 
     Reports:
-        prepare_advantages_s: in `prepare_advantages`.
-        compute_advantages_s: in `compute_advantages`: the advantage.
-        prepare_loss/NAME_s: in `prepare_loss`, for each loss.
-        compute_loss/NAME_s: in `compute_loss`: each loss.
-        compute_metrics_s: in `compute_metrics`: all metrics. Reported one update late.
+        prepare_advantages_s: time in `prepare_advantages`.
+        compute_advantages_s: time in `compute_advantages`, which calls the advantage.
+        prepare_loss/NAME_s: time in `prepare_loss`, for each loss.
+        compute_loss/NAME_s: time in `compute_loss`, which calls the loss, for each loss.
+        compute_metrics_s: time in `compute_metrics`, which calls all metrics. Reported one update late.
     """
 
     def __init__(self) -> None:
@@ -35,29 +35,29 @@ class Timing:
 
     @hookimpl(wrapper=True)
     def prepare_advantages(self, inputs: AdvantageInputs) -> Generator[None, AdvantageInputs, AdvantageInputs]:
-        """Time it."""
+        """Time the hook."""
         return (yield from self._timed("prepare_advantages"))
 
     @hookimpl(wrapper=True)
     def compute_advantages(self, inputs: AdvantageInputs) -> Generator[None, AdvantageOutputs, AdvantageOutputs]:
-        """Time it."""
+        """Time the hook."""
         return (yield from self._timed("compute_advantages"))
 
     @hookimpl(wrapper=True)
     def prepare_loss(
         self, component: SelectedLoss, inputs: BatchLossInputs
     ) -> Generator[None, BatchLossInputs, BatchLossInputs]:
-        """Time it, for each loss."""
+        """Time the hook for each loss."""
         return (yield from self._timed(f"prepare_loss/{component.label}"))
 
     @hookimpl(wrapper=True)
     def compute_loss(self, component: SelectedLoss, inputs: BatchLossInputs) -> Generator[None, LossOutputs, LossOutputs]:
-        """Time it, for each loss."""
+        """Time the hook for each loss."""
         return (yield from self._timed(f"compute_loss/{component.label}"))
 
     @hookimpl(wrapper=True)
     def compute_metrics(self, inputs: MetricInputs) -> Generator[None, Mapping[str, Measure], Mapping[str, Measure]]:
-        """Time it, and report."""
+        """Time the hook, and report all times."""
         seconds, self._seconds = self._seconds, defaultdict(float)
         measures: Mapping[str, Measure] = yield from self._timed("compute_metrics")
         return {**measures, **{f"timing/{hook}_s": Sum(value) for hook, value in seconds.items()}}

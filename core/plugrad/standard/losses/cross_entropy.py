@@ -9,7 +9,7 @@ from plugrad.contracts.measures import Mean
 
 @loss()
 def cross_entropy(inputs: BatchLossInputs) -> LossOutputs:
-    """-log pi(t); advantages are not used.
+    """-log pi(t). Advantages are not used.
 
     Reports:
         nll: the mean of -log pi over counted tokens, in nats.

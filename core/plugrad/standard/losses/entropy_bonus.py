@@ -1,4 +1,4 @@
-"""An entropy bonus, to be added to another loss with a small weight."""
+"""An entropy bonus. Add it to another loss with a small weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from plugrad.contracts.measures import Mean
 
 @loss(needs={"entropy"})
 def entropy_bonus(inputs: BatchLossInputs) -> LossOutputs:
-    """-H(pi) at each counted token: over the whole vocabulary, with gradient.
+    """-H(pi) at each counted token, over the whole vocabulary, with gradient.
 
     Reports:
         entropy: the mean of H over counted tokens, in nats.

@@ -13,11 +13,11 @@ from plugrad.contracts.measures import Mean
 def kl_to_reference(inputs: BatchLossInputs, estimator: Literal["k1", "k2", "k3"] = "k3") -> LossOutputs:
     """With d = log pi_ref - log pi:  k1 = -d,  k2 = d^2 / 2,  k3 = exp(d) - d - 1.
 
-    The gradient is that of the estimator itself, without the score-function term of the sampling distribution: so k1 only
-    lowers log-probs, and k2's gradient is the one whose mean is the KL's.
+    The gradient is that of the estimator itself, without the score-function term of the sampling distribution. So k1 only
+    lowers log-probs, while the expected gradient of k2 is that of the KL.
 
     Args:
-        estimator: which of the three.
+        estimator: the estimator to use.
 
     Reports:
         kl: the mean of the estimator over counted tokens, in nats.

@@ -19,11 +19,11 @@ def ppo_clip(inputs: BatchLossInputs, clip_eps: ClipRange = 0.2, clip_eps_high: 
     """-min(r A, clip(r, 1 - clip_eps, 1 + clip_eps_high) A),  r = pi / pi_old.
 
     Args:
-        clip_eps: how far below 1 the ratio counts; the default is PPO's.
-        clip_eps_high: how far above 1 the ratio counts; by default as far as below.
+        clip_eps: the clip range below 1. The default is PPO's.
+        clip_eps_high: the clip range above 1. Default: `clip_eps`.
 
     Reports:
-        clip_fraction: the share of counted tokens that the clip decides: they have no gradient.
+        clip_fraction: the share of counted tokens that are clipped and therefore have no gradient.
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None

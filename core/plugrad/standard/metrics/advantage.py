@@ -1,4 +1,4 @@
-"""The advantages that the losses saw."""
+"""Statistics of the advantages that the losses use."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def advantage(inputs: MetricInputs) -> dict[str, Measure]:
-    """The advantages of the counted tokens.
+    """Statistics of the advantages of the counted tokens.
 
     Reports:
-        mean: their mean.
-        mean_abs: the mean of their absolute values.
+        mean: the mean.
+        mean_abs: the mean of the absolute values.
         max_abs: the greatest absolute value.
-        zero: the share that is exactly 0. These tokens teach a policy-gradient loss nothing.
+        zero: the share of tokens whose advantage is exactly 0. They give a policy-gradient loss no signal.
     """
     size = inputs.advantages.abs() * inputs.loss_mask
     return {

@@ -1,4 +1,4 @@
-"""How long completions are."""
+"""The lengths of completions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def completion_length(inputs: MetricInputs) -> dict[str, Measure]:
-    """The lengths of the completions in tokens, the end-of-sequence token included.
+    """The lengths of the completions in tokens, including the end-of-sequence token.
 
     Reports:
-        mean: their mean.
-        max: the greatest.
-        truncated: the share of completions that was cut at `max_new_tokens`.
+        mean: the mean.
+        max: the maximum.
+        truncated: the share of completions cut off at `max_new_tokens`.
     """
     rollouts = [rollout for group in inputs.rollouts for rollout in group]
     lengths = [float(len(rollout["completion_ids"])) for rollout in rollouts]

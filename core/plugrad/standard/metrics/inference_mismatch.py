@@ -1,4 +1,4 @@
-"""How far the engine that sampled is from the trainer: near zero, or gradients are of another policy."""
+"""Trainer-engine mismatch. If it is not near zero, the gradients belong to another policy than the one that sampled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def inference_mismatch(inputs: MetricInputs) -> dict[str, Measure]:
-    """r = pi / mu on the counted tokens: trainer over engine. Nothing is reported of replayed completions.
+    """r = pi / mu on the counted tokens, trainer over engine. Reports nothing for replayed completions.
 
     Reports:
-        kl: KL(mu || pi) in nats by the k3 estimator, the mean of r - log r - 1.
+        kl: KL(mu || pi) in nats with the k3 estimator, the mean of r - log r - 1.
         max_ratio: the greatest r.
     """
     if inputs.inference_logprobs is None:

@@ -1,4 +1,4 @@
-"""The rewards, as the environment gave them."""
+"""Statistics of the rewards."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from plugrad.contracts.metric import MetricInputs
 
 
 def reward(inputs: MetricInputs) -> dict[str, Measure]:
-    """The rewards of the batch, before any extension changes them.
+    """Statistics of the batch's rewards as the environment scored them, before any extension changes them.
 
     Reports:
-        mean: their mean.
-        min: the least.
-        max: the greatest.
-        equal_groups: the share of groups whose rewards are all equal. Where the group is the baseline, they teach nothing.
+        mean: the mean.
+        min: the minimum.
+        max: the maximum.
+        equal_groups: the share of groups whose rewards are all equal. With a group baseline they give no signal.
     """
     equal = [len({rollout["reward"] for rollout in group}) == 1 for group in inputs.rollouts]
     return {
