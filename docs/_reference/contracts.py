@@ -53,7 +53,8 @@ def arguments(name: str) -> str:
 
 def names() -> str:
     """Return every public name with what it is."""
-    rows = [(f"`plugrad.{name}`", what_is(name)) for name in sorted(plugrad.__all__, key=str.lower)]
+    # Type checkers read the stub, which has no `__all__`.
+    rows = [(f"`plugrad.{name}`", what_is(name)) for name in sorted(vars(plugrad)["__all__"], key=str.lower)]
     return table(("name", "what"), rows)
 
 
