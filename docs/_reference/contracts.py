@@ -13,7 +13,7 @@ import plugrad
 import plugrad.errors
 from _reference.docstrings import Attribute, attributes, constants, docstring, one_line
 from _reference.markdown import NOTHING, as_toml, table
-from plugrad.contracts.markers import ADVANTAGE_NEEDS, LOSS_NEEDS, METRIC_NEEDS
+from plugrad.contracts.needs import ADVANTAGE_NEEDS, LOSS_NEEDS, METRIC_NEEDS
 from plugrad.lazy_names import homes_of
 
 NEEDS = {

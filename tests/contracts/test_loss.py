@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from plugrad import AdvantageInputs, BatchLossInputs, LossInputs, LossOutputs, MetricInputs
-from plugrad.contracts.markers import LOSS_NEEDS
+from plugrad.contracts.needs import LOSS_NEEDS
 
 REQUIRED = ["trainer_logprobs", "inference_logprobs", "advantages", "loss_mask"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plugrad import BatchLossInputs, ContractError, DataError, LossOutputs, loss
-from plugrad.contracts.markers import LOSS_NEEDS
+from plugrad.contracts.needs import LOSS_NEEDS
 from plugrad.host.loss import compute_loss, keep_rows, sum_rows
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plugrad import ContractError, Max, Mean, metric
-from plugrad.contracts.markers import METRIC_NEEDS
+from plugrad.contracts.needs import METRIC_NEEDS
 from plugrad.host.metric import BoundMetric, compute_metric, compute_metrics
 
 

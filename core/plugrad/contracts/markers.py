@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
+from plugrad.contracts.needs import ADVANTAGE_NEEDS, KNOWN_NEEDS, LOSS_NEEDS, METRIC_NEEDS
 from plugrad.errors import PluginError, did_you_mean, with_article
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
@@ -13,10 +14,6 @@ Options = Mapping[str, Any]
 Needs = Collection[str] | Callable[[Options], Collection[str]]
 Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
 
-LOSS_NEEDS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs", "entropy", "logits", "input_ids", "reward"})
-ADVANTAGE_NEEDS = frozenset({"greedy_rewards"})
-METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs"})
-KNOWN_NEEDS = {"loss": LOSS_NEEDS, "advantage": ADVANTAGE_NEEDS, "metric": METRIC_NEEDS}
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 FACTS_ATTRIBUTE = "__plugrad_facts__"
 

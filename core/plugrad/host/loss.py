@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.markers import LOSS_NEEDS, Reduction
+from plugrad.contracts.markers import Reduction
+from plugrad.contracts.needs import LOSS_NEEDS
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
 from plugrad.host.loss_outputs import check_outputs

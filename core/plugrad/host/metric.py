@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from plugrad.contracts.markers import METRIC_NEEDS
 from plugrad.contracts.measures import Measures, as_measure
 from plugrad.contracts.metric import MetricInputs
+from plugrad.contracts.needs import METRIC_NEEDS
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
-from plugrad.contracts.markers import ADVANTAGE_NEEDS, AdvantageFacts
+from plugrad.contracts.markers import AdvantageFacts
+from plugrad.contracts.needs import ADVANTAGE_NEEDS
 from plugrad.errors import OptionError, PlugradError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_with_inputs
