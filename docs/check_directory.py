@@ -1,4 +1,4 @@
-"""Installs each package of the directory and runs the conformance kit on it: `python -m nox -s directory`."""
+"""Install each package of the directory and run the conformance kit on it: `python -m nox -s directory`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rich.table import Table
 from plugrad.registry.scan import GROUPS, KINDS, Kind
 
 TIMEOUT_S = 1800
-"""For one component: a loss of a large package on a slow machine takes a minute."""
+"""Limit for one component. A loss of a large package takes a minute on a slow machine."""
 
-# Where there is no terminal, what was seen is not cut to the width of one.
+# Without a terminal, the column SEEN is not cut to the width of one.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one component, or of a package as a whole."""
+    """The result for one component, or for a package as a whole."""
 
     package: str
     component: str
@@ -37,7 +37,7 @@ class Row:
 def check(package: Package) -> Iterator[Row]:
     """Install a package, compare it with its entry, check each of its components, and remove the package.
 
-    For an environment of its own: whatever of that name was installed there is gone afterwards.
+    Run it in a separate environment: a package of that name that was installed before is gone afterwards.
     """
     installed = _call("pip", "install", "--constraint", str(ROOT / "constraints.txt"), package.install)
     if installed.returncode:
@@ -60,7 +60,7 @@ def _offered(found: Distribution) -> list[tuple[Kind, str]]:
 
 
 def _disagreements(package: Package, found: Distribution) -> Iterator[str]:
-    """Yield what the entry says otherwise than the package does."""
+    """Yield the differences between the entry and the package."""
     offered = _offered(found)
     kinds = [kind for kind in KINDS if kind in dict(offered)]
     if kinds != package.kinds:
@@ -114,7 +114,7 @@ def _show(rows: Sequence[Row]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the packages that are named, or all; the path of another directory may come first."""
+    """Check the named packages, or all. The path of another directory may come first."""
     path = Path(arguments[0]) if arguments and arguments[0].endswith(".toml") else DIRECTORY
     asked = [name for name in arguments if not name.endswith(".toml")]
     packages = read(path)

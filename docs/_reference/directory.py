@@ -41,7 +41,7 @@ class Links(_Table):
 
 
 class Tried(_Table):
-    """How one component is checked, where its defaults do not do."""
+    """How to check a component whose defaults do not work."""
 
     options: dict[str, Any] = Field(default_factory=dict)
     expected_failures: dict[str, Line] = Field(default_factory=dict)

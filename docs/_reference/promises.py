@@ -43,7 +43,7 @@ def promises(of: str) -> str:
 
 def _table(found: Iterable[Promise[Any]]) -> str:
     rows = [(f"`{p.name}`", _prose(p.statement), _prose(p.why), _prose(p.fix)) for p in found]
-    return table(("check", "what is promised", "why it matters", "the usual fix"), rows)
+    return table(("check", "promise", "why it matters", "the usual fix"), rows)
 
 
 def _prose(text: str) -> str:
