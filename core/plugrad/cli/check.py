@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
-STYLES = {"ok": "green", "failed": "bold red", "passed unexpectedly": "bold red", "failed, as declared": "yellow"}
+STYLES = {"KEPT": "green", "FAILED": "bold red", "UNEXPECTED": "bold red", "EXPECTED": "yellow"}
+"""By the name of the outcome; the others are dim."""
 KIND = typer.Option(
     help="loss, advantage, metric, environment or extension. Needed if the component itself does not show its kind."
 )
@@ -121,17 +122,18 @@ def _table(results: Sequence[Result]) -> Table:
     table.add_column("RESULT", no_wrap=True)
     table.add_column("SEEN", overflow="fold")
     for result in results:
-        shown = result.outcome.value
-        table.add_row(result.check.name, Text(shown, style=STYLES.get(shown, "dim")), result.seen)
+        outcome = Text(result.outcome.value, style=STYLES.get(result.outcome.name, "dim"))
+        table.add_row(result.check.name, outcome, result.seen)
     return table
 
 
 def _print_failure(result: Result, console: Console) -> None:
+    from plugrad.testing.checks import Outcome
+
     promise: Any = result.check.promise
-    declared = result.outcome.value.startswith("kept")
     details = (
         {"seen": result.seen, "fix": "it was declared to fail and now passes: remove the declaration."}
-        if declared
+        if result.outcome is Outcome.UNEXPECTED
         else {"seen": result.seen, "why": promise.why, "fix": promise.fix}
     )
     console.print()
