@@ -127,11 +127,12 @@ def _table(results: Sequence[Result]) -> Table:
 
 
 def _print_failure(result: Result, console: Console) -> None:
+    from plugrad.testing.checks import Outcome
+
     promise: Any = result.check.promise
-    declared = result.outcome.value.startswith("kept")
     details = (
         {"seen": result.seen, "fix": "it was declared to fail and now passes: remove the declaration."}
-        if declared
+        if result.outcome is Outcome.UNEXPECTED
         else {"seen": result.seen, "why": promise.why, "fix": promise.fix}
     )
     console.print()
