@@ -140,4 +140,4 @@ def test_a_loss_that_asks_and_does_not_read_them_is_found():
 
     (result,) = run_checks([check for check in loss_checks(careless) if check.name == "needs"])
     assert result.is_bad
-    assert "with another logits its value" in result.seen
+    assert "a different logits gives the same value" in result.seen
