@@ -32,7 +32,7 @@ ADVANTAGES = {
     "advantage_shape": "returned advantages of shape (1, 4); the inputs have (2, 4)",
     "advantage_dtype": "raised TypeCheckError: ",
     "advantage_device": "returned advantages on meta, but its inputs are on cpu. Return them there (.cpu())",
-    "advantage_nan": "returned an advantage that is not finite, for example 0",
+    "advantage_nan": "returned an advantage that is not finite for example 0",
     "advantage_raises": "raised KeyError: 'oh no'",
     "advantage_changes_rewards": "changed 'rewards' of its inputs in place",
     "advantage_changes_rollouts": "changed 'rollouts' of its inputs in place",
