@@ -1,4 +1,4 @@
-"""One sequence under the names of prime-rl."""
+"""The inputs of a prime-rl loss, under prime-rl's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class LossInputs:
-    """What a prime-rl loss receives; the fields of its earlier and its later versions. All tensors are `[seq]`."""
+    """What a prime-rl loss receives: the fields of its earlier and its later versions. All tensors are `[seq]`."""
 
     trainer_logprobs: Tensor
     inference_logprobs: Tensor
