@@ -26,7 +26,7 @@ def grpo(
         leave_one_out: compute mean and standard deviation over the group's *other* rollouts. If their rewards are
             equal, the difference is not divided, as in NeMo RL. Dividing by `eps` alone would blow it up into the
             millions.
-        unbiased: divide the sum of squares by n - 1. The paper does not say; verl, TRL, slime and NeMo RL do.
+        unbiased: divide the sum of squares by n - 1. verl, TRL, slime and NeMo RL do so; the paper does not say.
         eps: added to the standard deviation. The default is that of verl and slime. TRL uses 1e-4.
 
     Raises:

@@ -10,7 +10,7 @@ def rloo(inputs: AdvantageInputs) -> AdvantageOutputs:
     """A_ij = r_ij - 1 / (n - 1) sum_{l != j} r_il, which is n / (n - 1) times core's `group_mean`.
 
     A baseline without the rollout's own reward keeps the gradient unbiased. A group of one is rejected before a model
-    loads. verl gives such a group its raw reward, others give it 0.
+    loads. verl gives a group of one its raw reward, others give it 0.
     """
     num_rollouts = inputs.rewards.shape[1]
     others = (inputs.rewards.sum(dim=1, keepdim=True) - inputs.rewards) / (num_rollouts - 1)

@@ -22,7 +22,7 @@ def top_entropy_quantile(
     """-M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
 
     M is 1 where the policy's entropy is in the top `quantile` of the micro-batch's counted tokens, else 0. The entropy
-    bound depends on the micro-batch (`cut_dependent`). TRL computes it over the micro-batches of all ranks. A masked
+    bound depends on the micro-batch (`cut_dependent`). TRL computes the bound over all ranks' micro-batches. A masked
     token contributes zero and stays in the denominator, as in TRL.
 
     Args:
