@@ -21,7 +21,7 @@ def passk(inputs: AdvantageInputs, k: Annotated[int, Field(ge=2)] | None = None)
     gradient of the expected maximum of k. It is never negative, and a success that others would replace earns nothing.
     For k = 1 use `rloo`.
 
-    With k = n it is the leave-one-out advantage of arXiv:2503.19595. There it is n times verl's `grpo_passk` without a
+    With k = n it is the leave-one-out advantage of arXiv:2503.19595, n times verl's `grpo_passk` without a
     standard deviation. The factor is k and not k / n because the papers sum over an example's rollouts, while the
     reduction `sequence_sum` averages.
 
