@@ -203,7 +203,7 @@ BAD = {
     "one parameter more": (
         "def mine(log_probs, old_log_probs, advantages, config, temperature): ...",
         PluginError,
-        r"asks for 'temperature', which that style does not give. A SkyRL policy loss takes log_probs",
+        r"asks for 'temperature', which that style does not pass. A SkyRL policy loss takes log_probs",
     ),
     "a class without the method": (
         "class mine:\n    def __init__(self, config): ...\n    def loss(self): ...",
