@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_run_of_ours_is_never_replaced(plugrad, folder):
     before = (folder / "run.toml").read_text()
     done = plugrad("train", "run.toml", "--overwrite", "--set", "output_dir=.")
     assert done.returncode == 2
-    assert "nothing there is replaced" in done.stderr
+    assert "plugrad did not write it and does not replace it" in done.stderr
     assert (folder / "run.toml").read_text() == before
     empty = plugrad("train", "run.toml", "--overwrite", "--set", "output_dir=")
     assert empty.returncode == 2

@@ -165,6 +165,17 @@ def test_two_ranks_take_the_updates_of_one(folder, tmp_path):
     assert found[0][0] == pytest.approx(wanted[0], rel=1e-5, abs=1e-6)
 
 
+def test_with_lora_only_the_adapters_train(folder, tmp_path):
+    peft = pytest.importorskip("peft", reason="nox -s compat installs it")
+    adapters = peft.LoraConfig(r=4, target_modules="all-linear")
+    trainer = trainer_of(folder, tmp_path, loss="gspo", advantage="rloo", peft_config=adapters)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {name for name, parameter in trainer.model.named_parameters() if not torch.equal(parameter, before[name])}
+    # Two updates: the first moves only B, since the initial B = 0 leaves A without a gradient.
+    assert changed == {name for name in before if "lora_" in name}
+
+
 def test_evaluation_has_a_loss_too(folder, tmp_path):
     trainer = trainer_of(folder, tmp_path, config={"per_device_eval_batch_size": 8}, loss="ppo_clip", advantage="rloo")
     found = trainer.evaluate(eval_dataset=trainer.train_dataset)

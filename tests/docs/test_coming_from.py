@@ -180,7 +180,7 @@ def test_every_system_of_the_names_table_has_a_page():
 
 
 def test_its_names_are_the_fields_of_the_inputs():
-    text = INDEX.read_text(encoding="utf-8").partition("## One name for one thing")[2].partition("\n## ")[0]
+    text = INDEX.read_text(encoding="utf-8").partition("## Names of the same thing")[2].partition("\n## ")[0]
     names = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
     from plugrad import BatchLossInputs
 

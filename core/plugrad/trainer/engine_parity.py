@@ -54,7 +54,7 @@ class ScoredToken:
 class SampleAndScore:
     """Samples completions of a few fixed prompts, and compares the engine's log-probs with the policy's.
 
-    Weights that arrived wrongly, or not at all, show nowhere else: the rollouts of a broken policy look like rollouts.
+    Nothing else reveals a failed weight sync: the rollouts of a broken policy still look plausible.
     """
 
     engine: RolloutEngine

@@ -43,7 +43,7 @@ class Training:
 
 
 def train_loop(training: Training) -> int:
-    """Run to the last step, the held-out reward that ends the run, or a signal; return how many steps were done."""
+    """Train until `max_steps`, the target held-out reward or a signal; return the number of steps."""
     max_steps, learner, ranks = training.run.run_file.max_steps, training.learner, training.learner.ranks
     version = 0
     _update_engine(training, version)

@@ -66,7 +66,7 @@ class Drawing:
         if found:
             raise EngineError(
                 f"the engine samples with weights of version {', '.join(map(str, found))}, even after {ATTEMPTS} more "
-                f"attempts; rollout.max_staleness allows {oldest} or newer. Check that it takes new weights at all."
+                f"attempts; rollout.max_staleness allows {oldest} or newer. Check that weight updates reach the engine."
             )
         return num_dropped
 
@@ -146,7 +146,7 @@ class Ahead:
         self._versions.append(version)
 
     def close(self, *, waits: bool = True) -> None:
-        """Drop batches that have not started, and wait for one that has: with the engine closed, for its scores alone."""
+        """Cancel queued batches and wait for the one in progress. Once the engine is closed, only its scoring remains."""
         self._worker.close(waits=waits)
 
     def _schedule_up_to(self, step: int) -> None:

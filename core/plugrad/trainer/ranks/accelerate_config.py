@@ -121,7 +121,7 @@ def _log_a_single_process() -> None:
     # Accelerate's launcher always sets the first variable, and the second only where it starts several processes.
     if _is_true(os.environ.get("ACCELERATE_USE_CPU", "")) and "WORLD_SIZE" not in os.environ:
         logger.info(
-            "Accelerate's launcher has started one process: on a CPU it starts no more, whatever num_processes is. Use "
+            "Accelerate's launcher has started one process: on a CPU it ignores num_processes. Use "
             "plugrad train --num-processes instead."
         )
 

@@ -47,10 +47,10 @@ def identity(plugins: Mapping[str, Any], environment: BoundEnvironment) -> dict[
 def _difference(key: str, name: str, its: Mapping[str, str], main: str, of_main: Mapping[str, str]) -> PlugradError:
     if key == EXAMPLES:
         return DataError(
-            f"the environment has other examples on {name} than on {main}, or in another order. Every rank reads them by "
-            "itself and takes its share: draw them from a fixed seed, from the same files."
+            f"the environment has other examples on {name} than on {main}, or in another order. Every rank loads them "
+            "independently and takes its share: use a fixed seed and identical files."
         )
     return PluginError(
-        f"{key} on {name} is {its.get(key, 'missing')}, and on {main} {of_main.get(key, 'missing')}: the ranks would not "
-        "run the same. Install the same packages and copy the same files on every host."
+        f"{key} on {name} is {its.get(key, 'missing')}, and on {main} {of_main.get(key, 'missing')}: ranks must match. "
+        "Install the same packages and copy the same files on every host."
     )

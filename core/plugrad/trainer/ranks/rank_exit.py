@@ -1,4 +1,4 @@
-"""How the process of a rank ends."""
+"""Exit a rank's process cleanly."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
         )
     if present and PLUGINS not in present:
         raise RunFileError(
-            f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it, so nothing there is "
-            "replaced. Choose another folder with --set output_dir=..."
+            f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
+            "replace it. Choose another folder with --set output_dir=..."
         )
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:

@@ -1,4 +1,4 @@
-"""Save the model of a run, with a copy of what the run was beside it."""
+"""Save the model of a run, with copies of `run.toml` and `plugins.json`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run_updates(
     for part in parts:
         outcome = train_step(learner, part.micro_batches, hooks, progress)
         metrics = _compute_metrics(part, outcome, hooks, progress)
-        # No metric reads the scored tensors any more: they do not stay until the step ends.
+        # Free the scored tensors now: the metrics are done with them.
         outcomes.append(replace(outcome, metrics=metrics, scored=[]))
         progress = replace(progress, version=progress.version + outcome.updated)
     return outcomes

@@ -69,7 +69,7 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
     for micro_batch, is_last in _mark_last(micro_batches):
         with nullcontext() if is_last else accelerator.no_sync(learner.policy):
             inputs = forward(learner, micro_batch, progress)
-            # The first term is 0: it gives every parameter a gradient where nothing counts.
+            # The first term is 0. It gives every parameter a gradient even if no token counts.
             objective = inputs.trainer_logprobs.sum() * 0
             for loss in learner.losses:
                 objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, ledger)
@@ -148,7 +148,7 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_b
 
 
 def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bool:
-    # Every rank passes the same numbers. An extension may still decide by others, and the ranks' policies must not part.
+    # Every rank passes the same numbers, but an extension may use others. Combine the answers, or policies would diverge.
     if not all(ranks.gather(hooks.before_update(grad_norm, loss))):
         return False
     if not (math.isfinite(grad_norm) and math.isfinite(loss)):

@@ -113,7 +113,7 @@ def _datasets() -> Any:
     except ImportError as error:
         raise PluginError(
             "the environment 'trl' reads all files but .jsonl with the `datasets` package, which is not installed. Install "
-            "it: pip install 'plugrad-compat[datasets]'."
+            "it: pip install 'plugrad-compat[datasets]' (from a clone: pip install './plugins/plugrad-compat[datasets]')."
         ) from error
     datasets.disable_progress_bars()
     return datasets
