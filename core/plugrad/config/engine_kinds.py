@@ -44,12 +44,12 @@ class EngineKind:
 TRANSFORMERS = EngineKind(
     name="transformers",
     summary="the model in training, with Transformers",
-    implementation="plugrad.rollout.transformers_engine:TRANSFORMERS",
+    implementation="plugrad.rollout.transformers_engine:IMPLEMENTATION",
 )
 VLLM = EngineKind(
     name="vllm",
     summary="vLLM in the training process",
-    implementation="plugrad.rollout.vllm.vllm_engine:VLLM",
+    implementation="plugrad.rollout.vllm.vllm_engine:IMPLEMENTATION",
     has_own_weights=True,
     table="vllm",
     table_type=VllmTable,
@@ -58,7 +58,7 @@ VLLM = EngineKind(
 VLLM_SERVER = EngineKind(
     name="vllm-server",
     summary="vLLM servers, over HTTP",
-    implementation="plugrad.rollout.servers.implementation:VLLM_SERVER",
+    implementation="plugrad.rollout.servers.implementation:IMPLEMENTATION",
     has_own_weights=True,
     table="server",
     table_type=ServerTable,
@@ -66,7 +66,7 @@ VLLM_SERVER = EngineKind(
 DATASET = EngineKind(
     name="dataset",
     summary="each example's column `reference`, replayed",
-    implementation="plugrad.rollout.dataset_engine:DATASET",
+    implementation="plugrad.rollout.dataset_engine:IMPLEMENTATION",
     samples=False,
 )
 

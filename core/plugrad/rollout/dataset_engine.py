@@ -41,4 +41,4 @@ def _open(setup: EngineSetup) -> DatasetEngine:
     return DatasetEngine(setup.model.tokenizer)
 
 
-DATASET = EngineImplementation(open=_open)
+IMPLEMENTATION = EngineImplementation(open=_open)

@@ -86,4 +86,4 @@ def _open(setup: EngineSetup) -> TransformersEngine:
     return TransformersEngine(setup.policy, setup.model.tokenizer, setup.run_file.rollout.generation_batch_size)
 
 
-TRANSFORMERS = EngineImplementation(open=_open)
+IMPLEMENTATION = EngineImplementation(open=_open)

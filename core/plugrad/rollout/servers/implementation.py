@@ -41,4 +41,4 @@ def _record(run_file: RunFile, engine: ServerEngine | None) -> dict[str, Any]:
     return {"VLLM_PLUGINS": run_file.rollout.server.plugins if engine is None else engine.vllm_plugins}
 
 
-VLLM_SERVER = EngineImplementation(open=_open, packages=_packages, check=_check, record=_record)
+IMPLEMENTATION = EngineImplementation(open=_open, packages=_packages, check=_check, record=_record)

@@ -162,7 +162,7 @@ def _open(setup: EngineSetup) -> VllmEngine:
     return VllmEngine(table.vllm, setup.model, max_sequences=table.generation_batch_size, sleeps=sleeps)
 
 
-VLLM = EngineImplementation(
+IMPLEMENTATION = EngineImplementation(
     open=_open,
     packages=lambda run_file, is_main: ["vllm"],
     record=lambda run_file, engine: {"VLLM_PLUGINS": run_file.rollout.vllm.plugins},

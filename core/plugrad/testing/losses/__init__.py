@@ -6,7 +6,7 @@
 - `gradients`: sign, zeros, and the derivative of the value.
 - `numerics`: bfloat16 and large ratios.
 - `metrics`: the metrics that a loss returns.
-- `ranks`: two processes take the same step as one.
+- `two_ranks`: two processes take the same step as one.
 
 `portable`, one level up, has the promises of every kind. `trial_micro_batches` draws the inputs.
 """
@@ -25,7 +25,7 @@ from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.loss_values import RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
 from plugrad.testing.losses.numerics import NUMERICS
-from plugrad.testing.losses.ranks import RANKS
+from plugrad.testing.losses.two_ranks import RANKS
 from plugrad.testing.portable import PORTABLE
 
 PROMISES: tuple[Promise[Any], ...] = (
