@@ -134,9 +134,9 @@ def test_a_package_can_be_written_from_what_is_installed(programs, tmp_path):
 
 
 def test_the_plugins_are_listed(programs, tmp_path):
-    listed = [line.split()[:4] for line in call(programs / "plugrad", "plugins", "list", cwd=tmp_path).splitlines()]
-    for kind, name in COMPONENTS.items():
-        assert [kind, name, "plugrad-example", "0.1.0"] in listed
+    listed = json.loads(call(programs / "plugrad", "plugins", "list", "--json", cwd=tmp_path))["components"]
+    found = {tuple(entry[key] for key in ("kind", "name", "package", "version")) for entry in listed}
+    assert {(kind, name, "plugrad-example", "0.1.0") for kind, name in COMPONENTS.items()} <= found
 
 
 def test_the_run_uses_them(run_folder):
