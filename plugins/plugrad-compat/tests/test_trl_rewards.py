@@ -255,7 +255,7 @@ def test_a_dataset_that_cannot_be_read(tmp_path, target, datasets):
     ):
         made(Path("nobody/nothing"), target, "reward_func")
     (tmp_path / "data.xls").write_text("x")
-    with pytest.raises(DataError, match=r"is a file of no known kind: \.json"):
+    with pytest.raises(DataError, match=r"is a file of no known kind\. Known are \.json"):
         made(tmp_path / "data.xls", target, "reward_func")
 
 
