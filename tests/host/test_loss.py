@@ -121,6 +121,24 @@ def test_a_fresh_loss_has_no_state(bound_loss, batch):
     torch.testing.assert_close(compute_loss(used.fresh(), inputs).loss, inputs.trainer_logprobs * 11)
 
 
+def test_a_loss_is_told_of_updates_if_it_asks(bound_loss):
+    class Learns:
+        def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+            return LossOutputs(inputs.trainer_logprobs)
+
+        def after_update(self, measures):
+            self.learned = measures
+
+    def plain(inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(inputs.trainer_logprobs)
+
+    learning, other = bound_loss(Learns), bound_loss(plain)
+    assert (learning.learns_of_updates, other.learns_of_updates) == (True, False)
+    for each in (learning, other):
+        each.after_update({"loss": 1.5})
+    assert learning.instance.learned == {"loss": 1.5}
+
+
 def test_rows_are_summed_over_counted_tokens_whatever_the_others_hold():
     mask = torch.tensor([[True, False, True], [False, False, True]])
     per_token = torch.tensor([[1.0, float("nan"), 2.0], [float("inf"), -float("inf"), 4.0]])

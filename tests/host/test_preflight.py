@@ -65,7 +65,7 @@ def test_a_loss_sees_ordinary_numbers_of_what_it_asked_for(selected):
         loss={"name": "mine.py:looking"},
     )
     fly(selection)
-    (inputs,) = selection.losses[0].call.func.__globals__["seen"]
+    inputs, _ = selection.losses[0].call.func.__globals__["seen"]
     assert inputs.loss_mask.shape[0] == 6
     counted = inputs.trainer_logprobs[inputs.loss_mask]
     assert bool(((counted <= 0) & (counted >= -2)).all())
@@ -97,6 +97,42 @@ def test_a_wrong_loss_is_found_with_its_owner(selected, wrong):
     selection = selected(f"def wrong(inputs: BatchLossInputs):\n    {body}\n", loss={"name": "mine.py:wrong"})
     with pytest.raises(ContractError, match=rf"the loss 'wrong' \(.*mine\.py\) {message}"):
         fly(selection)
+
+
+def test_a_loss_that_changes_with_every_call_is_found(selected):
+    code = """
+        class Counts:
+            def __init__(self):
+                self.calls = 0
+
+            def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+                self.calls += 1
+                return LossOutputs(-inputs.trainer_logprobs * self.calls)
+        """
+    with pytest.raises(ContractError, match=r"the loss 'Counts' .* gives other values when it is called again"):
+        fly(selected(code, loss={"name": "mine:Counts"}))
+
+
+def test_a_loss_that_draws_is_no_loss_that_changes(selected):
+    code = """
+        @loss(cut_dependent=True)
+        def drops(inputs: BatchLossInputs) -> LossOutputs:
+            return LossOutputs(-inputs.trainer_logprobs * (torch.rand(inputs.loss_mask.shape) < 0.5))
+        """
+    fly(selected(code, loss={"name": "mine:drops"}))
+
+
+def test_a_loss_is_told_of_an_update_before_the_first_one(selected):
+    code = """
+        class Learns:
+            def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+                return LossOutputs(-inputs.trainer_logprobs, {"length": inputs.loss_mask.sum(1).double()})
+
+            def after_update(self, measures):
+                measures["lenght"]
+        """
+    with pytest.raises(ContractError, match=r"the loss 'Learns' .* in its after_update raised KeyError: 'lenght'"):
+        fly(selected(code, loss={"name": "mine:Learns"}))
 
 
 def test_a_wrong_loss_of_a_sequence_is_found(selected):
@@ -257,8 +293,8 @@ def keeping(inputs):
     torch.rand(5)
     fly(selection)
     seen = selection.losses[0].call.call.func.__globals__["seen"]
-    assert len(seen) == 12
-    assert seen[:6] == seen[6:]
+    assert len(seen) == 24
+    assert seen[:12] == seen[12:]
 
 
 def test_what_runs_later_was_not_touched(selected):

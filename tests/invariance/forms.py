@@ -1,4 +1,4 @@
-"""One loss in both of its forms, and one that divides by what the cut decides."""
+"""One loss in both of its forms, one that learns of every update, and two that do what the cut decides."""
 
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
 
@@ -20,3 +20,39 @@ def by_batch(inputs: BatchLossInputs) -> LossOutputs:
 def mean_of_its_own(inputs: BatchLossInputs) -> LossOutputs:
     per_token = -inputs.trainer_logprobs * inputs.advantages
     return LossOutputs(per_token * inputs.loss_mask / inputs.loss_mask.sum())
+
+
+@loss(policy_gradient=True)
+class Adaptive:
+    """-A r + c (log r)^2 / 2, with c moved after every update so that the mean of (log r)^2 / 2 stays at a target."""
+
+    def __init__(self, target: float = 1e-3) -> None:
+        self._target, self._coefficient = target, 1.0
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        log_ratio = inputs.trainer_logprobs - inputs.inference_logprobs
+        distance = log_ratio.square() / 2
+        per_token = -inputs.advantages * log_ratio.exp() + self._coefficient * distance
+        found = {"distance": Mean.over(distance, inputs.loss_mask), "coefficient": self._coefficient}
+        return LossOutputs(per_token, found)
+
+    def after_update(self, measures: dict[str, float]) -> None:
+        self._coefficient *= 1.5 if measures["distance"] > self._target else 0.5
+        self._coefficient += 0.01 * measures["loss"] + 0.01 * measures["distance"]
+
+    def state_dict(self) -> dict[str, float]:
+        return {"coefficient": self._coefficient}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._coefficient = state["coefficient"]
+
+
+class CountsItsCalls:
+    """Its coefficient grows with every call: the mistake that `after_update` is there to avoid."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self._calls += 1
+        return LossOutputs(-self._calls * inputs.advantages * inputs.trainer_logprobs)

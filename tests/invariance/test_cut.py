@@ -100,6 +100,16 @@ def test_the_form_of_a_loss(reduction):
     assert_same(replace(found, records=renamed), wanted)
 
 
+@pytest.mark.parametrize("updates_per_batch", [1, 2])
+def test_a_loss_that_learns_of_every_update(updates_per_batch):
+    terms = one_loss("token", "forms.py:Adaptive")
+    scenario = Scenario(seed=8, terms=terms, folder=HERE, updates_per_batch=updates_per_batch)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=30)), expected)
+    coefficients = [record["Adaptive/token/coefficient"] for record in expected.records]
+    assert len(set(coefficients)) == 3 * updates_per_batch, "it moves after every update"
+
+
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "granite"])
 def test_other_models(model_type):
     scenario = Scenario(seed=7, terms=SEVERAL, model=(("model_type", model_type),))
@@ -144,7 +154,8 @@ def test_any_batch_cut_anywhere(scenario, budget, extra_padding):
     assert_same(cut(replace(scenario, budget=budget, extra_padding=extra_padding)), whole(scenario))
 
 
-def test_a_loss_that_divides_by_its_micro_batchs_own_counts_is_seen_here():
-    scenario = Scenario(seed=7, terms=one_loss("sequence_sum", "forms.py:mean_of_its_own"), folder=HERE)
+@pytest.mark.parametrize("wrong", ["mean_of_its_own", "CountsItsCalls"])
+def test_a_loss_that_depends_on_the_cut_is_seen_here(wrong):
+    scenario = Scenario(seed=7, terms=one_loss("sequence_sum", f"forms.py:{wrong}"), folder=HERE)
     found, wanted = (result.records[0]["loss"] for result in (cut(replace(scenario, budget=30)), whole(scenario)))
     assert abs(found - wanted) > 0.1 * abs(wanted)

@@ -31,6 +31,9 @@ SCENARIOS = {
     "gradient checkpointing": Scenario(seed=7, terms=SEVERAL, budget=30, checkpointing=True),
     "by sequence": Scenario(seed=8, terms=(("forms.py:by_sequence", 1.0, "group"),), budget=40, **IN_FILE),
     "by batch": Scenario(seed=8, terms=(("forms.py:by_batch", 1.0, "group"),), budget=40, **IN_FILE),
+    "a loss that learns of updates": Scenario(
+        seed=8, terms=(("forms.py:Adaptive", 1.0, "token"),), budget=40, updates_per_batch=2, **IN_FILE
+    ),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}

@@ -133,20 +133,56 @@ class CountsItsCalls:
         return LossOutputs(policy_gradient(inputs) * self.calls)
 
 
-@breaks("state")
-class ForgetsItsState:
+class Learns:
+    """Divides by the mean length of the sequences in the update before."""
+
     def __init__(self):
-        self.calls = 0
+        self.length = 1.0
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        self.calls += 1
-        return LossOutputs(policy_gradient(inputs) * self.calls)
+        return LossOutputs(policy_gradient(inputs) / self.length, {"length": inputs.loss_mask.sum(1).double()})
 
+    def after_update(self, measures):
+        self.length = measures["length"]
+
+
+@breaks("state")
+class LearnsWithoutSaving(Learns):
+    pass
+
+
+@breaks("state")
+class ForgetsItsState(Learns):
     def state_dict(self):
         return {}
 
     def load_state_dict(self, state):
         pass
+
+
+class Saves:
+    def state_dict(self):
+        return dict(vars(self))
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+
+class LearnsAndSaves(Learns, Saves):
+    """Breaks nothing."""
+
+
+@breaks("after_update")
+class LearnsFromItsCalls(Saves):
+    def __init__(self):
+        self.tokens, self.seen = 1.0, 0.0
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.seen += float(inputs.loss_mask.sum())
+        return LossOutputs(policy_gradient(inputs) / self.tokens)
+
+    def after_update(self, measures):
+        self.tokens, self.seen = self.seen + 1, 0.0
 
 
 @breaks("needs", needs={"ref_logprobs", "old_logprobs"})

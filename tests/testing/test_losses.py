@@ -55,7 +55,7 @@ def test_every_installed_loss_passes(entry):
 @pytest.mark.parametrize("name", ["plugrad/ppo_clip", "plugrad-example/soft_clip"])
 def test_two_losses_pass_every_check_and_the_strict_one(name):
     found = results(name, processes=True, strict=True)
-    assert {result.outcome for result in found} == {Outcome.KEPT}
+    assert {r.check.name for r in found if r.outcome is not Outcome.KEPT} == {"after_update"}
 
 
 def test_a_failure_says_what_was_seen_why_it_matters_and_the_fix():
@@ -66,6 +66,13 @@ def test_a_failure_says_what_was_seen_why_it_matters_and_the_fix():
     assert "Cut into micro-batches of 3, 4, the loss of sequence 0 (7 counted tokens) changes from" in str(failure.value)
     assert "must not change what is learned" in str(failure.value)
     assert "loss_mask.sum()" in str(failure.value)
+
+
+def test_a_loss_that_learns_of_updates_and_saves_what_it_learned_passes():
+    found = {result.check.name: result for result in results(f"{HERE / 'broken_losses.py'}:LearnsAndSaves")}
+    assert not failed(found.values())
+    assert found["state"].seen.startswith("declared; no difference")
+    assert found["after_update"].outcome is Outcome.KEPT
 
 
 def test_a_loss_that_says_that_it_depends_on_the_cut_is_believed():

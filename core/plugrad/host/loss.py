@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.needs import LOSS_NEEDS
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_with_inputs
+from plugrad.host.calling import call_plugin, call_with_inputs
 from plugrad.host.loss_outputs import check_outputs
 from plugrad.host.sequence_adapter import PerSequence
 from plugrad.registry.bind import Component
@@ -25,6 +25,8 @@ class BoundLoss:
     """A selected loss: what to call, and its place in the objective. Hooks see it as a `SelectedLoss`."""
 
     component: Component
+    instance: Any
+    """The author's own function, with its options bound, or object."""
     call: Callable[[BatchLossInputs], Any]
     """Takes a micro-batch, even if the loss itself takes a sequence."""
     label: str
@@ -45,11 +47,26 @@ class BoundLoss:
     @classmethod
     def create(cls, component: Component, *, label: str, weight: float, reduction: Reduction) -> BoundLoss:
         """Create an instance of the component with its place in the objective."""
-        return cls(component, _callable(component), label, weight, reduction)
+        instance = component.create()
+        return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction)
 
     def fresh(self) -> BoundLoss:
         """Return the same loss with a new instance. A class starts without state."""
-        return replace(self, call=_callable(self.component))
+        return BoundLoss.create(self.component, label=self.label, weight=self.weight, reduction=self.reduction)
+
+    @property
+    def learns_of_updates(self) -> bool:
+        """Whether it has a method `after_update`."""
+        return hasattr(self.instance, "after_update")
+
+    def after_update(self, measures: Mapping[str, float]) -> None:
+        """Tell the loss what an update measured, if it has a method `after_update`.
+
+        Raises:
+            ContractError: the loss raised.
+        """
+        if self.learns_of_updates:
+            call_plugin(f"{self.component} in its after_update", self.instance.after_update, dict(measures))
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs without the optional fields that this loss does not need."""
@@ -57,11 +74,10 @@ class BoundLoss:
         return replace(inputs, **hidden)
 
 
-def _callable(component: Component) -> Callable[[BatchLossInputs], Any]:
-    call = component.create()
+def _in_batch_form(component: Component, instance: Any) -> Callable[[BatchLossInputs], Any]:
     if component.form == "batch":
-        return cast(Callable[[BatchLossInputs], Any], call)
-    return PerSequence(call, str(component), has_state=inspect.isclass(component.target))
+        return cast(Callable[[BatchLossInputs], Any], instance)
+    return PerSequence(instance, str(component), has_state=inspect.isclass(component.target))
 
 
 def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:

@@ -17,7 +17,7 @@ import torch
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.measures import as_measure
+from plugrad.contracts.measures import Measures, as_measure
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
@@ -116,15 +116,26 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
 
 def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
     owner = str(loss.component)
-    inputs = loss.view(_with_leaves(batch, loss))
-    with on_trial(owner, batch, limit_s), _backward_forbidden(owner, inputs):
-        outputs = compute_loss(loss.fresh(), inputs)
+    inputs, fresh = loss.view(_with_leaves(batch, loss)), loss.fresh()
+    with on_trial(owner, batch, limit_s), _backward_forbidden(owner, inputs), random_state_of(0):
+        outputs = compute_loss(fresh, inputs)
     _check_gradient(owner, inputs, outputs)
+    with on_trial(owner, batch, limit_s), torch.no_grad(), random_state_of(0):
+        again = compute_loss(fresh, inputs)
+    if not torch.equal(again.loss, outputs.loss):
+        raise ContractError(
+            f"{owner} gives other values when it is called again with the same inputs. It is called once per micro-batch on "
+            "every rank, so what a call changes would depend on the cut and on the number of ranks. Change state in "
+            "after_update(measures) alone: docs/write/loss.md."
+        )
+    measures = Measures()
     for name, value in outputs.metrics.items():
         try:
-            as_measure(value, num_sequences=1)
+            measures.add(name, as_measure(value, num_sequences=len(inputs.loss_mask)))
         except TypeError as error:
             raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+    with on_trial(owner, [], limit_s):
+        fresh.after_update({**measures.values_by_name(), "loss": float(outputs.loss.detach().sum())})
 
 
 def _with_leaves(batch: BatchLossInputs, loss: BoundLoss) -> BatchLossInputs:

@@ -43,11 +43,16 @@ def check_state(
     if not declares_state(component):
         return compare_numbers(call(used, 0), before, "Called again after another batch")
     copy = fresh()
-    instance_of(copy).load_state_dict(_through_a_checkpoint(instance_of(used).state_dict()))
+    instance_of(copy).load_state_dict(through_a_checkpoint(instance_of(used).state_dict()))
     return f"declared; {compare_numbers(call(copy, 0), call(used, 0), 'Restored from its state_dict')}"
 
 
-def _through_a_checkpoint(state: Any) -> Any:
+def through_a_checkpoint(state: Any) -> Any:
+    """Return state as it comes back from a checkpoint.
+
+    Raises:
+        Broken: it cannot be saved.
+    """
     try:
         return pickle.loads(pickle.dumps(state))
     except Exception as error:

@@ -3,6 +3,7 @@
 - `cuts`: micro-batches, padding, the order of sequences, and masked slots.
 - `emptied`: sequences that an extension emptied.
 - `loss_values`: values that are finite, repeatable and determined by the inputs.
+- `between_updates`: what it remembers from call to call and from update to update.
 - `gradients`: sign, zeros, and the derivative of the value.
 - `numerics`: bfloat16 and large ratios.
 - `metrics`: the metrics that a loss returns.
@@ -18,6 +19,7 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise
 from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.losses.between_updates import STATE
 from plugrad.testing.losses.cuts import CUT, STRICT
 from plugrad.testing.losses.emptied import EMPTIED
 from plugrad.testing.losses.gradients import GRADIENTS
@@ -33,6 +35,7 @@ PROMISES: tuple[Promise[Any], ...] = (
     *CUT,
     *EMPTIED,
     *VALUES,
+    *STATE,
     *GRADIENTS,
     *NUMERICS,
     *METRICS,

@@ -11,13 +11,11 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
 from plugrad.host.logits import with_made_up_logits
-from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import LossTrial, compare_rows, numbers_of
+from plugrad.testing.losses.loss_trial import LossTrial, compare_rows
 from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
 from plugrad.testing.numbers import is_finite
-from plugrad.testing.state import check_state
 
 LIMIT_S = 60.0
 
@@ -53,18 +51,6 @@ def _check_deterministic(loss: LossTrial) -> str:
     again = loss.rows(inputs, seed=0 if draws else 1)
     seen = compare_rows(again, loss.rows(inputs), "Called again on the same batch")
     return f"{seen}, from the same seed" if draws else seen
-
-
-def _check_state(loss: LossTrial) -> str:
-    batches = [draw_micro_batch(), draw_micro_batch(seed=1)]
-    return check_state(
-        loss.component, loss.fresh, instance_of, lambda bound, index: numbers_of(loss.rows(batches[index], bound))
-    )
-
-
-def instance_of(bound: BoundLoss) -> Any:
-    """Return the author's own function or instance behind the host's adapter."""
-    return getattr(bound.call, "call", bound.call)
 
 
 def _check_needs(loss: LossTrial) -> str:
@@ -115,14 +101,6 @@ VALUES: tuple[Promise[LossTrial], ...] = (
         "Do not draw random numbers or read a clock. A loss that must sample from the batch declares "
         "@loss(cut_dependent=True) and draws with torch's generator, which the run seeds.",
         _check_deterministic,
-    ),
-    Promise(
-        "state",
-        "earlier calls do not matter, unless it declares state",
-        "State that is not saved is lost with the run. It also differs between ranks, which see different sequences.",
-        "Keep nothing in globals, default arguments or on self. Put state into a class with state_dict() and "
-        "load_state_dict().",
-        _check_state,
     ),
     Promise(
         "needs",

@@ -17,7 +17,6 @@ from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.cuts import CUTS
 from plugrad.testing.losses.loss_trial import LossTrial, view
-from plugrad.testing.losses.loss_values import instance_of
 from plugrad.testing.losses.trial_micro_batches import draw_micro_batch, rows_of
 from plugrad.testing.numbers import compare_numbers
 
@@ -41,7 +40,7 @@ def _own_metrics(loss: LossTrial, inputs: BatchLossInputs) -> Mapping[str, Any]:
     seen = view(bound, replace(inputs, trainer_logprobs=inputs.trainer_logprobs.clone().requires_grad_()))
     given = _first_row(seen) if loss.component.form == "sequence" else seen
     with random_state_of(0):
-        returned = call_plugin(str(loss.component), instance_of(bound), given)
+        returned = call_plugin(str(loss.component), bound.instance, given)
     return returned.metrics if isinstance(returned, LossOutputs) else {}
 
 

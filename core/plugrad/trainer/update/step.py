@@ -85,6 +85,7 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
     if updated:
         learner.optimizer.step()
         learner.scheduler.step()
+        _tell_losses(learner, measures, ledger.metrics)
     learner.optimizer.zero_grad(set_to_none=True)
     measures.update({"grad_norm": Mean(grad_norm, 1.0), "lr": Mean(lr, 1.0), "skipped_updates": Sum(float(not updated))})
     return StepOutcome(measures, ledger.metrics, updated, scored)
@@ -145,6 +146,17 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_b
     for name, value in outputs.metrics.items():
         ledger.metrics.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
     return total
+
+
+def _tell_losses(learner: Learner, sums: Measures, metrics: Measures) -> None:
+    """Give every loss that asks for it what the update measured of it, over all micro-batches and ranks."""
+    telling = [loss for loss in learner.losses if loss.learns_of_updates]
+    if not telling:
+        return
+    measured = {**learner.ranks.add_up(metrics).values_by_name(), **sums.values_by_name()}
+    for loss in telling:
+        prefix = f"{loss.label}/"
+        loss.after_update({n.removeprefix(prefix): value for n, value in measured.items() if n.startswith(prefix)})
 
 
 def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bool:

@@ -1,0 +1,74 @@
+"""Promises about what a loss remembers: calls leave no trace, `after_update` may, and a checkpoint carries it."""
+
+from __future__ import annotations
+
+from plugrad.host.loss import BoundLoss
+from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
+from plugrad.testing.state import declares_state, through_a_checkpoint
+
+BEFORE, LATER = 0, 1
+"""The seeds of the micro-batch of one update and of the next."""
+
+
+def _check_state(loss: LossTrial) -> str:
+    used = loss.fresh()
+    before = _rows(loss, used, BEFORE)
+    _rows(loss, used, LATER)
+    seen = compare_rows(_rows(loss, used, BEFORE), before, "Called again after another batch")
+    if not declares_state(loss.component):
+        if used.learns_of_updates:
+            raise Broken("it has after_update, and no state_dict and load_state_dict")
+        return seen
+    used.after_update(_measures(loss))
+    copy = loss.fresh()
+    copy.instance.load_state_dict(through_a_checkpoint(used.instance.state_dict()))
+    restored = compare_rows(_rows(loss, copy, LATER), _rows(loss, used, LATER), "Restored from its state_dict")
+    return f"declared; {restored}"
+
+
+def _check_after_update(loss: LossTrial) -> str:
+    if not loss.fresh().learns_of_updates:
+        raise NotApplicable("it has no after_update")
+    whole, in_parts, idle, measures = loss.fresh(), loss.fresh(), loss.fresh(), _measures(loss)
+    inputs = draw_micro_batch(seed=BEFORE)
+    loss.rows(inputs, whole)
+    for row in range(len(LENGTHS)):
+        loss.rows(rows_of(inputs, [row]), in_parts)
+    for bound in (whole, in_parts, idle):
+        bound.after_update(measures)
+    expected = _rows(loss, whole, LATER)
+    compare_rows(_rows(loss, idle, LATER), expected, "On a rank that had no sequence in the update before")
+    return compare_rows(_rows(loss, in_parts, LATER), expected, "Called once per sequence in the update before")
+
+
+def _rows(loss: LossTrial, bound: BoundLoss, seed: int) -> list[Row]:
+    return loss.rows(draw_micro_batch(seed=seed), bound)
+
+
+def _measures(loss: LossTrial) -> dict[str, float]:
+    """Return what a run would tell the loss after an update."""
+    inputs = draw_micro_batch(seed=BEFORE)
+    metrics = {name: measure.value() for name, measure in loss.measures(inputs).items()}
+    return {**metrics, "loss": sum(row.value for row in loss.rows(inputs))}
+
+
+STATE: tuple[Promise[LossTrial], ...] = (
+    Promise(
+        "state",
+        "earlier calls do not matter, and what it remembers is saved",
+        "A loss is called once per micro-batch on every rank. What a call changes depends on the cut and on the number of "
+        "ranks, and what is not saved is lost with the run.",
+        "Keep nothing in globals, default arguments or on self when called. Change state in after_update(measures) alone, "
+        "and give the class state_dict() and load_state_dict().",
+        _check_state,
+    ),
+    Promise(
+        "after_update",
+        "what it learns of an update comes from the measures alone",
+        "Ranks see different sequences of an update. A loss that remembers its own calls differs between them.",
+        "Return what you want to know as a metric: after_update receives it, computed over all micro-batches and ranks.",
+        _check_after_update,
+    ),
+)
