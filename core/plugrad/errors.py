@@ -25,6 +25,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from plugrad.shown import LIMIT, printable_message, shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -34,6 +36,10 @@ class PlugradError(ValueError):
 
     is_known_to_all = False
     """Whether every rank of the run knows about this error."""
+
+    def __str__(self) -> str:
+        """Return the message, bounded and printable whatever a message quotes."""
+        return printable_message(super().__str__())
 
 
 class RunFileError(PlugradError):
@@ -88,5 +94,6 @@ def with_article(noun: str) -> str:
 
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
-    nearest = get_close_matches(asked, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+    # The comparison takes time quadratic in the length.
+    nearest = get_close_matches(asked, list(known), n=1, cutoff=0.6) if len(asked) <= LIMIT else []
+    return f" Did you mean {shown(nearest[0])}?" if nearest else ""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+
+from plugrad.errors import RunFileError
+from plugrad.shown import shown
 
 
 class SearchFolder(str):
@@ -12,7 +17,87 @@ class SearchFolder(str):
     __slots__ = ()
 
 
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        RunFileError: it is gone.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise RunFileError(
+            f"the working directory cannot be used: {error}. Somebody removed it. Change to a folder that exists."
+        ) from error
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` replaced by the home folder.
+
+    Raises:
+        RunFileError: it is no path, or there is no such home.
+    """
+    if "\0" in str(path):
+        raise RunFileError(f"the path {shown(str(path))} has a NUL character, which no path can have. Take it out.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise RunFileError(f"the path {shown(str(path))} starts with ~, and there is no such home: write it out.") from error
+
+
+def absolute(path: str | Path) -> Path:
+    """Return the absolute path, with symbolic links followed.
+
+    Raises:
+        RunFileError: it is no path, or its links lead in a circle.
+    """
+    whole = expanded(path)
+    if not whole.is_absolute():
+        whole = working_directory() / whole
+    try:
+        return whole.resolve()
+    except (OSError, RuntimeError) as error:
+        # Before Python 3.13 a circle of links is a RuntimeError.
+        raise RunFileError(f"the path {shown(str(path))} cannot be followed: {error}.") from error
+
+
 def find_file(path: str, folders: Sequence[Path]) -> Path | None:
-    """Return the absolute path of `path` in the first of `folders` that has it, or None."""
-    candidates = (folder / Path(path).expanduser() for folder in folders)
-    return next((candidate.resolve() for candidate in candidates if candidate.exists()), None)
+    """Return the absolute path of `path` in the first of `folders` that has it, or None.
+
+    Raises:
+        RunFileError: it is no path, its links lead in a circle, or a folder on the way may not be entered.
+    """
+    for folder in folders:
+        candidate = folder / expanded(path)
+        if exists(candidate):
+            return absolute(candidate)
+    return None
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is something at a path.
+
+    Raises:
+        RunFileError: the system cannot tell: its links lead in a circle, or a folder on the way may not be entered.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            # A hub id or the text of a prompt is no file.
+            return False
+        raise RunFileError(f"the path {shown(str(path))} cannot be followed: {error}.") from error
+    return True
+
+
+def check_regular_file(path: Path) -> None:
+    """Check that reading a path can end: a pipe or a device may keep its reader waiting for ever.
+
+    Raises:
+        OSError: it is neither a regular file nor a folder, or it is not there.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -10,11 +10,13 @@ from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.new import new
+from plugrad.cli.output import print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
-from plugrad.cli.reporting import IS_LAUNCHED
+from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
+from plugrad.paths import working_directory
 
 app = typer.Typer(
     name="plugrad",
@@ -50,6 +52,12 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    print_whatever_the_encoding()
+    try:
+        with reporting():
+            working_directory()
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
     if IS_LAUNCHED:
         from plugrad.trainer.ranks.rank_exit import run_as_rank
 

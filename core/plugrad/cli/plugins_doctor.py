@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +24,7 @@ def print_findings(console: Console, *, as_json: bool) -> bool:
     catalogue = survey()
     findings = examine(catalogue, read_foreign_entry_points())
     if as_json:
-        typer.echo(json.dumps(_as_json(findings), indent=2))
+        console.print(json.dumps(_as_json(findings), indent=2), soft_wrap=True)
     else:
         _print(findings, catalogue, console)
     return not any(finding.is_problem for finding in findings)

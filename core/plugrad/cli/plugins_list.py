@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -28,7 +27,7 @@ def list_installed(console: Console, *, as_json: bool) -> None:
     catalogue = scan()
     found = sorted(statuses_of(catalogue), key=lambda status: KINDS.index(status.entry.kind))
     if as_json:
-        typer.echo(json.dumps(_as_json(found, catalogue.refused), indent=2))
+        console.print(json.dumps(_as_json(found, catalogue.refused), indent=2), soft_wrap=True)
     else:
         _print(found, catalogue.refused, console)
 

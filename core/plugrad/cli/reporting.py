@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -16,37 +17,41 @@ import typer
 from rich.console import Console
 
 import plugrad
-from plugrad.errors import ContractError, PlugradError, RankError
+from plugrad.cli.output import Output
+from plugrad.errors import ContractError, PlugradError, RankError, RunFileError, TrainingError
 from plugrad.run_result import RunInterrupted
+from plugrad.shown import printable, printable_message
 
 INTERRUPTED = 130
 BAD_INPUT = 2
 REPORT_TIMEOUT_S = 10.0
 """A rank waits this long only under a launcher that does not stop the others."""
+EXHAUSTED = {
+    errno.EMFILE: "This process may open too few files: raise the limit with `ulimit -n 4096`.",
+    errno.ENFILE: "The machine has too many files open: end other processes, or raise its limit.",
+    errno.ENOSPC: "The disk is full: make room.",
+    errno.EDQUOT: "Your quota of the disk is used up: make room.",
+}
+"""What to do where the system has run out of something."""
 # A launcher of several processes sets these variables.
 IS_LAUNCHED = "WORLD_SIZE" in os.environ
 IS_MAIN = os.environ.get("RANK", "0") == "0"
 IS_FIRST_HERE = os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-class _Console(Console):
-    """A console that goes silent when its reader has gone, so that the run continues."""
-
-    def on_broken_pipe(self) -> None:
-        """Write nothing more, not even at exit."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-
-
 @contextmanager
 def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
     """Yield the console to print on. An expected error ends the command with its message and exit code 2."""
-    # No markup: rich would interpret the brackets in `list[int]`, in a path or in a summary.
-    console = _Console(highlight=False, markup=False, emoji=False)
-    errors = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console, errors = Output(), Output(stderr=True)
     _show_notices(errors)
     try:
-        yield console
+        with _failures_of_the_system():
+            yield console
+        if console.failure:
+            raise RunFileError(
+                f"standard output cannot be written: {console.failure}. The command has done its work, and what it printed "
+                "is lost. Make room, or send the output elsewhere."
+            )
     except RankError as error:
         _wait_for_the_report()
         raise typer.Exit(error.exit_code) from None
@@ -66,6 +71,24 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def _failures_of_the_system() -> Iterator[None]:
+    """Turn the errors of a system that has run out of something into ours, wherever they come up."""
+    try:
+        yield
+    except PlugradError:
+        raise
+    except Exception as error:
+        chain: BaseException | None = error
+        while chain is not None and getattr(chain, "errno", None) not in EXHAUSTED:
+            chain = chain.__cause__ or chain.__context__
+        if chain is None:
+            raise
+        assert isinstance(chain, OSError)
+        assert chain.errno is not None
+        raise TrainingError(f"the system refuses to go on: {printable(chain)}. {EXHAUSTED[chain.errno]}") from error
+
+
 def _show(error: PlugradError, console: Console, show_traceback: bool) -> None:
     notes: list[str] = getattr(error, "__notes__", [])
     # Every rank finds the same error in the run file, so one rank prints it. The ranks are not connected yet.
@@ -73,10 +96,10 @@ def _show(error: PlugradError, console: Console, show_traceback: bool) -> None:
         _wait_for_the_report()
         return
     if show_traceback:
-        console.print("".join(traceback.format_exception(error)), soft_wrap=True)
+        console.print(printable_message("".join(traceback.format_exception(error))), soft_wrap=True)
     elif isinstance(error, ContractError) and error.__cause__ is not None:
-        console.print(_plugin_traceback(error.__cause__), soft_wrap=True, end="")
-    console.print("\n".join([f"{type(error).__name__}: {error}", *notes]), style="red", soft_wrap=True)
+        console.print(printable_message(_plugin_traceback(error.__cause__)), soft_wrap=True, end="")
+    console.print("\n".join([f"{type(error).__name__}: {error}", *map(printable, notes)]), style="red", soft_wrap=True)
 
 
 def _wait_for_the_report() -> None:
@@ -99,7 +122,7 @@ def _show_notices(console: Console) -> None:
     class ToConsole(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            console.print(f"Note: {record.getMessage()}", style=style, soft_wrap=True)
+            console.print(printable_message(f"Note: {record.getMessage()}"), style=style, soft_wrap=True)
 
     logger = logging.getLogger("plugrad")
     logger.handlers[:] = [ToConsole()]

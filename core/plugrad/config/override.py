@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugrad.errors import RunFileError
+from plugrad.shown import LIMIT, printable, shown
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,24 @@ class Override:
             return next(item for item in table if _is_called(item, part))
         found = self._only_table(table, sofar[:-1]).setdefault(part, {})
         if not isinstance(found, dict | list):
-            raise RunFileError(f"{self}: {'.'.join(sofar)} is {found!r}, not a table.")
+            raise RunFileError(f"{self}: {printable('.'.join(sofar))} is {shown(found)}, not a table.")
         return found
 
     def _only_table(self, table: Any, sofar: list[str]) -> dict[str, Any]:
         only = table[0] if isinstance(table, list) and len(table) == 1 else table
         if isinstance(only, dict):
             return only
-        where = ".".join(sofar)
+        where = printable(".".join(sofar))
         names = [item.get("name") for item in table if isinstance(item, dict)] if isinstance(table, list) else []
         if not names:
-            raise RunFileError(f"{self}: {where} is {table!r}, not a table.")
+            raise RunFileError(f"{self}: {where} is {shown(table)}, not a table.")
         raise RunFileError(
             f"{self}: there are {len(table)} [[{where}]] tables. Select one by number or name: "
-            f"{', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names))}."
+            f"{printable(', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names)), 2 * LIMIT)}."
         )
 
     def __str__(self) -> str:
-        return f"{self.option} {self.text!r}"
+        return f"{self.option} {shown(self.text)}"
 
 
 def toml_value(text: str) -> Any:

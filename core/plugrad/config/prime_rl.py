@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from plugrad.shown import shown
+
 DEFAULTS = {"loss": "importance_sampling", "advantage": "group_mean"}
 """What prime-rl's `type = "default"` is called here."""
 
@@ -36,7 +38,7 @@ def _convert(kind: str, found: Any) -> Any:
         name = _reference(kind, path)
     else:
         raise ValueError(
-            f'[{kind}] type = {asked!r}: write type = "custom" with import_path = "module.function", or name = "..."'
+            f'[{kind}] type = {shown(asked)}: write type = "custom" with import_path = "module.function", or name = "..."'
         )
     return {"name": name} | {key: value for key, value in found.items() if key not in ("type", "import_path", "path")}
 
@@ -44,5 +46,5 @@ def _convert(kind: str, found: Any) -> Any:
 def _reference(kind: str, path: str) -> str:
     module, _, function = path.rpartition(":" if ":" in path else ".")
     if not module:
-        raise ValueError(f'[{kind}] import_path = {path!r}: write "module.function"')
+        raise ValueError(f'[{kind}] import_path = {shown(path)}: write "module.function"')
     return f"{module}:{function}"

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from plugrad.errors import RunFileError, did_you_mean
+from plugrad.shown import LIMIT, printable, shown
 
 
 def unusable(model: type[BaseModel], error: ValidationError, tables: Mapping[str, Any], origin: str) -> RunFileError:
@@ -23,13 +24,13 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
         keys = _keys_of(model, where[:-1])
         table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
         hint = did_you_mean(where[-1], keys) or (f" Its keys: {', '.join(keys)}." if keys else "")
-        return f"{table} has no key {where[-1]!r}.{hint}"
+        return f"{table} has no key {shown(where[-1])}.{hint}"
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(detail["input"], dict) else f" It is {detail['input']!r}."
+    message = printable(detail["msg"].removeprefix("Value error, "), 2 * LIMIT)
+    found = "" if isinstance(detail["input"], dict) else f" It is {shown(detail['input'])}."
     hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
-    return f"{'.'.join(where) or 'the run file'}: {message}.{found}{hint}"
+    return f"{printable('.'.join(where)) or 'the run file'}: {message}.{found}{hint}"
 
 
 def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from plugrad.errors import PluginError, PlugradError
 from plugrad.registry.options import check_options
 from plugrad.registry.resolve import Source
 from plugrad.registry.signature import FACTS, form_of, is_constructed
+from plugrad.shown import printable, shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Component:
             raise
         except Exception as error:
             raise PluginError(
-                f"{self} cannot tell what it needs: its `needs` function raised {type(error).__name__}: {error}"
+                f"{self} cannot tell what it needs: its `needs` function raised {type(error).__name__}: {printable(error)}"
             ) from error
 
     def __str__(self) -> str:
@@ -67,9 +68,9 @@ class Component:
         except PlugradError:
             raise
         except Exception as error:
-            options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+            options = ", ".join(f"{name}={shown(value)}" for name, value in self.options.items())
             raise PluginError(
-                f"{self} cannot be created with {options or 'its defaults'}: {type(error).__name__}: {error}"
+                f"{self} cannot be created with {options or 'its defaults'}: {type(error).__name__}: {printable(error)}"
             ) from error
 
 

@@ -18,6 +18,7 @@ from plugrad.errors import OptionError, PluginError, did_you_mean
 from plugrad.paths import find_file
 from plugrad.registry.resolve import Source, absolute_reference
 from plugrad.registry.signature import hints_of, is_constructed, parameters_of
+from plugrad.shown import LIMIT, printable, shown
 
 logger = logging.getLogger("plugrad")
 
@@ -35,7 +36,7 @@ class Option:
 
     def __str__(self) -> str:
         if self.default is not REQUIRED:
-            return f"{self.name}={self.default!r}"
+            return f"{self.name}={shown(self.default)}"
         return f"{self.name} (required, {type_name(self.annotation)})"
 
 
@@ -97,7 +98,7 @@ def _refuse_unknown(table: str, given: Mapping[str, Any], known: Mapping[str, Op
     if unknown is None:
         return
     takes = f"It takes {', '.join(map(str, known.values()))}." if known else "It takes no options."
-    raise OptionError(f"{table} has no option {unknown!r}.{did_you_mean(unknown, known)} {takes}")
+    raise OptionError(f"{table} has no option {shown(unknown)}.{did_you_mean(unknown, known)} {takes}")
 
 
 def _refuse_missing(table: str, kind: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
@@ -127,9 +128,10 @@ def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) ->
     try:
         checked = _validate(option.annotation, value)
     except ValidationError as error:
-        reasons = "; ".join(detail["msg"] for detail in error.errors())
+        reasons = printable("; ".join(detail["msg"] for detail in error.errors()), 2 * LIMIT)
         raise OptionError(
-            f"{table}: the option {option.name!r} is {value!r}, which is not {type_name(option.annotation)} ({reasons})."
+            f"{table}: the option {option.name!r} is {shown(value)}, which is not {type_name(option.annotation)} "
+            f"({reasons})."
         ) from error
     if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
         return [absolute_reference(item, folders) for item in checked]

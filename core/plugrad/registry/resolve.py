@@ -17,10 +17,11 @@ from typing import Any, Literal
 from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
-from plugrad.paths import SearchFolder, find_file
+from plugrad.paths import SearchFolder, exists, find_file
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
+from plugrad.shown import printable, shown
 
 logger = logging.getLogger("plugrad")
 
@@ -68,7 +69,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
         return source
     package, _, name = reference.rpartition("/")
     if not name or name.endswith(".py"):
-        raise PluginError(f"{reference!r} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
+        raise PluginError(f"{shown(reference)} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
     check_enabled(kind, reference, catalogue)
     named = [entry for entry in catalogue.of_kind(kind) if entry.name == name]
     if package:
@@ -121,7 +122,7 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
         PluginError: it does not exist, fails to import, or is not callable.
     """
     if ":" not in reference:
-        raise PluginError(f"{reference!r} does not name a function. Write `module:function` or `file.py:function`.")
+        raise PluginError(f"{shown(reference)} does not name a function. Write `module:function` or `file.py:function`.")
     source = _resolve_callable("function", reference, [Path.cwd()] if folders is None else folders)
     found: Callable[..., Any] = load(source)
     return found
@@ -146,11 +147,12 @@ def search_modules_in(folders: Sequence[Path]) -> None:
 def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders: Sequence[Path]) -> Source:
     location, _, attribute = reference.rpartition(":")
     if not location or not all(part.isidentifier() for part in attribute.split(".")):
-        raise PluginError(f"{reference!r} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
+        raise PluginError(f"{shown(reference)} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
     absolute = absolute_reference(reference, folders)
-    if location.endswith(".py") and not Path(absolute.rpartition(":")[0]).is_file():
+    file = Path(absolute.rpartition(":")[0])
+    if location.endswith(".py") and not (exists(file) and file.is_file()):
         looked_in = ", ".join(dict.fromkeys(map(str, folders))) or "no folder"
-        raise PluginError(f"{reference!r} names a file that does not exist: {location!r}. Looked in: {looked_in}.")
+        raise PluginError(f"{shown(reference)} names a file that does not exist: {shown(location)}. Looked in: {looked_in}.")
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
 
 
@@ -185,7 +187,7 @@ def _reason(error: BaseException, location: str) -> str:
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return f"{type(error).__name__}: {error} ({_where(error, location)})"
+    return f"{type(error).__name__}: {printable(error)} ({_where(error, location)})"
 
 
 def _where(error: BaseException, location: str) -> str:
@@ -232,4 +234,4 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
             "refused, because a run can write there. Install it with pip, or start from another folder."
         )
     known = f" Installed: {', '.join(sorted(by_name))}." if by_name and not hint else ""
-    return f"no {kind} is called {reference!r}.{hint}{known} `plugrad plugins list` shows what is installed."
+    return f"no {kind} is called {shown(reference)}.{hint}{known} `plugrad plugins list` shows what is installed."
