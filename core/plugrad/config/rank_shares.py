@@ -5,6 +5,9 @@ from __future__ import annotations
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 
+SOUGHT_BELOW = 10_000
+"""More processes than this are not proposed."""
+
 
 def check_shares(run_file: RunFile, num_processes: int) -> None:
     """Check that every process gets the same number of whole groups, a multiple of `updates_per_batch`, and an engine.
@@ -19,15 +22,18 @@ def check_shares(run_file: RunFile, num_processes: int) -> None:
         return
     below, above = prompts // unit * unit, (prompts // unit + 1) * unit
     nearest = f"{below} or {above}" if below else str(above)
-    counts = [count for count in range(1, prompts // updates + 1) if prompts % (count * updates) == 0]
-    fewer = max((count for count in counts if count < num_processes), default=None)
-    more = min((count for count in counts if count > num_processes), default=None)
+    fewer = _first_divisor(prompts // updates, range(num_processes - 1, 0, -1))
+    more = _first_divisor(prompts // updates, range(num_processes + 1, SOUGHT_BELOW))
     processes = " or ".join(str(count) for count in (fewer, more) if count is not None)
     each = f" (updates_per_batch = {updates} must divide each share)" if updates > 1 else ""
     raise RunFileError(
         f"rollout.prompts_per_step is {prompts}, which does not divide evenly over {num_processes} processes{each}. Set it "
         f"to {nearest}, or train with {processes} process{'es' if processes != '1' else ''}."
     )
+
+
+def _first_divisor(number: int, candidates: range) -> int | None:
+    return next((count for count in candidates if number % count == 0), None)
 
 
 def _check_shares_of_engines(run_file: RunFile, num_processes: int) -> None:

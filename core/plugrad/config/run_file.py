@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
@@ -14,6 +14,7 @@ from plugrad.config.reading import read_tables
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.config.tables.model_table import ModelTable
+from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.config.tables.plugins_table import PluginsTable
 from plugrad.config.tables.rollout_table import RolloutTable
@@ -46,17 +47,17 @@ class RunFile(Table):
         min_length=1,
         description="The run folder, relative to the working directory. Default: `runs/` and the run file's name.",
     )
-    max_steps: PositiveInt = Field(
+    max_steps: Count = Field(
         default=100, description="Number of steps. Each one samples a batch of rollouts and trains on it."
     )
-    seed: int = Field(default=0, description="Seed for data order, sampling and initialisation.")
-    updates_per_batch: PositiveInt = Field(
+    seed: Seed = Field(default=0, description="Seed for data order, sampling and initialisation.")
+    updates_per_batch: Count = Field(
         default=1, description="Optimizer updates per batch of rollouts. Must divide `prompts_per_step`."
     )
-    tokens_per_micro_batch: PositiveInt = Field(
+    tokens_per_micro_batch: Count = Field(
         default=16384, description="Maximum number of tokens in one training forward pass, including padding."
     )
-    preflight_timeout_s: PositiveFloat = Field(
+    preflight_timeout_s: Seconds = Field(
         default=60.0, description="Time limit in seconds for each component in the pre-flight check, before the model loads."
     )
     metrics: Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)] = Field(

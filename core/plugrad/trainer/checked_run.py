@@ -15,6 +15,7 @@ from plugrad.host.preflight import preflight
 from plugrad.host.select import Selection, resolved, select
 from plugrad.policy.loading import quiet_transformers, with_small_defaults
 from plugrad.registry.provenance import record
+from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
@@ -62,6 +63,7 @@ def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks)
 def _check_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
     selection = select(run_file)
     environment = BoundEnvironment.create(selection.environment)
+    check_amounts(run_file, environment)
     preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
     return selection, environment
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from plugrad.config.tables.number_types import Finite
 from plugrad.config.tables.table import Table
 from plugrad.contracts.markers import Reduction
 
@@ -39,7 +40,7 @@ class LossTable(ComponentTable):
     name: str = Field(
         default="importance_sampling", description="`name`, `package/name`, `module:function` or `file.py:function`."
     )
-    weight: float = Field(default=1.0, description="Factor of this loss in the objective.")
+    weight: Finite = Field(default=1.0, description="Factor of this loss in the objective.")
     reduction: Reduction | None = Field(
         default=None, description="How token losses are averaged. Default: as the loss declares."
     )

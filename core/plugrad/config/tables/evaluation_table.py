@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field, model_validator
 
-from pydantic import Field, PositiveInt, model_validator
-
+from plugrad.config.tables.number_types import Count, CountOrZero, Finite
 from plugrad.config.tables.table import Table
 
 
 class EvaluationTable(Table):
     """`[evaluation]`: greedy completions of held-out examples."""
 
-    every_steps: Annotated[int, Field(ge=0)] = Field(
+    every_steps: CountOrZero = Field(
         default=0,
         description="Steps between evaluations. Also runs before the first and after the last step. 0 turns it off.",
     )
-    num_examples: PositiveInt = Field(default=256, description="Maximum number of held-out examples, always the same ones.")
-    stop_at_reward: float | None = Field(
+    num_examples: Count = Field(default=256, description="Maximum number of held-out examples, always the same ones.")
+    stop_at_reward: Finite | None = Field(
         default=None, description="Stop the run once the mean held-out reward reaches this value."
     )
 

@@ -7,13 +7,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from plugrad.config.engine_kinds import ENGINES, EngineKind, engine_named, engine_names, engines_where
 from plugrad.config.one_of import OneOf
+from plugrad.config.tables.number_types import Count, CountOrZero, PositiveOrInf, Temperature
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.config.tables.table import Table
 from plugrad.config.tables.vllm_table import VllmTable
+
+MOST_ROLLOUTS = 10_000_000
+"""A step holds all its rollouts in memory, each with its tokens and log-probs."""
 
 
 class RolloutTable(Table):
@@ -23,26 +27,26 @@ class RolloutTable(Table):
         default="transformers",
         description=f"Where completions come from. {'; '.join(f'`{kind.name}`: {kind.summary}' for kind in ENGINES)}.",
     )
-    prompts_per_step: PositiveInt = Field(default=32, description="Number of prompts per step.")
-    rollouts_per_example: PositiveInt = Field(default=8, description="Completions per prompt: the size of a group.")
-    max_new_tokens: PositiveInt = Field(
+    prompts_per_step: Count = Field(default=32, description="Number of prompts per step.")
+    rollouts_per_example: Count = Field(default=8, description="Completions per prompt: the size of a group.")
+    max_new_tokens: Count = Field(
         default=64, description="Maximum length of a completion in tokens, including the end-of-sequence token."
     )
-    temperature: PositiveFloat = Field(
+    temperature: Temperature = Field(
         default=1.0, description="Sampling temperature: samples come from softmax(logits / temperature)."
     )
-    generation_batch_size: PositiveInt = Field(default=512, description="Number of sequences to generate at once.")
-    max_staleness: Annotated[int, Field(ge=0)] = Field(
+    generation_batch_size: Count = Field(default=512, description="Number of sequences to generate at once.")
+    max_staleness: CountOrZero = Field(
         default=0,
         description="How many steps the sampling policy may lag behind. 0 samples each batch when it is needed; 1 samples "
         "the next batch while training on this one.",
     )
-    parity_every_steps: PositiveInt = Field(
+    parity_every_steps: Count = Field(
         default=20,
         description="Steps between parity checks, in which the trainer scores a few of the engine's completions. They also "
         "run before the first step and after the first update.",
     )
-    parity_bound: PositiveFloat | None = Field(
+    parity_bound: PositiveOrInf | None = Field(
         default=None,
         description="Mean difference between the engine's and the trainer's log-probs, in nats, above which the run stops. "
         "Default: 0.001, or 0.1 for 16-bit weights.",
@@ -69,6 +73,15 @@ class RolloutTable(Table):
         """Return the table with the paths in the engines' tables absolute."""
         tables = {kind.table: self.own_table(kind) for kind in ENGINES if kind.table}
         return self.model_copy(update={key: table and table.with_absolute_paths(folders) for key, table in tables.items()})
+
+    @model_validator(mode="after")
+    def _check_amount(self) -> RolloutTable:
+        if self.prompts_per_step * self.rollouts_per_example > MOST_ROLLOUTS:
+            raise ValueError(
+                f"prompts_per_step = {self.prompts_per_step} and rollouts_per_example = {self.rollouts_per_example} are "
+                f"more than {MOST_ROLLOUTS:,} rollouts a step, which no memory holds. Lower one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_staleness(self) -> RolloutTable:

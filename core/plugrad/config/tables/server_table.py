@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from plugrad.config.tables.number_types import Count, CountOrZero, NumProcesses, Positive, Seconds
 from plugrad.config.tables.table import Table
 
 API_KEY_VARIABLE = "PLUGRAD_API_KEY"
@@ -40,7 +41,7 @@ class ServerTable(Table):
         default=[],
         description='Running `vllm serve` processes, as "http://host:port". Default: the run starts and stops its own.',
     )
-    num_servers: PositiveInt = Field(default=1, description="Number of servers to start if `addresses` is empty.")
+    num_servers: NumProcesses = Field(default=1, description="Number of servers to start if `addresses` is empty.")
     args: list[str] = Field(
         default=[],
         description='More `vllm serve` arguments for servers that plugrad starts, as ["--tensor-parallel-size", "2"].',
@@ -52,12 +53,12 @@ class ServerTable(Table):
         default=None,
         description=f"Environment variable with the servers' API key. Default: `{API_KEY_VARIABLE}`, if set.",
     )
-    concurrency: PositiveInt = Field(
+    concurrency: Count = Field(
         default=256,
         description="Maximum number of concurrent requests per rank. A request is one prompt with all its completions.",
     )
-    timeout_s: PositiveFloat = Field(default=600.0, description="Seconds until a request moves to another server.")
-    retries: Annotated[int, Field(ge=0)] = Field(
+    timeout_s: Seconds = Field(default=600.0, description="Seconds until a request moves to another server.")
+    retries: CountOrZero = Field(
         default=5,
         description="Retries of a request before the run stops. Other servers are tried first. Pauses grow to at most 20 s.",
     )
@@ -70,8 +71,8 @@ class ServerTable(Table):
         default=None,
         description="A folder that the trainer and the servers share. Default: `weights` in the run folder.",
     )
-    start_timeout_s: PositiveFloat = Field(default=600.0, description="Seconds to wait for a server to start.")
-    kv_cache_gib: PositiveFloat | None = Field(
+    start_timeout_s: Seconds = Field(default=600.0, description="Seconds to wait for a server to start.")
+    kv_cache_gib: Positive | None = Field(
         default=None,
         description="Size of the KV cache in GiB, per server that plugrad starts. Default: 1 on a CPU, vLLM's on a GPU.",
     )

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from plugrad.config.tables.number_types import Count, Positive
 from plugrad.config.tables.table import Table
 
 
 class VllmTable(Table):
     """`[rollout.vllm]`: vLLM in the training process, one engine per rank."""
 
-    tensor_parallel_size: PositiveInt = Field(
+    tensor_parallel_size: Count = Field(
         default=1, description="Number of neighbouring ranks that share one engine. Must divide the number of ranks."
     )
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.4, description="Fraction of a GPU's memory that vLLM may use, including its weights."
     )
-    kv_cache_gib: PositiveFloat | None = Field(
+    kv_cache_gib: Positive | None = Field(
         default=None,
         description="Size of the KV cache in GiB. Default: 1 on a CPU; on a GPU, what gpu_memory_utilization leaves.",
     )
