@@ -10,6 +10,7 @@ import tomli_w
 
 from plugrad.config.tables.table import Table
 from plugrad.errors import RunFileError
+from plugrad.shown import printable
 
 
 def read_tables(path: Path) -> dict[str, Any]:
@@ -29,14 +30,37 @@ def read_tables(path: Path) -> dict[str, Any]:
 
 
 def write_run_file(run_file: Table, path: Path) -> None:
-    """Write every key, including defaults. TOML has no null, so keys that are None are left out, which means the same."""
-    path.write_text(tomli_w.dumps(as_tables(run_file)), encoding="utf-8")
+    """Write every key, including defaults. TOML has no null, so keys that are None are left out, which means the same.
+
+    Raises:
+        RunFileError: a value has no form in TOML.
+    """
+    tables = as_tables(run_file)
+    try:
+        text = tomli_w.dumps(tables).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _has_no_form(error) from error
+    path.write_bytes(text)
 
 
 def as_tables(run_file: Table) -> dict[str, Any]:
-    """Return the tables of a run file as TOML holds them: every key except those that are None."""
-    tables: dict[str, Any] = _without_none(run_file.model_dump(mode="json"))
+    """Return the tables of a run file as TOML holds them: every key except those that are None.
+
+    Raises:
+        RunFileError: a value has no form in TOML.
+    """
+    try:
+        tables: dict[str, Any] = _without_none(run_file.model_dump(mode="json"))
+    except (ValueError, RecursionError) as error:
+        raise _has_no_form(error) from error
     return tables
+
+
+def _has_no_form(error: Exception) -> RunFileError:
+    return RunFileError(
+        f"a value of the run file cannot be written, so the run could not be repeated: {printable(error)}. Use what TOML "
+        "has: strings, numbers, booleans, dates, and lists and tables of them."
+    )
 
 
 def _without_none(value: Any) -> Any:

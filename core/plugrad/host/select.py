@@ -17,7 +17,6 @@ from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.registry.bind import Component
 from plugrad.registry.disable import without
-from plugrad.registry.provenance import plain
 from plugrad.registry.scan import Catalogue, Kind, scan
 
 logger = logging.getLogger("plugrad")
@@ -198,4 +197,4 @@ def _check_needs(selection: Selection, run_file: RunFile) -> None:
 
 
 def _filled(table: T, component: Component) -> T:
-    return table.model_copy(update={"name": component.source.reference, "kwargs": plain(dict(component.options))})
+    return table.model_copy(update={"name": component.source.reference, "kwargs": dict(component.forms)})

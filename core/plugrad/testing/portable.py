@@ -15,7 +15,8 @@ import tomli_w
 
 from plugrad.errors import OptionError
 from plugrad.registry.bind import Component, bind
-from plugrad.registry.provenance import plain
+from plugrad.registry.option_forms import same
+from plugrad.shown import shown
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 
 IMPORT_LIMIT_S = 120.0
@@ -32,15 +33,18 @@ class Trial(Protocol):
 
 def _check_options_from_toml(trial: Trial) -> str:
     component = trial.component
-    recorded = {name: plain(value) for name, value in component.options.items() if value is not None}
+    recorded = component.forms
+    for name, value in component.options.items():
+        if value is not None and name not in recorded:
+            raise Broken(f"the option {name!r} is {shown(value)}, which TOML cannot hold so that it reads back the same")
     read = tomllib.loads(tomli_w.dumps({"kwargs": recorded}))["kwargs"]
     try:
         again = bind(component.source, component.target, read).options
     except OptionError as error:
         raise Broken(f"its options cannot be read back from TOML: {error}") from error
     for name, value in component.options.items():
-        if repr(again[name]) != repr(value):
-            raise Broken(f"the option {name!r} is {value!r}, but {again[name]!r} after a round trip through TOML")
+        if not same(again[name], value):
+            raise Broken(f"the option {name!r} is {shown(value)}, but {shown(again[name])} after a round trip through TOML")
     return ", ".join(f"{name} = {json.dumps(value)}" for name, value in recorded.items()) or "it has no options"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from plugrad.config.run_file import RunFile
 from plugrad.host.trial import random_state_of
-from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.extensions.extension_trial import ExtensionTrial
 from plugrad.testing.portable import importable_reference
@@ -23,7 +22,7 @@ def _check_run(extension: ExtensionTrial) -> str:
     from plugrad.trainer.train import train
 
     component = extension.component
-    options = {name: plain(value) for name, value in component.options.items() if value is not None}
+    options = dict(component.forms)
     table = {"name": importable_reference(component), "kwargs": options}
     with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), silence_logging():
         result = train(_run_file(table, Path(folder, "run")), display=Silent())

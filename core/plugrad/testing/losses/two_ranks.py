@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from plugrad.registry.provenance import plain
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.losses.cuts import skip_if_cut_dependent
 from plugrad.testing.losses.loss_trial import LossTrial
@@ -56,7 +55,7 @@ def _two_ranks(loss: LossTrial) -> Iterator[Callable[[], list[Update]]]:
     """Start two ranks that take the same step. Yield a function that waits for them and returns their updates."""
     reference = importable_reference(loss.component)
     with TemporaryDirectory(prefix="plugrad-ranks-") as folder:
-        task = {"reference": reference, "options": plain(dict(loss.component.options)), "edges": EDGES, "out": folder}
+        task = {"reference": reference, "options": dict(loss.component.forms), "edges": EDGES, "out": folder}
         # This process serves the store, so the port is certainly free.
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=LIMIT_S))
         ranks = [_start(rank, store.port, json.dumps(task)) for rank in range(len(EDGES) - 1)]

@@ -13,6 +13,7 @@ from typing import Any
 from plugrad.config.reading import as_tables
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.registry.option_forms import same
 from plugrad.registry.provenance import in_one_line
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
@@ -109,7 +110,7 @@ def _runs(plugins: Mapping[str, Any]) -> dict[str, Any]:
 def _of_mappings(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     """Compare the keys that both have."""
     for key in then:
-        if key in now and then[key] != now[key]:
+        if key in now and not same(then[key], now[key]):
             yield Difference(f"{prefix}{key}", then[key], now[key])
 
 
@@ -125,14 +126,14 @@ def _of_components(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str,
 
 def _of_options(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     for option in {**then, **now}:
-        if then.get(option) != now.get(option):
+        if not same(then.get(option), now.get(option)):
             yield Difference(f"{name}: {option}", then.get(option), now.get(option))
 
 
 def _of_tables(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     before, after = dict(_leaves(then)), dict(_leaves(now))
     for key in {**before, **after}:
-        if key != "output_dir" and before.get(key) != after.get(key):
+        if key != "output_dir" and not same(before.get(key), after.get(key)):
             yield Difference(key, before.get(key), after.get(key))
 
 
