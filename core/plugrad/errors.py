@@ -17,7 +17,8 @@
     RunInterrupted(KeyboardInterrupt)    a signal ended a run after a complete step (in plugrad.run_result)
 
 Each message states what was asked, what was found and whose it is, and what to do next. The command line prints the message
-without a traceback and exits with code 2. After a signal it exits with 128 plus the signal's number.
+without a traceback and exits with code 2, or with code 1 once training has begun. After a signal it exits with 128 plus the
+signal's number.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class PlugradError(ValueError):
 
     is_known_to_all = False
     """Whether every rank of the run knows about this error."""
+    exit_code = 2
+    """Of the command that it ends: 1 once training has begun."""
 
     def __str__(self) -> str:
         """Return the message, bounded and printable whatever a message quotes."""

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,24 @@ def test_a_1d_tensor_counts_once_per_element():
     assert both.value() == 5.0
 
 
+@pytest.mark.parametrize(
+    ("value", "total", "count"),
+    [
+        (np.float32(0.5), 1.5, 3.0),
+        (np.int64(2), 6.0, 3.0),
+        (np.bool_(True), 3.0, 3.0),
+        (np.float32([1.0, 2.0]), 3.0, 2.0),
+        ([1.0, None, 2.0], 3.0, 2.0),
+        ([torch.tensor(1.0), None, 2.0], 3.0, 2.0),
+        ([None, None], 0.0, 0.0),
+        ((), 0.0, 0.0),
+    ],
+)
+def test_numbers_of_numpy_and_lists_with_gaps_count_what_is_there(value, total, count):
+    measure = as_measure(value, num_sequences=3)
+    assert (float(measure.total), float(measure.count)) == (total, count)
+
+
 def test_a_measure_keeps_its_type_and_numbers():
     assert as_measure(Sum(5.0), num_sequences=3) == Sum(5.0)
     assert as_measure(Max(2), num_sequences=3) == Max(2)
@@ -83,7 +102,15 @@ def test_no_measure_keeps_a_graph(make):
         (torch.zeros(2, 2), r"a tensor of shape \(2, 2\)"),
         ("0.5", "this is str"),
         (None, "NoneType"),
-        ([1.0], "this is list"),
+        ({"a": 1.0}, "this is dict"),
+        ([1.0, "2"], "one is str"),
+        ([torch.zeros(2)], r"one is a tensor of shape \(2,\)"),
+        (np.array(["a"]), r"this is an array of <U1 of shape \(1,\)"),
+        (torch.tensor(1j), "of complex numbers"),
+        (1j, "this is complex"),
+        (Mean(torch.zeros(2), 1.0), r"the total of a Mean must be a number or a tensor with one element, .* \(2,\)"),
+        (Mean(None, 1.0), "the total of a Mean must be a number .* NoneType"),
+        (Max("high"), "the greatest of a Max must be a number .* str"),
     ],
 )
 def test_anything_else_is_no_measure(value, found):

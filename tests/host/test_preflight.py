@@ -136,8 +136,8 @@ def test_a_loss_is_told_of_an_update_before_the_first_one(selected):
 
 
 def test_a_wrong_loss_of_a_sequence_is_found(selected):
-    code = "def wrong(inputs: LossInputs):\n    return LossOutputs(inputs.trainer_logprobs.sum(), {'kl': [1.0]})\n"
-    with pytest.raises(ContractError, match=r"the loss 'wrong' \(.*\) returned the metric 'kl': .* this is list"):
+    code = "def wrong(inputs: LossInputs):\n    return LossOutputs(inputs.trainer_logprobs.sum(), {'kl': {'a': 1.0}})\n"
+    with pytest.raises(ContractError, match=r"the loss 'wrong' \(.*\) returned the metric 'kl': .* this is dict"):
         fly(selected(code, loss={"name": "mine.py:wrong"}))
 
 

@@ -23,7 +23,6 @@ from plugrad.run_result import RunInterrupted
 from plugrad.shown import printable, printable_message
 
 INTERRUPTED = 130
-BAD_INPUT = 2
 REPORT_TIMEOUT_S = 10.0
 """A rank waits this long only under a launcher that does not stop the others."""
 EXHAUSTED = {
@@ -41,7 +40,7 @@ IS_FIRST_HERE = os.environ.get("LOCAL_RANK", "0") == "0"
 
 @contextmanager
 def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
-    """Yield the console to print on. An expected error ends the command with its message and exit code 2."""
+    """Yield the console to print on. An expected error ends the command with its message and exit code."""
     console, errors = Output(), Output(stderr=True)
     _show_notices(errors)
     try:
@@ -57,7 +56,7 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
         raise typer.Exit(error.exit_code) from None
     except PlugradError as error:
         _show(error, errors, show_traceback)
-        raise typer.Exit(BAD_INPUT) from None
+        raise typer.Exit(error.exit_code) from None
     except RunInterrupted as stopped:
         if IS_MAIN:
             errors.print(str(stopped), soft_wrap=True)
@@ -112,6 +111,9 @@ def _plugin_traceback(error: BaseException) -> str:
     ours = tuple(str(Path(module.__file__ or "").parent) for module in (plugrad, pluggy))
     frames = traceback.extract_tb(error.__traceback__)
     theirs = list(dropwhile(lambda frame: frame.filename.startswith(ours), frames))
+    # A signal handler of plugrad's may have raised in the middle of the plugin.
+    while theirs and theirs[-1].filename.startswith(ours):
+        theirs.pop()
     if not theirs:
         return ""
     lines = traceback.format_list(theirs) + traceback.format_exception_only(error)

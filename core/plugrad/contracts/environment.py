@@ -19,7 +19,7 @@ def finite_number(value: object) -> float | None:
     """
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -41,9 +41,12 @@ class Environment(Protocol):
         ...
 
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Score]:
-        """Return one score per rollout, in order.
+        """Return one score per rollout, in order: a list, tuple, array, tensor or generator.
 
         A score is a finite number or a mapping of named components. The reward of a mapping is its component `reward`, or
         the sum of all components if there is none.
+
+        The rollouts are copies. `score` may write `metrics` (numbers by name; None where one is undefined), `info` and keys
+        of its own, and nothing else.
         """
         ...

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,21 +99,35 @@ Measure = Mean | Sum | Min | Max
 def as_measure(value: object, num_sequences: int) -> Measure:
     """Turn a plugin's value into a detached measure.
 
-    A scalar is weighted by `num_sequences`, the sequences it was computed from. A 1-D tensor counts once per element.
+    A scalar is weighted by `num_sequences`, the sequences it was computed from. Of a 1-D tensor, an array or a list, each
+    element counts once, and `None` in a list leaves its sequence out.
 
     Raises:
-        TypeError: the value is not a number, a scalar or 1-D tensor, or a Measure.
+        TypeError: the value is not a number, a scalar, a list of numbers, or a Measure.
     """
     if isinstance(value, Mean | Sum | Min | Max):
         return _detached(value)
-    if isinstance(value, bool | int | float):
+    if isinstance(value, Real):
         return Mean(float(value) * num_sequences, float(num_sequences))
-    if isinstance(value, Tensor) and value.ndim == 0:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+        value = torch.as_tensor(value)
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
         return Mean(value.detach() * num_sequences, float(num_sequences))
-    if isinstance(value, Tensor) and value.ndim == 1:
+    if isinstance(value, Tensor) and value.ndim == 1 and not value.is_complex():
         return Mean.of(value.detach())
-    found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    raise TypeError(f"a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is {found}")
+    if isinstance(value, list | tuple):
+        return _mean_of_elements(value)
+    raise TypeError(f"a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is {_described(value)}")
+
+
+def _mean_of_elements(values: Sequence[object]) -> Mean:
+    counted = [value for value in values if value is not None]
+    if all(isinstance(value, Real) for value in counted):
+        return Mean.of(float(value) for value in counted)  # type: ignore[arg-type]
+    wrong = [value for value in counted if not (isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0))]
+    if wrong:
+        raise TypeError(f"an element of a list must be a number, a scalar tensor or None, and one is {_described(wrong[0])}")
+    return Mean.of(torch.stack([torch.as_tensor(value).detach().double() for value in counted]))
 
 
 class Measures(Mapping[str, Measure]):
@@ -167,4 +183,16 @@ def _extreme(of_tensors: Any, of_floats: Any, left: Number, right: Number) -> Nu
 
 
 def _detached(measure: Measure) -> Measure:
-    return type(measure)(**{k: v.detach() if isinstance(v, Tensor) else v for k, v in vars(measure).items()})
+    for name, number in vars(measure).items():
+        if not isinstance(number, Real) and not (isinstance(number, Tensor) and number.numel() == 1):
+            raise TypeError(
+                f"the {name} of a {type(measure).__name__} must be a number or a tensor with one element, and this is "
+                f"{_described(number)}"
+            )
+    return type(measure)(**{k: v.detach() if isinstance(v, Tensor) else float(v) for k, v in vars(measure).items()})
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}{' of complex numbers' * value.is_complex()}"
+    return f"an array of {value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

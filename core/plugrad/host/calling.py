@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import TypeCheckError
-from torch import Tensor
 
-from plugrad.errors import ContractError, InputsChanged, PlugradError
+from plugrad.errors import ContractError, InputsChanged
+from plugrad.host.calls_in_progress import InProgress
+from plugrad.host.process_state import StateKept
+from plugrad.host.received import Received
+from plugrad.registry.blame import Blamed, told
 
 
 def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
     """Call a plugin's function.
 
     Raises:
-        ContractError: the plugin raised. Its exception is the `__cause__`.
+        ContractError: the plugin raised, `SystemExit` and the like included; its exception is the `__cause__`. Or it
+            returned a coroutine, or left the process in another state.
         PlugradError: the plugin raised one itself; it is passed on unchanged.
     """
-    try:
-        return call(*args)
-    except PlugradError:
-        raise
-    except Exception as error:
-        raise raised_by(owner, error) from error
+    with StateKept(owner), InProgress(owner), blaming(owner):
+        returned = call(*args)
+    refuse_coroutine(owner, returned)
+    return returned
 
 
 def call_with_inputs(owner: str, call: Callable[..., Any], inputs: Any) -> Any:
-    """Call a plugin's function, and check that it does not change its inputs: other components receive the same tensors.
-
-    PyTorch counts in-place changes of every tensor, including views, so the check needs no copy.
+    """Call a plugin's function, and check that it does not change its inputs: other components receive the same ones.
 
     Raises:
-        ContractError: the plugin raised, or changed an input tensor in place.
+        ContractError: the plugin raised, or changed its inputs.
     """
-    before = _versions(inputs)
+    received = Received.of(inputs)
     returned = call_plugin(owner, call, inputs)
-    changed = [name for name, version in _versions(inputs).items() if version != before[name]]
-    if changed:
-        raise changed_in_place(owner, changed[0])
+    check_unchanged(owner, received, inputs)
     return returned
+
+
+def check_unchanged(owner: str, received: Received, inputs: Any) -> None:
+    """Raise InputsChanged if the inputs are no longer as a plugin received them."""
+    changed = received.changed(inputs)
+    if changed:
+        raise changed_in_place(owner, changed)
+
+
+def blaming(owner: str) -> Blamed:
+    """Return a context in which every exception is the plugin's."""
+    return Blamed(lambda error: raised_by(owner, error))
 
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
     """Return the error that names the plugin which raised `error`."""
-    message = _shape_error(str(error)) if isinstance(error, TypeCheckError) else str(error)
-    return ContractError(f"{owner} raised {type(error).__name__}: {message}")
+    message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
+    return ContractError(f"{owner} raised {message}")
 
 
 def changed_in_place(owner: str, field: str) -> InputsChanged:
@@ -56,11 +67,20 @@ def changed_in_place(owner: str, field: str) -> InputsChanged:
     )
 
 
-def _versions(inputs: Any) -> dict[str, int]:
-    return {name: value._version for name, value in vars(inputs).items() if isinstance(value, Tensor)}
+def refuse_coroutine(owner: str, returned: object) -> None:
+    """Raise ContractError if a plugin returned a coroutine, which nobody would await."""
+    if not inspect.isawaitable(returned) and not inspect.isasyncgen(returned):
+        return
+    if inspect.iscoroutine(returned):
+        # Otherwise Python warns that it was never awaited.
+        returned.close()
+    raise ContractError(
+        f"{owner} returned {type(returned).__name__}: it is asynchronous, and nobody would await it. Write a plain `def` "
+        "that returns asyncio.run(...) of your coroutine."
+    )
 
 
 def _shape_error(message: str) -> str:
     """Return jaxtyping's message on one line, without its ruler and the repeated annotations."""
-    told = message.partition("Parameter annotations")[0]
-    return " ".join(word for word in told.split() if word.strip("-"))
+    told_shapes = message.partition("Parameter annotations")[0]
+    return " ".join(word for word in told_shapes.split() if word.strip("-"))

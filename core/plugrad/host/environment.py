@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example, finite_number
+from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
-from plugrad.host.calling import call_plugin
+from plugrad.host.calling import blaming, call_plugin, changed_in_place
+from plugrad.host.received import copies
+from plugrad.host.scores import list_of_scores, take_over, write_score
 from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
 
@@ -55,43 +57,37 @@ class BoundEnvironment:
         return _checked(self, "eval_examples", self.environment.eval_examples)
 
     def score(self, rollouts: Sequence[Rollout]) -> None:
-        """Score the rollouts, and write rewards and components into them.
+        """Score the rollouts, and write rewards, components and the environment's metrics into them.
+
+        The environment receives copies: what core needs stays core's.
 
         Raises:
-            ContractError: the environment did not return one score per rollout.
+            ContractError: the environment did not return one score per rollout, changed what it may not write, or set a
+                metric that is not a number.
             DataError: a reward is not a finite number. Names the example.
         """
-        scores = call_plugin(str(self.component), self.environment.score, rollouts)
-        found = f"{len(scores)} scores" if isinstance(scores, Sequence) else type(scores).__name__
-        if not isinstance(scores, Sequence) or len(scores) != len(rollouts):
-            raise ContractError(f"{self.component}.score returned {found} for {len(rollouts)} rollouts; return one each.")
-        for rollout, score in zip(rollouts, scores, strict=True):
-            components = score if isinstance(score, Mapping) else {}
-            rewards = {name: self._number(value, rollout) for name, value in components.items()}
-            rollout["reward"] = self._reward(score, rewards, rollout)
-            rollout["reward_components"] = rewards
-
-    def _reward(self, score: Any, components: dict[str, float], rollout: Rollout) -> float:
-        if not isinstance(score, Mapping):
-            return self._number(score, rollout)
-        return components["reward"] if "reward" in components else sum(components.values())
-
-    def _number(self, value: Any, rollout: Rollout) -> float:
-        number = finite_number(value)
-        if number is None:
-            raise DataError(
-                f"{self.component} returned the reward {value!r}, which is not a finite number, for the completion "
-                f"{rollout['completion']!r} of example {rollout['example'].get('example_id')!r}."
-            )
-        return number
+        owner = str(self.component)
+        given = copies(rollouts)
+        listed: list[Any] = list(given)
+        # Within the call: a generator computes its scores only there.
+        scores = call_plugin(owner, lambda: list_of_scores(owner, self.environment.score(listed), len(rollouts)))
+        if [id(rollout) for rollout in listed] != [id(rollout) for rollout in given]:
+            raise changed_in_place(owner, "rollouts")
+        with blaming(owner):
+            for rollout, score in zip(rollouts, scores, strict=True):
+                write_score(owner, score, rollout)
+            for rollout, written in zip(rollouts, given, strict=True):
+                take_over(owner, written, rollout)
 
 
 def _checked(bound: BoundEnvironment, method: str, call: Any) -> list[Example]:
+    owner = f"{bound.component}.{method}"
     with waiting_notice(f"{bound.component}: {method}()"):
-        found = call_plugin(f"{bound.component}.{method}", call)
+        found = call_plugin(owner, call)
     if not isinstance(found, Sequence) or isinstance(found, str):
-        raise ContractError(f"{bound.component}.{method}() returned {type(found).__name__}; return a list of examples.")
-    return [_with_id(bound, example, index) for index, example in enumerate(found)]
+        raise ContractError(f"{owner}() returned {type(found).__name__}; return a list of examples.")
+    with blaming(owner):
+        return [_with_id(bound, example, index) for index, example in enumerate(found)]
 
 
 def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
@@ -103,4 +99,5 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
             f"{bound.component}: example {index} is {columns}; an example is a mapping with a column 'prompt' (a string, or "
             "chat messages)."
         )
-    return example if "example_id" in example else {"example_id": index, **example}
+    # A copy: the environment may change its own later.
+    return {**({} if "example_id" in example else {"example_id": index}), **example}

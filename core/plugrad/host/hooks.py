@@ -14,16 +14,24 @@ import torch
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.measures import Measure, Measures, as_measure
+from plugrad.contracts.measures import Measure, Measures
 from plugrad.contracts.metric import MetricInputs
-from plugrad.errors import ContractError, PlugradError
+from plugrad.errors import ContractError
 from plugrad.hookspecs import hook_names, hookimpl
 from plugrad.host.advantage import BoundAdvantage, check_advantages, compute_advantages
-from plugrad.host.calling import raised_by
+from plugrad.host.calling import blaming, check_unchanged, raised_by, refuse_coroutine
+from plugrad.host.calls_in_progress import InProgress
 from plugrad.host.loss import BoundLoss, check_batch_outputs, compute_loss
 from plugrad.host.metric import BoundMetric, compute_metrics
+from plugrad.host.no_backward import NoBackward
+from plugrad.host.prepared import check_prepared, check_same_shape
+from plugrad.host.process_state import StateKept
+from plugrad.host.received import Received
+from plugrad.host.reported import add_reported
 from plugrad.registry.bind import Component
+from plugrad.registry.blame import Blamed
 from plugrad.registry.manager import build_manager
+from plugrad.registry.scan import CORE
 from plugrad.run import Run
 
 
@@ -80,14 +88,14 @@ class Hooks:
         around: dict[str, list[str]] = {hook: [] for hook in hook_names()}
         for hook, impl in _implementations(manager):
             around[hook] += [names[id(impl.plugin)]] if id(impl.plugin) in names else []
-        self._around = {hook: " or ".join(owners) or "plugrad" for hook, owners in around.items()}
+        self._around = {hook: " or ".join(owners) or CORE for hook, owners in around.items()}
 
     def prepare_advantages(self, inputs: AdvantageInputs) -> AdvantageInputs:
         """Return the inputs after the extensions changed them."""
         prepared: AdvantageInputs = self._call("prepare_advantages", AdvantageInputs, inputs=inputs)
         if prepared is not inputs:
             owner = self._around["prepare_advantages"]
-            _check_same_shape(owner, "rewards", prepared.rewards, inputs.rewards)
+            check_same_shape(owner, "rewards", prepared.rewards, inputs.rewards)
             if not bool(torch.isfinite(prepared.rewards).all()):
                 raise ContractError(f"{owner}: prepare_advantages returned rewards that are not finite.")
         return prepared
@@ -100,32 +108,46 @@ class Hooks:
 
     def prepare_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs of one loss after the extensions changed them."""
-        prepared: BatchLossInputs = self._call("prepare_loss", BatchLossInputs, component=component, inputs=inputs)
+        with NoBackward(self._around["prepare_loss"], inputs):
+            prepared: BatchLossInputs = self._call("prepare_loss", BatchLossInputs, component=component, inputs=inputs)
         if prepared is not inputs:
-            _check_same_shape(self._around["prepare_loss"], "loss_mask", prepared.loss_mask, inputs.loss_mask)
+            check_same_shape(self._around["prepare_loss"], "loss_mask", prepared.loss_mask, inputs.loss_mask)
         return prepared
+
+    def check_prepared(self, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
+        """Check that the extensions dropped tokens at most, and left the policy's log-probs their gradient."""
+        if prepared is not inputs:
+            check_prepared(self._around["prepare_loss"], prepared, inputs)
 
     def compute_loss(self, component: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
         """Return the values of one loss, `[batch]` or `[batch, seq]`."""
-        outputs: LossOutputs = self._call("compute_loss", LossOutputs, component=component, inputs=inputs)
+        with NoBackward(self._around["compute_loss"], inputs):
+            outputs: LossOutputs = self._call("compute_loss", LossOutputs, component=component, inputs=inputs)
         check_batch_outputs(self._around["compute_loss"], outputs, inputs)
         return outputs
 
     def compute_metrics(self, inputs: MetricInputs) -> Measures:
         """Return the measures of the metrics and the extensions."""
         found = self._call("compute_metrics", Mapping, inputs=inputs)
-        measures = Measures()
-        for name, value in found.items():
-            try:
-                measures.add(name, as_measure(value, num_sequences=len(inputs.rewards)))
-            except TypeError as error:
-                raise ContractError(f"{self._around['compute_metrics']} added {name!r}: {error}.") from error
+        measures, owner = Measures(), self._around["compute_metrics"]
+        with blaming(owner):
+            for name, value in found.items():
+                if not isinstance(name, str):
+                    raise ContractError(f"{owner} added a metric named {name!r}; a name is text.")
+                add_reported(measures, name, value, len(inputs.rewards), f"{owner} added {name!r}")
         return measures
 
     def before_update(self, grad_norm: float, loss: float) -> bool:
         """Return False if an extension vetoes the update."""
         opinions = self._call("before_update", list, grad_norm=grad_norm, loss=loss)
-        return not any(opinion is False for opinion in opinions)
+        for opinion in opinions:
+            # NumPy's and PyTorch's False are not Python's, so that `is False` would overlook the veto.
+            if not isinstance(opinion, bool):
+                raise ContractError(
+                    f"{self._around['before_update']}: before_update returned {type(opinion).__name__}; return True, False "
+                    "or None. bool(...) makes one of an array or tensor."
+                )
+        return all(opinions)
 
     def on_run_start(self, run: Run) -> None:
         """Notify the extensions."""
@@ -140,15 +162,16 @@ class Hooks:
         self._call("on_run_end", list, run=run)
 
     def _call(self, hook: str, wanted: type, /, **arguments: Any) -> Any:
-        try:
+        owner, inputs = self._around[hook], arguments.get("inputs")
+        if owner == CORE:
+            # No extension is concerned: core's own call checks the component.
+            return getattr(self._relay, hook)(**arguments)
+        received = None if inputs is None else Received.of(inputs)
+        with StateKept(owner), InProgress(owner), Blamed(lambda error: self._raised(error, hook)):
             returned = getattr(self._relay, hook)(**arguments)
-        except PlugradError:
-            raise
-        except Exception as error:
-            owner = self._owner_of(error, hook)
-            if owner is None:
-                raise
-            raise raised_by(f"{owner} in its {hook}", error) from error
+        refuse_coroutine(owner, returned)
+        if received is not None:
+            check_unchanged(owner, received, inputs)
         if not isinstance(returned, wanted):
             raise ContractError(
                 f"{self._around[hook]}: {hook} returned {type(returned).__name__}; it must return {wanted.__name__}. A "
@@ -156,20 +179,16 @@ class Hooks:
             )
         return returned
 
-    def _owner_of(self, error: Exception, hook: str) -> str | None:
-        """Return the extension whose hook raised, or None if it was core."""
+    def _raised(self, error: BaseException, hook: str) -> ContractError:
+        """Return the error that names the extension whose hook raised."""
         frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
         known = [code for code in frames if code in self._owners]
         # Without any known frame, pluggy itself raised: a wrapper did not yield exactly once.
-        return self._owners[known[-1]] if known else self._around[hook]
-
-
-def _check_same_shape(owner: str, field: str, found: torch.Tensor, given: torch.Tensor) -> None:
-    if found.shape != given.shape:
-        raise ContractError(
-            f"{owner} changed the shape of inputs.{field} from {tuple(given.shape)} to {tuple(found.shape)}. Keep all "
-            "rows, and set loss_mask to False where a token must not count."
-        )
+        owner = self._owners[known[-1]] if known else self._around[hook]
+        if owner is None:
+            # A fault of plugrad's own keeps its traceback.
+            raise error
+        return raised_by(f"{owner} in its {hook}", error)
 
 
 def _implementations(manager: pluggy.PluginManager) -> Iterator[tuple[str, pluggy.HookImpl]]:

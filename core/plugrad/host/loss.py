@@ -15,7 +15,8 @@ from plugrad.contracts.markers import Reduction
 from plugrad.contracts.needs import LOSS_NEEDS
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_plugin, call_with_inputs
-from plugrad.host.loss_outputs import check_outputs
+from plugrad.host.loss_outputs import check_gradient, check_outputs
+from plugrad.host.no_backward import NoBackward
 from plugrad.host.sequence_adapter import PerSequence
 from plugrad.registry.bind import Component
 
@@ -84,10 +85,12 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
     """Call the loss on a micro-batch, and return losses of shape `[batch]` or `[batch, seq]`.
 
     Raises:
-        ContractError: the loss raised, changed its inputs, or returned anything else.
+        ContractError: the loss raised, changed its inputs, called backward(), or returned anything else or a loss without
+            gradient.
     """
     owner = str(loss.component)
-    outputs = call_with_inputs(owner, loss.call, inputs)
+    with NoBackward(owner, inputs):
+        outputs = call_with_inputs(owner, loss.call, inputs)
     check_batch_outputs(owner, outputs, inputs)
     return cast(LossOutputs, outputs)
 
@@ -96,6 +99,7 @@ def check_batch_outputs(owner: str, outputs: object, inputs: BatchLossInputs) ->
     """Raise ContractError unless these are losses of a micro-batch, `[batch]` or `[batch, seq]`, on the inputs' device."""
     check_outputs(owner, outputs, inputs)
     assert isinstance(outputs, LossOutputs)
+    check_gradient(owner, outputs, inputs)
     batch, seq = inputs.loss_mask.shape
     if outputs.loss.ndim == 0:
         raise ContractError(

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
-from plugrad.contracts.measures import Measure, Measures, as_measure
+from plugrad.contracts.measures import Measure, Measures
 from plugrad.errors import ContractError
+from plugrad.host.calling import refuse_coroutine
+from plugrad.host.reported import add_reported
 
 
 def check_outputs(owner: str, outputs: object, inputs: LossInputs | BatchLossInputs) -> None:
     """Raise ContractError unless these are LossOutputs with a floating-point tensor on the inputs' device."""
     if not isinstance(outputs, LossOutputs) or not isinstance(outputs.loss, Tensor):
+        refuse_coroutine(owner, outputs)
         found = type(outputs).__name__
         found = f"LossOutputs(loss={type(outputs.loss).__name__})" if isinstance(outputs, LossOutputs) else found
         raise ContractError(f"{owner} returned {found}; a loss returns plugrad.LossOutputs(loss=a tensor).")
@@ -45,9 +48,9 @@ def check_sequence_outputs(owner: str, outputs: object, row: LossInputs) -> Loss
 
 
 def merged(owner: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | Measure | float]:
-    """Merge the metrics of several sequences. A scalar weighs one sequence, a 1-D tensor one per element."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: _merge(owner, name, [row[name] for row in rows if name in row]) for name in names}
+    """Merge the metrics of several sequences. A scalar weighs one sequence, a 1-D tensor one per element, None nothing."""
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+    return {name: _merge(owner, name, [row[name] for row in rows if row.get(name) is not None]) for name in names}
 
 
 def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
@@ -57,9 +60,18 @@ def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
     if all(isinstance(value, Tensor) and value.ndim == 1 for value in values):
         return torch.cat([value.detach() for value in values])
     measures = Measures()
-    try:
-        for value in values:
-            measures.add(name, as_measure(value, num_sequences=1))
-    except TypeError as error:
-        raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+    for value in values:
+        add_reported(measures, name, value, 1, f"{owner} returned the metric {name!r}")
     return measures[name]
+
+
+def check_gradient(owner: str, outputs: LossOutputs, inputs: LossInputs | BatchLossInputs) -> None:
+    """Raise ContractError if a loss has no gradient where the policy has one, and is not 0 everywhere."""
+    if outputs.loss.requires_grad or not inputs.trainer_logprobs.requires_grad or not torch.is_grad_enabled():
+        return
+    # A loss that is switched off may return zeros. Only a loss without gradient costs this look at the device.
+    if bool((outputs.loss != 0).any()):
+        raise ContractError(
+            f"{owner} returned a loss without gradient. Compute it from inputs.trainer_logprobs (or "
+            "inputs.entropy) without detach() and outside torch.no_grad()."
+        )

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from plugrad.contracts.measures import Measures, as_measure
+from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.needs import METRIC_NEEDS
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_with_inputs
+from plugrad.host.calling import blaming, call_with_inputs
+from plugrad.host.reported import add_reported
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -54,11 +55,9 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
     if not isinstance(found, Mapping):
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()
-    for name, value in found.items():
-        try:
-            measures.add(f"{metric.label}/{name}", as_measure(value, num_sequences=len(inputs.rewards)))
-        except TypeError as error:
-            raise ContractError(f"{owner} returned {name!r}: {error}.") from error
+    with blaming(owner):
+        for name, value in found.items():
+            add_reported(measures, f"{metric.label}/{name}", value, len(inputs.rewards), f"{owner} returned {name!r}")
     return measures
 
 

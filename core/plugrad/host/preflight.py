@@ -17,16 +17,20 @@ import torch
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.measures import Measures, as_measure
+from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages
+from plugrad.host.calling import blaming
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
+from plugrad.host.no_backward import calls_backward
+from plugrad.host.received import WRITTEN_BY_SCORE
+from plugrad.host.reported import add_reported, warn_of_nan
 from plugrad.host.select import Selection
 from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs
 from plugrad.host.trial import on_trial, random_state_of
@@ -47,8 +51,6 @@ SHARED = (
 )
 """The fields that loss inputs and metric inputs share."""
 LIMIT_S = 60.0
-SCORED = frozenset({"reward", "reward_components", "metrics", "info", "trajectory"})
-"""Keys of a rollout that an environment's `score` may write."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def preflight(
     with random_state_of(0):
         groups = _groups(environment.train_examples(), rollouts_per_example)
         rollouts = [rollout for group in groups for rollout in group]
-        with on_trial(str(environment.component), rollouts, limit_s, may_write=SCORED):
+        with on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE):
             environment.score(rollouts)
         batch = _tiny_batch(groups, selection.advantage.needs)
         with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
@@ -107,7 +109,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
             inputs = loss.view(_with_leaves(batch.loss, loss))
             with _backward_forbidden(owner, inputs):
                 prepared_inputs = hooks.prepare_loss(loss, inputs)
-                check_nothing_added(owner, prepared_inputs, inputs)
+                hooks.check_prepared(prepared_inputs, inputs)
                 outputs = hooks.compute_loss(loss, prepared_inputs)
             _check_gradient(owner, prepared_inputs, outputs)
         hooks.compute_metrics(batch.metric)
@@ -129,11 +131,10 @@ def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
             "after_update(measures) alone: docs/write/loss.md."
         )
     measures = Measures()
-    for name, value in outputs.metrics.items():
-        try:
-            measures.add(name, as_measure(value, num_sequences=len(inputs.loss_mask)))
-        except TypeError as error:
-            raise ContractError(f"{owner} returned the metric {name!r}: {error}.") from error
+    with blaming(owner):
+        for name, value in outputs.metrics.items():
+            add_reported(measures, name, value, len(inputs.loss_mask), f"{owner} returned the metric {name!r}")
+    warn_of_nan(owner, measures)
     with on_trial(owner, [], limit_s):
         fresh.after_update({**measures.values_by_name(), "loss": float(outputs.loss.detach().sum())})
 
@@ -153,9 +154,7 @@ def _backward_forbidden(owner: str, inputs: BatchLossInputs) -> Iterator[None]:
     except ContractError as error:
         failed = error
     if any(leaf is not None and leaf.grad is not None for leaf in (inputs.trainer_logprobs, inputs.entropy)):
-        raise ContractError(
-            f"{owner} calls backward() itself. Return the loss: the trainer sums all losses and calls backward() once."
-        ) from (failed and failed.__cause__)
+        raise calls_backward(owner) from (failed and failed.__cause__)
     if failed:
         raise failed
 
@@ -178,15 +177,6 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
         raise ContractError(
             f"{owner} has a gradient that is not finite for ordinary log-probs between {LOWEST:g} and 0. Look for a "
             "division by zero, also at a ratio of exactly 1, and for torch.where over a branch that is not finite."
-        )
-
-
-def check_nothing_added(owner: str, prepared: BatchLossInputs, inputs: BatchLossInputs) -> None:
-    """Raise ContractError if `prepare_loss` made a token count that did not count before."""
-    if bool((prepared.loss_mask & ~inputs.loss_mask).any()):
-        raise ContractError(
-            f"{owner}: its prepare_loss set loss_mask to True where no token counted. It may only drop tokens: prompt and "
-            "padding have no log-probs."
         )
 
 

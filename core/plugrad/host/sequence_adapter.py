@@ -19,8 +19,8 @@ from torch.nn.functional import pad
 
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.errors import ContractError
-from plugrad.host.calling import call_plugin, changed_in_place
-from plugrad.host.loss_outputs import check_sequence_outputs, merged
+from plugrad.host.calling import blaming, changed_in_place
+from plugrad.host.loss_outputs import check_gradient, check_sequence_outputs, merged
 from plugrad.host.vectorized import call_vectorized, same_outputs
 
 logger = logging.getLogger("plugrad")
@@ -112,7 +112,10 @@ class PerSequence:
             LossInputs.unchecked({**shared, **dict(zip(columns, values, strict=True))})
             for values in zip(*ragged.values(), strict=True)
         ]
-        outputs = [check_sequence_outputs(self._owner, call_plugin(self._owner, self.call, row), row) for row in rows]
+        with blaming(self._owner):
+            outputs = [check_sequence_outputs(self._owner, self.call(row), row) for row in rows]
+        for output, row in zip(outputs, rows, strict=True):
+            check_gradient(self._owner, output, row)
         self._check_unchanged({name: values[0] for name, values in ragged.items()})
         losses = [output.loss for output in outputs]
         if len({loss.ndim for loss in losses}) != 1:

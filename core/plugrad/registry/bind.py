@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plugrad.contracts.markers import Facts, facts_of, needs_of
-from plugrad.errors import PluginError, PlugradError
+from plugrad.errors import PluginError
+from plugrad.registry.blame import Blamed, told
 from plugrad.registry.option_forms import forms_of
 from plugrad.registry.options import check_options
 from plugrad.registry.resolve import Source
 from plugrad.registry.signature import FACTS, form_of, is_constructed
-from plugrad.shown import printable, shown
+from plugrad.shown import shown
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,8 @@ class Component:
         """The optional inputs that it needs with these options."""
         if self.facts is None:
             return frozenset()
-        try:
+        with Blamed(self._needs_unknown):
             return needs_of(self.facts, self.options)
-        except PlugradError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"{self} cannot tell what it needs: its `needs` function raised {type(error).__name__}: {printable(error)}"
-            ) from error
 
     def __str__(self) -> str:
         return str(self.source)
@@ -66,15 +61,15 @@ class Component:
         """
         if not is_constructed(self.source, self.target):
             return partial(self.target, **self.options)
-        try:
+        with Blamed(self._not_created):
             return self.target(**self.options)
-        except PlugradError:
-            raise
-        except Exception as error:
-            options = ", ".join(f"{name}={shown(value)}" for name, value in self.options.items())
-            raise PluginError(
-                f"{self} cannot be created with {options or 'its defaults'}: {type(error).__name__}: {printable(error)}"
-            ) from error
+
+    def _needs_unknown(self, error: BaseException) -> PluginError:
+        return PluginError(f"{self} cannot tell what it needs: its `needs` function raised {told(error)}")
+
+    def _not_created(self, error: BaseException) -> PluginError:
+        options = ", ".join(f"{name}={shown(value)}" for name, value in self.options.items())
+        return PluginError(f"{self} cannot be created with {options or 'its defaults'}: {told(error)}")
 
 
 def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Sequence[Path] = ()) -> Component:
@@ -86,7 +81,8 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
         OptionError: an option is unknown, missing, of the wrong type, or no run file could repeat it.
         PluginError: the signature is not one that a plugin can have.
     """
-    bound = check_options(source, target, options, folders)
-    facts = facts_of(target, FACTS[source.kind]) if source.kind in FACTS else None
-    forms = forms_of(source, target, bound, options, folders)
-    return Component(source, target, bound, facts, form_of(source, target), forms)
+    with Blamed(lambda error: PluginError(f"{source} cannot be used: reading its signature raised {told(error)}")):
+        bound = check_options(source, target, options, folders)
+        facts = facts_of(target, FACTS[source.kind]) if source.kind in FACTS else None
+        forms = forms_of(source, target, bound, options, folders)
+        return Component(source, target, bound, facts, form_of(source, target), forms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from plugrad import __version__
@@ -38,9 +38,10 @@ def core_required_instead(entry: Entry) -> str | None:
             continue
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        except Exception:
+            # A requirement or marker that cannot be read says nothing.
             continue
-        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         is_core = canonicalize_name(requirement.name) == CORE and entry.package != CORE
         if is_core and applies and not requirement.specifier.contains(__version__, prereleases=True):
             return f"{CORE}{requirement.specifier}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeVar, cast
@@ -13,6 +14,7 @@ from plugrad import __version__
 from plugrad.errors import did_you_mean, with_article
 from plugrad.registry.compatibility import core_required_instead
 from plugrad.registry.foreign_entry_points import ForeignEntryPoint
+from plugrad.registry.metadata_files import check_files
 from plugrad.registry.modules import find_module, may_define, source_of
 from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, split_path
 from plugrad.registry.status import can_be_written
@@ -83,7 +85,7 @@ def _unreadable(catalogue: Catalogue) -> Iterator[Finding]:
 def _copies(catalogue: Catalogue) -> Iterator[Finding]:
     path, _ = split_path()
     for package in sorted({entry.package for entry in catalogue.entries}):
-        copies = list(cast(Iterable[Distribution], distributions(name=package, path=path)))
+        copies = _readable_copies(package, path)
         places = [(str(copy.locate_file("")), copy.version) for copy in copies]
         if len({folder for folder, _ in places}) < len(places):
             folder = next(folder for folder, _ in places if [other for other, _ in places].count(folder) > 1)
@@ -105,6 +107,17 @@ def _copies(catalogue: Catalogue) -> Iterator[Finding]:
                 f"{version} is used, since its folder comes first on sys.path.",
                 f"If the other is left over, delete {' and '.join(place_of(copy) for copy in copies[1:])}.",
             )
+
+
+def _readable_copies(package: str, path: list[str]) -> list[Distribution]:
+    """Return the copies of a package whose metadata can be read: the others are findings of their own."""
+    copies = []
+    for copy in cast(Iterable[Distribution], distributions(name=package, path=path)):
+        with suppress(Exception):
+            check_files(copy)
+            if copy.version:
+                copies.append(copy)
+    return copies
 
 
 def _in_working_directory(catalogue: Catalogue) -> Iterator[Finding]:

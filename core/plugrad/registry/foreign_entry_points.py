@@ -9,6 +9,7 @@ from typing import cast
 from importlib_metadata import Distribution, distributions
 from packaging.utils import canonicalize_name
 
+from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.scan import GROUPS
 
 VLLM = "vllm"
@@ -38,9 +39,10 @@ def read_foreign_entry_points() -> list[ForeignEntryPoint]:
 
 def _read(distribution: Distribution) -> Iterator[ForeignEntryPoint]:
     try:
-        text = distribution.read_text("entry_points.txt") or ""
+        text = read_text(distribution, "entry_points.txt") or ""
         if "[plugrad." not in text and f"[{VLLM}." not in text:
             return
+        check_files(distribution)
         metadata = distribution.metadata
         package, version = canonicalize_name(metadata["Name"]), metadata["Version"]
         points = list(distribution.entry_points)

@@ -10,6 +10,7 @@ import pluggy
 from plugrad import hookspecs
 from plugrad.errors import PluginError, did_you_mean
 from plugrad.registry.bind import Component
+from plugrad.registry.blame import Blamed, told
 
 
 def build_manager(host: object, extensions: Sequence[tuple[Component, Any]]) -> pluggy.PluginManager:
@@ -30,7 +31,8 @@ def build_manager(host: object, extensions: Sequence[tuple[Component, Any]]) -> 
 
 
 def _register(manager: pluggy.PluginManager, component: Component, extension: Any, name: str) -> None:
-    hooks = {attribute: manager.parse_hookimpl_opts(extension, attribute) for attribute in dir(extension)}
+    with Blamed(lambda error: PluginError(f"{component} cannot be registered: reading its attributes raised {told(error)}")):
+        hooks = {attribute: manager.parse_hookimpl_opts(extension, attribute) for attribute in dir(extension)}
     hooks = {attribute: options for attribute, options in hooks.items() if options}
     known = [attribute for attribute in vars(manager.hook) if not attribute.startswith("_")]
     if not hooks:

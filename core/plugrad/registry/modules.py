@@ -12,6 +12,8 @@ from pathlib import Path
 
 STATEMENT = re.compile(r"^(?=(?:from|import|def|class|async|if|try|@)\b)", flags=re.MULTILINE)
 """A statement that usually follows a module's docstring."""
+MOST_BYTES = 16 * 2**20
+"""A larger file is not read for one line about it."""
 
 
 def find_module(name: str) -> ModuleSpec | None:
@@ -22,7 +24,8 @@ def find_module(name: str) -> ModuleSpec | None:
     top, *inner = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
+    except Exception:
+        # A finder that another package has installed may raise anything.
         return None
     for depth in range(len(inner)):
         if spec is None or spec.submodule_search_locations is None:
@@ -36,8 +39,10 @@ def source_of(name: str) -> str | None:
     spec = find_module(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
+    path = Path(spec.origin)
     try:
-        return Path(spec.origin).read_text(encoding="utf-8")
+        # A named pipe would block for ever.
+        return path.read_text(encoding="utf-8") if path.is_file() and path.stat().st_size <= MOST_BYTES else None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -82,10 +87,10 @@ def _find_in(folders: Iterable[str], name: str) -> ModuleSpec | None:
 
 
 def _parsed(source: str) -> ast.Module:
-    """Return the syntax tree; an empty one if the source has an error."""
+    """Return the syntax tree; an empty one if the source has an error, or is nested too deeply for Python's parser."""
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module(body=[], type_ignores=[])
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
 from plugrad.registry.bind import Component
+from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
 
@@ -37,13 +38,13 @@ def origin_of(package: Distribution) -> dict[str, Any] | None:
 
     None if it came from an index, as with `pip install NAME`. Passwords are removed.
     """
-    text = package.read_text("direct_url.json")
-    if text is None:
-        return None
     try:
+        text = read_text(package, "direct_url.json")
+        if text is None:
+            return None
         origin: dict[str, Any] = json.loads(text)
         return origin | {"url": PASSWORD.sub("", origin["url"])}
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return {"unreadable": f"{type(error).__name__}: {error}"}
 
 
@@ -88,7 +89,13 @@ def _digest(file: str | None) -> str | None:
 
 def _version(package: str) -> str | None:
     found = _installed(package)
-    return found.version if found else None
+    try:
+        if found:
+            check_files(found)
+        return found.version if found else None
+    except (OSError, KeyError):
+        # Of a package that plugrad merely records.
+        return None
 
 
 def _installed(package: str) -> Distribution | None:

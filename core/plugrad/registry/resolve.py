@@ -18,10 +18,11 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import SearchFolder, exists, find_file
+from plugrad.registry.blame import Blamed, told
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
-from plugrad.shown import printable, shown
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -93,7 +94,13 @@ def load(source: Source) -> Any:
         PluginError: it fails to import, does not exist, or is not callable. The message has file and line of the failure.
     """
     location, _, attribute = source.target.rpartition(":")
-    module = _import(location, source)
+    # A module's own `__getattr__` and a lazy attribute are code of the plugin, too.
+    with Blamed(lambda error: _cannot_be_imported(source, location, error)):
+        return _find(source, location, attribute)
+
+
+def _find(source: Source, location: str, attribute: str) -> Any:
+    module = _import(location)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -156,11 +163,12 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
 
 
-def _import(location: str, source: Source) -> ModuleType:
-    try:
-        return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{source} cannot be imported: {_reason(error, location)}. {_remedy(source)}") from error
+def _import(location: str) -> ModuleType:
+    return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+
+
+def _cannot_be_imported(source: Source, location: str, error: BaseException) -> PluginError:
+    return PluginError(f"{source} cannot be imported: {_reason(error, location)}. {_remedy(source)}")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -187,7 +195,7 @@ def _reason(error: BaseException, location: str) -> str:
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return f"{type(error).__name__}: {printable(error)} ({_where(error, location)})"
+    return f"{told(error)} ({_where(error, location)})"
 
 
 def _where(error: BaseException, location: str) -> str:

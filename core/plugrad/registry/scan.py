@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean
 from plugrad.paths import SearchFolder
+from plugrad.registry.metadata_files import check_files, read_text
 
 logger = logging.getLogger("plugrad")
 
@@ -150,8 +151,9 @@ def _entries(path: list[str]) -> tuple[list[Entry], list[Entry], list[Unreadable
     for distribution in cast(Iterable[Distribution], distributions(path=path)):
         try:
             # Most distributions have no plugins: do not parse their metadata.
-            if "[plugrad." not in (distribution.read_text("entry_points.txt") or ""):
+            if "[plugrad." not in (read_text(distribution, "entry_points.txt") or ""):
                 continue
+            check_files(distribution)
             # Read once: every access to a distribution's name, version or metadata parses the file again.
             metadata = distribution.metadata
             package = canonicalize_name(metadata["Name"])

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import TrainingError
+from plugrad.errors import PlugradError, RankError, TrainingError
+from plugrad.host.calls_in_progress import long_calls_noticed
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
 from plugrad.trainer.engines import engine_record
@@ -78,7 +79,7 @@ def train(
         training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine)}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
-        with stop_requests(training.stop):
+        with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training)
         result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
         ranks.wait()
@@ -113,6 +114,8 @@ def _saving_on_failure(training: Training) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, PlugradError) and not isinstance(error, RankError):
+            error.exit_code = 1
         learner = training.learner
         # The other ranks may be gone: only a model that is whole on the main rank can be saved.
         if training.records.records and learner.ranks.is_main and not learner.is_sharded:
@@ -120,7 +123,9 @@ def _saving_on_failure(training: Training) -> Iterator[None]:
                 model = save_model(training.run.folder, learner.save)
                 logger.warning("The model as it was after the last step is saved in %s.", model)
         if isinstance(error, torch.OutOfMemoryError):
-            raise TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}") from error
+            out_of_memory = TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}")
+            out_of_memory.exit_code = 1
+            raise out_of_memory from error
         raise
 
 

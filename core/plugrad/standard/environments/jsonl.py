@@ -14,6 +14,7 @@ from plugrad.contracts.environment import Score, finite_number
 from plugrad.contracts.markers import CallableReference
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
+from plugrad.registry.blame import Blamed, told
 from plugrad.registry.resolve import resolve_callable
 
 
@@ -71,12 +72,10 @@ class Jsonl:
 
     def _score(self, rollout: Rollout) -> Score:
         of_what = f"completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
-        try:
+        with Blamed(
+            lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error)} ({of_what}).")
+        ):
             score: Score = self._reward(rollout["completion"], rollout["example"])
-        except Exception as error:
-            raise ContractError(
-                f"the reward function {self._reward_reference} raised {type(error).__name__}: {error} ({of_what})."
-            ) from error
         for value in score.values() if isinstance(score, Mapping) else [score]:
             if finite_number(value) is None:
                 raise DataError(

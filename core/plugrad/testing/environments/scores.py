@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plugrad.errors import InputsChanged, PlugradError
-from plugrad.host.preflight import SCORED
+from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.environments.attempts import NUM_EXAMPLES, ODD, Attempt, attempts_at, reference_of, shorten
@@ -30,7 +30,7 @@ def _check_score_order(environment: EnvironmentTrial) -> str:
 def _check_rollouts_unchanged(environment: EnvironmentTrial) -> str:
     rollouts = [attempt.rollout() for attempt in environment.attempts]
     try:
-        with on_trial(str(environment.component), rollouts, LIMIT_S, may_write=SCORED):
+        with on_trial(str(environment.component), rollouts, LIMIT_S, may_write=WRITTEN_BY_SCORE):
             environment.score(rollouts)
     except InputsChanged as error:
         raise Broken(str(error)) from error

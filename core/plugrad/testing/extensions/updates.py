@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from plugrad.errors import PlugradError
-from plugrad.host.preflight import check_nothing_added
+from plugrad.host.prepared import check_nothing_added
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.extensions.extension_trial import ExtensionTrial

@@ -84,5 +84,6 @@ def training_sequence(rollout: Rollout, advantages: list[float], reward: float, 
         inference_logprobs=None if logprobs is None else zeros + logprobs,
         reward=reward,
         group_id=group_id,
-        metadata=rollout["example"],
+        # A copy: what a loss writes into it stays in this batch.
+        metadata=dict(rollout["example"]),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plugrad.errors import PlugradError, RankError
+from plugrad.errors import RankError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, rank: int, name: str) -> Failure:
         """Describe an error of this rank; `name` is for people."""
-        return cls(rank, f"{name}: {type(error).__name__}: {error}", exit_code=2 if isinstance(error, PlugradError) else 1)
+        return cls(rank, f"{name}: {type(error).__name__}: {error}", exit_code=getattr(error, "exit_code", 1))
 
     def as_error(self) -> RankError:
         """Return what the other ranks raise."""

@@ -10,7 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from plugrad.host.calls_in_progress import longest_call
+from plugrad.registry.blame import interrupt, raises_user_interrupt
 from plugrad.trainer.ranks.ranks import Ranks
+
+WORTH_NAMING_S = 5.0
+"""A plugin that has been working for longer is named: the step cannot end before it."""
 
 logger = logging.getLogger("plugrad")
 
@@ -30,17 +35,25 @@ class StopRequest:
             self.signal = asked[0]
         return bool(asked)
 
+    @raises_user_interrupt
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: note the first, raise KeyboardInterrupt at the second."""
         if self.signal is not None:
-            raise KeyboardInterrupt
+            interrupt()
         self.signal = signal.Signals(number)
         if not self.announces:
             return
         again = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         # A signal may come in the middle of a write to the same stream, which then refuses a second one.
         with suppress(RuntimeError):
-            logger.warning("Stopping after this step, and saving the model. %s again stops at once.", again)
+            logger.warning(
+                "Stopping after this step, and saving the model. %s again stops at once.%s", again, _waiting_for()
+            )
+
+
+def _waiting_for() -> str:
+    call = longest_call()
+    return f" {call}." if call and call.seconds > WORTH_NAMING_S else ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.metric import MetricInputs
+from plugrad.host.received import copies
 from plugrad.trainer.batch.cut import OptimizerBatch
 from plugrad.trainer.update.step import Progress, StepOutcome
 
@@ -32,7 +33,8 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progres
     advantages = columns["advantages"]
     rewards = [rollout["reward"] for group in batch.groups for rollout in group]
     return MetricInputs(
-        rollouts=batch.groups,
+        # Copies: the record of the step reads the rollouts after the metrics.
+        rollouts=[copies(group) for group in batch.groups],
         rewards=advantages.new_tensor(rewards),
         group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
         step=progress.step,

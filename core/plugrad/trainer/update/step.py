@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from plugrad.contracts.loss import BatchLossInputs
-from plugrad.contracts.measures import Mean, Measures, Sum, as_measure
+from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.errors import TrainingError
+from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
+from plugrad.host.reported import add_reported
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import row_weights
 from plugrad.trainer.ranks.ranks import Ranks
@@ -133,7 +135,9 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_b
     Rows in which nothing counts contribute 0 and never reach the loss.
     """
     weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
-    prepared = hooks.prepare_loss(loss, loss.view(inputs))
+    view = loss.view(inputs)
+    prepared = hooks.prepare_loss(loss, view)
+    hooks.check_prepared(prepared, view)
     # Unless an extension changed the mask, every row counts: asking the device would cost a synchronisation.
     if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
         counting, kept = without_empty_rows(prepared)
@@ -143,8 +147,11 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_b
     outputs = hooks.compute_loss(loss, prepared)
     total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
     ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))
-    for name, value in outputs.metrics.items():
-        ledger.metrics.add(f"{loss.label}/{name}", as_measure(value, num_sequences=len(prepared.loss_mask)))
+    owner, num_sequences = str(loss.component), len(prepared.loss_mask)
+    with blaming(owner):
+        for name, value in outputs.metrics.items():
+            told = f"{owner} returned the metric {name!r}"
+            add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
     return total
 
 

@@ -1,0 +1,103 @@
+"""Which plugin is being called, in which thread, and since when: for whoever waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+logger = logging.getLogger("plugrad")
+
+LOOK_EVERY_S = 1.0
+FIRST_NOTICE_S = 60.0
+"""How long a plugin works before a notice says so; each further notice comes after twice the time."""
+
+
+@dataclass(frozen=True)
+class CallInProgress:
+    """A plugin's call that has not returned."""
+
+    owner: str
+    since: float
+    """By `time.monotonic`."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been working."""
+        return time.monotonic() - self.since
+
+    def __str__(self) -> str:
+        return f"{self.owner} has been working for {self.seconds:.0f} s"
+
+
+_calls: dict[int, list[CallInProgress]] = {}
+"""By thread, the innermost last."""
+
+
+class InProgress:
+    """Note a plugin's call while the body runs."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        self._stack = _calls.setdefault(threading.get_ident(), [])
+        self._stack.append(CallInProgress(self._owner, time.monotonic()))
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.pop()
+
+
+def longest_call() -> CallInProgress | None:
+    """Return the plugin's call that has taken longest so far, in any thread, or None."""
+    innermost = [stack[-1] for stack in list(_calls.values()) if stack]
+    return min(innermost, key=lambda call: call.since, default=None)
+
+
+@contextmanager
+def long_calls_noticed(where: str = "", first_s: float = FIRST_NOTICE_S) -> Iterator[None]:
+    """Log which plugin has been working for how long: after `first_s` seconds, and after each doubling of that time.
+
+    Args:
+        where: follows the notice, such as the rank.
+        first_s: when the first notice comes.
+    """
+    ended = threading.Event()
+    look_every_s = min(LOOK_EVERY_S, first_s / 2)
+
+    def watch() -> None:
+        notices = _Notices(first_s)
+        while not ended.wait(look_every_s):
+            call = longest_call()
+            if call is not None and notices.is_due(call):
+                # An error in the log's terms: ranks other than the first log nothing less.
+                logger.error("%s%s. Ctrl-C twice stops the run at once.", call, where)
+
+    watcher = threading.Thread(target=watch, name="plugrad-long-calls", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+class _Notices:
+    """Decides when a call has taken so long that it is time for the next notice."""
+
+    def __init__(self, first_s: float) -> None:
+        self._first_s = first_s
+        self._call: CallInProgress | None = None
+        self._after_s = first_s
+
+    def is_due(self, call: CallInProgress) -> bool:
+        """Return True once the call has taken `first_s` seconds, twice as many, and so on."""
+        if call is not self._call:
+            self._call, self._after_s = call, self._first_s
+        if call.seconds < self._after_s:
+            return False
+        self._after_s *= 2
+        return True

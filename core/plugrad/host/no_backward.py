@@ -1,0 +1,45 @@
+"""Notice a backward pass that a plugin starts itself."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.errors import ContractError
+
+
+class NoBackward:
+    """While the body runs, no gradient may flow back through the policy's outputs into its weights.
+
+    `torch.autograd.grad(loss, inputs.trainer_logprobs)` stops before the weights, and is allowed.
+
+    Raises:
+        ContractError: it did; an exception of the body is then a consequence.
+    """
+
+    def __init__(self, owner: str, inputs: BatchLossInputs) -> None:
+        self._owner = owner
+        outputs = (inputs.trainer_logprobs, inputs.entropy, inputs.logits)
+        self._nodes = [output.grad_fn for output in outputs if output is not None and output.grad_fn is not None]
+        self._happened = False
+
+    def __enter__(self) -> None:
+        # Hooks of the nodes run only where the pass goes on behind them, unlike hooks of the tensors.
+        self._hooks = [node.register_prehook(self._note) for node in self._nodes]
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        if self._happened:
+            raise calls_backward(self._owner) from (error and error.__cause__)
+
+    def _note(self, _gradients: Any) -> None:
+        self._happened = True
+
+
+def calls_backward(owner: str) -> ContractError:
+    """Return the error that names the plugin which started a backward pass."""
+    return ContractError(
+        f"{owner} calls backward() itself. Return the loss: the trainer sums all losses and calls backward() once."
+    )

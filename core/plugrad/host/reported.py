@@ -1,0 +1,44 @@
+"""Metrics as a plugin reports them, added to measures in its name."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from plugrad.contracts.measures import Measures, as_measure
+from plugrad.errors import ContractError
+
+logger = logging.getLogger("plugrad")
+
+
+def add_reported(measures: Measures, key: str, value: object, num_sequences: int, told: str) -> None:
+    """Add one value that a plugin reports. None adds nothing: the metric is undefined for these sequences.
+
+    Args:
+        measures: where it is added.
+        key: its name there.
+        value: what the plugin reports.
+        num_sequences: how many sequences a scalar stands for.
+        told: who reported what, for messages: "the loss 'x' (mine.py) returned the metric 'kl'".
+
+    Raises:
+        ContractError: it is no metric, or of another type than the values before.
+    """
+    if value is None:
+        return
+    try:
+        measures.add(key, as_measure(value, num_sequences=num_sequences))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ContractError(f"{told}: {error}.") from error
+
+
+def warn_of_nan(owner: str, measures: Measures) -> None:
+    """Warn if one of a plugin's metrics is NaN for ordinary numbers: it would be lost for the whole step."""
+    for name, measure in measures.on_cpu().items():
+        if any(math.isnan(part) for part in vars(measure).values()):
+            logger.warning(
+                "%s returned the metric %r = nan, and one NaN makes the whole step's value NaN. Where a sequence has none, "
+                "return None, which leaves it out, or Mean.over(values, mask).",
+                owner,
+                name,
+            )
