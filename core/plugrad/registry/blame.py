@@ -53,9 +53,9 @@ class Blamed:
         raise self._as_error(error) from error
 
 
-def told(error: BaseException) -> str:
-    """Return type and message of a plugin's exception, for messages."""
-    message = printable(error)
+def told(error: BaseException, where: str = "") -> str:
+    """Return type and message of a plugin's exception, and `where` it happened, for messages."""
+    message = printable(error) + (f" ({where})" if where else "")
     ends = "" if isinstance(error, Exception) else ONLY_PLUGRAD_ENDS_A_RUN
     stop = "." if ends and not message.endswith(".") else ""
     return f"{type(error).__name__}{': ' * bool(message)}{message}{stop}{ends}"

@@ -195,7 +195,7 @@ def _reason(error: BaseException, location: str) -> str:
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return f"{told(error)} ({_where(error, location)})"
+    return told(error, _where(error, location))
 
 
 def _where(error: BaseException, location: str) -> str:
