@@ -67,7 +67,9 @@ def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
 
 def check_gradient(owner: str, outputs: LossOutputs, inputs: LossInputs | BatchLossInputs) -> None:
     """Raise ContractError if a loss has no gradient where the policy has one, and is not 0 everywhere."""
-    if outputs.loss.requires_grad or not inputs.trainer_logprobs.requires_grad or not torch.is_grad_enabled():
+    given = [field for field in (inputs.trainer_logprobs, inputs.entropy, inputs.logits) if field is not None]
+    # In a loop of one's own, the entropy may be a constant.
+    if outputs.loss.requires_grad or not torch.is_grad_enabled() or not all(field.requires_grad for field in given):
         return
     # A loss that is switched off may return zeros. Only a loss without gradient costs this look at the device.
     if bool((outputs.loss != 0).any()):
