@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from plugrad import ModelError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.policy.character_tokenizer import character_tokenizer
-from plugrad.policy.loading import load_frozen, load_model, with_small_defaults
+from plugrad.policy.from_scratch import with_small_defaults
+from plugrad.policy.loading import load_frozen, load_model
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 

@@ -1,41 +1,44 @@
-"""Load models and tokenizers, or build them from scratch."""
+"""Load the policy, the reference and the teacher: one door, which refuses what is damaged, unsafe or cannot be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
-from plugrad.errors import ModelError, did_you_mean
-from plugrad.policy.character_tokenizer import character_tokenizer
+from plugrad.errors import ModelError
+from plugrad.policy.from_scratch import build
+from plugrad.policy.model_folder import (
+    check_counts,
+    check_files,
+    check_name,
+    check_tokenizer_files,
+    read_json,
+    reading,
+    where_looked,
+)
+from plugrad.policy.vocabulary import check_stops, fit_embeddings
+from plugrad.policy.weight_files import num_stored_weights
+from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_trainable_dtype
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "head_dim": 32,
-    "max_position_embeddings": 1024,
-    "tie_word_embeddings": True,
-}
-"""Defaults of `[model.from_scratch]`: about half a million parameters."""
-
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+SAVE_AGAIN = "Copy or download it again, or save the model again with save_pretrained."
+ADD_TOKENIZER = "Save one next to the model with tokenizer.save_pretrained(folder)."
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,40 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, and how it is read."""
+
+    name: str
+    """A folder or a hub id."""
+    dtype: str
+    attn_implementation: str | None
+    trusts_code: bool
+    """Whether Python code in its folder may run."""
+    table: str = "model"
+    """The table of the run file that names it."""
+    folders: Sequence[Path] = ()
+    """Where a relative name was looked up."""
+
+
+def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()) -> LoadedModel:
     """Load the policy, or build it from scratch with a character tokenizer made from `texts`.
 
     Dropout is off: the policy in training must be the policy that sampled.
 
+    Args:
+        table: the run file's.
+        texts: the prompts and references of the run.
+        folders: where a relative name was looked up, for messages.
+
     Raises:
-        ModelError: the model does not exist, or its configuration or tokenizer cannot be used.
+        ModelError: the model does not exist, or its configuration, weights or tokenizer cannot be used.
     """
     if table.from_scratch is not None:
-        loaded = _build(table.from_scratch, texts, table)
+        dtype = _dtype(table.dtype)
+        loaded = LoadedModel(*build(table.from_scratch, texts, dtype, table.attn_implementation, _without_dropout))
     else:
-        assert table.name is not None
-        loaded = LoadedModel(_pretrained(table.name, table.dtype, table.attn_implementation), _tokenizer(table.name))
+        loaded = _load_policy(table, texts, folders)
     # Engines rebuild the model from its configuration, which lacks the architecture if it was built here.
     loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
@@ -66,48 +90,40 @@ def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
     return loaded
 
 
-def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def load_frozen(
+    table: FrozenModelTable,
+    policy: ModelTable,
+    tokenizer: PreTrainedTokenizerBase,
+    key: str = "reference",
+    folders: Sequence[Path] = (),
+) -> PreTrainedModel:
     """Load a frozen reference or teacher model.
 
+    Args:
+        table: the run file's.
+        policy: the policy's table, for what `table` does not give.
+        tokenizer: the policy's.
+        key: the table's key in `[model]`.
+        folders: where a relative name was looked up, for messages.
+
     Raises:
-        ModelError: the model does not exist, or its vocabulary is not the policy's.
+        ModelError: the model cannot be used, or its vocabulary is not the policy's.
     """
-    model = _pretrained(table.name, table.dtype or policy.dtype, policy.attn_implementation)
-    theirs = _tokenizer(table.name)
+    dtype = table.dtype or policy.dtype
+    source = Source(table.name, dtype, policy.attn_implementation, table.trust_remote_code, f"model.{key}", folders)
+    model, theirs = _pretrained(source), _tokenizer(source)
     if theirs.get_vocab() != tokenizer.get_vocab():
         raise ModelError(
             f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens), so "
             "it cannot score the sampled tokens. Choose a model of the same family."
         )
+    fit_embeddings(table.name, model, theirs, texts=(), resize=policy.resize_embeddings)
     return frozen(model)
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
     """Set evaluation mode, turn off gradients and return the model."""
     return cast(PreTrainedModel, model.requires_grad_(False).eval())
-
-
-def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `[model.from_scratch]` with the defaults that its model type supports.
-
-    Raises:
-        ModelError: the model type or a field is unknown.
-    """
-    model_type = fields.get("model_type")
-    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-        hint = did_you_mean(str(model_type), CONFIG_MAPPING)
-        raise ModelError(
-            f"[model.from_scratch] model_type is {model_type!r}, but Transformers has no such model.{hint} "
-            'For example "qwen3", "llama" or "gpt2".'
-        )
-    plain = AutoConfig.for_model(model_type)
-    for name in fields.keys() - {"model_type"}:
-        if not hasattr(plain, name):
-            raise ModelError(
-                f"[model.from_scratch] {model_type} has no field {name!r}.{did_you_mean(name, plain.to_dict())} "
-                f"See the parameters of {type(plain).__name__} in Transformers."
-            )
-    return {name: value for name, value in SMALL.items() if hasattr(plain, name)} | dict(fields)
 
 
 def context_length(model: PreTrainedModel) -> int | None:
@@ -121,71 +137,96 @@ def _checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _build(fields: Mapping[str, Any], texts: Iterable[str], table: ModelTable) -> LoadedModel:
-    tokenizer = character_tokenizer(texts)
-    values = with_small_defaults(fields)
-    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    try:
-        config = AutoConfig.for_model(values.pop("model_type"), **{"vocab_size": len(tokenizer), **special, **values})
-    except Exception as error:
-        raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
-    if config.vocab_size < len(tokenizer):
-        raise ModelError(
-            f"[model.from_scratch] vocab_size is {config.vocab_size}, but the environment's texts have {len(tokenizer)} "
-            "tokens: raise it or leave it out."
-        )
-    _without_dropout(config)
-    try:
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=_dtype(table.dtype), attn_implementation=table.attn_implementation
-        )
-    except Exception as error:
-        # Incompatible fields raise whatever the model's code happens to raise.
-        raise ModelError(f"[model.from_scratch] cannot be built: {type(error).__name__}: {_first_lines(error)}") from error
+def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
+    assert table.name is not None
+    source = Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+    model = _pretrained(source)
+    check_trainable_dtype(table.name, model)
+    tokenizer = _tokenizer(source)
+    fit_embeddings(table.name, model, tokenizer, texts=texts, resize=table.resize_embeddings)
+    check_stops(table.name, model)
     return LoadedModel(model, tokenizer)
 
 
-def _pretrained(name: str, dtype: str, attn_implementation: str | None) -> PreTrainedModel:
-    _check_folder(name)
-    try:
-        config = AutoConfig.from_pretrained(name)
-        _without_dropout(config)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, config=config, dtype=_dtype(dtype), attn_implementation=attn_implementation
+def _pretrained(source: Source) -> PreTrainedModel:
+    """Read configuration, weights and generation configuration."""
+    name, dtype = source.name, _dtype(source.dtype)
+    config, plain = _config(source)
+    num_stored = num_stored_weights(name, plain)
+    described = _without_storage(config, dtype, source)
+    if described is not None:
+        check_size(name, described, num_stored)
+    what = f"config.json of the model {name!r}" if described is None else f"the model {name!r}"
+    with reading(what, SAVE_AGAIN, source.table), _without_report():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype=dtype,
+            attn_implementation=source.attn_implementation,
+            trust_remote_code=source.trusts_code,
+            # Checked below, with a message that lists them.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"the model {name!r} cannot be loaded: {_first_lines(error)}") from error
+    check_loaded(name, model, info)
+    check_finite(name, model)
     return cast(PreTrainedModel, model)
 
 
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    # Transformers invents an empty tokenizer for a folder without one.
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """Return the configuration, and what its file holds if it is local."""
+    name = source.name
+    check_name(name, source.folders, source.table)
+    check_files(name, source.table)
+    is_local = Path(name).is_dir()
+    plain = read_json(Path(name) / "config.json", name) if is_local else {}
+    check_counts(plain, f"config.json of the model {name!r}:")
+    absent = f"There is no folder of that name{where_looked(name, source.folders)}"
+    what = f"config.json of the model {name!r}" if is_local else f"the model {name!r}"
+    with reading(what, SAVE_AGAIN if is_local else absent, source.table):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=source.trusts_code)
+        _without_dropout(config)
+    has_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in AutoModelForCausalLM._model_mapping and not has_code:
         raise ModelError(
-            f"the folder {name!r} holds a model without a tokenizer. Add one with tokenizer.save_pretrained(folder)."
+            f"the model {name!r} is a {config.model_type}, which has no causal LM in Transformers, so it cannot write text "
+            "token by token. Choose a causal LM."
         )
+    return config, plain
+
+
+def _without_storage(config: PreTrainedConfig, dtype: torch.dtype | str, source: Source) -> PreTrainedModel | None:
+    """Return the model that the configuration describes, without storage, or None where it cannot be built so."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"the tokenizer of {name!r} cannot be loaded: {_first_lines(error)} Save one next to the model with "
-            "tokenizer.save_pretrained(folder)."
-        ) from error
-    if tokenizer.eos_token_id is None:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=source.trusts_code)
+    except Exception:
+        # Loading it says what is wrong. A few models compute while they are built, which needs storage.
+        return None
+    return cast(PreTrainedModel, model)
+
+
+def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    name = source.name
+    check_tokenizer_files(name)
+    with reading(f"the tokenizer of {name!r}", ADD_TOKENIZER, source.table):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=source.trusts_code)
+        # Some damage shows only when a text goes through.
+        tokenizer.decode(tokenizer("0 a")["input_ids"])
+        special = {key: getattr(tokenizer, f"{key}_id") for key in ("eos_token", "pad_token")}
+        len(tokenizer.get_vocab())
+    for key, token in special.items():
+        if token is not None and type(token) is not int:
+            raise ModelError(
+                f"the {key} of the tokenizer of {name!r} is not one token: its id is {token!r}. {ADD_TOKENIZER}"
+            )
+    if special["eos_token"] is None:
         raise ModelError(
             f"the tokenizer of {name!r} has no end-of-sequence token, so completions cannot end. Set its eos_token."
         )
-    if tokenizer.pad_token_id is None:
+    if special["pad_token"] is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(PreTrainedTokenizerBase, tokenizer)
-
-
-def _check_folder(name: str) -> None:
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Give a folder with one.")
-    if (folder.is_absolute() or name.startswith(".")) and not folder.is_dir():
-        raise ModelError(f"there is no model folder {name!r}. Check the path, or give a hub id.")
 
 
 def _without_dropout(config: Any) -> None:
@@ -198,8 +239,19 @@ def _dtype(name: str) -> torch.dtype | str:
     return name if name == "auto" else cast(torch.dtype, getattr(torch, name))
 
 
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[:2])
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Silence Transformers' table of weights that did not load: `check_loaded` says it in a sentence."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_is_no_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def quiet_transformers() -> None:

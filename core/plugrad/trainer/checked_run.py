@@ -13,7 +13,8 @@ from plugrad.errors import RunFileError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import Selection, resolved, select
-from plugrad.policy.loading import quiet_transformers, with_small_defaults
+from plugrad.policy.from_scratch import with_small_defaults
+from plugrad.policy.loading import quiet_transformers
 from plugrad.registry.provenance import record
 from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.engines import check_engine, engine_record

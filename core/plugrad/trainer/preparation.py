@@ -54,7 +54,7 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(run_file, samples_greedily=_compares_with_greedy(selection))
     set_seed(run_file.seed)
-    loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]))
+    loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]), run_file.folders)
     room = _room_for_prompt(run_file, loaded)
     check_examples_fit(train_examples, eval_examples, loaded.tokenizer, run_file, room)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)

@@ -25,9 +25,9 @@ def load_frozen_models(
     models: dict[str, nn.Module] = {}
     tables = run_file.model
     if "ref_logprobs" in needs and tables.reference is not None:
-        models["ref_logprobs"] = load_frozen(tables.reference, tables, loaded.tokenizer)
+        models["ref_logprobs"] = load_frozen(tables.reference, tables, loaded.tokenizer, "reference", run_file.folders)
     elif "ref_logprobs" in needs:
         models["ref_logprobs"] = frozen(copy.deepcopy(loaded.model))
     if tables.teacher is not None and "teacher_logprobs" in needs:
-        models["teacher_logprobs"] = load_frozen(tables.teacher, tables, loaded.tokenizer)
+        models["teacher_logprobs"] = load_frozen(tables.teacher, tables, loaded.tokenizer, "teacher", run_file.folders)
     return {field: Policy(model.to(device), run_file.rollout.temperature) for field, model in models.items()}

@@ -1,0 +1,101 @@
+"""Check the weights of a loaded model: none invented by the loader, all finite, in a data type that can be trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from plugrad.errors import ModelError
+from plugrad.policy.weight_files import names
+
+logger = logging.getLogger("plugrad")
+
+NOT_THE_SAME = "Check config.json, or save the whole model again with model.save_pretrained(folder)."
+LARGEST_EXCESS, MANY = 10, 10**8
+"""A configuration that describes so many times more weights than are stored is damaged. Many are not even allocated."""
+
+
+def check_size(name: str, model: PreTrainedModel, num_stored: int | None) -> None:
+    """Check, on a model without storage, that its files can hold about as many weights as it has.
+
+    Raises:
+        ModelError: config.json describes another size.
+    """
+    # Quantised weights are packed.
+    if num_stored is None or getattr(model.config, "quantization_config", None) is not None:
+        return
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    if wanted > max(LARGEST_EXCESS * num_stored, MANY):
+        raise ModelError(
+            f"config.json of the model {name!r} describes a {type(model).__name__} of {wanted} weights, but its files hold "
+            f"{num_stored}. {NOT_THE_SAME}"
+        )
+
+
+def check_loaded(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> None:
+    """Check that every weight of the model came from its files.
+
+    Tied weights, and those that the class always recreates, are not in `info`.
+
+    Args:
+        name: of the model.
+        model: the loaded model.
+        info: Transformers' `output_loading_info`.
+
+    Raises:
+        ModelError: some are missing or have another shape. It lists them.
+    """
+    missing, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    mismatched = [
+        f"{key} has the shape {list(found)} where {list(wanted)} is needed"
+        for key, found, wanted in sorted(info["mismatched_keys"])
+    ]
+    kind, architectures = type(model).__name__, getattr(model.config, "architectures", None) or []
+    saved_as = (
+        "" if kind in architectures else f" It was saved as {names(list(map(str, architectures)))}." * bool(architectures)
+    )
+    if missing or mismatched:
+        found = [f"{len(missing)} are missing: {names(missing)}"] * bool(missing)
+        found += [f"{len(mismatched)} do not fit: {names(mismatched)}"] * bool(mismatched)
+        found += [f"{len(unused)} belong nowhere: {names(unused)}"] * bool(unused)
+        raise ModelError(
+            f"the weights of the model {name!r} are not those of a {kind}, so parts of it would be random: "
+            f"{'; '.join(found)}.{saved_as} {NOT_THE_SAME}"
+        )
+    if unused:
+        logger.warning(
+            f"{len(unused)} weights of the model {name!r} have no place in a {kind} and are not used: {names(unused)}."
+            f"{saved_as}"
+        )
+
+
+def check_finite(name: str, model: PreTrainedModel) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        ModelError: naming those that are.
+    """
+    bad = [key for key, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if bad:
+        raise ModelError(
+            f"{len(bad)} weights of the model {name!r} hold NaN or infinity: {names(bad)}. Nothing can be trained from "
+            "them. Use an earlier checkpoint, or another model.dtype if the file itself is sound."
+        )
+
+
+def check_trainable_dtype(name: str, model: PreTrainedModel) -> None:
+    """Check that the optimizer can work on the weights.
+
+    Raises:
+        ModelError: some are float16.
+    """
+    if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
+        raise ModelError(
+            f"the weights of the model {name!r} are float16, in which a policy diverges: the squared gradients that Adam "
+            'keeps fall below float16\'s smallest number, and the steps explode. Set model.dtype = "float32" or "bfloat16"; '
+            "both load such a folder."
+        )
