@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example, finite_number
+from plugrad.contracts.environment import Environment, Example, finite_number, not_unicode
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import call_plugin
@@ -103,4 +103,11 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
             f"{bound.component}: example {index} is {columns}; an example is a mapping with a column 'prompt' (a string, or "
             "chat messages)."
         )
-    return example if "example_id" in example else {"example_id": index, **example}
+    with_id = example if "example_id" in example else {"example_id": index, **example}
+    for column in ("prompt", "reference"):
+        if text := not_unicode(example.get(column)):
+            raise DataError(
+                f"{bound.component}: the {column} of example {with_id['example_id']!r} has half of a surrogate pair, which "
+                f"is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with errors='replace'."
+            )
+    return with_id

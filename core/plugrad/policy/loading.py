@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +65,25 @@ def load_model(table: ModelTable, texts: Iterable[str]) -> LoadedModel:
     if table.gradient_checkpointing:
         _checkpoint_activations(loaded.model)
     return loaded
+
+
+def load_tokenizer(table: ModelTable, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """Load the policy's tokenizer, or make the character tokenizer of `texts`, without the model.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    return character_tokenizer(texts) if table.name is None else _tokenizer(table.name)
+
+
+def vocabulary_size(table: ModelTable, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the size of the model's vocabulary, as its configuration states it, or at least the tokenizer's."""
+    stated: object = (table.from_scratch or {}).get("vocab_size")
+    if table.name is not None:
+        # What is wrong with the configuration is said where the model is loaded.
+        with suppress(Exception):
+            stated = AutoConfig.from_pretrained(table.name, trust_remote_code=False).get_text_config().vocab_size
+    return max(len(tokenizer), stated if isinstance(stated, int) else 0)
 
 
 def load_frozen(table: FrozenModelTable, policy: ModelTable, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

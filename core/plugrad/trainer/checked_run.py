@@ -19,6 +19,7 @@ from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
+from plugrad.trainer.trial import trial_texts
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks)
 def _check_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
     selection = select(run_file)
     environment = BoundEnvironment.create(selection.environment)
-    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
+    texts = trial_texts(run_file, environment)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
     return selection, environment
 
 
