@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError
+from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.from_scratch import build
 from plugrad.policy.model_folder import (
     check_counts,
@@ -90,6 +91,31 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
     return loaded
 
 
+def load_tokenizer(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()) -> PreTrainedTokenizerBase:
+    """Load the policy's tokenizer, or make the character tokenizer of `texts`, without the model.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    if table.name is None:
+        return character_tokenizer(texts)
+    source = _source_of(table, folders)
+    check_name(source.name, source.folders, source.table)
+    check_files(source.name, source.table)
+    return _tokenizer(source)
+
+
+def vocabulary_size(table: ModelTable, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the size of the model's vocabulary, as its configuration states it, or at least the tokenizer's."""
+    stated: object = (table.from_scratch or {}).get("vocab_size")
+    if table.name is not None:
+        # What is wrong with the configuration is said where the model is loaded.
+        with suppress(Exception):
+            config = AutoConfig.from_pretrained(table.name, trust_remote_code=table.trust_remote_code)
+            stated = config.get_text_config().vocab_size
+    return max(len(tokenizer), stated if isinstance(stated, int) else 0)
+
+
 def load_frozen(
     table: FrozenModelTable,
     policy: ModelTable,
@@ -137,14 +163,18 @@ def _checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
+def _source_of(table: ModelTable, folders: Sequence[Path]) -> Source:
     assert table.name is not None
-    source = Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+    return Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+
+
+def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
+    source = _source_of(table, folders)
     model = _pretrained(source)
-    check_trainable_dtype(table.name, model)
+    check_trainable_dtype(source.name, model)
     tokenizer = _tokenizer(source)
-    fit_embeddings(table.name, model, tokenizer, texts=texts, resize=table.resize_embeddings)
-    check_stops(table.name, model)
+    fit_embeddings(source.name, model, tokenizer, texts=texts, resize=table.resize_embeddings)
+    check_stops(source.name, model)
     return LoadedModel(model, tokenizer)
 
 
@@ -158,7 +188,7 @@ def _pretrained(source: Source) -> PreTrainedModel:
         check_size(name, described, num_stored)
     what = f"config.json of the model {name!r}" if described is None else f"the model {name!r}"
     with reading(what, SAVE_AGAIN, source.table), _without_report():
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             config=config,
             dtype=dtype,
@@ -168,6 +198,7 @@ def _pretrained(source: Source) -> PreTrainedModel:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    model, info = loaded
     check_loaded(name, model, info)
     check_finite(name, model)
     return cast(PreTrainedModel, model)
