@@ -17,6 +17,8 @@ from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
 from plugrad.paths import working_directory
+from plugrad.registry import left_threads
+from plugrad.trainer.ranks.rank_exit import end_process, exit_code_of, run_as_rank
 
 app = typer.Typer(
     name="plugrad",
@@ -59,7 +61,8 @@ def main() -> None:
     except typer.Exit as end:
         raise SystemExit(end.exit_code) from None
     if IS_LAUNCHED:
-        from plugrad.trainer.ranks.rank_exit import run_as_rank
-
         run_as_rank(app)
-    app()
+    code = exit_code_of(app)
+    if left_threads.are_running():
+        end_process(code)
+    raise SystemExit(code)

@@ -18,6 +18,8 @@ from plugrad.registry.status import ComponentStatus, statuses_of
 
 NARROWEST = 20
 """With fewer columns left, the line about a component is dropped."""
+MOST_RIVALS = 20
+"""How many packages that offer the same name are listed."""
 
 HEADINGS = {kind: group.removeprefix("plugrad.").upper() for group, kind in GROUPS.items()}
 
@@ -83,7 +85,8 @@ def _as_json(found: Sequence[ComponentStatus], refused: Sequence[Entry]) -> dict
             **_described(status.entry),
             "reference": status.reference,
             "about": about[status.entry],
-            "also_offered_by": [rival.package for rival in status.rivals],
+            # The names of all of 2,000 rivals, 2,000 times, would be 70 MB.
+            "also_offered_by": [rival.package for rival in status.rivals[:MOST_RIVALS]],
             "problem": status.problem,
         }
         for status in found

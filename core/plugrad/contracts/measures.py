@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plugrad.errors import ContractError
+
 Number = float | Tensor
 
 
@@ -157,9 +159,19 @@ class Measures(Mapping[str, Measure]):
         self._by_name[name] = measure if present is None else present + measure  # type: ignore[operator]
 
     def update(self, measures: Mapping[str, Measure]) -> None:
-        """Add each of `measures`."""
+        """Add each of `measures`.
+
+        Raises:
+            ContractError: one was of another type, in another update or on another rank.
+        """
         for name, measure in measures.items():
-            self.add(name, measure)
+            try:
+                self.add(name, measure)
+            except TypeError as error:
+                raise ContractError(
+                    f"the metric {error}, in another update or on another rank. Whoever reports it must keep to one type: a "
+                    "number counts as a Mean."
+                ) from error
 
     def on_cpu(self) -> Measures:
         """Return the same measures as plain floats, with one device synchronisation for all of them."""

@@ -12,7 +12,7 @@ from plugrad.errors import ContractError, InputsChanged
 from plugrad.host.calls_in_progress import InProgress
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
-from plugrad.registry.blame import Blamed, told
+from plugrad.registry.blame import Blamed, advice_for, told
 
 
 def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
@@ -55,7 +55,11 @@ def blaming(owner: str) -> Blamed:
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
     """Return the error that names the plugin which raised `error`."""
-    message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
+    message = (
+        f"TypeCheckError: {_shape_error(str(error))}"
+        if isinstance(error, TypeCheckError)
+        else told(error) + advice_for(error)
+    )
     return ContractError(f"{owner} raised {message}")
 
 

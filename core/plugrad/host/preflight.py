@@ -9,7 +9,7 @@ import logging
 import math
 import random
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,7 @@ from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_i
 from plugrad.host.trial import on_trial, random_state_of
 from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
 from plugrad.registry.bind import Component
+from plugrad.registry.left_threads import leaving_no_thread
 
 logger = logging.getLogger("plugrad")
 
@@ -98,8 +99,9 @@ def preflight(
 
 
 def _try_metric(metric: BoundMetric, inputs: MetricInputs, limit_s: float) -> None:
+    owner = str(metric.component)
     try:
-        with on_trial(str(metric.component), inputs, limit_s):
+        with nullcontext() if metric.is_listed else leaving_no_thread(owner), on_trial(owner, inputs, limit_s):
             compute_metric(metric.fresh(), inputs)
     except PlugradError as error:
         if metric.is_listed:
@@ -129,11 +131,12 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
 def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     owner = str(loss.component)
     inputs, fresh = loss.view(_with_leaves(batch, loss)), loss.fresh()
-    with on_trial(owner, batch.loss, limit_s), _backward_forbidden(owner, inputs), random_state_of(0):
-        outputs = compute_loss(fresh, inputs)
+    with on_trial(owner, batch.loss, limit_s):
+        with _backward_forbidden(owner, inputs), random_state_of(0):
+            outputs = compute_loss(fresh, inputs)
+        with torch.no_grad(), random_state_of(0):
+            again = compute_loss(fresh, inputs)
     _check_gradient(owner, inputs, outputs)
-    with on_trial(owner, batch.loss, limit_s), torch.no_grad(), random_state_of(0):
-        again = compute_loss(fresh, inputs)
     if not torch.equal(again.loss, outputs.loss):
         raise ContractError(
             f"{owner} gives other values when it is called again with the same inputs. It is called once per micro-batch on "

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.component_tables import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
-from plugrad.errors import PluginError, RunFileError
+from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
+from plugrad.host.process_state import StateKept
+from plugrad.host.time_limit import time_limit, waiting_notice
 from plugrad.registry.bind import Component
 from plugrad.registry.disable import without
+from plugrad.registry.left_threads import leaving_no_thread
 from plugrad.registry.scan import Catalogue, Kind, scan
 
 logger = logging.getLogger("plugrad")
@@ -100,7 +104,9 @@ class _Loader:
     run_file: RunFile
 
     def load(self, kind: Kind, table: ComponentTable) -> Component:
-        return load_component(kind, table.name, table.kwargs, self.catalogue, self.run_file.folders)
+        asked = f"the {kind} {table.name!r}"
+        with StateKept(asked), waiting_notice(f"{asked} to be imported"):
+            return load_component(kind, table.name, table.kwargs, self.catalogue, self.run_file.folders)
 
 
 def _losses(loader: _Loader) -> list[BoundLoss]:
@@ -136,12 +142,23 @@ def _installed_metrics(loader: _Loader, losses: list[BoundLoss], but: Collection
         if entry.target in but:
             continue
         try:
-            reference = f"{entry.package}/{entry.name}"
-            component = load_component("metric", reference, {}, loader.catalogue, loader.run_file.folders)
-            if _is_free(component, losses, loader.run_file):
-                yield component, component.create()
-        except PluginError as error:
+            with _nothing_left_behind(f"the metric {entry.name!r} ({entry.owner})", loader.run_file.preflight_timeout_s):
+                reference = f"{entry.package}/{entry.name}"
+                component = load_component("metric", reference, {}, loader.catalogue, loader.run_file.folders)
+                made = component.create() if _is_free(component, losses, loader.run_file) else None
+        except PlugradError as error:
             logger.warning("Skipping a metric: %s", error)
+            continue
+        if made is not None:
+            yield component, made
+
+
+@contextmanager
+def _nothing_left_behind(owner: str, limit_s: float) -> Iterator[None]:
+    """Import and create what nobody asked for: it may not hang, change the process, or leave threads."""
+    remedy = "If it is only slow the first time, raise preflight_timeout_s."
+    with leaving_no_thread(owner), StateKept(owner), time_limit(limit_s, owner, remedy):
+        yield
 
 
 def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> bool:

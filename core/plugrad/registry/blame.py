@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from plugrad.errors import PlugradError
 from plugrad.shown import printable
 
-ONLY_PLUGRAD_ENDS_A_RUN = " A plugin cannot end a run: to report a fault, raise an ordinary exception."
+ONLY_PLUGRAD_ENDS_A_RUN = ". A plugin cannot end a run: to report a fault, raise an ordinary exception."
 
 
 class UserInterrupt(KeyboardInterrupt):
@@ -53,12 +53,15 @@ class Blamed:
         raise self._as_error(error) from error
 
 
-def told(error: BaseException, where: str = "") -> str:
-    """Return type and message of a plugin's exception, and `where` it happened, for messages."""
-    message = printable(error) + (f" ({where})" if where else "")
-    ends = "" if isinstance(error, Exception) else ONLY_PLUGRAD_ENDS_A_RUN
-    stop = "." if ends and not message.endswith(".") else ""
-    return f"{type(error).__name__}{': ' * bool(message)}{message}{stop}{ends}"
+def told(error: BaseException) -> str:
+    """Return type and message of a plugin's exception, for messages."""
+    message = printable(error)
+    return f"{type(error).__name__}{': ' * bool(message)}{message}"
+
+
+def advice_for(error: BaseException) -> str:
+    """Return a sentence for a plugin that tried to end the process; nothing for an ordinary exception."""
+    return "" if isinstance(error, Exception) else ONLY_PLUGRAD_ENDS_A_RUN
 
 
 def interrupt() -> NoReturn:

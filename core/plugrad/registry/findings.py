@@ -18,6 +18,7 @@ from plugrad.registry.metadata_files import check_files
 from plugrad.registry.modules import find_module, may_define, source_of
 from plugrad.registry.scan import CORE, GROUPS, Catalogue, Entry, place_of, split_path
 from plugrad.registry.status import can_be_written
+from plugrad.registry.wording import some_of
 
 Key = TypeVar("Key", bound=Hashable)
 Check = Literal[
@@ -103,9 +104,9 @@ def _copies(catalogue: Catalogue) -> Iterator[Finding]:
                 "shadowed_copy",
                 package,
                 f"{package} is installed in {len(places)} folders: {version} in {folder}, and "
-                + ", ".join(f"{its} in {where}" for where, its in later),
+                + some_of([f"{its} in {where}" for where, its in later]),
                 f"{version} is used, since its folder comes first on sys.path.",
-                f"If the other is left over, delete {' and '.join(place_of(copy) for copy in copies[1:])}.",
+                f"If the other is left over, delete {some_of([place_of(copy) for copy in copies[1:]], ' and ')}.",
             )
 
 
@@ -182,13 +183,13 @@ def _named_twice(catalogue: Catalogue) -> Iterator[Finding]:
                 package,
                 f"{entries[0].owner} offers the {kind} {name!r} twice",
                 "A run file cannot tell them apart.",
-                f"Ask its authors to rename one. Until then, write {' or '.join(e.target for e in entries)}.",
+                f"Ask its authors to rename one. Until then, write {some_of([e.target for e in entries], ' or ')}.",
             )
 
 
 def _unknown_groups(foreign: Iterable[ForeignEntryPoint]) -> Iterator[Finding]:
     for (package, version, group), points in groupby(foreign, key=lambda point: (point.package, point.version, point.group)):
-        names = ", ".join(point.name for point in points)
+        names = some_of([point.name for point in points])
         yield Finding(
             "unknown_group",
             package,
@@ -208,16 +209,16 @@ def _clashes(catalogue: Catalogue) -> Iterator[Finding]:
         yield Finding(
             "clash",
             entries[is_cores].package,
-            f"the {kind} {name!r} is offered by {' and '.join(entry.owner for entry in entries)}",
+            f"the {kind} {name!r} is offered by {some_of([entry.owner for entry in entries], ' and ')}",
             f'"{name}" is core\'s.' if is_cores else f'A run file with only "{name}" is refused.',
-            f"Write {' or '.join(to_write)}" + (" for the other." if is_cores else "."),
+            f"Write {some_of(to_write, ' or ')}" + (" for the other." if is_cores else "."),
         )
 
 
 def _in_vllm(foreign: Iterable[ForeignEntryPoint]) -> Iterator[Finding]:
     for (package, version), points in groupby(foreign, key=lambda point: (point.package, point.version)):
         listed = list(points)
-        groups = ", ".join(f"{point.name} = {point.target} ({point.group})" for point in listed)
+        groups = some_of([f"{point.name} = {point.target} ({point.group})" for point in listed])
         yield Finding(
             "runs_in_vllm",
             package,
@@ -237,7 +238,7 @@ def _by(entries: Iterable[Entry], key: Callable[[Entry], Key]) -> Iterator[tuple
 
 
 def _listed(entries: Iterable[Entry]) -> str:
-    return ", ".join(f"{entry.kind} {entry.name}" for entry in entries)
+    return some_of([f"{entry.kind} {entry.name}" for entry in entries])
 
 
 def _described(entry: Entry) -> str:

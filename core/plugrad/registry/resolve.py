@@ -22,6 +22,7 @@ from plugrad.registry.blame import Blamed, told
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
+from plugrad.registry.wording import MOST, some_of
 from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
@@ -78,7 +79,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
     # Core's names cannot be shadowed, and `of_kind` lists core first.
     if named and (len(named) == 1 or (named[0].package == CORE and not package)):
         check_package(named[0], catalogue)
-        for other in named[1:]:
+        for other in named[1 : 1 + MOST]:
             written = f"{other.package}/{name}"
             logger.info("%r is core's %s. For the one from %s, write %r.", name, kind, other.owner, written)
         return Source(kind, reference, name, named[0].target, named[0])
@@ -195,7 +196,7 @@ def _reason(error: BaseException, location: str) -> str:
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    return told(error, _where(error, location))
+    return f"{told(error)} ({_where(error, location)})"
 
 
 def _where(error: BaseException, location: str) -> str:
@@ -214,9 +215,10 @@ def _remedy(source: Source) -> str:
 
 
 def _ambiguous(kind: Kind, name: str, entries: list[Entry]) -> str:
-    choices = [f'    name = "{entry.package}/{name}"' for entry in entries]
+    choices = [f'    name = "{entry.package}/{name}"' for entry in entries[:MOST]]
     width = max(map(len, choices))
-    lines = [f"{choice:<{width}}    # {entry.owner}" for choice, entry in zip(choices, entries, strict=True)]
+    lines = [f"{choice:<{width}}    # {entry.owner}" for choice, entry in zip(choices, entries, strict=False)]
+    lines += [f"    ... and {len(entries) - MOST:,} more"] * (len(entries) > MOST)
     number = NUMBERS.get(len(entries), str(len(entries)))
     return "\n".join([f"{number} packages offer the {kind} {name!r}. Name one of them in the run file:", *lines])
 
@@ -231,7 +233,7 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
         hint = hint.replace("?", f" ({near.owner})?")
     offering = [repr(f"{entry.package}/{name}") for entry in entries if entry.name == name]
     if offering:
-        hint = f" There is {' and '.join(offering)}."
+        hint = f" There is {some_of(offering, ' and ')}."
     other = next((entry for entry in catalogue.entries if entry.name == name and entry.kind != kind), None)
     if other:
         hint = f" There is {with_article(other.kind)} with that name ({other.owner})."
@@ -241,5 +243,5 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
             f" {refused.owner} offers it, but is in {refused.location}: packages in the working directory are "
             "refused, because a run can write there. Install it with pip, or start from another folder."
         )
-    known = f" Installed: {', '.join(sorted(by_name))}." if by_name and not hint else ""
+    known = f" Installed: {some_of(sorted(by_name), most=30)}." if by_name and not hint else ""
     return f"no {kind} is called {shown(reference)}.{hint}{known} `plugrad plugins list` shows what is installed."

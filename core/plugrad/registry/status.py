@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from plugrad import __version__
 from plugrad.registry.compatibility import core_required_instead
 from plugrad.registry.scan import CORE, Catalogue, Entry
+from plugrad.registry.wording import some_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ComponentStatus:
         if self.problem:
             return f"cannot be used: {self.problem}"
         if self.rivals and self.reference != self.entry.name:
-            others = " and ".join("core" if rival.package == CORE else rival.package for rival in self.rivals)
+            others = some_of(["core" if rival.package == CORE else rival.package for rival in self.rivals], " and ")
             return f'{others} {"offers" if len(self.rivals) == 1 else "offer"} this name too: write "{self.reference}"'
         return None
 

@@ -77,7 +77,7 @@ class Jsonl:
             return _unrewarded(rollout)
         of_what = f"completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
         with Blamed(
-            lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error, of_what)}.")
+            lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error)} ({of_what}).")
         ):
             score: Score = self._reward(rollout["completion"], rollout["example"])
         for value in score.values() if isinstance(score, Mapping) else [score]:

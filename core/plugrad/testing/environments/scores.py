@@ -31,7 +31,7 @@ def _check_rollouts_unchanged(environment: EnvironmentTrial) -> str:
     rollouts = [attempt.rollout() for attempt in environment.attempts]
     try:
         with on_trial(str(environment.component), rollouts, LIMIT_S, may_write=WRITTEN_BY_SCORE):
-            environment.score(rollouts)
+            environment.environment.score(rollouts)
     except InputsChanged as error:
         raise Broken(str(error)) from error
     written = sorted({key for key in ("info", "metrics") for rollout in rollouts if rollout.get(key)})

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from plugrad.registry import left_threads
+
 
 def run_as_rank(main: Callable[[], object]) -> NoReturn:
     """Call the main function of a rank's process, then end the process as Python does, without the very last step.
@@ -19,9 +21,14 @@ def run_as_rank(main: Callable[[], object]) -> NoReturn:
     lock any more, is unwound inside C++, and aborts the process with SIGABRT after all work was done.
     Source: https://github.com/pytorch/pytorch/pull/179291
     """
-    code = _exit_code(main)
+    end_process(exit_code_of(main))
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process as Python does, without the very last step, and without threads that nobody asked for."""
     # Python calls these two before that step, and so does multiprocessing before it ends a process in the same way.
-    threading._shutdown()  # type: ignore[attr-defined]
+    if not left_threads.are_running():
+        threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         # The reader may be gone.
@@ -30,7 +37,8 @@ def run_as_rank(main: Callable[[], object]) -> NoReturn:
     os._exit(code)
 
 
-def _exit_code(main: Callable[[], object]) -> int:
+def exit_code_of(main: Callable[[], object]) -> int:
+    """Call the main function; return the exit code with which it ends."""
     try:
         main()
     except SystemExit as end:

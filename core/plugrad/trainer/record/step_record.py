@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,12 @@ from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.step import StepOutcome
 
+logger = logging.getLogger("plugrad")
+
 Record = Mapping[str, float | int]
+
+_known_to_be_nan: set[str] = set()
+"""In this run, of which a process has one at a time."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,14 @@ def make_record(
         shared.update(update.measures)
         metrics.update(update.metrics)
     work = ranks.add_up(_work(batch, cost)).values_by_name()
+    plugins = ranks.add_up(metrics)
+    _warn_of_nan(plugins, step)
     num_tokens = int(work["num_tokens"])
     core = {"step": step, **ranks.add_up(_rollouts(batch)).values_by_name(), **shared.values_by_name()}
     # Core's numbers come first, and a plugin's number of the same name cannot replace them.
     return {
         **core,
-        **ranks.add_up(metrics).values_by_name(),
+        **plugins.values_by_name(),
         **core,
         "num_tokens": num_tokens,
         "tokens_per_s": num_tokens / work["seconds"],
@@ -45,6 +54,22 @@ def make_record(
         "rollouts_s": work["rollouts_s"],
         "memory_gib": work["memory_gib"],
     }
+
+
+def _warn_of_nan(metrics: Measures, step: int) -> None:
+    """Say once a run which metrics are NaN though something was counted."""
+    if step == 1:
+        _known_to_be_nan.clear()
+    for name, measure in metrics.items():
+        if name not in _known_to_be_nan and any(math.isnan(part) for part in vars(measure).values()):
+            _known_to_be_nan.add(name)
+            logger.warning(
+                "The metric %r is nan at step %d: one NaN makes the whole step's value NaN, null in metrics.jsonl. "
+                "Where a sequence has no value, the loss or metric %r can return None, which leaves it out.",
+                name,
+                step,
+                name.partition("/")[0],
+            )
 
 
 def _rollouts(batch: RolloutBatch) -> Measures:

@@ -1,0 +1,89 @@
+"""Components that try to end the process. `test_ending_plugins.py` copies this file beside a run file."""
+
+import asyncio
+import os
+import sys
+
+import plugrad
+from plugrad import AdvantageOutputs, LossOutputs
+
+RAISED = {
+    "exit": SystemExit(),
+    "exit 0": SystemExit(0),
+    "exit 3": SystemExit(3),
+    "generator": GeneratorExit(),
+    "interrupt": KeyboardInterrupt(),
+    "cancelled": asyncio.CancelledError(),
+    "own": type("Own", (BaseException,), {})("leave me"),
+}
+
+
+def end(how):
+    raise RAISED[how]
+
+
+if "ENDS_AT_IMPORT" in os.environ:
+    sys.exit(0)
+
+
+def loss(inputs, how: str, from_step: int = 0):
+    if inputs.step >= from_step:
+        end(how)
+    return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages).sum())
+
+
+def advantage(inputs, how: str):
+    if how:
+        end(how)
+    return AdvantageOutputs(inputs.rewards)
+
+
+def metric(inputs, how: str = "exit"):
+    end(how)
+
+
+class Environment:
+    def __init__(self, how: str, where: str = "score"):
+        self.how, self.where = how, where
+        self.end_at("constructor")
+
+    def end_at(self, where):
+        if where == self.where:
+            end(self.how)
+
+    def train_examples(self):
+        self.end_at("train_examples")
+        return [{"prompt": "1+1=", "reference": "2"}] * 4
+
+    def eval_examples(self):
+        self.end_at("eval_examples")
+        return []
+
+    def score(self, rollouts):
+        self.end_at("score")
+        return (end(self.how) if self.where == "generator" else 1.0 for _ in rollouts)
+
+
+class Extension:
+    def __init__(self, how: str, where: str = "before_update"):
+        self.how, self.where = how, where
+
+    @plugrad.hookimpl(wrapper=True)
+    def compute_loss(self):
+        if self.where == "compute_loss":
+            end(self.how)
+        return (yield)
+
+    @plugrad.hookimpl
+    def before_update(self):
+        if self.where == "before_update":
+            end(self.how)
+
+    @plugrad.hookimpl
+    def on_step_end(self, step):
+        if self.where == "on_step_end" and step == 2:
+            end(self.how)
+
+
+def reward(completion, example):
+    sys.exit(0)
