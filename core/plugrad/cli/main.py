@@ -12,9 +12,10 @@ from plugrad.cli.compare import compare
 from plugrad.cli.new import new
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
-from plugrad.cli.reporting import IS_LAUNCHED
+from plugrad.cli.reporting import BAD_INPUT, IS_LAUNCHED
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
+from plugrad.processes import leave_out_working_directory
 
 app = typer.Typer(
     name="plugrad",
@@ -49,9 +50,21 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. No import finds anything in the working directory, where a run can write."""
+    _refuse_planted_modules(leave_out_working_directory())
     if IS_LAUNCHED:
         from plugrad.trainer.ranks.rank_exit import run_as_rank
 
         run_as_rank(app)
     app()
+
+
+def _refuse_planted_modules(names: list[str]) -> None:
+    if names:
+        typer.echo(
+            f"PlugradError: Python imported {', '.join(sorted(names)[:5])} from the working directory, where a run can "
+            "write, before plugrad could prevent it. Start `plugrad`, or `python -P -m plugrad`, without that folder in "
+            "PYTHONPATH.",
+            err=True,
+        )
+        raise SystemExit(BAD_INPUT)
