@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from plugrad import RunFile
+from plugrad.registry.local_modules import LOCAL
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
 
@@ -21,10 +22,10 @@ TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_
 
 @pytest.fixture(autouse=True)
 def own_imports(tmp_path):
-    """Take back what a test puts on `sys.path` or imports from its own folder."""
-    path = list(sys.path)
+    """Take back what a test puts on `sys.path`, where it lets modules be found, and what it imports from its own folder."""
+    path, folders = list(sys.path), list(LOCAL.folders)
     yield
-    sys.path[:] = path
+    sys.path[:], LOCAL.folders[:] = path, folders
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]

@@ -4,6 +4,14 @@ Everything that a plugin or a user imports is here. `__init__.pyi` lists the nam
 `import plugrad` does not import torch.
 """
 
+import sys
+
+# Python runs this before the module of -m. The imports below must not find a file of the working directory.
+if sys.argv[:1] == ["-m"]:
+    from plugrad.run_as_module import leave_out_first_folder
+
+    leave_out_first_folder()
+
 from plugrad.lazy_names import attach
 
 __version__ = "0.1.0"

@@ -11,12 +11,6 @@ from plugrad.errors import RunFileError
 from plugrad.shown import printable, shown
 
 
-class SearchFolder(str):
-    """A folder that plugrad added to `sys.path` to find a user's modules. Distributions in it are not trusted."""
-
-    __slots__ = ()
-
-
 def working_directory() -> Path:
     """Return the working directory.
 

@@ -29,7 +29,7 @@ def test_what_arms_log_is_told_once_with_their_names(run_file, write, caplog):
 
 def test_a_plugin_that_ends_its_process_ends_no_comparison(run_file, write):
     write("kills.py", KILLS)
-    with pytest.raises(PluginError, match="a plugin of one of the arms ended the process"):
+    with pytest.raises(PluginError, match=r"a plugin of the arm 'one' ended the process that checked it \(SIGKILL\)"):
         check({"one": run_file(loss={"name": "kills.py:loss"})}, num_processes=1)
 
 

@@ -36,13 +36,6 @@ def test_a_module_is_found_in_a_folder_that_was_added(write, tmp_path):
     assert load_reference("added_module:f")(None) == 7
 
 
-def test_an_added_folder_comes_last_and_once(write, tmp_path):
-    write("json.py", "def f(inputs): ...")
-    search_modules_in([tmp_path, tmp_path])
-    assert sys.path[-1] == str(tmp_path)
-    assert sys.path.count(str(tmp_path)) == 1
-
-
 def test_a_broken_package_is_named_with_version_file_and_line(install):
     folder = install("plugrad-broken", ZIGZAG, version="2.1", code="import math\n\nraise RuntimeError('no licence')\n")
     with pytest.raises(PluginError) as caught:

@@ -16,7 +16,9 @@ from plugrad.cli.quickstart import quickstart
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
+from plugrad.errors import PlugradError
 from plugrad.paths import working_directory
+from plugrad.processes import leave_out_working_directory
 from plugrad.registry import left_threads
 from plugrad.trainer.ranks.rank_exit import end_process, exit_code_of, run_as_rank
 
@@ -53,8 +55,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. No import finds anything in the working directory, where a run can write."""
     print_whatever_the_encoding()
+    _refuse_planted_modules(leave_out_working_directory())
     try:
         with reporting():
             working_directory()
@@ -66,3 +69,14 @@ def main() -> None:
     if left_threads.are_running():
         end_process(code)
     raise SystemExit(code)
+
+
+def _refuse_planted_modules(names: list[str]) -> None:
+    if names:
+        typer.echo(
+            f"PlugradError: Python imported {', '.join(sorted(names)[:5])} from the working directory, where a run can "
+            "write, before plugrad could prevent it. Start `plugrad`, or `python -P -m plugrad`, without that folder in "
+            "PYTHONPATH.",
+            err=True,
+        )
+        raise SystemExit(PlugradError.exit_code)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import pickle
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import PluginError, PlugradError, RunFileError
+from plugrad.processes import PYTHON, environment_with_own_path, how_it_ended
 
 logger = logging.getLogger("plugrad")
 
+TASK, RESULTS, ARM = "task.pickle", "results.pickle", "arm"
+"""In the folder that the process works in: what it is given, what it returns, and the arm that it is at."""
 NOT_PART_OF_IDENTITY = ("reference", "location")
 
 
@@ -60,23 +62,34 @@ def check(run_files: Mapping[str, RunFile], num_processes: int) -> CheckResults:
     Raises:
         PluginError: a plugin ended that process.
     """
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_results, args=(sender, dict(run_files), num_processes))
-    with _no_interrupts():
-        process.start()
-    sender.close()
-    try:
-        results: CheckResults = receiver.recv()
-    except EOFError as error:
-        raise PluginError(
-            "a plugin of one of the arms ended the process that checked them. Run `plugrad plugins show` on each."
-        ) from error
-    finally:
-        process.kill()
-        process.join()
+    with TemporaryDirectory(prefix="plugrad-compare-") as folder:
+        results = _in_a_process(Path(folder), pickle.dumps((dict(run_files), num_processes)))
     for (level, message), arms in results.notices.items():
         logger.log(level, "%s", message if len(arms) == len(run_files) else f"{', '.join(arms)}: {message}")
+    return results
+
+
+def _in_a_process(folder: Path, task: bytes) -> CheckResults:
+    (folder / TASK).write_bytes(task)
+    process = subprocess.Popen(
+        [*PYTHON, "-m", "plugrad.compare.arm_process", str(folder)],
+        stdin=subprocess.DEVNULL,
+        env=environment_with_own_path(),
+        # Ctrl-C in the terminal goes to the comparison, which ends this process.
+        start_new_session=True,
+    )
+    try:
+        exit_code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    if not (folder / RESULTS).exists():
+        arm = (folder / ARM).read_text(encoding="utf-8") if (folder / ARM).exists() else "?"
+        raise PluginError(
+            f"a plugin of the arm {arm!r} ended the process that checked it ({how_it_ended(exit_code)}). `plugrad check` "
+            "finds out which one and where."
+        )
+    results: CheckResults = pickle.loads((folder / RESULTS).read_bytes())
     return results
 
 
@@ -108,63 +121,3 @@ def refuse_twins(checked: Mapping[str, CheckedArm]) -> None:
 def message_of(error: PlugradError) -> str:
     """Return an error as the command line prints it."""
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C while a process starts: until it handles the signal itself, it would print a traceback."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _send_results(sender: Connection, run_files: dict[str, RunFile], num_processes: int) -> None:
-    # Ctrl-C in the terminal goes to the comparison, which ends this process.
-    if hasattr(os, "setsid"):
-        os.setsid()
-    sender.send(_check_each(run_files, num_processes))
-
-
-def _check_each(run_files: dict[str, RunFile], num_processes: int) -> CheckResults:
-    from plugrad.config.rank_shares import check_shares
-    from plugrad.host.environment import BoundEnvironment
-    from plugrad.host.preflight import preflight
-    from plugrad.host.select import resolved, select
-    from plugrad.registry.provenance import record
-    from plugrad.trainer.trial import trial_texts
-
-    results, environments = CheckResults(), dict[str, BoundEnvironment]()
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    for name, run_file in run_files.items():
-        logger.handlers[:] = [_Collector(results.notices, name)]
-        try:
-            check_shares(run_file, num_processes)
-            selection = select(run_file)
-            # Arms with the same environment load its examples once.
-            key = run_file.environment.model_dump_json()
-            environments[key] = environments.get(key) or BoundEnvironment.create(selection.environment)
-            texts = trial_texts(run_file, environments[key])
-            limit_s, rollouts_per_example = run_file.preflight_timeout_s, run_file.rollout.rollouts_per_example
-            preflight(selection, environments[key], rollouts_per_example, limit_s, texts)
-            plugins = {"num_processes": num_processes, **record(selection.components())}
-            results.checked[name] = CheckedArm(resolved(run_file, selection), plugins)
-        except PlugradError as error:
-            results.complaints[name] = message_of(error)
-    return results
-
-
-class _Collector(logging.Handler):
-    """Collects what is logged while an arm is checked."""
-
-    def __init__(self, notices: dict[tuple[int, str], list[str]], arm: str) -> None:
-        super().__init__()
-        self._notices, self._arm = notices, arm
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add a message."""
-        arms = self._notices.setdefault((record.levelno, record.getMessage()), [])
-        if self._arm not in arms:
-            arms.append(self._arm)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from plugrad.compare.planned_run import Outcome, PlannedRun, last_step
+from plugrad.processes import PYTHON, environment
 
 POLL_INTERVAL_S = 0.2
 GRACE_S = 5.0
@@ -31,6 +31,7 @@ def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None,
     with run.log.open("wb") as log:
         process = subprocess.Popen(
             _command(run, num_processes),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -62,8 +63,7 @@ def failure_reason(log: Path, exit_code: int) -> str:
 
 
 def _command(run: PlannedRun, num_processes: int | None) -> list[str]:
-    # Without -P the working directory comes first on the path, and a rollout could replace a package.
-    command = [sys.executable, "-P", "-m", "plugrad", "train", str(run.run_file)]
+    command = [*PYTHON, "-m", "plugrad", "train", str(run.run_file)]
     command += ["--set", f"seed={run.seed}", "--set", f"output_dir={run.folder}"]
     return command if num_processes is None else [*command, "--num-processes", str(num_processes)]
 

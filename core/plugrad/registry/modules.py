@@ -30,8 +30,26 @@ def find_module(name: str) -> ModuleSpec | None:
     for depth in range(len(inner)):
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = _find_in(spec.submodule_search_locations, ".".join([top, *inner[: depth + 1]]))
+        spec = find_in_folders(spec.submodule_search_locations, ".".join([top, *inner[: depth + 1]]))
     return spec
+
+
+def find_in_folders(folders: Iterable[str], name: str) -> ModuleSpec | None:
+    """Return where `folders` have the module, with a namespace package as the last resort; or None. Nothing is imported."""
+    portions: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder else None
+        if spec is None:
+            continue
+        if spec.loader is not None:
+            return spec
+        portions += spec.submodule_search_locations or []
+    if not portions:
+        return None
+    namespace = ModuleSpec(name, None, is_package=True)
+    namespace.submodule_search_locations = portions
+    return namespace
 
 
 def source_of(name: str) -> str | None:
@@ -67,23 +85,6 @@ def summary_of(target: str, *, is_alone: bool) -> str | None:
 def may_define(source: str, name: str) -> bool:
     """Return whether a module with this source may have an attribute of this name. False is practically certain."""
     return bool(re.search(rf"\b{re.escape(name)}\b|\bimport\s+\*|\b__getattr__\b|\bglobals\s*\(", source))
-
-
-def _find_in(folders: Iterable[str], name: str) -> ModuleSpec | None:
-    portions: list[str] = []
-    for folder in folders:
-        finder = pkgutil.get_importer(folder)
-        spec = finder.find_spec(name) if finder else None
-        if spec is None:
-            continue
-        if spec.loader is not None:
-            return spec
-        portions += spec.submodule_search_locations or []
-    if not portions:
-        return None
-    namespace = ModuleSpec(name, None, is_package=True)
-    namespace.submodule_search_locations = portions
-    return namespace
 
 
 def _parsed(source: str) -> ast.Module:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -17,10 +13,12 @@ from typing import Any, Literal
 from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
-from plugrad.paths import SearchFolder, exists, find_file, working_directory
+from plugrad.paths import exists, find_file, working_directory
+from plugrad.registry import local_modules
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
+from plugrad.registry.local_modules import LOCAL
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 from plugrad.registry.wording import MOST, some_of
 from plugrad.shown import shown
@@ -124,14 +122,16 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
 
     Args:
         reference: `module:function` or `file.py:function`.
-        folders: where to look for a file; by default the working directory.
+        folders: where to look for the file or module; by default the working directory.
 
     Raises:
         PluginError: it does not exist, fails to import, or is not callable.
     """
     if ":" not in reference:
         raise PluginError(f"{shown(reference)} does not name a function. Write `module:function` or `file.py:function`.")
-    source = _resolve_callable("function", reference, [working_directory()] if folders is None else folders)
+    folders = [working_directory()] if folders is None else folders
+    source = _resolve_callable("function", reference, folders)
+    search_modules_in(folders)
     found: Callable[..., Any] = load(source)
     return found
 
@@ -146,10 +146,8 @@ def absolute_reference(reference: str, folders: Sequence[Path]) -> str:
 
 
 def search_modules_in(folders: Sequence[Path]) -> None:
-    """Let `module:function` find modules in `folders`, which go to the end of `sys.path` so that they shadow no package."""
-    for folder in map(str, folders):
-        if folder not in sys.path:
-            sys.path.append(SearchFolder(folder))
+    """Let `module:function` find modules in `folders`. No other import finds them there, except in such a module."""
+    LOCAL.folders += [folder for folder in map(str, folders) if folder not in LOCAL.folders]
 
 
 def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders: Sequence[Path]) -> Source:
@@ -165,34 +163,16 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
 
 
 def _import(location: str) -> ModuleType:
-    return _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+    return LOCAL.import_file(Path(location)) if location.endswith(".py") else LOCAL.import_module(location)
 
 
 def _cannot_be_imported(source: Source, location: str, error: BaseException) -> PluginError:
     return PluginError(f"{source} cannot be imported: {_reason(error, location)}. {_remedy(source)}")
 
 
-def _import_file(path: Path) -> ModuleType:
-    # Each path has its own module name: two files called loss.py do not collide, and what they define can be pickled.
-    name = f"plugrad_file_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 def _reason(error: BaseException, location: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and location.partition(".")[0] == error.name:
-        looked_in = [str(folder) for folder in sys.path if isinstance(folder, SearchFolder)]
-        folders = ", ".join(looked_in) or "the working directory"
+        folders = ", ".join(LOCAL.folders) or "the working directory"
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
@@ -201,7 +181,7 @@ def _reason(error: BaseException, location: str) -> str:
 
 def _where(error: BaseException, location: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    theirs = [frame for frame in frames if frame.filename != __file__]
+    theirs = [frame for frame in frames if frame.filename not in (__file__, local_modules.__file__)]
     return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else f"module {location!r}"
 
 

@@ -14,7 +14,7 @@ from importlib_metadata import Distribution, PackageMetadata, distributions
 from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean
-from plugrad.paths import SearchFolder
+from plugrad.registry.local_modules import LOCAL
 from plugrad.registry.metadata_files import check_files, read_text
 
 logger = logging.getLogger("plugrad")
@@ -104,7 +104,8 @@ class Catalogue:
 
 
 def scan(refused_folders: Iterable[Path] = ()) -> Catalogue:
-    """Read the entry points on `sys.path`, except those in the working directory and in `refused_folders`.
+    """Read the entry points on `sys.path`, except those in the working directory, in `refused_folders` and where modules of
+    the user's own are found.
 
     A package with unreadable metadata is left out with a warning: it must not stop a run that does not use it.
     """
@@ -125,17 +126,16 @@ def survey(refused_folders: Iterable[Path] = ()) -> Catalogue:
 
 
 def split_path(refused_folders: Iterable[Path] = ()) -> tuple[list[str], list[str]]:
-    """Return the trusted folders of `sys.path` and the untrusted ones, each folder once."""
-    untrusted = {folder.resolve() for folder in (Path.cwd(), *refused_folders)} - _site_folders()
+    """Return the trusted folders of `sys.path`, and the untrusted folders, on the path or not; each folder once."""
+    refused = [Path.cwd(), *refused_folders, *map(Path, LOCAL.folders)]
+    untrusted = {folder.resolve(): str(folder) for folder in reversed(refused)}
+    for folder in _site_folders():
+        untrusted.pop(folder, None)
     # A folder may be on the path twice; its packages count once.
-    folders: dict[Path, str] = {}
+    trusted: dict[Path, str] = {}
     for entry in sys.path:
-        folders.setdefault(Path(entry).resolve(), entry)
-    trusted: list[str] = []
-    refused: list[str] = []
-    for path, entry in folders.items():
-        (refused if path in untrusted or isinstance(entry, SearchFolder) else trusted).append(entry)
-    return trusted, refused
+        trusted.setdefault(Path(entry).resolve(), entry)
+    return [entry for path, entry in trusted.items() if path not in untrusted], list(untrusted.values())
 
 
 def place_of(distribution: Distribution) -> str:

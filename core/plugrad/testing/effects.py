@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from plugrad.registry.resolve import load, resolve
+from plugrad.registry.resolve import load, resolve, search_modules_in
 from plugrad.registry.scan import Kind, scan
 
 STATES: dict[str, Callable[[], Any]] = {
@@ -31,6 +31,7 @@ STATES: dict[str, Callable[[], Any]] = {
 def effects_of_import(kind: Kind, reference: str) -> list[str]:
     """Import a component for the first time and return what changed."""
     source = resolve(kind, reference, scan(), [Path.cwd()])
+    search_modules_in([Path.cwd()])
     before = {effect: read() for effect, read in STATES.items()}
     with redirect_stdout(io.StringIO()) as printed:
         load(source)

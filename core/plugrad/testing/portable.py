@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
-import sys
 import tomllib
-from pathlib import Path
 from typing import Any, Protocol
 
 import tomli_w
 
 from plugrad.errors import OptionError
+from plugrad.processes import PYTHON, environment_with_own_path
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.option_forms import same
 from plugrad.shown import shown
@@ -59,10 +57,16 @@ def _check_pickles(trial: Trial) -> str:
 
 def _check_import_effects(trial: Trial) -> str:
     reference = importable_reference(trial.component)
-    command = [sys.executable, "-m", "plugrad.testing.effects", trial.component.kind, reference]
+    environment = environment_with_own_path(OMP_NUM_THREADS="1")
+    command = [*PYTHON, "-m", "plugrad.testing.effects", trial.component.kind, reference]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, env=environment_of_this_process(), timeout=IMPORT_LIMIT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=IMPORT_LIMIT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise Broken(f"importing it in a new process takes more than {IMPORT_LIMIT_S:g} s") from error
@@ -89,12 +93,6 @@ def importable_reference(component: Component) -> str:
 def last_line(text: str) -> str:
     """Return the last line of a process's output. In a traceback, this is the error."""
     return next(reversed(text.strip().splitlines()), "nothing printed")
-
-
-def environment_of_this_process() -> dict[str, str]:
-    """Return environment variables with which another process finds the same modules."""
-    folders = [folder or str(Path.cwd()) for folder in sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
 
 
 PORTABLE: tuple[Promise[Any], ...] = (

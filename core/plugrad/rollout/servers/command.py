@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from plugrad.config.tables.server_table import ServerTable
+from plugrad.processes import SAFE_PATH, environment
 from plugrad.rollout.servers.api_key import api_key, api_key_variable
 from plugrad.rollout.servers.cores import core_environment
 from plugrad.rollout.servers.devices import gpu_environment
@@ -44,9 +45,10 @@ class ServerCommand:
     @property
     def full_environment(self) -> dict[str, str]:
         """The server process's environment: this process's without the variables of a rank, plus the server's own."""
-        inherited = {name: value for name, value in os.environ.items() if not _is_rank_variable(name)}
+        inherited = {name: value for name, value in environment().items() if not _is_rank_variable(name)}
         key = {"VLLM_API_KEY": os.environ[self.key_variable]} if self.key_variable else {}
-        return {**inherited, **self.environment, **key}
+        # VLLM starts processes of its own, some without Python's -P.
+        return {**inherited, SAFE_PATH: "1", **self.environment, **key}
 
 
 def server_commands(

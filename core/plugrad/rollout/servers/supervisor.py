@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from threading import Lock
 from urllib.parse import urlsplit
 
 from plugrad.errors import EngineError
+from plugrad.processes import PYTHON
 from plugrad.rollout.servers import die_with_parent
 from plugrad.rollout.servers.command import ServerCommand
 from plugrad.rollout.servers.server import Server, ServerError
@@ -180,12 +180,10 @@ def _family_of(host: str) -> socket.AddressFamily:
 
 
 def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
-    # -P: a folder called vllm in the working directory must not hide the package.
-    python = [sys.executable, "-P"]
     # Appended: a restarted server keeps its earlier output.
     with open(log or os.devnull, "ab") as file:
         return subprocess.Popen(
-            [*python, die_with_parent.__file__, str(os.getpid()), *python, *command.arguments],
+            [*PYTHON, die_with_parent.__file__, str(os.getpid()), *PYTHON, *command.arguments],
             env=command.full_environment,
             stdin=subprocess.DEVNULL,
             stdout=file if log else None,

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from plugrad.config.tables.vllm_table import VllmTable
 from plugrad.errors import EngineError
 from plugrad.host.trial import random_state_of
+from plugrad.processes import SAFE_PATH
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.packages import require
 from plugrad.rollout.vllm.cpu import KV_CACHE_GIB, is_cpu, unlink_shared_memory
@@ -90,6 +91,8 @@ def _environment(table: VllmTable) -> Iterator[None]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # If unset, every installed vLLM plugin runs inside the engine.
         "VLLM_PLUGINS": ",".join(table.plugins),
+        # It starts processes that look at models, without Python's -P.
+        SAFE_PATH: "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
     }
     previous = {name: os.environ.get(name) for name in ours}

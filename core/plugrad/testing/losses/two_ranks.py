@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from plugrad.processes import PYTHON, environment_with_own_path
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.losses.cuts import skip_if_cut_dependent
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.numbers import TOLERANCE, is_close
-from plugrad.testing.portable import environment_of_this_process, importable_reference, last_line
+from plugrad.testing.portable import importable_reference, last_line
 
 if TYPE_CHECKING:
     from plugrad.testing.losses.update import Update
@@ -80,7 +80,7 @@ def _collect_updates(ranks: Sequence[subprocess.Popen[str]], folder: Path) -> li
 
 def _start(rank: int, port: int, task: str) -> subprocess.Popen[str]:
     environment = {
-        **environment_of_this_process(),
+        **environment_with_own_path(OMP_NUM_THREADS="1"),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(len(EDGES) - 1),
@@ -91,7 +91,7 @@ def _start(rank: int, port: int, task: str) -> subprocess.Popen[str]:
         # On the CPU, whatever devices exist: two ranks on one device would block each other.
         "ACCELERATE_USE_CPU": "True",
     }
-    command = [sys.executable, "-m", "plugrad.testing.losses.rank_process", task]
+    command = [*PYTHON, "-m", "plugrad.testing.losses.rank_process", task]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

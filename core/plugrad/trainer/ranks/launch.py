@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import uuid
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from plugrad.errors import RunFileError, TrainingError
+from plugrad.processes import PYTHON, environment
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
@@ -40,8 +40,9 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     # Otherwise every rank takes all cores, and the ranks slow each other down.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
-    # Without -P the working directory would come first on the path: a file that a rollout wrote could replace a package.
-    command = [sys.executable, "-P", "-m", "plugrad", *arguments]
+    # The ranks inherit this process's environment.
+    os.environ.update(environment())
+    command = [*PYTHON, "-m", "plugrad", *arguments]
     with TemporaryDirectory(prefix="plugrad-launch-") as folder:
         try:
             elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
