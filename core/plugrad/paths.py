@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plugrad.errors import RunFileError
-from plugrad.shown import shown
+from plugrad.shown import printable, shown
 
 
 class SearchFolder(str):
@@ -92,12 +92,14 @@ def exists(path: Path) -> bool:
     return True
 
 
-def check_regular_file(path: Path) -> None:
-    """Check that reading a path can end: a pipe or a device may keep its reader waiting for ever.
+def read_text(path: Path) -> str:
+    """Return the text of a regular file. To read a pipe or a device may never end.
 
     Raises:
-        OSError: it is neither a regular file nor a folder, or it is not there.
+        OSError: it cannot be read, or is neither a file nor a folder.
+        ValueError: it is not UTF-8, or its path has a NUL character.
     """
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "this is no regular file", printable(path))
+    return path.read_text(encoding="utf-8")

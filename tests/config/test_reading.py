@@ -31,7 +31,7 @@ def test_what_is_not_text_is_refused(tmp_path):
 
 def test_what_is_not_toml_is_refused_with_its_line(tmp_path):
     (tmp_path / "run.toml").write_text("seed = 1\nmax_steps = = 3\n")
-    with pytest.raises(RunFileError, match=r"run\.toml is not TOML: .*line 2"):
+    with pytest.raises(RunFileError, match=r"run\.toml is not TOML that can be read: .*line 2"):
         RunFile.load(tmp_path / "run.toml")
 
 

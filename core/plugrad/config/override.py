@@ -9,6 +9,8 @@ from typing import Any
 from plugrad.errors import RunFileError
 from plugrad.shown import LIMIT, printable, shown
 
+DEEPEST = 100
+
 
 @dataclass(frozen=True)
 class Override:
@@ -26,14 +28,14 @@ class Override:
         """
         key, equals, _ = self.text.partition("=")
         parts = key.strip().split(".")
-        if not equals or not all(parts):
+        if not equals or not all(parts) or len(parts) > DEEPEST:
             raise RunFileError(f"{self}: write {self.option} table.key=value, as in {self.option} loss.kwargs.clip_eps=0.1.")
         return parts
 
     @property
     def value(self) -> Any:
         """The value: parsed as TOML if possible, otherwise the text itself."""
-        return toml_value(self.text.partition("=")[2].strip())
+        return self._toml(self.text.partition("=")[2].strip())
 
     def apply(self, tables: dict[str, Any]) -> None:
         """Set the key in `tables`.
@@ -58,7 +60,7 @@ class Override:
         return self._only_table(table, parts[:-1])
 
     def _step_into(self, table: Any, part: str, sofar: list[str]) -> Any:
-        if isinstance(table, list) and part.isdigit() and int(part) < len(table):
+        if isinstance(table, list) and part in map(str, range(len(table))):
             return table[int(part)]
         if isinstance(table, list) and any(_is_called(item, part) for item in table):
             return next(item for item in table if _is_called(item, part))
@@ -80,16 +82,30 @@ class Override:
             f"{printable(', '.join(f'{where}.{index} ({name})' for index, name in enumerate(names)), 2 * LIMIT)}."
         )
 
+    def _toml(self, text: str) -> Any:
+        try:
+            return toml_value(text)
+        except (ValueError, RecursionError) as error:
+            raise RunFileError(f"{self}: its value cannot be read: {printable(error)}.") from error
+
     def __str__(self) -> str:
         return f"{self.option} {shown(self.text)}"
 
 
 def toml_value(text: str) -> Any:
-    """Parse a value as TOML. Text that is not TOML is a string, so it needs no quotes."""
+    """Parse a value as TOML. Text that is not one value of TOML and nothing else is a string, so it needs no quotes.
+
+    Raises:
+        ValueError: it is a number of more digits than Python reads.
+        RecursionError: it is nested too deeply.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        alone = tomllib.loads(f"value = {text}")
+        # In brackets neither a second line nor a comment can follow it: they would be dropped.
+        listed = tomllib.loads(f"value = [{text}]")
     except tomllib.TOMLDecodeError:
         return text
+    return alone["value"] if len(alone) == len(listed) == len(listed["value"]) == 1 else text
 
 
 def _is_called(table: Any, name: str) -> bool:

@@ -10,7 +10,10 @@ import tomli_w
 
 from plugrad.config.tables.table import Table
 from plugrad.errors import RunFileError
-from plugrad.shown import printable
+from plugrad.paths import read_text, working_directory
+from plugrad.shown import printable, shown
+
+DEEPEST = 100
 
 
 def read_tables(path: Path) -> dict[str, Any]:
@@ -20,13 +23,31 @@ def read_tables(path: Path) -> dict[str, Any]:
         RunFileError: the file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
     except FileNotFoundError as error:
-        raise RunFileError(f"there is no run file {str(path)!r} in {Path.cwd()}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFileError(f"the run file {str(path)!r} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RunFileError(f"{path} is not TOML: {error}.") from error
+        raise RunFileError(f"there is no run file {shown(str(path))} in {working_directory()}.") from error
+    except (OSError, ValueError) as error:
+        raise RunFileError(f"the run file {shown(str(path))} cannot be read: {printable(error)}.") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # Not every number of TOML's is one of Python's: it reads no more than 4,300 digits.
+        raise RunFileError(f"{printable(path)} is not TOML that can be read: {printable(error)}.") from error
+
+
+def check_depth(tables: Any) -> None:
+    """Check that tables are nested no deeper than everything that walks through them can go.
+
+    Raises:
+        RunFileError: they are.
+    """
+    depth, level = 0, [tables]
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise RunFileError(f"tables and lists are nested more than {DEEPEST} deep. Nothing in a run file needs that.")
+        parts = (value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list))
+        level = [item for each in parts for item in each if isinstance(item, dict | list)]
 
 
 def write_run_file(run_file: Table, path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
-from plugrad.config.reading import read_tables
+from plugrad.config.reading import check_depth, read_tables
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.config.tables.model_table import ModelTable
@@ -21,6 +21,7 @@ from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
+from plugrad.paths import absolute, working_directory
 
 
 def _as_list(value: Any) -> Any:
@@ -84,7 +85,8 @@ class RunFile(Table):
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
 
-    def __init__(self, **tables: Any) -> None:
+    def __init__(self, /, **tables: Any) -> None:
+        check_depth(tables)
         try:
             super().__init__(**tables)
         except ValidationError as error:
@@ -125,11 +127,11 @@ class RunFile(Table):
         Args:
             folders: where to look for files. Default: `search_paths`.
         """
-        folders = [folder.resolve() for folder in folders or self.folders]
+        folders = [absolute(folder) for folder in folders or self.folders]
         return self.model_copy(
             update={
                 "search_paths": list(dict.fromkeys(map(str, folders))),
-                "output_dir": str(Path(self.output_dir).expanduser().resolve()),
+                "output_dir": str(absolute(self.output_dir)),
                 "model": self.model.with_absolute_paths(folders),
                 "rollout": self.rollout.with_absolute_paths(folders),
             }
@@ -138,7 +140,7 @@ class RunFile(Table):
     @property
     def folders(self) -> list[Path]:
         """`search_paths`, or the working directory if it is empty."""
-        return [Path(folder) for folder in self.search_paths] or [Path.cwd()]
+        return [Path(folder) for folder in self.search_paths] or [working_directory()]
 
     @property
     def selected_advantage(self) -> AdvantageTable:
@@ -152,7 +154,7 @@ def as_run_file(tables: Mapping[str, Any], path: Path) -> RunFile:
     Raises:
         RunFileError: names every wrong key, with suggestions.
     """
-    defaults = {"search_paths": [str(path.resolve().parent), str(Path.cwd())], "output_dir": f"runs/{path.stem}"}
+    defaults = {"search_paths": [str(absolute(path).parent), str(working_directory())], "output_dir": f"runs/{path.stem}"}
     tables = {**defaults, **tables}
     try:
         return RunFile(**tables).with_absolute_paths()

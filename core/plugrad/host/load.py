@@ -12,6 +12,7 @@ from plugrad.contracts.markers import LossFacts
 from plugrad.errors import ContractError
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.sequence_adapter import as_batch
+from plugrad.paths import working_directory
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.resolve import load as load_source
 from plugrad.registry.resolve import resolve, search_modules_in
@@ -73,7 +74,7 @@ def load(kind: Kind, reference: str, /, **options: Any) -> Any:
         PluginError: the component is not found, or cannot be imported.
         OptionError: the component does not take these options.
     """
-    folders = [Path.cwd()]
+    folders = [working_directory()]
     component = load_component(kind, reference, options, scan(), folders)
     if kind != "loss":
         return component.create()

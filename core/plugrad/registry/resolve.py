@@ -17,7 +17,7 @@ from typing import Any, Literal
 from packaging.utils import canonicalize_name
 
 from plugrad.errors import PluginError, did_you_mean, with_article
-from plugrad.paths import SearchFolder, exists, find_file
+from plugrad.paths import SearchFolder, exists, find_file, working_directory
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
@@ -130,7 +130,7 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
     """
     if ":" not in reference:
         raise PluginError(f"{shown(reference)} does not name a function. Write `module:function` or `file.py:function`.")
-    source = _resolve_callable("function", reference, [Path.cwd()] if folders is None else folders)
+    source = _resolve_callable("function", reference, [working_directory()] if folders is None else folders)
     found: Callable[..., Any] = load(source)
     return found
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from plugrad.config.tables.number_types import Count, CountOrZero, NumProcesses, Positive, Seconds
 from plugrad.config.tables.table import Table
+from plugrad.paths import absolute
 
 API_KEY_VARIABLE = "PLUGRAD_API_KEY"
 """The variable with the API key if the run file names none."""
@@ -90,5 +91,5 @@ class ServerTable(Table):
 
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
         """Return the table with an absolute `weights_folder`, which is relative to the working directory."""
-        folder = self.weights_folder and str(Path(self.weights_folder).expanduser().resolve())
+        folder = self.weights_folder and str(absolute(self.weights_folder))
         return self.model_copy(update={"weights_folder": folder})

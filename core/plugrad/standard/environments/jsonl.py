@@ -14,6 +14,7 @@ from plugrad.contracts.environment import Score, finite_number
 from plugrad.contracts.markers import CallableReference
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
+from plugrad.paths import read_text
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.resolve import resolve_callable
 
@@ -87,8 +88,8 @@ class Jsonl:
     def _read(self, path: Path) -> Iterator[dict[str, Any]]:
         try:
             # Not splitlines(): JSON strings may contain Unicode line separators.
-            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_text(path).removesuffix("\n").split("\n")
+        except (OSError, ValueError) as error:
             raise DataError(f"the examples {str(path)!r} cannot be read: {error}.") from error
         for number, line in enumerate(lines if lines != [""] else [], start=1):
             yield self._example(path, number, line)

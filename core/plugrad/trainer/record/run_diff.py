@@ -13,8 +13,10 @@ from typing import Any
 from plugrad.config.reading import as_tables
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.paths import exists, expanded, read_text
 from plugrad.registry.option_forms import same
 from plugrad.registry.provenance import in_one_line
+from plugrad.shown import printable
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
@@ -49,20 +51,20 @@ class EarlierRun:
         Raises:
             RunFileError: the folder holds no run.
         """
-        folder = Path(folder).expanduser()
-        missing = [name for name in (RUN_FILE, PLUGINS) if not (folder / name).is_file()]
+        folder = expanded(folder)
+        missing = [name for name in (RUN_FILE, PLUGINS) if not exists(folder / name)]
         if missing:
-            found = f"it has no {missing[0]}" if folder.is_dir() else "there is no such folder"
+            found = f"it has no {missing[0]}" if exists(folder) and folder.is_dir() else "there is no such folder"
             raise RunFileError(
-                f"a run cannot be compared with {folder}: {found}. Give the folder of a run, or of a model that a run "
-                f"saved: both hold {RUN_FILE} and {PLUGINS}."
+                f"a run cannot be compared with {printable(folder)}: {found}. Give the folder of a run, or of a model "
+                f"that a run saved: both hold {RUN_FILE} and {PLUGINS}."
             )
         try:
-            tables = _with_defaults(tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
-            plugins = json.loads((folder / PLUGINS).read_text(encoding="utf-8"))
+            tables = _with_defaults(tomllib.loads(read_text(folder / RUN_FILE)))
+            plugins = json.loads(read_text(folder / PLUGINS))
             _check_record(plugins)
-        except (OSError, ValueError) as error:
-            raise RunFileError(f"a run cannot be compared with {folder}: {error}.") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunFileError(f"a run cannot be compared with {folder}: {printable(error)}.") from error
         return cls(folder, tables, plugins)
 
     @property

@@ -13,6 +13,7 @@ from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
+from plugrad.shown import printable
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
 OURS = (RUN_FILE, PLUGINS, METRICS, MODEL)
@@ -25,7 +26,11 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         RunFileError: it already holds a run and `overwrite` is False, or it cannot be written.
     """
-    present = _present(folder)
+    try:
+        present = _present(folder)
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    except (OSError, ValueError) as error:
+        raise _cannot_be_written(folder, error) from error
     if present and not overwrite:
         raise RunFileError(
             f"{folder} already holds a run ({', '.join(present)}). Choose another folder with --set output_dir=..., or pass "
@@ -36,7 +41,6 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
             "replace it. Choose another folder with --set output_dir=..."
         )
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         # Write a file: permissions do not show a read-only or a full disk.
         with tempfile.TemporaryFile(dir=existing):
@@ -73,5 +77,7 @@ def _present(folder: Path) -> list[str]:
     return [name for name in OURS if (folder / name).exists()]
 
 
-def _cannot_be_written(folder: Path, error: OSError) -> RunFileError:
-    return RunFileError(f"the run folder {folder} cannot be written: {error}. Choose another output_dir.")
+def _cannot_be_written(folder: Path, error: Exception) -> RunFileError:
+    return RunFileError(
+        f"the run folder {printable(folder)} cannot be written: {printable(error)}. Choose another output_dir."
+    )
