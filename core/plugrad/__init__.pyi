@@ -27,9 +27,15 @@ from plugrad.errors import PluginError as PluginError
 from plugrad.errors import PlugradError as PlugradError
 from plugrad.errors import RunFileError as RunFileError
 from plugrad.errors import TrainingError as TrainingError
+from plugrad.formulas.ratios import finite_exp as finite_exp
+from plugrad.formulas.ratios import k3 as k3
+from plugrad.formulas.residues import equal_rewards as equal_rewards
+from plugrad.formulas.residues import no_signal as no_signal
 from plugrad.hookspecs import hookimpl as hookimpl
-from plugrad.host.load import LoadedLoss as LoadedLoss
 from plugrad.host.load import load as load
+from plugrad.host.loaded import LoadedAdvantage as LoadedAdvantage
+from plugrad.host.loaded import LoadedLoss as LoadedLoss
+from plugrad.host.loaded import LoadedMetric as LoadedMetric
 from plugrad.registry.resolve import resolve_callable as resolve_callable
 from plugrad.run import Run as Run
 from plugrad.run_result import RunInterrupted as RunInterrupted

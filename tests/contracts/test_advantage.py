@@ -29,6 +29,17 @@ def test_whole_number_rewards_become_floats(rollout):
     assert inputs.rewards.dtype == torch.double
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.long])
+def test_whole_number_tensors_become_floats_too(dtype):
+    inputs = AdvantageInputs(
+        rewards=torch.tensor([[1, 0]], dtype=dtype),
+        completion_lengths=torch.ones(1, 2, dtype=torch.long),
+        greedy_rewards=torch.tensor([1], dtype=dtype),
+    )
+    assert inputs.rewards.tolist() == [[1.0, 0.0]]
+    assert inputs.rewards.dtype == inputs.greedy_rewards.dtype == torch.double
+
+
 def test_given_rewards_win_over_the_rollouts(rollout):
     inputs = AdvantageInputs(rewards=torch.tensor([[0.5, 0.25]]), rollouts=[[rollout(1.0, 4), rollout(0.0, 2)]])
     assert inputs.rewards.tolist() == [[0.5, 0.25]]
@@ -50,7 +61,7 @@ def test_too_little_is_refused(given):
     ("field", "wrong"),
     [
         ("rewards", torch.zeros(6)),
-        ("rewards", torch.zeros(2, 3, dtype=torch.long)),
+        ("rewards", torch.zeros(2, 3, dtype=torch.complex64)),
         ("completion_lengths", torch.zeros(2, 3)),
         ("completion_lengths", torch.zeros(3, 2, dtype=torch.long)),
         ("greedy_rewards", torch.zeros(3)),

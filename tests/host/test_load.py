@@ -4,11 +4,24 @@ import pytest
 import torch
 
 import plugrad
-from plugrad import AdvantageInputs, BatchLossInputs, ContractError, LossInputs, OptionError, PluginError
+from plugrad import AdvantageInputs, BatchLossInputs, ContractError, LossInputs, MetricInputs, OptionError, PluginError
 
 # pi / pi_old is 1, 2 and 1/4.
 PI, OLD = torch.tensor([0.5, 0.5, 0.1]).log(), torch.tensor([0.5, 0.25, 0.4]).log()
 EVERY = torch.ones(3, dtype=torch.bool)
+
+
+def metric_inputs(**changes):
+    given = {
+        "rollouts": [],
+        "rewards": torch.zeros(1),
+        "advantages": torch.ones(1, 3),
+        "loss_mask": EVERY[None],
+        "trainer_logprobs": PI[None],
+        "inference_logprobs": OLD[None],
+        "group_ids": torch.zeros(1, dtype=torch.long),
+    }
+    return MetricInputs(**{**given, **changes})
 
 
 def test_a_loss_takes_one_sequence():
@@ -68,7 +81,7 @@ def test_a_loss_of_either_form_takes_either_form(write, tmp_path, monkeypatch, f
             trainer_logprobs=PI[None], inference_logprobs=PI[None], advantages=advantages[None], loss_mask=mask[None]
         )
     )
-    torch.testing.assert_close(rows.loss, -2 * (advantages * PI)[None])
+    torch.testing.assert_close(rows.loss, -2 * (advantages * PI * mask)[None])
 
 
 def test_a_loaded_loss_says_what_it_needs_and_takes():
@@ -85,9 +98,9 @@ def test_options_are_checked():
 
 
 def test_an_option_may_be_called_as_an_argument_of_load(write, tmp_path, monkeypatch):
-    write("mine.py", "def f(inputs, kind: str, reference: str):\n    return kind + reference\n")
+    write("mine.py", "def f(inputs, kind: str, reference: str):\n    return {kind + reference: 1.0}\n")
     monkeypatch.chdir(tmp_path)
-    assert plugrad.load("metric", "mine.py:f", kind="a", reference="b")(None) == "ab"
+    assert list(plugrad.load("metric", "mine.py:f", kind="a", reference="b")(metric_inputs())) == ["ab"]
 
 
 def test_the_other_kinds_are_ready_to_call():
@@ -100,9 +113,9 @@ def test_the_other_kinds_are_ready_to_call():
 
 
 def test_a_module_in_the_working_directory_is_found(write, tmp_path, monkeypatch):
-    write("module_of_mine.py", "def f(inputs): return 7")
+    write("module_of_mine.py", "def f(inputs): return {'seven': 7}")
     monkeypatch.chdir(tmp_path)
-    assert plugrad.load("metric", "module_of_mine:f")(None) == 7
+    assert plugrad.load("metric", "module_of_mine:f")(metric_inputs())["seven"].value() == 7
 
 
 def test_what_is_not_there_is_an_error():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from beartype import beartype
-from jaxtyping import Float, Int, jaxtyped
+from jaxtyping import Bool, Float, Int, Real, jaxtyped
 from torch import Tensor
 
 from plugrad.contracts.rollout import Rollout
@@ -21,19 +21,25 @@ class AdvantageInputs:
     Build them from `rewards` and `completion_lengths`, or from `rollouts` alone.
     """
 
-    rewards: Float[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
-    """As `prepare_advantages` returned them: the environment's scores, unless an extension changed them."""
+    rewards: Real[Tensor, "num_examples rollouts_per_example"] | Bool[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
+    """As `prepare_advantages` returned them: the environment's scores, unless an extension changed them. Whole numbers
+    become floats."""
     completion_lengths: Int[Tensor, "num_examples rollouts_per_example"] = None  # type: ignore[assignment]
     """In tokens, including the end-of-sequence token."""
     rollouts: list[list[Rollout]] = field(default_factory=list)
-    """`rollouts[i][j]` is the j-th rollout of example i."""
-    greedy_rewards: Float[Tensor, "num_examples"] | None = None
+    """`rollouts[i][j]` is the j-th rollout of example i. If extensions changed the reward and the environment returned
+    components, `reward_components` has the change as `extensions`."""
+    greedy_rewards: Real[Tensor, "num_examples"] | Bool[Tensor, "num_examples"] | None = None
     """The reward of one greedy completion per example. The policy is not trained on these completions."""
 
     def __post_init__(self) -> None:
         if self.rewards is None:
             rewards = [[rollout["reward"] for rollout in group] for group in self.rollouts]
             object.__setattr__(self, "rewards", _rectangle(rewards, torch.double))
+        for name in ("rewards", "greedy_rewards"):
+            values = getattr(self, name)
+            if values is not None and not values.is_floating_point():
+                object.__setattr__(self, name, values.double())
         if self.completion_lengths is None:
             lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in self.rollouts]
             object.__setattr__(self, "completion_lengths", _rectangle(lengths, torch.long))

@@ -15,6 +15,9 @@ from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component
 
+OF_EXTENSIONS = "extensions"
+"""The reward component that extensions make by changing the reward."""
+
 
 @dataclass(frozen=True)
 class BoundAdvantage:
@@ -58,13 +61,34 @@ def check_advantages(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInp
 
 
 def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
-    """Return inputs whose rollouts have the rewards of `inputs.rewards`, so that both forms agree."""
+    """Return inputs whose rollouts have the rewards of `inputs.rewards`, so that both forms agree.
+
+    If any differs from the environment's, and all rollouts have reward components, the difference becomes one more
+    component. So an advantage that reads components meets what extensions changed.
+
+    Raises:
+        ContractError: the environment has a component of that name.
+    """
     rewards = inputs.rewards.tolist()
+    scores = [[rollout["reward"] for rollout in group] for group in inputs.rollouts]
+    components = [rollout["reward_components"] for group in inputs.rollouts for rollout in group]
+    split = rewards != scores and all(components)
+    if split and any(OF_EXTENSIONS in names for names in components):
+        raise ContractError(
+            f"the environment returned a reward component {OF_EXTENSIONS!r}. That is the name of what extensions change in "
+            "the reward: rename the environment's component."
+        )
     rollouts = [
-        [Rollout(**{**rollout, "reward": rewards[i][j]}) for j, rollout in enumerate(group)]
-        for i, group in enumerate(inputs.rollouts)
+        [_with_reward(rollout, reward, split=split) for rollout, reward in zip(*group, strict=True)]
+        for group in zip(inputs.rollouts, rewards, strict=False)
     ]
     return replace(inputs, rollouts=rollouts)
+
+
+def _with_reward(rollout: Rollout, reward: float, *, split: bool) -> Rollout:
+    changed = {OF_EXTENSIONS: reward - rollout["reward"]} if split else {}
+    components = {**rollout["reward_components"], **changed}
+    return Rollout(**{**rollout, "reward": reward, "reward_components": components})
 
 
 def per_token(outputs: AdvantageOutputs, completion_lengths: list[list[int]]) -> list[list[list[float]]]:

@@ -21,7 +21,7 @@ from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
-from plugrad.host.advantage import compute_advantages
+from plugrad.host.advantage import compute_advantages, with_prepared_rewards
 from plugrad.host.calling import blaming
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
@@ -115,7 +115,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
     owner = str(component)
     with on_trial(owner, [batch.advantage, batch.loss, batch.metric], limit_s):
         hooks = Hooks(Host(selection.advantage.fresh(), []), [(component, component.create())])
-        prepared = hooks.prepare_advantages(batch.advantage)
+        prepared = with_prepared_rewards(hooks.prepare_advantages(batch.advantage))
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
             inputs = loss.view(_with_leaves(batch, loss))

@@ -15,4 +15,4 @@ def constant(inputs: AdvantageInputs, value: float = 1.0) -> AdvantageOutputs:
     Args:
         value: the advantage of every token.
     """
-    return AdvantageOutputs(torch.full_like(inputs.rewards, value))
+    return AdvantageOutputs(torch.full_like(inputs.rewards, value, dtype=torch.double))

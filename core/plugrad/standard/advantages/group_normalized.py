@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.markers import advantage
+from plugrad.formulas.residues import equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -15,6 +18,7 @@ def group_normalized(inputs: AdvantageInputs, eps: float = 1e-6) -> AdvantageOut
     Args:
         eps: added to the standard deviation. The default is slime's; TRL uses 1e-4.
     """
-    mean = inputs.rewards.mean(dim=1, keepdim=True)
-    std = inputs.rewards.std(dim=1, keepdim=True)
-    return AdvantageOutputs((inputs.rewards - mean) / (std + eps))
+    rewards = inputs.rewards.double()
+    mean = rewards.mean(dim=1, keepdim=True)
+    std = rewards.std(dim=1, keepdim=True)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, (rewards - mean) / (std + eps)))

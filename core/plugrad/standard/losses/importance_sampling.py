@@ -12,6 +12,7 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import loss
 from plugrad.contracts.measures import Mean
+from plugrad.formulas.ratios import finite_exp, k3
 
 MAX_SEQUENCE_LOG_RATIO = 10.0
 
@@ -85,11 +86,11 @@ class _Ratio:
     def of(cls, inputs: BatchLossInputs) -> _Ratio:
         difference = inputs.trainer_logprobs - inputs.inference_logprobs
         log_ratio = torch.where(inputs.loss_mask, difference, 0.0).detach()
-        return cls(log_ratio, log_ratio.exp(), inputs.loss_mask)
+        return cls(log_ratio, finite_exp(log_ratio), inputs.loss_mask)
 
     def geometric_mean(self) -> Tensor:
         """Return exp(mean l) of each sequence."""
-        return (self.log.sum(dim=1, keepdim=True) / self._num_tokens()).exp()
+        return finite_exp(self.log.sum(dim=1, keepdim=True) / self._num_tokens())
 
     def of_sequences(self, clip_high: float) -> Tensor:
         """Return each sequence's clipped ratio, shared equally among its counted tokens."""
@@ -138,12 +139,14 @@ def _towards_teacher(inputs: BatchLossInputs, tau: float) -> Tensor | float:
 def _outputs(inputs: BatchLossInputs, factor: Tensor, ratio: _Ratio, masks: _Masks) -> LossOutputs:
     """Return -factor * log pi at the tokens that no mask drops."""
     masked = masks.masked(ratio.counted)
-    per_token = -factor.detach() * inputs.trainer_logprobs
-    return LossOutputs(torch.where(ratio.counted & ~masked, per_token, 0.0), _metrics(ratio, masks, masked))
+    # Masked before the product: 0 times a factor that is infinite would be a gradient of NaN.
+    kept = ratio.counted & ~masked
+    per_token = -torch.where(kept, factor.detach(), 0.0) * inputs.trainer_logprobs
+    return LossOutputs(torch.where(kept, per_token, 0.0), _metrics(ratio, masks, masked))
 
 
 def _metrics(ratio: _Ratio, masks: _Masks, masked: Tensor) -> dict[str, Tensor | Mean | float]:
-    mismatch_kl = ratio.per_token - ratio.log - 1
+    mismatch_kl = k3(ratio.log)
     return {
         "mismatch_kl": Mean.over(mismatch_kl, ratio.counted),
         "masked_mismatch_kl": Mean.over(mismatch_kl, ratio.counted & masked),

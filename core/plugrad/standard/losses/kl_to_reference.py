@@ -7,6 +7,7 @@ from typing import Literal
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import loss
 from plugrad.contracts.measures import Mean
+from plugrad.formulas.ratios import k3
 
 
 @loss(needs={"ref_logprobs"})
@@ -24,5 +25,5 @@ def kl_to_reference(inputs: BatchLossInputs, estimator: Literal["k1", "k2", "k3"
     """
     assert inputs.ref_logprobs is not None
     d = inputs.ref_logprobs - inputs.trainer_logprobs
-    per_token = {"k1": -d, "k2": d.square() / 2, "k3": d.exp() - d - 1}[estimator]
+    per_token = {"k1": -d, "k2": d.square() / 2, "k3": k3(d)}[estimator]
     return LossOutputs(per_token, {"kl": Mean.over(per_token, inputs.loss_mask)})

@@ -10,6 +10,7 @@ from pydantic import Field
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import loss
 from plugrad.contracts.measures import Mean
+from plugrad.formulas.ratios import finite_exp
 
 ClipRange = Annotated[float, Field(ge=0)]
 
@@ -27,7 +28,7 @@ def ppo_clip(inputs: BatchLossInputs, clip_eps: ClipRange = 0.2, clip_eps_high: 
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None
-    ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     high = clip_eps if clip_eps_high is None else clip_eps_high
     clipped = ratio.clamp(1 - clip_eps, 1 + high)
     per_token = -torch.minimum(ratio * inputs.advantages, clipped * inputs.advantages)

@@ -6,6 +6,7 @@ import torch
 
 from plugrad.contracts.measures import Max, Mean, Measure
 from plugrad.contracts.metric import MetricInputs
+from plugrad.formulas.ratios import finite_exp, k3
 
 
 def inference_mismatch(inputs: MetricInputs) -> dict[str, Measure]:
@@ -18,5 +19,4 @@ def inference_mismatch(inputs: MetricInputs) -> dict[str, Measure]:
     if inputs.inference_logprobs is None:
         return {}
     log_ratio = torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0)
-    ratio = log_ratio.exp()
-    return {"kl": Mean.over(ratio - log_ratio - 1, inputs.loss_mask), "max_ratio": Max(ratio.max())}
+    return {"kl": Mean.over(k3(log_ratio), inputs.loss_mask), "max_ratio": Max(finite_exp(log_ratio.max()))}

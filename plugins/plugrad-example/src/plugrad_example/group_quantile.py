@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 
 
 @advantage()
@@ -14,4 +16,6 @@ def group_quantile(inputs: AdvantageInputs, quantile: float = 0.5) -> AdvantageO
     This package's own. A single extreme reward moves a median less than a mean. In exchange, the gradient is biased,
     because a rollout's own reward is part of its baseline.
     """
-    return AdvantageOutputs(inputs.rewards - inputs.rewards.quantile(quantile, dim=1, keepdim=True))
+    rewards = inputs.rewards.double()
+    difference = rewards - rewards.quantile(quantile, dim=1, keepdim=True)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, difference))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plugrad import AdvantageInputs, BatchLossInputs, MetricInputs
-from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.advantage import BoundAdvantage, with_prepared_rewards
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
@@ -33,7 +33,8 @@ class Inside:
 
     def advantages(self, inputs: AdvantageInputs) -> list[list[float]]:
         """Return the advantages after the extension has changed the rewards."""
-        outputs = self.hooks.compute_advantages(self.hooks.prepare_advantages(inputs))
+        prepared = with_prepared_rewards(self.hooks.prepare_advantages(inputs))
+        outputs = self.hooks.compute_advantages(prepared)
         assert isinstance(outputs.advantages, Tensor)
         return outputs.advantages.tolist()
 
@@ -70,10 +71,12 @@ def component(kind: Kind, reference: str, options: dict[str, Any]) -> Component:
 
 @pytest.fixture
 def inside() -> Callable[..., Inside]:
-    """Put an extension, with its options, around core's advantage `group_mean` and any loss."""
+    """Put an extension, with its options, around an advantage, core's `group_mean` by default, and any loss."""
 
-    def build(extension: str, *, around: str = "group_mean", **options: Any) -> Inside:
-        advantage = component("advantage", around, {})
+    def build(
+        extension: str, *, around: str = "group_mean", around_options: dict[str, Any] | None = None, **options: Any
+    ) -> Inside:
+        advantage = component("advantage", around, around_options or {})
         wrapped = component("extension", EXTENSIONS[extension], options)
         host = Host(BoundAdvantage(advantage, advantage.create()), [])
         return Inside(Hooks(host, [(wrapped, wrapped.create())]))

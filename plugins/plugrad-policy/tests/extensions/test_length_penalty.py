@@ -15,8 +15,8 @@ from plugrad import AdvantageInputs, Rollout
 PEERS = json.loads((Path(__file__).parents[1] / "golden" / "peers.json").read_text())
 
 
-def rollout(reward: float, num_output: int, num_input: int = 3, num_turns: int = 0) -> Rollout:
-    """Return a rollout of these lengths."""
+def rollout(reward: float, num_output: int, num_input: int = 3, num_turns: int = 0, **components: float) -> Rollout:
+    """Return a rollout of these lengths, whose score has these components."""
     made = Rollout(
         prompt="1+1=",
         completion="2",
@@ -24,7 +24,7 @@ def rollout(reward: float, num_output: int, num_input: int = 3, num_turns: int =
         completion_ids=[1] * num_output,
         inference_logprobs=[-1.0] * num_output,
         reward=reward,
-        reward_components={},
+        reward_components=components,
         truncated=False,
         example={},
         metrics={},
@@ -68,6 +68,42 @@ def test_of_equal_rewards_the_shorter_is_better(inside: Callable) -> None:
 def test_where_nothing_succeeds_length_is_free(reward: float, inside: Callable) -> None:
     inputs = groups([rollout(reward, 1), rollout(reward, 100)])
     assert inside("length_penalty").hooks.prepare_advantages(inputs).rewards.tolist() == [[reward, reward]]
+
+
+def test_an_advantage_that_reads_components_gets_the_penalty_as_one_more(inside: Callable) -> None:
+    only_outputs = {"num_output_tokens_weight": 0.8, "num_input_tokens_weight": 0.0, "num_turns_weight": 0.0}
+    right, wrong = rollout(1.0, 5, right=1.0), rollout(0.0, 10, right=0.0)
+    late = rollout(1.0, 10, right=1.0)
+    found = inside("length_penalty", around="plugrad-policy/gdpo", **only_outputs).advantages(groups([right, wrong, late]))
+    # r and the penalty -2/3 * 0.8 * (1/2, 1, 1), each over its standard deviation and then their sum over its own.
+    spread, cost = torch.tensor([1.0, 0.0, 1.0]).double(), -0.8 * 2 / 3 * torch.tensor([0.5, 1.0, 1.0]).double()
+    total = sum((values - values.mean()) / (values.std() + 1e-4) for values in (spread, cost))
+    torch.testing.assert_close(found, [((total - total.mean()) / (total.std() + 1e-4)).tolist()])
+    assert found[0][0] > found[0][2] > found[0][1]
+
+
+def test_the_penalty_has_a_weight_of_its_own(inside: Callable) -> None:
+    group = [rollout(1.0, 5, right=1.0), rollout(1.0, 50, right=1.0), rollout(0.0, 10, right=0.0)]
+
+    def of(**weights: float) -> list[list[float]]:
+        options = {"weights": weights}
+        return inside("length_penalty", around="plugrad-policy/gdpo", around_options=options).advantages(groups(group))
+
+    plain = plugrad.load("advantage", "plugrad-policy/gdpo")(groups(group)).advantages.tolist()
+    torch.testing.assert_close(of(extensions=0.0), plain)
+    assert of(extensions=1.0)[0][0] > of(extensions=1.0)[0][1]
+
+
+def test_where_it_charges_nothing_its_weight_is_no_error(inside: Callable) -> None:
+    failed = groups([rollout(-1.0, 5, right=-1.0), rollout(0.0, 10, right=0.0)])
+    running = inside("length_penalty", around="plugrad-policy/gdpo", around_options={"weights": {"extensions": 0.5}})
+    assert running.advantages(failed) == plugrad.load("advantage", "plugrad-policy/gdpo")(failed).advantages.tolist()
+
+
+def test_a_component_of_the_environments_may_not_take_its_name(inside: Callable) -> None:
+    group = [rollout(1.0, 5, extensions=1.0), rollout(0.0, 10, extensions=0.0)]
+    with pytest.raises(plugrad.ContractError, match="reward component 'extensions'"):
+        inside("length_penalty", around="plugrad-policy/gdpo").advantages(groups(group))
 
 
 def test_groups_do_not_see_each_other(inside: Callable) -> None:

@@ -25,7 +25,8 @@ class AdvantageEstimator:
     ) -> tuple[Tensor, Tensor]:
         """Return the advantages `[batch, response_length]`, twice: without a critic, the returns are the same."""
         order = _by_group(index)
-        rewards = token_level_rewards.sum(dim=1)[order]
+        # In float32 the sums of equal rewards differ.
+        rewards = token_level_rewards.double().sum(dim=1)[order]
         lengths = response_mask.bool().sum(dim=1)[order]
         outputs = named_advantage(self.name, self.options)(AdvantageInputs(rewards=rewards, completion_lengths=lengths))
         rows = torch.zeros_like(token_level_rewards)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from plugrad import (
-    AdvantageInputs,
-    AdvantageOutputs,
     BatchLossInputs,
+    LoadedAdvantage,
     LoadedLoss,
     Max,
     Mean,
@@ -33,6 +32,8 @@ class Rows:
     """The sum over each row's counted tokens, 0 for a row without any: `[batch]`."""
     per_token: Tensor | None
     """`[batch, seq]`, if the loss returns values per token."""
+    counted: Tensor
+    """The tokens that count, `[batch, seq]`."""
     metrics: dict[str, float]
 
 
@@ -63,18 +64,21 @@ class NamedLoss:
         return found
 
     def rows(self, inputs: BatchLossInputs) -> Rows:
-        """Return the loss of each row. Rows without counted tokens never reach the loss."""
-        counting = inputs.loss_mask.any(dim=1)
-        nothing = inputs.trainer_logprobs.sum(dim=1) * 0
+        """Return the loss of each row, in float32 at least. Rows without counted tokens never reach the loss."""
+        mask = inputs.loss_mask
+        counting = mask.any(dim=1)
+        # What is masked may be NaN.
+        nothing = torch.where(mask, inputs.trainer_logprobs, 0.0) * 0
         if not bool(counting.any()):
-            return Rows(nothing, inputs.trainer_logprobs * 0, {})
+            return Rows(nothing.sum(dim=1), nothing, mask, {})
         outputs = self.loss(_kept(inputs, counting))
+        nothing = nothing.to(outputs.loss)
         metrics = {key: number(value) for key, value in outputs.metrics.items()}
         if outputs.loss.ndim == 1:
-            return Rows(nothing.index_put((counting,), outputs.loss), None, metrics)
-        counted = torch.where(inputs.loss_mask[counting], outputs.loss, 0.0)
-        per_token = torch.zeros_like(inputs.trainer_logprobs).index_put((counting,), counted)
-        return Rows(nothing.index_put((counting,), counted.sum(dim=1)), per_token, metrics)
+            return Rows(nothing.sum(dim=1).index_put((counting,), outputs.loss), None, mask, metrics)
+        counted = torch.where(mask[counting], outputs.loss, 0.0)
+        sums = nothing.sum(dim=1).index_put((counting,), counted.sum(dim=1))
+        return Rows(sums, nothing.index_put((counting,), counted), mask, metrics)
 
 
 def named_loss(name: str, options: Mapping[str, Any], system: str, gives: frozenset[str]) -> NamedLoss:
@@ -83,7 +87,7 @@ def named_loss(name: str, options: Mapping[str, Any], system: str, gives: frozen
     return _LOSSES.setdefault(key, NamedLoss(name, options, system, gives))
 
 
-def named_advantage(name: str, options: Mapping[str, Any]) -> Callable[[AdvantageInputs], AdvantageOutputs]:
+def named_advantage(name: str, options: Mapping[str, Any]) -> LoadedAdvantage:
     """Return the advantage of that name with these options, the same instance on every call since it may have state."""
     key = (name, repr(sorted(options.items())))
     if key not in _ADVANTAGES:
@@ -92,7 +96,7 @@ def named_advantage(name: str, options: Mapping[str, Any]) -> Callable[[Advantag
 
 
 _LOSSES: dict[tuple[str, str, str], NamedLoss] = {}
-_ADVANTAGES: dict[tuple[str, str], Callable[[AdvantageInputs], AdvantageOutputs]] = {}
+_ADVANTAGES: dict[tuple[str, str], LoadedAdvantage] = {}
 
 
 def number(value: Tensor | Measure | float) -> float:
@@ -110,7 +114,7 @@ def weighted(rows: Rows, weights: Tensor, name: str, what: str) -> Tensor:
     """
     if rows.per_token is None:
         raise PluginError(f"the loss {name!r} works on whole sequences, but {what} weight tokens. They cannot be combined.")
-    return (rows.per_token * weights).sum(dim=1)
+    return (rows.per_token * torch.where(rows.counted, weights, 0.0)).sum(dim=1)
 
 
 def _kept(inputs: BatchLossInputs, counting: Tensor) -> BatchLossInputs:

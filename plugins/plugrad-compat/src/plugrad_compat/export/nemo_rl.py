@@ -110,6 +110,7 @@ def _of_logits(next_token_logits: Tensor, input_ids: Tensor) -> _Scored:
 
 def _of_logprobs(next_token_logprobs: Tensor | None) -> _Scored:
     assert next_token_logprobs is not None
+    next_token_logprobs = next_token_logprobs.to(torch.promote_types(next_token_logprobs.dtype, torch.float32))
     return _Scored(torch.cat([torch.zeros_like(next_token_logprobs[:, :1]), next_token_logprobs], dim=1))
 
 

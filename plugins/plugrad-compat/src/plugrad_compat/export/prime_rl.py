@@ -61,7 +61,7 @@ def prime_rl_advantage(inputs: Any, *, name: str, **options: Any) -> AdvantageOu
     rewards = getattr(inputs, "rewards", None)
     rollouts = getattr(inputs, "rollouts", None) or []
     if rewards is None:
-        rewards = torch.tensor([[rollout["reward"] for rollout in group] for group in rollouts])
+        rewards = torch.tensor([[rollout["reward"] for rollout in group] for group in rollouts], dtype=torch.double)
     lengths = getattr(inputs, "completion_lengths", None)
     lengths = torch.ones_like(rewards, dtype=torch.long) if lengths is None else lengths.long()
     given = replace(AdvantageInputs(rewards=rewards, completion_lengths=lengths), rollouts=rollouts)

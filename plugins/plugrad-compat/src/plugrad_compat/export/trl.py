@@ -83,7 +83,7 @@ class GRPOTrainer(trl.GRPOTrainer):
         rewards, unscorable = self._total_rewards(per_group)
         own = slice(self.accelerator.process_index * len(mask), (self.accelerator.process_index + 1) * len(mask))
         grouped = lengths.view(-1, per_group).sum(dim=1).repeat_interleave(per_group)
-        output[REWARDS] = rewards[own].to(mask.device)
+        output[REWARDS] = rewards[own].to(self._plugrad_rewards.dtype).to(mask.device)
         output[GROUP_LENGTHS] = grouped[own].to(output[REWARDS])
         output[GROUP_IDS] = torch.arange(len(lengths), device=mask.device)[own] // per_group
         if self._plugrad_advantage is not None:
@@ -96,7 +96,8 @@ class GRPOTrainer(trl.GRPOTrainer):
 
         Unscored completions get the mean of their group's others, and so no advantage over it.
         """
-        by_function = self._plugrad_rewards
+        # In float32 the sums of equal rewards differ.
+        by_function = self._plugrad_rewards.double()
         rewards = (by_function * self.reward_weights.to(by_function.device)).nansum(dim=1)
         unscorable = by_function.isnan().all(dim=1)
         groups = rewards.masked_fill(unscorable, torch.nan).view(-1, per_group)
@@ -106,7 +107,7 @@ class GRPOTrainer(trl.GRPOTrainer):
     def _advantages(self, rewards: Tensor, unscorable: Tensor, lengths: Tensor, per_group: int, width: int) -> Tensor:
         assert self._plugrad_advantage is not None
         inputs = AdvantageInputs(
-            rewards=rewards.double().cpu().view(-1, per_group), completion_lengths=lengths.cpu().view(-1, per_group)
+            rewards=rewards.cpu().view(-1, per_group), completion_lengths=lengths.cpu().view(-1, per_group)
         )
         found = self._plugrad_advantage(inputs).advantages
         if isinstance(found, Tensor):
@@ -167,7 +168,7 @@ class GRPOTrainer(trl.GRPOTrainer):
             trainer_logprobs=logprobs,
             # Tokens that the engine could not score get the old policy's log-probs.
             inference_logprobs=_finite(old if sampled is None else torch.where(sampled.isnan(), old, sampled), mask),
-            advantages=_finite(wide.to(logprobs), mask),
+            advantages=_finite(wide, mask),
             loss_mask=mask,
             **{name: optional[name] for name in sorted(self._plugrad_loss.loss.needs)},
             group_ids=inputs[GROUP_IDS],

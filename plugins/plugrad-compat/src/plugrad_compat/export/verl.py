@@ -50,7 +50,7 @@ class VerlPolicyLoss:
         info = getattr(config, "global_batch_info", None) or {}
         # Each counted token carries its share of the row, so verl's sum over tokens is the row's sum.
         spread = (sums / mask.sum(dim=1).clamp(min=1)).unsqueeze(1) * mask
-        loss = agg_loss(loss_mat=spread, loss_mask=mask.to(log_prob), loss_agg_mode=loss_agg_mode, **info)
+        loss = agg_loss(loss_mat=spread, loss_mask=mask.to(sums), loss_agg_mode=loss_agg_mode, **info)
         return loss, {f"actor/{key}": value for key, value in rows.metrics.items()}
 
 

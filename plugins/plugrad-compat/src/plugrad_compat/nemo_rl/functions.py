@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from plugrad import PluginError
+from plugrad import PluginError, k3
 
 EPS = 1e-8
 
@@ -38,7 +38,7 @@ def calculate_kl(
     log_ratio = logprobs_reference - logprobs
     if input_clamp_value is not None:
         log_ratio = log_ratio.clamp(-input_clamp_value, input_clamp_value)
-    estimators = {"k1": -log_ratio, "k2": log_ratio.square() / 2, "k3": log_ratio.exp() - 1 - log_ratio}
+    estimators = {"k1": -log_ratio, "k2": log_ratio.square() / 2, "k3": k3(log_ratio)}
     if kl_type not in estimators:
         raise PluginError(f"kl_type = {kl_type!r}: NeMo RL has {', '.join(estimators)}.")
     found = estimators[kl_type]

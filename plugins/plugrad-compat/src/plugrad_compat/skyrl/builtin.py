@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-
-LIMIT = 20.0
-"""SkyRL clamps the log-ratio to this before exp."""
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 
 
 @loss(needs={"old_logprobs"}, policy_gradient=True)
@@ -87,14 +84,15 @@ def skyrl_gspo(inputs: BatchLossInputs, eps_clip_low: float = 0.2, eps_clip_high
     log_ratio = (inputs.trainer_logprobs - inputs.old_logprobs) * inputs.loss_mask
     mean = log_ratio.sum(dim=1, keepdim=True) / inputs.loss_mask.sum(dim=1, keepdim=True)
     own = inputs.trainer_logprobs - inputs.trainer_logprobs.detach()
-    ratio = (own + mean.detach()).clamp(max=10.0).exp()
+    ratio = finite_exp(own + mean.detach())
     per_token, is_clipped = _clipped(ratio, inputs.advantages, eps_clip_low, eps_clip_high)
     return LossOutputs(per_token, {"clip_ratio": Mean.over(is_clipped, inputs.loss_mask)})
 
 
 def _ratio(inputs: BatchLossInputs) -> Tensor:
+    # SkyRL clamps the log-ratio at 20, where the gradient ends.
     assert inputs.old_logprobs is not None
-    return (inputs.trainer_logprobs - inputs.old_logprobs).clamp(-LIMIT, LIMIT).exp()
+    return finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
 
 
 def _clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

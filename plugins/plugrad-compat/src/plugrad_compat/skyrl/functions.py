@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugrad import OptionError, PluginError
+from plugrad import OptionError, PluginError, k3
 
 LIMIT = 20.0
 CORRECTIONS = (
@@ -65,7 +65,7 @@ def compute_approx_kl(
         "k1": log_ratio,
         "abs": log_ratio.abs(),
         "k2": 0.5 * log_ratio.square(),
-        "k3": ((-bounded).exp() + bounded - 1).clamp(-10, 10),
+        "k3": k3(-bounded).clamp(-10, 10),
     }
     if kl_estimator_type not in estimators:
         raise PluginError(f"kl_estimator_type = {kl_estimator_type!r}: SkyRL has {', '.join(estimators)}.")

@@ -8,7 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, OptionError, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, OptionError, advantage, equal_rewards
+
+OF_EXTENSIONS = "extensions"
+"""The component in which core puts what extensions changed in the reward."""
 
 
 # Equal rewards may have unequal components, which give a signal.
@@ -22,7 +25,10 @@ def gdpo(
 
     Summing first and normalising second would let a high-variance component drown out the others. k runs over the
     components of the score, as the environment returned them. Standard deviations are unbiased, as in TRL. The outer
-    one is over the rollouts of the whole batch. Changes that an extension makes to the *reward* have no effect here.
+    one is over the rollouts of the whole batch. A group whose components are all equal has an advantage of 0.
+
+    If an extension changes the reward, as `length_penalty` does, the change r' - r is one more component, `extensions`.
+    Like the others it is normalised on its own: its weight says how much it counts, and not its size.
 
     Args:
         weights: w_k by name. A component without a weight here weighs 1.
@@ -34,16 +40,18 @@ def gdpo(
     """
     components = _components(inputs)
     given = weights or {}
-    unknown = sorted(set(given) - set(components))
+    unknown = sorted(set(given) - {*components, OF_EXTENSIONS})
     if unknown:
         raise OptionError(f"[advantage] 'gdpo': there is no component {unknown[0]!r}. There are {', '.join(components)}.")
     normalised = (given.get(name, 1.0) * _normalised(values, eps) for name, values in components.items())
     total = torch.stack(list(normalised)).sum(dim=0)
-    return AdvantageOutputs((total - total.mean()) / (total.std() + eps))
+    equal = torch.stack([equal_rewards(values) for values in components.values()]).all(dim=0)
+    return AdvantageOutputs(torch.where(equal, 0.0, (total - total.mean()) / (total.std() + eps)))
 
 
 def _normalised(values: Tensor, eps: float) -> Tensor:
-    return (values - values.mean(dim=1, keepdim=True)) / (values.std(dim=1, keepdim=True) + eps)
+    normalised = (values - values.mean(dim=1, keepdim=True)) / (values.std(dim=1, keepdim=True) + eps)
+    return torch.where(equal_rewards(values), 0.0, normalised)
 
 
 def _components(inputs: AdvantageInputs) -> dict[str, Tensor]:
@@ -56,4 +64,4 @@ def _components(inputs: AdvantageInputs) -> dict[str, Tensor]:
             f"{sorted(found)}. The environment's `score` must return a mapping with the same names for every rollout."
         )
     (names,) = found
-    return {name: inputs.rewards.new_tensor([[c[name] for c in group] for group in groups]) for name in names}
+    return {name: torch.tensor([[c[name] for c in group] for group in groups], dtype=torch.double) for name in names}

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -33,7 +34,7 @@ def grpo(
         OptionError: there are too few rollouts for these options, for example for the unbiased standard deviation of
             one other rollout.
     """
-    rewards = inputs.rewards
+    rewards = inputs.rewards.double()
     count = rewards.shape[1] - leave_one_out
     if count - unbiased < 1:
         raise OptionError(
@@ -46,5 +47,12 @@ def grpo(
     mean = rewards @ peers / count
     variance = ((rewards.unsqueeze(1) - mean.unsqueeze(2)).square() * peers).sum(dim=2) / (count - unbiased)
     std = variance.sqrt()
-    scale = torch.where(std > eps, std + eps, 1.0) if leave_one_out else std + eps
-    return AdvantageOutputs((rewards - mean) / scale)
+    scale = torch.where((std > eps) & ~_others_are_equal(rewards), std + eps, 1.0) if leave_one_out else std + eps
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, (rewards - mean) / scale))
+
+
+def _others_are_equal(rewards: Tensor) -> Tensor:
+    """Return the rollouts whose group's other rewards are equal, `[num_examples, rollouts_per_example]`."""
+    indices = range(rewards.shape[1])
+    others = [rewards[:, [other for other in indices if other != index]] for index in indices]
+    return torch.cat([equal_rewards(group) for group in others], dim=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2, mixes_groups=True)
@@ -20,5 +21,6 @@ def lite_ppo(inputs: AdvantageInputs, eps: Annotated[float, Field(gt=0)] = 1e-4)
     Args:
         eps: added to the standard deviation. The default is TRL's.
     """
-    mean = inputs.rewards.mean(dim=1, keepdim=True)
-    return AdvantageOutputs((inputs.rewards - mean) / (inputs.rewards.std() + eps))
+    rewards = inputs.rewards.double()
+    advantages = (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std() + eps)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, advantages))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -15,7 +15,8 @@ def maxrl(inputs: AdvantageInputs) -> AdvantageOutputs:
     1 - p up to the group size. A group's weight is about 1 / p. The scale of the rewards cancels. Rewards must not be
     negative: a mean close to 0 would magnify them.
     """
-    mean = inputs.rewards.mean(dim=1, keepdim=True)
+    rewards = inputs.rewards.double()
+    mean = rewards.mean(dim=1, keepdim=True)
     # Not `mean > 0`: a reward that is NaN must not become an advantage of 0.
-    has_signal = ~(mean <= 0)
-    return AdvantageOutputs(torch.where(has_signal, (inputs.rewards - mean) / torch.where(has_signal, mean, 1.0), 0.0))
+    has_signal = ~((mean <= 0) | equal_rewards(rewards))
+    return AdvantageOutputs(torch.where(has_signal, (rewards - mean) / torch.where(has_signal, mean, 1.0), 0.0))

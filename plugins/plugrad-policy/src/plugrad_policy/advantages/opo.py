@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -15,6 +17,6 @@ def opo(inputs: AdvantageInputs) -> AdvantageOutputs:
 
     prime-rl offers the same formula as `length_weighted_mean`. This function is registered under that name too.
     """
-    lengths = inputs.completion_lengths.to(inputs.rewards)
-    baseline = (lengths * inputs.rewards).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True).clamp(min=1)
-    return AdvantageOutputs(inputs.rewards - baseline)
+    rewards, lengths = inputs.rewards.double(), inputs.completion_lengths.double()
+    baseline = (lengths * rewards).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True).clamp(min=1)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, rewards - baseline))

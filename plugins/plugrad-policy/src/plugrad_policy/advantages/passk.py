@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, OptionError, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -31,14 +31,15 @@ def passk(inputs: AdvantageInputs, k: Annotated[int, Field(ge=2)] | None = None)
     Raises:
         OptionError: an example has fewer than k rollouts.
     """
-    num_rollouts = inputs.rewards.shape[1]
+    rewards = inputs.rewards.double()
+    num_rollouts = rewards.shape[1]
     size = num_rollouts if k is None else k
     if size > num_rollouts:
         raise OptionError(
             f"[advantage] 'passk': k is {size}, but each example has {num_rollouts} rollouts. Raise rollouts_per_example."
         )
-    advantages = [_lead_over_others(inputs.rewards, j, size) for j in range(num_rollouts)]
-    return AdvantageOutputs(size * torch.stack(advantages, dim=1))
+    leads = torch.stack([_lead_over_others(rewards, j, size) for j in range(num_rollouts)], dim=1)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, size * leads))
 
 
 def _lead_over_others(rewards: Tensor, index: int, size: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 
 from plugrad import AdvantageInputs, AdvantageOutputs, advantage
@@ -38,7 +39,7 @@ class Rae:
             [self._compare(agent, reward) for agent, reward in zip(named, rewards, strict=True)]
             for named, rewards in zip(agents, inputs.rewards.tolist(), strict=True)
         ]
-        return AdvantageOutputs(inputs.rewards.new_tensor(advantages))
+        return AdvantageOutputs(torch.tensor(advantages, dtype=torch.double, device=inputs.rewards.device))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the baselines by agent."""

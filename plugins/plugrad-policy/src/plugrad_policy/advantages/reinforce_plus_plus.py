@@ -24,4 +24,4 @@ def reinforce_plus_plus(
             "rollouts" counts each rollout once.
         eps: added to the variance. The default is verl's. OpenRLHF uses a variance of at least 1e-8.
     """
-    return AdvantageOutputs(whitened(inputs.rewards, inputs, over, eps))
+    return AdvantageOutputs(whitened(inputs.rewards.double(), inputs, over, eps))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 from plugrad_policy.advantages.whitening import Over, whitened
 
 
@@ -25,5 +26,6 @@ def reinforce_plus_plus_baseline(
             "rollouts" counts each rollout once.
         eps: added to the variance. The default is verl's. OpenRLHF uses a variance of at least 1e-8.
     """
-    difference = inputs.rewards - inputs.rewards.mean(dim=1, keepdim=True)
+    rewards = inputs.rewards.double()
+    difference = torch.where(equal_rewards(rewards), 0.0, rewards - rewards.mean(dim=1, keepdim=True))
     return AdvantageOutputs(whitened(difference, inputs, over, eps))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, advantage, equal_rewards
 
 
 @advantage(needs={"greedy_rewards"}, signal_from_equal_rewards=True)
@@ -19,4 +21,7 @@ def remax(inputs: AdvantageInputs) -> AdvantageOutputs:
             "remax subtracts the reward of a greedy completion, but AdvantageInputs.greedy_rewards is None. A run samples "
             "one per example. Elsewhere, pass them, or use the advantage 'rloo', whose baseline is the other rollouts."
         )
-    return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.to(inputs.rewards).unsqueeze(1))
+    rewards = inputs.rewards.double()
+    greedy = inputs.greedy_rewards.to(rewards).unsqueeze(1).expand_as(rewards)
+    same = equal_rewards(torch.stack([rewards.flatten(), greedy.flatten()], dim=1)).view_as(rewards)
+    return AdvantageOutputs(torch.where(same, 0.0, rewards - greedy))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from plugrad import AdvantageInputs, AdvantageOutputs, advantage
+import torch
+
+from plugrad import AdvantageInputs, AdvantageOutputs, advantage, equal_rewards
 
 
 @advantage(min_rollouts_per_example=2)
@@ -12,6 +14,6 @@ def rloo(inputs: AdvantageInputs) -> AdvantageOutputs:
     A baseline without the rollout's own reward keeps the gradient unbiased. A group of one is rejected before a model
     loads. verl gives a group of one its raw reward, others give it 0.
     """
-    num_rollouts = inputs.rewards.shape[1]
-    others = (inputs.rewards.sum(dim=1, keepdim=True) - inputs.rewards) / (num_rollouts - 1)
-    return AdvantageOutputs(inputs.rewards - others)
+    rewards = inputs.rewards.double()
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+    return AdvantageOutputs(torch.where(equal_rewards(rewards), 0.0, rewards - others))

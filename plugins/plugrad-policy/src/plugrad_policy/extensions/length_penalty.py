@@ -23,7 +23,8 @@ class LengthPenalty:
     This is prime-rl's linear penalty. If all rollouts of an example share the prompt and take one turn, those two
     terms are equal. An advantage that subtracts the group's mean then cancels them.
 
-    A group whose mean is below 0 pays nothing. prime-rl would reward it for length.
+    A group whose mean is below 0 pays nothing. prime-rl would reward it for length. An advantage that reads reward
+    components, such as `gdpo`, gets the penalty as a component of its own, `extensions`.
 
     Args:
         num_output_tokens_weight: w_out. All three defaults are prime-rl's.

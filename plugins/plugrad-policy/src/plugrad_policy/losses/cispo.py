@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.surrogate import ClipRange
 
 UpToOne = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +27,7 @@ def cispo(inputs: BatchLossInputs, clip_low: UpToOne = 1.0, clip_high: ClipRange
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).detach().exp()
+    ratio = finite_exp((inputs.trainer_logprobs - inputs.old_logprobs).detach())
     weight = ratio.clamp(1 - clip_low, 1 + clip_high)
     per_token = -weight * inputs.advantages * inputs.trainer_logprobs
     metrics = {"clip_fraction": Mean.over(weight != ratio, inputs.loss_mask), "ratio": Mean.over(ratio, inputs.loss_mask)}

@@ -8,9 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.covariance import covariances
-from plugrad_policy.losses.ratios import log_ratio
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -48,7 +47,7 @@ def clip_cov(
     """
     assert inputs.old_logprobs is not None
     advantages, counted = inputs.advantages, inputs.loss_mask
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     clipped = is_clipped(ratio, advantages, low=clip_low, high=clip_high)
     covariance = covariances(inputs)
     candidates = counted & ~clipped & (covariance > cov_low) & (covariance < cov_high)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, finite_exp, loss
 from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 
 
@@ -23,5 +22,5 @@ def dapo(inputs: BatchLossInputs, clip_low: ClipRange = 0.2, clip_high: ClipRang
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 
 Positive = Annotated[float, Field(gt=0)]
 THRESHOLDS = {"tv": 0.15, "kl": 0.05}
@@ -40,7 +39,7 @@ def dppo(
         ratio: the mean of r over counted tokens.
     """
     policy, sampler, counted = inputs.trainer_logprobs, inputs.inference_logprobs, inputs.loss_mask
-    ratio = log_ratio(policy, sampler).detach().exp()
+    ratio = finite_exp((policy - sampler).detach())
     moved = policy.detach().exp() - sampler.exp()
     distance = moved.abs() if divergence == "tv" else binary_kl(sampler, policy.detach())
     limit = THRESHOLDS[divergence] if threshold is None else threshold
@@ -58,4 +57,6 @@ def binary_kl(logprobs: Tensor, other: Tensor) -> Tensor:
     """Return KL(p || q) of two coins, given the log-prob of heads. It stays finite where a coin always shows heads."""
     most = 1 - torch.finfo(logprobs.dtype).eps
     p, q = logprobs.exp().clamp(max=most), other.exp().clamp(max=most)
-    return p * log_ratio(logprobs, other) + (1 - p) * (torch.log1p(-p) - torch.log1p(-q))
+    # 0 log 0 is 0.
+    heads = p * torch.where(p > 0, logprobs - other, 0.0)
+    return heads + (1 - p) * (torch.log1p(-p) - torch.log1p(-q))

@@ -7,9 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
-from plugrad_policy.losses.ratios import log_ratio
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -45,11 +44,11 @@ def dppo_kl(
         is_masked_high: the share of counted tokens that mask_high masks.
     """
     counted, positive = inputs.loss_mask, inputs.advantages > 0
-    log_r = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs)
+    log_r = inputs.trainer_logprobs - inputs.inference_logprobs
     moved = inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp()
     high, low = positive & (moved > mask_high), ~positive & (moved < -mask_low)
     masked = high | low
-    per_token = torch.where(masked, 0.0, -adv_tau * log_r.exp() * inputs.advantages) + kl_tau * log_r.square()
+    per_token = torch.where(masked, 0.0, -adv_tau * finite_exp(log_r) * inputs.advantages) + kl_tau * log_r.square()
     metrics = {
         **mismatch_metrics(log_r, masked, counted),
         "is_masked_low": Mean.over(low, counted),

@@ -7,8 +7,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
 
 Ceiling = Annotated[float, Field(gt=1)]
@@ -35,7 +34,7 @@ def dual_clip(
     """
     assert inputs.old_logprobs is not None
     advantages, counted = inputs.advantages, inputs.loss_mask
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     per_token = clipped_surrogate(ratio, advantages, low=clip_low, high=clip_high)
     at_ceiling = (advantages < 0) & (ratio.detach() > ceiling)
     metrics = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
+from plugrad_policy.losses.ratios import sequence_mean
 from plugrad_policy.losses.surrogate import ClipRange
 
 
@@ -28,8 +28,8 @@ def gmpo(inputs: BatchLossInputs, clip_low: ClipRange = 0.4, clip_high: ClipRang
     assert inputs.old_logprobs is not None
     counted = inputs.loss_mask
     advantages = torch.where(counted, inputs.advantages, 0.0)
-    unclipped = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
+    unclipped = inputs.trainer_logprobs - inputs.old_logprobs
     clipped = torch.where(advantages > 0, unclipped.clamp(max=clip_high), unclipped.clamp(min=-clip_low))
-    ratio = sequence_mean(clipped, counted).exp().expand_as(clipped)
+    ratio = finite_exp(sequence_mean(clipped, counted)).expand_as(clipped)
     metrics = {"clip_fraction": Mean.over(clipped != unclipped, counted), "ratio": Mean.over(ratio, counted)}
     return LossOutputs(-ratio * advantages, metrics)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad import BatchLossInputs, LossOutputs, finite_exp, loss
+from plugrad_policy.losses.ratios import sequence_mean
 from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 
 
@@ -24,6 +24,6 @@ def gspo(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: ClipRan
         ratio: the mean of s over sequences, weighted by their tokens.
     """
     assert inputs.old_logprobs is not None
-    token_log_ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
-    ratio = sequence_mean(token_log_ratio, inputs.loss_mask).exp().expand_as(token_log_ratio)
+    token_log_ratio = inputs.trainer_logprobs - inputs.old_logprobs
+    ratio = finite_exp(sequence_mean(token_log_ratio, inputs.loss_mask)).expand_as(token_log_ratio)
     return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad import BatchLossInputs, LossOutputs, finite_exp, loss
+from plugrad_policy.losses.ratios import sequence_mean
 from plugrad_policy.losses.surrogate import ClipRange, clipped_outputs
 
 
@@ -25,6 +25,6 @@ def gspo_token(inputs: BatchLossInputs, clip_low: ClipRange = 3e-4, clip_high: C
     """
     assert inputs.old_logprobs is not None
     policy = inputs.trainer_logprobs
-    mean_log_ratio = sequence_mean(log_ratio(policy, inputs.old_logprobs).detach(), inputs.loss_mask)
-    ratio = (mean_log_ratio + policy - policy.detach()).exp()
+    mean_log_ratio = sequence_mean((policy - inputs.old_logprobs).detach(), inputs.loss_mask)
+    ratio = finite_exp(mean_log_ratio + policy - policy.detach())
     return clipped_outputs(inputs, ratio, low=clip_low, high=clip_high)

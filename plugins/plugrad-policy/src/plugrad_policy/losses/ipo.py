@@ -7,9 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, loss
+from plugrad import BatchLossInputs, LossOutputs, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
-from plugrad_policy.losses.ratios import log_ratio
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -37,7 +36,7 @@ def ipo(
         unmasked_mismatch_kl: the same over tokens with M = 1.
         is_masked: the share of counted tokens with M = 0.
     """
-    log_r = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs)
+    log_r = inputs.trainer_logprobs - inputs.inference_logprobs
     masked = (inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp()).abs() > threshold
-    per_token = torch.where(masked, 0.0, -adv_tau * log_r.exp() * inputs.advantages) + kl_tau * log_r.square()
+    per_token = torch.where(masked, 0.0, -adv_tau * finite_exp(log_r) * inputs.advantages) + kl_tau * log_r.square()
     return LossOutputs(per_token, mismatch_metrics(log_r, masked, inputs.loss_mask))

@@ -8,9 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.covariance import covariances
-from plugrad_policy.losses.ratios import log_ratio
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -38,13 +37,13 @@ def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotN
     """
     assert inputs.old_logprobs is not None
     counted = inputs.loss_mask
-    log_r = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs)
+    log_r = inputs.trainer_logprobs - inputs.old_logprobs
     chosen = greatest(covariances(inputs), counted, max(int(fraction * int(counted.sum())), 1))
-    per_token = -log_r.exp() * inputs.advantages + torch.where(chosen, coefficient * log_r.abs(), 0.0)
+    per_token = -finite_exp(log_r) * inputs.advantages + torch.where(chosen, coefficient * log_r.abs(), 0.0)
     metrics = {
         "penalised_fraction": Mean.over(chosen, counted),
         "abs_log_ratio": Mean.over(log_r.abs(), counted),
-        "ratio": Mean.over(log_r.exp(), counted),
+        "ratio": Mean.over(finite_exp(log_r), counted),
     }
     return LossOutputs(per_token, metrics)
 

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, k3, loss
 
 
 def _needs(options: Mapping[str, Any]) -> set[str]:
@@ -46,10 +45,10 @@ def kl_penalty(
     """
     assert inputs.ref_logprobs is not None
     policy, counted = inputs.trainer_logprobs, inputs.loss_mask
-    per_token = estimate(log_ratio(policy, inputs.ref_logprobs), estimator)
+    per_token = estimate(policy - inputs.ref_logprobs, estimator)
     if off_policy:
         assert inputs.old_logprobs is not None
-        weight = log_ratio(policy, inputs.old_logprobs).exp()
+        weight = finite_exp(policy - inputs.old_logprobs)
     else:
         weight = (policy - policy.detach()).exp()
     per_token = per_token * (weight.detach() if score_function == "none" else weight)
@@ -64,7 +63,7 @@ def estimate(d: Tensor, estimator: str) -> Tensor:
         return d
     if estimator == "k2":
         return d.square() / 2
-    return d.abs() if estimator == "abs" else (-d).exp() + d - 1
+    return d.abs() if estimator == "abs" else k3(-d)
 
 
 def later(values: Tensor, counted: Tensor) -> Tensor:

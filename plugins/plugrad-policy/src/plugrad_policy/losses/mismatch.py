@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from plugrad import Mean
+from plugrad import Mean, k3
 
 
 def mismatch_metrics(log_r: Tensor, masked: Tensor, counted: Tensor) -> dict[str, Mean]:
     """Return the mean of r - log r - 1 over all counted, masked and unmasked tokens, and the masked share."""
-    log_r = log_r.detach()
-    mismatch_kl = log_r.exp() - log_r - 1
+    mismatch_kl = k3(log_r.detach())
     return {
         "mismatch_kl": Mean.over(mismatch_kl, counted),
         "masked_mismatch_kl": Mean.over(mismatch_kl, counted & masked),

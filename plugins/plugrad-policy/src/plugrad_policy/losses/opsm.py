@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio, sequence_mean
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
+from plugrad_policy.losses.ratios import sequence_mean
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_clipped
 
 
@@ -31,8 +31,8 @@ def opsm(inputs: BatchLossInputs, delta: float = 1e-4, clip_low: ClipRange = 0.2
     """
     assert inputs.old_logprobs is not None
     policy, advantages, counted = inputs.trainer_logprobs, inputs.advantages, inputs.loss_mask
-    ratio = log_ratio(policy, inputs.old_logprobs).exp()
-    distance = sequence_mean(log_ratio(inputs.inference_logprobs, policy.detach()), counted)
+    ratio = finite_exp(policy - inputs.old_logprobs)
+    distance = sequence_mean(inputs.inference_logprobs - policy.detach(), counted)
     masked = (advantages < 0) & (distance > delta)
     per_token = clipped_surrogate(ratio, advantages, low=clip_low, high=clip_high)
     metrics = {

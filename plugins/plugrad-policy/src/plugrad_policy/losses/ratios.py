@@ -6,14 +6,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to [-20, 20], as in verl. exp(20) = 4.9e8 and its products stay finite in every dtype."""
-
-
-def log_ratio(policy: Float[Tensor, "batch seq"], other: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
-    """Return log pi - log other, clamped to `MAX_LOG_RATIO`. Clamped values have no gradient."""
-    return (policy - other).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-
 
 def sequence_sum(values: Float[Tensor, "batch seq"], counted: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch 1"]:
     """Return the sum over the counted tokens of each sequence."""

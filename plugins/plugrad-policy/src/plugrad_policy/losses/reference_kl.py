@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
-from plugrad_policy.losses.ratios import log_ratio
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -50,8 +49,8 @@ def reference_kl(
     target = inputs.ref_logprobs if towards == "reference" else inputs.teacher_logprobs
     assert target is not None
     ref_kl = target - inputs.trainer_logprobs.detach()
-    log_r = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs)
+    log_r = inputs.trainer_logprobs - inputs.inference_logprobs
     masked = inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp() < -mask_low
-    per_token = torch.where(masked, 0.0, -log_r.exp() * ref_kl) + kl_tau * log_r.square()
+    per_token = torch.where(masked, 0.0, -finite_exp(log_r) * ref_kl) + kl_tau * log_r.square()
     metrics = {"ref_kl": Mean.over(ref_kl, counted), **mismatch_metrics(log_r, masked, counted)}
     return LossOutputs(per_token, metrics)

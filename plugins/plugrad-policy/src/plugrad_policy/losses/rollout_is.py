@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.cispo import UpToOne
-from plugrad_policy.losses.ratios import log_ratio
 from plugrad_policy.losses.surrogate import ClipRange
 
 
@@ -27,7 +26,7 @@ def rollout_is(inputs: BatchLossInputs, clip_low: UpToOne = 0.2, clip_high: Clip
         is_masked: the share of counted tokens outside the bounds.
         ratio: the mean of r over counted tokens.
     """
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.inference_logprobs).detach().exp()
+    ratio = finite_exp((inputs.trainer_logprobs - inputs.inference_logprobs).detach())
     kept = (ratio > 1 - clip_low) & (ratio < 1 + clip_high)
     per_token = -torch.where(kept, ratio, 0.0) * inputs.advantages * inputs.trainer_logprobs
     return LossOutputs(

@@ -7,8 +7,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 
 Temperature = Annotated[float, Field(gt=0)]
 
@@ -30,7 +29,7 @@ def sapo(inputs: BatchLossInputs, tau_pos: Temperature = 1.0, tau_neg: Temperatu
         ratio: the mean of r over counted tokens.
     """
     assert inputs.old_logprobs is not None
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     tau = torch.where(inputs.advantages > 0, ratio.new_tensor(tau_pos), ratio.new_tensor(tau_neg))
     opened = (tau * (ratio - 1)).sigmoid()
     per_token = -4 / tau * opened * inputs.advantages

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import log_ratio
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate
 
 Quantile = Annotated[float, Field(gt=0, le=1)]
@@ -41,7 +40,7 @@ def top_entropy_quantile(
     entropy = inputs.entropy.detach()
     bound = lower_bound(entropy, counted, quantile)
     masked = entropy < bound
-    ratio = log_ratio(inputs.trainer_logprobs, inputs.old_logprobs).exp()
+    ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
     metrics: dict[str, Tensor | Mean] = {
         "entropy_bound": bound,

@@ -8,11 +8,11 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.ratios import MAX_LOG_RATIO, log_ratio, sequence_sum
+from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
+from plugrad_policy.losses.ratios import sequence_sum
 
 Positive = Annotated[float, Field(gt=0)]
-MIN_LOG_WEIGHT = math.log(1e-8)
+MIN_LOG_WEIGHT, MAX_LOG_WEIGHT = math.log(1e-8), 20.0
 
 
 @loss(policy_gradient=True)
@@ -41,9 +41,9 @@ def vespo(
         phi: the mean of phi(W) over sequences, weighted by their tokens.
     """
     policy, counted = inputs.trainer_logprobs, inputs.loss_mask
-    token_log_ratio = log_ratio(policy, inputs.inference_logprobs).detach()
-    log_w = sequence_sum(token_log_ratio, counted).clamp(MIN_LOG_WEIGHT, MAX_LOG_RATIO)
-    raised = (k_pos * log_w + lambda_pos * (1 - log_w.exp())).exp()
-    lowered = (k_neg * log_w + lambda_neg * (1 - log_w.exp())).exp()
+    token_log_ratio = (policy - inputs.inference_logprobs).detach()
+    log_w = sequence_sum(token_log_ratio, counted).clamp(MIN_LOG_WEIGHT, MAX_LOG_WEIGHT)
+    raised = finite_exp(k_pos * log_w + lambda_pos * (1 - log_w.exp()))
+    lowered = finite_exp(k_neg * log_w + lambda_neg * (1 - log_w.exp()))
     phi = torch.where(inputs.advantages >= 0, raised, lowered)
     return LossOutputs(-phi * inputs.advantages * policy, {"phi": Mean.over(phi, counted)})

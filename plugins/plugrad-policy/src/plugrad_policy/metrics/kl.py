@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from plugrad import Mean, Measure, MetricInputs, metric
+from plugrad import Mean, Measure, MetricInputs, k3, metric
 
 Other = Literal["inference", "old", "reference"]
 NEEDS = {"old": "old_logprobs", "reference": "ref_logprobs"}
@@ -57,5 +57,5 @@ def _estimates(other: Other, log_ratio: Tensor, loss_mask: Tensor) -> dict[str, 
     log_ratio = torch.where(loss_mask, log_ratio, 0.0)
     return {
         f"{other}_k1": Mean.over(-log_ratio, loss_mask),
-        f"{other}_k3": Mean.over(log_ratio.expm1() - log_ratio, loss_mask),
+        f"{other}_k3": Mean.over(k3(log_ratio), loss_mask),
     }

@@ -1,0 +1,148 @@
+"""Components outside a run: loaded by name, with their options bound and the checks of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.markers import AdvantageFacts
+from plugrad.contracts.measures import Measure
+from plugrad.contracts.metric import MetricInputs
+from plugrad.errors import ContractError, OptionError
+from plugrad.host.advantage import BoundAdvantage, compute_advantages
+from plugrad.host.calling import call_plugin
+from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.metric import BoundMetric, compute_metric
+from plugrad.host.own_inputs import prepared_groups, prepared_rows
+from plugrad.host.sequence_adapter import as_batch
+from plugrad.registry.bind import Component
+
+
+@dataclass(frozen=True)
+class LoadedLoss:
+    """A loss with its options bound. Call it with either form of the inputs; `needs` names the optional fields it reads."""
+
+    bound: BoundLoss
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional input fields that it reads."""
+        return self.bound.needs
+
+    @property
+    def reduction(self) -> str:
+        """The reduction that the loss declares."""
+        return self.bound.reduction
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, including defaults."""
+        return dict(self.bound.component.options)
+
+    def __call__(self, inputs: LossInputs | BatchLossInputs) -> LossOutputs:
+        """Return the summed loss of one sequence (a scalar), or the losses `[batch]` or `[batch, seq]` of a micro-batch.
+
+        It is computed in float32 at least, whatever the inputs are; `backward` reaches 16-bit tensors. The loss sees 0 in
+        every slot that is masked. What was there changes nothing and gets no gradient.
+
+        Raises:
+            ContractError: a field that the loss needs is None, the loss raised, or its result is not a loss.
+        """
+        _check_inputs(self.bound.component, inputs, (LossInputs, BatchLossInputs))
+        if isinstance(inputs, BatchLossInputs):
+            return compute_loss(self.bound, prepared_rows(inputs))
+        batch = prepared_rows(as_batch(inputs))
+        outputs = compute_loss(self.bound, batch)
+        return LossOutputs(sum_rows(outputs, batch.loss_mask)[0], outputs.metrics)
+
+
+@dataclass(frozen=True)
+class LoadedAdvantage:
+    """An advantage with its options bound. `needs` names the optional fields it reads."""
+
+    bound: BoundAdvantage
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional input fields that it reads."""
+        return self.bound.needs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, including defaults."""
+        return dict(self.bound.component.options)
+
+    @property
+    def min_rollouts_per_example(self) -> int:
+        """The fewest rollouts per example that it declares."""
+        assert isinstance(self.bound.component.facts, AdvantageFacts)
+        return self.bound.component.facts.min_rollouts_per_example
+
+    def __call__(self, inputs: AdvantageInputs) -> AdvantageOutputs:
+        """Return the advantages, computed in float64.
+
+        Raises:
+            OptionError: there are fewer rollouts per example than it needs.
+            ContractError: a field that it needs is None, a reward is not finite, it raised, or it did not return one finite
+                advantage per rollout or per completion token.
+        """
+        component = self.bound.component
+        _check_inputs(component, inputs, (AdvantageInputs,))
+        found = inputs.rewards.shape[1]
+        if found < self.min_rollouts_per_example:
+            raise OptionError(
+                f"{component} needs at least {self.min_rollouts_per_example} rollouts per example, and the rewards have "
+                f"{found}. Sample more, or choose another advantage."
+            )
+        return compute_advantages(self.bound, prepared_groups(str(component), inputs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its state; empty if it keeps none."""
+        return dict(self._on_state("state_dict") or {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore its state."""
+        self._on_state("load_state_dict", state)
+
+    def _on_state(self, method: str, *given: Any) -> Any:
+        call = getattr(self.bound.call, method, None)
+        return None if call is None else call_plugin(f"{self.bound.component}.{method}", call, *given)
+
+
+@dataclass(frozen=True)
+class LoadedMetric:
+    """A metric with its options bound. `needs` names the optional fields it reads."""
+
+    bound: BoundMetric
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional input fields that it reads."""
+        return self.bound.component.needs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, including defaults."""
+        return dict(self.bound.component.options)
+
+    def __call__(self, inputs: MetricInputs) -> dict[str, Measure]:
+        """Return its measures by name. It is computed in float32 at least, with 0 in every slot that is masked.
+
+        Raises:
+            ContractError: a field that the metric needs is None, it raised, or it did not return a mapping of measures.
+        """
+        _check_inputs(self.bound.component, inputs, (MetricInputs,))
+        measures = compute_metric(self.bound, prepared_rows(inputs))
+        return {name.removeprefix(f"{self.bound.label}/"): measure for name, measure in measures.items()}
+
+
+def _check_inputs(component: Component, inputs: object, forms: Collection[type]) -> None:
+    names = " or ".join(f"plugrad.{form.__name__}" for form in forms)
+    if not isinstance(inputs, tuple(forms)):
+        raise ContractError(f"{component} was called with {type(inputs).__name__}; it takes {names}.")
+    missing = sorted(need for need in component.needs if getattr(inputs, need) is None)
+    if missing:
+        raise ContractError(f"{component} needs {', '.join(missing)}: pass {type(inputs).__name__}({missing[0]}=...).")

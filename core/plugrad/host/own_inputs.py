@@ -1,0 +1,54 @@
+"""Prepare the inputs of another training loop as plugrad's trainer does its own: float32 at least, masked slots 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.metric import MetricInputs
+from plugrad.errors import ContractError
+from plugrad.formulas.ratios import at_least_float32
+
+Rows = TypeVar("Rows", BatchLossInputs, MetricInputs)
+
+
+def prepared_rows(inputs: Rows) -> Rows:
+    """Return the rows in float32 at least, with 0 in every masked slot, through which no gradient flows.
+
+    NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too.
+    """
+    changed: dict[str, Any] = {
+        name: _filled(at_least_float32(value), inputs.loss_mask)
+        for name, value in vars(inputs).items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    return replace(inputs, **changed)
+
+
+def prepared_groups(owner: str, inputs: AdvantageInputs) -> AdvantageInputs:
+    """Return the groups with rewards in float64: in float32, equal rewards differ from their mean.
+
+    Raises:
+        ContractError: a reward is not finite.
+    """
+    for name, rewards in (("rewards", inputs.rewards), ("greedy_rewards", inputs.greedy_rewards)):
+        if rewards is not None and not bool(torch.isfinite(rewards).all()):
+            place = (~torch.isfinite(rewards)).nonzero()[0].tolist()
+            raise ContractError(
+                f"{owner} was called with {name} of {float(rewards[tuple(place)])} at {place}. Their advantage would turn "
+                "the whole policy into NaN: pass finite rewards."
+            )
+    greedy = inputs.greedy_rewards
+    return replace(inputs, rewards=inputs.rewards.double(), greedy_rewards=None if greedy is None else greedy.double())
+
+
+def _filled(values: Tensor, loss_mask: Tensor) -> Tensor:
+    if values.ndim == 1:
+        return values
+    mask = loss_mask if values.ndim == 2 else loss_mask.unsqueeze(2)
+    return torch.where(mask, values, 0.0)
