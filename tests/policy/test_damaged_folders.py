@@ -161,7 +161,7 @@ LAYER = "model.layers.1.self_attn.q_proj.weight"
 DAMAGE = {
     # config.json
     "config_empty": (write("config.json", ""), "config.json"),
-    "config_null": (write("config.json", "null"), "config.json.*null, not a JSON object"),
+    "config_null": (write("config.json", "null"), "config.json.*None, not a JSON object"),
     "config_list": (write("config.json", "[1]"), "config.json.*not a JSON object"),
     "config_cut": (cut("config.json", 100), "config.json.*JSONDecodeError"),
     "config_binary": (write("config.json", b"\xff\xfe\x00"), "config.json.*UnicodeDecodeError"),
