@@ -4,7 +4,7 @@ import pytest
 
 from plugrad import ModelError, RunFileError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
-from plugrad.policy.loading import load_frozen, load_model
+from plugrad.policy.loading import load_frozen, load_model, load_tokenizer
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 
@@ -51,3 +51,9 @@ def test_a_frozen_model_names_its_own_table(models):
     policy = ModelTable(name="models/small")
     with pytest.raises(ModelError, match=r"\[model.teacher\] name = './smaller'"):
         load_frozen(FrozenModelTable(name="./smaller"), policy, tiny_tokenizer(), "teacher", [models])
+
+
+@pytest.mark.parametrize("name", ["models/smal", "./models/smal", "models"])
+def test_the_tokenizer_of_a_slip_is_answered_like_the_model(models, name):
+    with pytest.raises(ModelError, match=SLIPS[name].format(here=models)):
+        load_tokenizer(ModelTable(name=name), [], [models])

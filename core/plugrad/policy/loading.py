@@ -103,8 +103,8 @@ def load_tokenizer(table: ModelTable, texts: Iterable[str], folders: Sequence[Pa
     if table.name is None:
         return character_tokenizer(texts)
     source = _source_of(table, folders)
-    check_name(source.name, source.folders, source.table)
-    check_files(source.name, source.table)
+    # First: Transformers reads it for the tokenizer too, and what is wrong with it is no fault of the tokenizer.
+    _config(source)
     return _tokenizer(source)
 
 
