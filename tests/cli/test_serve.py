@@ -58,6 +58,13 @@ def test_a_model_that_the_run_builds_is_served_by_the_run(serve):
     assert "Leave rollout.server.addresses empty" in done.stderr
 
 
+def test_a_model_that_grows_is_served_by_the_run(serve):
+    done = serve("--print", "--set", "model.resize_embeddings=true")
+    assert done.returncode == 2
+    assert "model.resize_embeddings" in done.stderr
+    assert "Leave rollout.server.addresses empty" in done.stderr
+
+
 def test_servers_that_are_elsewhere(serve):
     # From the range reserved for documentation.
     done = serve(addresses='"http://192.0.2.1:8000"')

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from plugrad import ModelError
 from plugrad.config.tables.model_table import ModelTable
-from plugrad.policy.loading import load_model
+from plugrad.policy.loading import load_model, load_tokenizer
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -161,7 +161,7 @@ LAYER = "model.layers.1.self_attn.q_proj.weight"
 DAMAGE = {
     # config.json
     "config_empty": (write("config.json", ""), "config.json"),
-    "config_null": (write("config.json", "null"), "config.json.*null, not a JSON object"),
+    "config_null": (write("config.json", "null"), "config.json.*None, not a JSON object"),
     "config_list": (write("config.json", "[1]"), "config.json.*not a JSON object"),
     "config_cut": (cut("config.json", 100), "config.json.*JSONDecodeError"),
     "config_binary": (write("config.json", b"\xff\xfe\x00"), "config.json.*UnicodeDecodeError"),
@@ -326,3 +326,16 @@ def test_weights_that_nothing_uses_are_noted(folder, caplog):
     assert "1 weights of the model" in caplog.text
     assert "are not used: model.mtp.weight" in caplog.text
     assert "LOAD REPORT" not in caplog.text
+
+
+NEED_THE_MODEL = {"config_huge_eos", "tokenizer_new_eos", "tokenizer_huge_eos"}
+SEEN_EARLY = [name for name in DAMAGE if name.split("_")[0] in ("config", "tokenizer", "endless", "no")]
+
+
+@pytest.mark.parametrize("damage", [name for name in SEEN_EARLY if name not in NEED_THE_MODEL])
+def test_the_tokenizer_alone_is_refused_like_the_model(folder, damage):
+    DAMAGE[damage][0](folder)
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(ModelTable(name=str(folder)), ["1+1="])
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).isprintable()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from plugrad import ModelError
+from plugrad import ModelError, RunFileError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
-from plugrad.policy.loading import load_frozen, load_model
+from plugrad.policy.loading import load_frozen, load_model, load_tokenizer
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 
@@ -30,8 +30,8 @@ SLIPS = {
     "my model": NO_FOLDER,
     "https://huggingface.co/org/model": NO_FOLDER,
     "": "name|model",
-    "a\x1b[31mb": r"a\\x1b\[31mb",
-    "a\x00b": r"a\\x00b",
+    "a\x1b[31mb": r"a\\+x1b\[31mb",
+    "a\x00b": "NUL character",
     "n" * 5_000: "n" * 90,
     "models/small/config.json": "is a file. Give the folder of a model",
     "models": "holds no model: it has no config.json",
@@ -41,7 +41,7 @@ SLIPS = {
 
 @pytest.mark.parametrize("name", SLIPS, ids=[name[:20] for name in SLIPS])
 def test_a_slip_in_a_folder_is_answered_with_where_it_was_looked_up(models, name):
-    with pytest.raises(ModelError, match=SLIPS[name].format(here=models)) as caught:
+    with pytest.raises((ModelError, RunFileError), match=SLIPS[name].format(here=models)) as caught:
         load_model(ModelTable(name=name).with_absolute_paths([models]), [], [models])
     assert len(str(caught.value)) < 900
     assert str(caught.value).isprintable()
@@ -51,3 +51,9 @@ def test_a_frozen_model_names_its_own_table(models):
     policy = ModelTable(name="models/small")
     with pytest.raises(ModelError, match=r"\[model.teacher\] name = './smaller'"):
         load_frozen(FrozenModelTable(name="./smaller"), policy, tiny_tokenizer(), "teacher", [models])
+
+
+@pytest.mark.parametrize("name", ["models/smal", "./models/smal", "models"])
+def test_the_tokenizer_of_a_slip_is_answered_like_the_model(models, name):
+    with pytest.raises(ModelError, match=SLIPS[name].format(here=models)):
+        load_tokenizer(ModelTable(name=name), [], [models])

@@ -62,6 +62,11 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
             "[model.from_scratch] builds the model when the run starts, so no server can load it before. Leave "
             "rollout.server.addresses empty: `plugrad train` then starts servers with the model that it has built."
         )
+    if run_file.model.resize_embeddings:
+        raise RunFileError(
+            "model.resize_embeddings lets the embedding grow when the run starts, so no server can load the model before. "
+            "Leave rollout.server.addresses empty: `plugrad train` then starts servers with the model that has grown."
+        )
     from plugrad.rollout.packages import CLIENT_PACKAGES, require
 
     # Not vLLM: printed commands may be for other machines.
@@ -86,6 +91,7 @@ def _commands(run_file: RunFile, *, every_machine: bool) -> list[ServerCommand]:
         dtype=run_file.model.dtype,
         max_model_len=None,
         is_cpu=is_cpu(),
+        trust_remote_code=run_file.model.trust_remote_code,
     )
 
 

@@ -19,13 +19,15 @@ from plugrad.policy.model_folder import cause_of, check_counts
 from plugrad.policy.small_sizes import SMALL, SMALL_OF, sizes_to_give, small_fields
 
 WHERE = "[model.from_scratch]"
+LARGE = 10**9
+"""More weights than anyone wants by naming nothing but a model type."""
 
 
 def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return `[model.from_scratch]` with the defaults that its model type supports.
 
     Raises:
-        ModelError: the model type or a field is unknown, or the model has parts with sizes of their own.
+        ModelError: the model type or a field is unknown.
     """
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
@@ -39,7 +41,6 @@ def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     with _building(model_type, given):
         plain = AutoConfig.for_model(model_type)
         known = frozenset(name for name in {*SMALL, *given} if _has(plain, name))
-    _check_is_one_part(plain, given)
     for name in given.keys() - SMALL_OF.get(model_type, {}).keys() - known:
         raise ModelError(
             f"{WHERE} {model_type} has no field {name!r}.{did_you_mean(name, plain.to_dict())} "
@@ -81,7 +82,7 @@ def build(
     with _building(model_type, fields):
         config = AutoConfig.for_model(model_type, **_vocabulary(model_type, tokenizer, values))
         _check_vocabulary(config, tokenizer)
-        _check_memory(config, dtype)
+        _check_size(config, dtype)
         adjust(config)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
         _check_runs(model)
@@ -118,16 +119,6 @@ def _advice(model_type: str, given: Mapping[str, Any]) -> str:
     return f"Its fields must fit together.{fields} A model that needs no sizes is qwen3."
 
 
-def _check_is_one_part(plain: PreTrainedConfig, given: Mapping[str, Any]) -> None:
-    text = plain.get_text_config()
-    if text is not plain and not any(isinstance(value, Mapping) for value in given.values()):
-        hint = f' Its language model alone is model_type = "{text.model_type}".' if text.model_type in CONFIG_MAPPING else ""
-        raise ModelError(
-            f"{WHERE} {plain.model_type} has several parts ({', '.join(plain.sub_configs)}), and each has sizes of its own, "
-            f"which are large unless you give them as tables of those names.{hint}"
-        )
-
-
 def _check_vocabulary(config: PreTrainedConfig, tokenizer: Tokenizer) -> None:
     size = config.get_text_config().vocab_size
     if size < len(tokenizer):
@@ -137,15 +128,16 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: Tokenizer) -> None:
         )
 
 
-def _check_memory(config: PreTrainedConfig, dtype: torch.dtype | str) -> None:
-    """Check that the weights fit into the memory of this machine, on a model without storage."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        try:
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-        except Exception:
-            # Some models compute while they are built, which needs storage. What is wrong shows when it is built.
-            return
-    count = sum(parameter.numel() for parameter in model.parameters())
+def _check_size(config: PreTrainedConfig, dtype: torch.dtype | str) -> None:
+    """Check that the weights fit into the memory of this machine, and that a large model is not one by accident."""
+    count = _num_weights(config)
+    text = config.get_text_config()
+    if count > LARGE and text is not config:
+        hint = f' Its language model alone is model_type = "{text.model_type}".' if text.model_type in CONFIG_MAPPING else ""
+        raise ModelError(
+            f"{WHERE} {config.model_type} has several parts ({', '.join(config.sub_configs)}) with sizes of their own, "
+            f"{count:,} weights in all. Give the sizes in tables of those names.{hint}"
+        )
     size = count * (dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize)
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > available:
@@ -153,6 +145,17 @@ def _check_memory(config: PreTrainedConfig, dtype: torch.dtype | str) -> None:
             f"{WHERE} describes a model of {count:,} weights, {size / 2**30:,.0f} GiB: more than the "
             f"{available / 2**30:,.0f} GiB of this machine. Give smaller sizes."
         )
+
+
+def _num_weights(config: PreTrainedConfig) -> int:
+    """Return how many weights a model has, or 0 where it computes while it is built, which needs storage."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    except Exception:
+        # What is wrong with the fields shows when it is built.
+        return 0
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _check_runs(model: PreTrainedModel) -> None:

@@ -30,11 +30,12 @@ from plugrad.policy.model_folder import (
     check_files,
     check_name,
     check_tokenizer_files,
+    is_folder,
     read_json,
     reading,
     where_looked,
 )
-from plugrad.policy.vocabulary import check_stops, fit_embeddings
+from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
 from plugrad.policy.weight_files import num_stored_weights
 from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_trainable_dtype
 
@@ -48,6 +49,8 @@ class LoadedModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    has_grown: bool = False
+    """Whether its embedding has more rows than in its folder."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ def load_tokenizer(table: ModelTable, texts: Iterable[str], folders: Sequence[Pa
     if table.name is None:
         return character_tokenizer(texts)
     source = _source_of(table, folders)
-    check_name(source.name, source.folders, source.table)
-    check_files(source.name, source.table)
+    # First: Transformers reads it for the tokenizer too, and what is wrong with it is no fault of the tokenizer.
+    _config(source)
     return _tokenizer(source)
 
 
@@ -173,9 +176,10 @@ def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path
     model = _pretrained(source)
     check_trainable_dtype(source.name, model)
     tokenizer = _tokenizer(source)
+    rows = num_rows(model)
     fit_embeddings(source.name, model, tokenizer, texts=texts, resize=table.resize_embeddings)
     check_stops(source.name, model)
-    return LoadedModel(model, tokenizer)
+    return LoadedModel(model, tokenizer, has_grown=num_rows(model) > rows)
 
 
 def _pretrained(source: Source) -> PreTrainedModel:
@@ -209,7 +213,7 @@ def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
     name = source.name
     check_name(name, source.folders, source.table)
     check_files(name, source.table)
-    is_local = Path(name).is_dir()
+    is_local = is_folder(name)
     plain = read_json(Path(name) / "config.json", name) if is_local else {}
     check_counts(plain, f"config.json of the model {name!r}:")
     absent = f"There is no folder of that name{where_looked(name, source.folders)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import ModelError, did_you_mean
+from plugrad.shown import printable, shown
 
 LFS_POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 """The form of a hub id: a name, or an owner and a name."""
+LONGEST_HUB_ID = 200
 MOST_CHARACTERS = 300
 """The most of a library's message: some list every known model, or repeat a value of the file."""
-MOST_LAYERS = 10_000
+MOST = {"layers": 10_000, "experts": 1_000_000}
+"""More than any model has. Doge has 16,384 experts."""
 OF_TRANSFORMERS = re.compile(r"https://huggingface\.co/docs\S*")
 
 
@@ -48,14 +52,13 @@ def reading(what: str, remedy: str, table: str = "model") -> Iterator[None]:
 def cause_of(error: BaseException) -> str:
     """Return the type and message of a library's error in one printable line without a full stop, shortened."""
     text = OF_TRANSFORMERS.sub("", str(error))
-    message = printable(" ".join(text.split())).rstrip(". ")
+    message = printable(" ".join(text.split()), MOST_CHARACTERS).rstrip(". ")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def printable(text: str) -> str:
-    """Return a text without control characters, shortened."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[:MOST_CHARACTERS])
-    return shown + "..." * (len(text) > MOST_CHARACTERS)
+def is_folder(name: str) -> bool:
+    """Return whether a name is a folder's. It never raises, whatever the name."""
+    return os.path.isdir(name)
 
 
 def check_name(name: str, folders: Sequence[Path], table: str = "model") -> None:
@@ -69,12 +72,11 @@ def check_name(name: str, folders: Sequence[Path], table: str = "model") -> None
     Raises:
         ModelError: it is a file, or it is not there.
     """
-    asked = f"[{table}] name = {printable(name)!r}"
-    path = Path(name)
-    if path.is_file():
+    asked = f"[{table}] name = {shown(name)}"
+    if os.path.isfile(name):
         raise ModelError(f"{asked} is a file. Give the folder of a model, which holds config.json, weights and tokenizer.")
-    if not path.is_dir() and not HUB_ID.fullmatch(name):
-        raise ModelError(f"{asked}: there is no model folder {printable(name)!r}{where_looked(name, folders)}")
+    if not is_folder(name) and not (HUB_ID.fullmatch(name) and len(name) <= LONGEST_HUB_ID):
+        raise ModelError(f"{asked}: there is no model folder {shown(name)}{where_looked(name, folders)}")
 
 
 def where_looked(name: str, folders: Sequence[Path]) -> str:
@@ -90,7 +92,7 @@ def where_looked(name: str, folders: Sequence[Path]) -> str:
 def _similar(name: str, parent: Path) -> str:
     try:
         return did_you_mean(name, [path.name for path in parent.iterdir() if path.is_dir()])
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 
@@ -101,7 +103,7 @@ def check_files(name: str, table: str = "model") -> None:
         ModelError: it holds no model or only an adapter, or a file is no file, a Git LFS pointer, or not JSON.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(name):
         return
     with reading(f"the model folder {name!r}", "Check its permissions.", table):
         for path in sorted(folder.iterdir()):
@@ -125,7 +127,7 @@ def check_tokenizer_files(name: str) -> None:
         ModelError: it holds none, or one of its files is not JSON.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(name):
         return
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ModelError(
@@ -143,8 +145,8 @@ def check_counts(values: Any, where: str) -> None:
         ModelError: one is beyond any model.
     """
     for key, value in values.items() if isinstance(values, Mapping) else ():
-        if type(value) is int and value > MOST_LAYERS and re.search("layers|experts", str(key)):
-            raise ModelError(f"{where} {printable(str(key))} is {printable(str(value))}, which is no model's. Correct it.")
+        if type(value) is int and any(things in str(key) and value > most for things, most in MOST.items()):
+            raise ModelError(f"{where} {printable(key)} is {shown(value)}, which is no model's. Correct it.")
         check_counts(value, where)
 
 
@@ -158,7 +160,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     with reading(f"the file {path.name} of the model {name!r}", remedy):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
-            raise ValueError(f"it holds {printable(json.dumps(found))}, not a JSON object")
+            raise ValueError(f"it holds {shown(found)}, not a JSON object")
     return found
 
 
@@ -184,6 +186,6 @@ def _check_generation_config(folder: Path, name: str) -> None:
     listed = found if isinstance(found, list) else [found]
     if found is not None and not all(type(token) is int and token >= 0 for token in listed):
         raise ModelError(
-            f"eos_token_id in generation_config.json of the model {name!r} is {printable(json.dumps(found))}: it must be a "
+            f"eos_token_id in generation_config.json of the model {name!r} is {shown(found)}: it must be a "
             "token id or a list of token ids. Correct or remove it."
         )

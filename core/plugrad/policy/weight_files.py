@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from plugrad.errors import ModelError
-from plugrad.policy.model_folder import cause_of, printable, read_json
+from plugrad.policy.model_folder import cause_of, is_folder, read_json
+from plugrad.shown import printable
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 FETCH = "Copy or download it again."
@@ -32,7 +33,7 @@ def num_stored_weights(name: str, config: Mapping[str, Any]) -> int | None:
     """
     folder = Path(name)
     # The configuration may name its own file. Transformers checks that it is inside the folder.
-    if not folder.is_dir() or config.get("transformers_weights"):
+    if not is_folder(name) or config.get("transformers_weights"):
         return None
     return sum(math.prod(shape) for path in weight_files(folder) for shape in _shapes(path, name))
 

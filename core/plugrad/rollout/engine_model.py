@@ -18,7 +18,7 @@ class EngineModel:
     """The policy without its weights."""
 
     name: str | None
-    """A hub id or a folder. None for a model built from scratch."""
+    """A hub id or a folder. None if no folder holds this model: it was built from scratch, or its embedding has grown."""
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
@@ -26,6 +26,8 @@ class EngineModel:
     """The tokens that end a completion."""
     max_tokens: int
     """Maximum number of tokens in prompt and completion together."""
+    trust_remote_code: bool = False
+    """Whether Python code in the model's folder may run."""
 
     @property
     def vocab_size(self) -> int:

@@ -86,11 +86,13 @@ def reference_text(example: Example) -> str:
 
 
 def strings_of(examples: Iterable[Example]) -> Iterator[str]:
-    """Yield the prompts and references that are strings."""
+    """Yield the prompts and references that are strings, and the strings in those that are chat messages."""
     for example in examples:
         for column in ("prompt", "reference"):
-            if isinstance(example.get(column), str):
-                yield example[column]
+            value: Any = example.get(column)
+            messages = value if isinstance(value, list | tuple) else []
+            contents = [message.get("content") for message in messages if isinstance(message, dict)]
+            yield from (text for text in (value, *contents) if isinstance(text, str))
 
 
 def is_plain(example: Example) -> bool:

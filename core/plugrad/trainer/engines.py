@@ -114,11 +114,12 @@ def _warn_about_unused_tables(rollout: RolloutTable) -> None:
 def _engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
     lengths = [run_file.tokens_per_micro_batch, context_length(loaded.model)]
     return EngineModel(
-        run_file.model.name,
+        None if loaded.has_grown else run_file.model.name,
         loaded.model.config,
         loaded.tokenizer,
         next(loaded.model.parameters()).dtype,
         stop_ids(loaded.model, loaded.tokenizer),
         # No longer sequence is trained on, and a cache for a long context may not fit.
         min(length for length in lengths if length is not None),
+        trust_remote_code=run_file.model.trust_remote_code,
     )

@@ -12,8 +12,8 @@ from plugrad.rollout.servers.cores import num_cores_left
 FLAGS = {"dtype": "bfloat16", "max_model_len": 128}
 
 
-def commands(addresses, *, is_cpu=True, beside_trainer=False, **table):
-    flags = {**FLAGS, "is_cpu": is_cpu, "beside_trainer": beside_trainer}
+def commands(addresses, *, is_cpu=True, beside_trainer=False, trust_remote_code=False, **table):
+    flags = {**FLAGS, "is_cpu": is_cpu, "beside_trainer": beside_trainer, "trust_remote_code": trust_remote_code}
     return server_commands(addresses, "org/model", ServerTable(**table), **flags)
 
 
@@ -38,6 +38,12 @@ def test_the_package_for_cpus_has_no_command(monkeypatch):
     monkeypatch.setattr(command_module, "lacks_the_command", lambda: True)
     [command] = commands(["http://a:1"])
     assert " python -m vllm.entrypoints.openai.api_server --model org/model --host a " in str(command)
+
+
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+def test_code_of_the_model_runs_in_a_server_where_the_run_file_says_so(trust_remote_code):
+    [command] = commands(["http://a:1"], trust_remote_code=trust_remote_code)
+    assert ("--trust-remote-code" in command.arguments) == trust_remote_code
 
 
 def test_arguments_of_the_run_file_come_last_and_win():

@@ -60,6 +60,7 @@ def server_commands(
     max_model_len: int | None,
     is_cpu: bool,
     beside_trainer: bool = False,
+    trust_remote_code: bool = False,
 ) -> list[ServerCommand]:
     """Return the command of a server for each address.
 
@@ -76,10 +77,11 @@ def server_commands(
         # CUDA IPC connects processes on one GPU, so the server runs on the trainer's.
         return {} if table.weights == "ipc" else gpu_environment(address, addresses, beside_trainer=beside_trainer)
 
+    code = ["--trust-remote-code"] if trust_remote_code else []
     return [
         ServerCommand(
             address,
-            _arguments(address, model, table, dtype, max_model_len, is_cpu),
+            [*_arguments(address, model, table, dtype, max_model_len, is_cpu), *code, *table.args],
             {
                 # Enables the routes that pause the server and change its weights.
                 "VLLM_SERVER_DEV_MODE": "1",
@@ -111,8 +113,7 @@ def _arguments(
         arguments += ["--weight-transfer-config", f'{{"backend": "{table.weights}"}}']
     kv_cache_gib = table.kv_cache_gib or (KV_CACHE_GIB if is_cpu else None)
     arguments += _if_given("--kv-cache-memory-bytes", None if kv_cache_gib is None else int(kv_cache_gib * 2**30))
-    arguments += SERVE_ARGUMENTS if is_cpu else []
-    return [*arguments, *table.args]
+    return [*arguments, *SERVE_ARGUMENTS] if is_cpu else arguments
 
 
 def lacks_the_command() -> bool:

@@ -236,5 +236,6 @@ def _how_to_start(server: Server, required: Requirements) -> str:
         dtype=required.model.dtype_name,
         max_model_len=required.model.max_tokens,
         is_cpu=False,
+        trust_remote_code=required.model.trust_remote_code,
     )
     return f"Start it with `plugrad serve`, or with:\n    {command}"

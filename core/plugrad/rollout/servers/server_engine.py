@@ -172,6 +172,7 @@ class ServerEngine:
             max_model_len=required.model.max_tokens,
             is_cpu=is_cpu(),
             beside_trainer=True,
+            trust_remote_code=required.model.trust_remote_code,
         )
         servers = f"{len(addresses)} vLLM servers" if len(addresses) > 1 else "a vLLM server"
         logger.info(f"starting {servers}; output goes to {folder}.")

@@ -124,6 +124,7 @@ def _arguments(table: VllmTable, model: EngineModel, max_sequences: int, sleeps:
     cache_gib = KV_CACHE_GIB if on_cpu and table.kv_cache_gib is None else table.kv_cache_gib
     return {
         "dtype": model.dtype_name,
+        "trust_remote_code": model.trust_remote_code,
         # The trainer sends the weights before anything is sampled.
         "load_format": "dummy",
         "max_model_len": model.max_tokens,
