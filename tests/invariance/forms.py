@@ -1,5 +1,7 @@
 """One loss in both of its forms, one that learns of every update, and two that do what the cut decides."""
 
+import numpy as np
+
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
 
 
@@ -15,6 +17,19 @@ def by_batch(inputs: BatchLossInputs) -> LossOutputs:
     ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()
     per_token = -(ratio * inputs.advantages + 0.1 * inputs.entropy)
     return LossOutputs(per_token, {"ratio": Mean.over(ratio, inputs.loss_mask), "length": inputs.loss_mask.sum(1).double()})
+
+
+def gaps_by_sequence(inputs: LossInputs) -> LossOutputs:
+    """Reports the length of sequences with an even one: the others have none."""
+    length = int(inputs.loss_mask.sum())
+    metrics = {"even": None if length % 2 else np.float32(length), "never": None}
+    return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages)[inputs.loss_mask].sum(), metrics)
+
+
+def gaps_by_batch(inputs: BatchLossInputs) -> LossOutputs:
+    lengths = inputs.loss_mask.sum(1).tolist()
+    metrics = {"even": [None if length % 2 else length for length in lengths], "never": [None for _ in lengths]}
+    return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages), metrics)
 
 
 def mean_of_its_own(inputs: BatchLossInputs) -> LossOutputs:

@@ -110,6 +110,19 @@ def test_a_loss_that_learns_of_every_update(updates_per_batch):
     assert len(set(coefficients)) == 3 * updates_per_batch, "it moves after every update"
 
 
+@pytest.mark.parametrize("form", ["gaps_by_sequence", "gaps_by_batch"])
+@pytest.mark.parametrize("num_micro_batches", [1, 3, 7])
+def test_a_metric_that_some_sequences_lack_counts_the_others(form, num_micro_batches):
+    scenario = Scenario(seed=8, terms=one_loss("token", f"forms.py:{form}"), folder=HERE)
+    lengths = [len(rollout["completion_ids"]) for group in recorded(scenario, Ranks()).groups for rollout in group]
+    even = [length for length in lengths if length % 2 == 0]
+    assert 0 < len(even) < len(lengths)
+    record = cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))).records[0]
+    assert record[f"{form}/token/even"] == pytest.approx(sum(even) / len(even), rel=1e-12)
+    never = record.get(f"{form}/token/never", float("nan"))
+    assert never != never
+
+
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "granite"])
 def test_other_models(model_type):
     scenario = Scenario(seed=7, terms=SEVERAL, model=(("model_type", model_type),))

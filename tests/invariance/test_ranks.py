@@ -34,6 +34,10 @@ SCENARIOS = {
     "a loss that learns of updates": Scenario(
         seed=8, terms=(("forms.py:Adaptive", 1.0, "token"),), budget=40, updates_per_batch=2, **IN_FILE
     ),
+    "metrics with gaps, by sequence": Scenario(
+        seed=8, terms=(("forms.py:gaps_by_sequence", 1.0, "group"),), budget=40, updates_per_batch=2, **IN_FILE
+    ),
+    "metrics with gaps, by batch": Scenario(seed=8, terms=(("forms.py:gaps_by_batch", 1.0, "group"),), budget=40, **IN_FILE),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from plugrad.registry.findings import examine
+from plugrad.registry.foreign_entry_points import read_foreign_entry_points
 from plugrad.registry.resolve import search_modules_in
-from plugrad.registry.scan import KINDS, scan
+from plugrad.registry.scan import KINDS, scan, survey
 
 ZIGZAG = {"plugrad.losses": {"zigzag": "zigzag_loss:zigzag"}}
 
@@ -162,3 +164,27 @@ def test_a_folder_that_is_on_the_path_twice_holds_its_packages_once(install):
     catalogue = scan()
     assert [entry.name for entry in catalogue.entries if entry.package == "plugrad-alice"] == ["zigzag"]
     assert catalogue.copies == ()
+
+
+@pytest.mark.parametrize("name", ["entry_points.txt", "METADATA", "direct_url.json"])
+@pytest.mark.parametrize("how", ["a named pipe", "a device", "too large", "a loop"])
+def test_a_file_of_metadata_that_is_no_file_blocks_nobody(install, caplog, name, how):
+    install("plugrad-alice", ZIGZAG)
+    file = install("plugrad-broken", ZIGZAG, folder="elsewhere") / "plugrad_broken-1.0.dist-info" / name
+    file.unlink(missing_ok=True)
+    if how == "a named pipe":
+        os.mkfifo(file)
+    elif how == "a device":
+        file.symlink_to("/dev/zero")
+    elif how == "a loop":
+        file.symlink_to(file)
+    else:
+        with file.open("wb") as huge:
+            huge.truncate(2**40)
+    with caplog.at_level(logging.WARNING, "plugrad"):
+        catalogue = scan()
+    assert len(entries_of("plugrad-alice", catalogue)) == 1
+    assert not entries_of("plugrad-broken", catalogue)
+    (warning,) = caplog.messages
+    assert f"its metadata cannot be read: {file.parent}" in warning
+    examine(survey(), read_foreign_entry_points())

@@ -20,7 +20,6 @@ from plugrad.errors import PlugradError
 from plugrad.paths import working_directory
 from plugrad.processes import leave_out_working_directory
 from plugrad.registry import left_threads
-from plugrad.trainer.ranks.rank_exit import end_process, exit_code_of, run_as_rank
 
 app = typer.Typer(
     name="plugrad",
@@ -64,11 +63,17 @@ def main() -> None:
     except typer.Exit as end:
         raise SystemExit(end.exit_code) from None
     if IS_LAUNCHED:
+        from plugrad.trainer.ranks.rank_exit import run_as_rank
+
         run_as_rank(app)
-    code = exit_code_of(app)
-    if left_threads.are_running():
-        end_process(code)
-    raise SystemExit(code)
+    try:
+        app()
+    except SystemExit as end:
+        if left_threads.are_running():
+            from plugrad.trainer.ranks.rank_exit import end_process
+
+            end_process(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
 
 
 def _refuse_planted_modules(names: list[str]) -> None:

@@ -223,5 +223,5 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
             f" {refused.owner} offers it, but is in {refused.location}: packages in the working directory are "
             "refused, because a run can write there. Install it with pip, or start from another folder."
         )
-    known = f" Installed: {some_of(sorted(by_name), most=30)}." if by_name and not hint else ""
+    known = f" Installed: {some_of(sorted(by_name), most=100)}." if by_name and not hint else ""
     return f"no {kind} is called {shown(reference)}.{hint}{known} `plugrad plugins list` shows what is installed."

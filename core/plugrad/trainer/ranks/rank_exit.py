@@ -21,7 +21,7 @@ def run_as_rank(main: Callable[[], object]) -> NoReturn:
     lock any more, is unwound inside C++, and aborts the process with SIGABRT after all work was done.
     Source: https://github.com/pytorch/pytorch/pull/179291
     """
-    end_process(exit_code_of(main))
+    end_process(_exit_code(main))
 
 
 def end_process(code: int) -> NoReturn:
@@ -37,8 +37,7 @@ def end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def exit_code_of(main: Callable[[], object]) -> int:
-    """Call the main function; return the exit code with which it ends."""
+def _exit_code(main: Callable[[], object]) -> int:
     try:
         main()
     except SystemExit as end:
