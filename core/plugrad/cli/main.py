@@ -10,7 +10,7 @@ from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.new import new
-from plugrad.cli.output import print_whatever_the_encoding
+from plugrad.cli.output import drop_unwritten, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
@@ -58,17 +58,24 @@ def main() -> None:
     """Run the command line. No import finds anything in the working directory, where a run can write."""
     print_whatever_the_encoding()
     _refuse_planted_modules(leave_out_working_directory())
-    try:
-        with reporting():
-            working_directory()
-    except typer.Exit as end:
-        raise SystemExit(end.exit_code) from None
     if IS_LAUNCHED:
-        run_as_rank(app)
-    code = exit_code_of(app)
+        run_as_rank(_call)
+    code = exit_code_of(_call)
     if left_threads.are_running():
         end_process(code)
     raise SystemExit(code)
+
+
+def _call() -> None:
+    """Call the command. Its help and its version are printed by others, who know nothing of a full disk."""
+    try:
+        with reporting():
+            working_directory()
+            app()
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
+    finally:
+        drop_unwritten()
 
 
 def _refuse_planted_modules(names: list[str]) -> None:
