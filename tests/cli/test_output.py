@@ -1,6 +1,8 @@
 """What a command prints: no escape sequence of others, in any encoding, and on a full disk an error of ours."""
 
+import errno
 import logging
+import os
 import sys
 
 import pytest
@@ -45,3 +47,19 @@ def test_a_full_disk_below_standard_output_is_an_error_of_ours(monkeypatch, caps
             console.print("two lines\n" * 2)
     assert end.value.exit_code == 2
     assert "standard output cannot be written: [Errno 28]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT])
+def test_a_system_that_has_run_out_of_something_is_an_error_of_ours_wherever_it_shows(number, capsys):
+    # As an import raises it that opens a file.
+    outer = ImportError("cannot import")
+    outer.__cause__ = OSError(number, os.strerror(number), "somewhere")
+    with pytest.raises(typer.Exit) as end, reporting():
+        raise outer
+    assert end.value.exit_code == 2
+    assert f"the system refuses to go on: [Errno {number}]" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_expected_keeps_its_traceback():
+    with pytest.raises(ValueError, match="a fault"), reporting():
+        raise ValueError("a fault")

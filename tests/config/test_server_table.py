@@ -12,7 +12,10 @@ def server(**table):
     return RunFile(**REST, rollout={"engine": "vllm-server", "server": table}).rollout.server
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:8000", "https://Node-1.cluster", "http://[::1]:80"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:8000", "https://Node-1.cluster", "http://[::1]:80", "http://größe.example:80", "http://my_host:80"],
+)
 def test_an_address(address):
     assert server(addresses=[address]).addresses == [address]
 
@@ -27,6 +30,15 @@ def test_an_address(address):
         ("ftp://a", 'Write one such as "http://127.0.0.1:8000"'),
         ("http://me:secret@a", "must not hold a password"),
         ("", "not a server address"),
+        ("http://", "not a server address"),
+        ("http://[::1", "not a server address"),
+        ("http://two words:80", "not a server address"),
+        ("http://a..b:80", "not a server address"),
+        ("http://-a:80", "not a server address"),
+        (f"http://{'x' * 64}:80", "not a server address"),
+        (f"http://{'x.' * 200}com:80", "not a server address"),
+        ("http://a\x1b[31m:80", "not a server address"),
+        ("http://a\x00:80", "not a server address"),
     ],
 )
 def test_what_is_no_address(address, says):

@@ -10,7 +10,7 @@ from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.new import new
-from plugrad.cli.output import print_whatever_the_encoding
+from plugrad.cli.output import drop_unwritten, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
@@ -57,23 +57,30 @@ def main() -> None:
     """Run the command line. No import finds anything in the working directory, where a run can write."""
     print_whatever_the_encoding()
     _refuse_planted_modules(leave_out_working_directory())
-    try:
-        with reporting():
-            working_directory()
-    except typer.Exit as end:
-        raise SystemExit(end.exit_code) from None
     if IS_LAUNCHED:
         from plugrad.trainer.ranks.rank_exit import run_as_rank
 
-        run_as_rank(app)
+        run_as_rank(_call)
     try:
-        app()
+        _call()
     except SystemExit as end:
         if left_threads.are_running():
             from plugrad.trainer.ranks.rank_exit import end_process
 
             end_process(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
+
+
+def _call() -> None:
+    """Call the command. Its help and its version are printed by others, who know nothing of a full disk."""
+    try:
+        with reporting():
+            working_directory()
+            app()
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
+    finally:
+        drop_unwritten()
 
 
 def _refuse_planted_modules(names: list[str]) -> None:

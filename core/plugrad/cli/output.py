@@ -41,6 +41,15 @@ class Output(Console):
             self.on_broken_pipe()
 
 
+def drop_unwritten() -> None:
+    """Forget what the standard streams could not write: Python would try again at its end, and exit with its own code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_whatever_the_encoding() -> None:
     """Let the standard streams write what their encoding lacks as escapes: a locale may know ASCII alone."""
     for stream in (sys.stdout, sys.stderr):

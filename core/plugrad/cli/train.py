@@ -10,6 +10,7 @@ import typer
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
+from plugrad.trainer.ranks.launch_variables import check_launch_variables
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -40,6 +41,7 @@ def train(
     the metrics and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
+        check_launch_variables()
         read = _read(run_file, overrides or [], like)
         if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
             _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -19,12 +21,15 @@ API_KEY_VARIABLE = "PLUGRAD_API_KEY"
 
 def _is_address(value: str) -> str:
     """Check that a value is a server's address: a scheme, a host and an optional port, with no path."""
-    parts = urlsplit(value if "://" in value else f"http://{value}")
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+    except ValueError as error:
+        raise ValueError(f'this is not a server address ({error}). Write one such as "http://127.0.0.1:8000"') from None
     try:
         _ = parts.port
     except ValueError:
         raise ValueError('the port must be from 1 to 65535. Write an address such as "http://127.0.0.1:8000"') from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not _is_host(parts.hostname or ""):
         raise ValueError('this is not a server address. Write one such as "http://127.0.0.1:8000"')
     if parts.username or parts.password:
         raise ValueError(
@@ -33,6 +38,20 @@ def _is_address(value: str) -> str:
     if value != (address := f"{parts.scheme}://{parts.netloc}"):
         raise ValueError(f'write "{address}": the scheme, the host and the port only')
     return value
+
+
+def _is_host(name: str) -> bool:
+    """Return whether this is an address of the internet protocol, or can be the name of a host."""
+    try:
+        ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            # The encoding refuses empty parts, and those that are too long.
+            encoded = name.encode("idna").decode()
+        except UnicodeError:
+            return False
+        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", encoded) is not None and len(encoded) < 254
+    return True
 
 
 class ServerTable(Table):

@@ -16,6 +16,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from plugrad.errors import RunFileError
+from plugrad.shown import LIMIT, printable, shown
+from plugrad.trainer.ranks.launch_variables import check_launch_variables
 
 logger = logging.getLogger("plugrad")
 
@@ -38,6 +40,7 @@ def _more_than_one(value: str) -> bool:
     return value.strip() not in {"", "0", "1"}
 
 
+ACCELERATES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_")
 SHARDING = "Shard with FSDP2 (fsdp_version: 2), or train without sharding."
 REFUSALS = (
     _Refusal(
@@ -84,18 +87,32 @@ def make_accelerator() -> Accelerator:
     Raises:
         RunFileError: Accelerate's configuration asks for something that this trainer does not support.
     """
+    check_launch_variables()
     check_accelerate_config()
-    accelerator = Accelerator(
-        # Otherwise Accelerate treats several processes on a machine without an accelerator as separate runs.
-        cpu=not torch.accelerator.is_available(),
-        gradient_accumulation_steps=1,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
+    accelerator = _made()
     if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
         # Accelerate would reduce gradients, and return log-probs, in bfloat16.
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         accelerator.state.fsdp_plugin.mixed_precision_policy = policy
     return accelerator
+
+
+def _made() -> Accelerator:
+    try:
+        return Accelerator(
+            # Otherwise Accelerate treats several processes on a machine without an accelerator as separate runs.
+            cpu=not torch.accelerator.is_available(),
+            gradient_accumulation_steps=1,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+    except Exception as error:
+        # Accelerate reads dozens of variables, each in its own way.
+        names = sorted(name for name in os.environ if name.startswith(ACCELERATES))
+        found = ", ".join(f"{name}={shown(os.environ[name])}" for name in names) or "none of its variables is set"
+        raise RunFileError(
+            f"Accelerate cannot start: {type(error).__name__}: {printable(error)}. It reads the environment: "
+            f"{printable(found, 2 * LIMIT)}. Correct or unset what is wrong, or run `accelerate config` again."
+        ) from error
 
 
 def check_accelerate_config() -> None:
@@ -108,8 +125,8 @@ def check_accelerate_config() -> None:
         value = os.environ.get(refusal.variable, refusal.unset)
         if refusal.refused(value):
             raise RunFileError(
-                f"{refusal.variable} is {value}, from Accelerate's configuration or the environment: {refusal.because}. "
-                f"{refusal.instead}"
+                f"{refusal.variable} is {printable(value)}, from Accelerate's configuration or the environment: "
+                f"{refusal.because}. {refusal.instead}"
             )
     if _is_true(os.environ.get("ACCELERATE_USE_FSDP", "")):
         _refuse_sharding_on_a_cpu()

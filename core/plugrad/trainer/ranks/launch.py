@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from plugrad.processes import PYTHON, environment
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
 
+FILES, FILES_PER_PROCESS = 32, 16
 OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
 FAULT = "Unless somebody sent that signal, compiled code crashed: the last output of the rank may show where."
 
@@ -34,6 +36,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         TrainingError: the system killed a process.
     """
     _check_devices(num_processes)
+    _check_open_files(num_processes)
     # A rank that fails reports it by itself, and better.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
@@ -75,6 +78,17 @@ def _check_devices(num_processes: int) -> None:
         raise RunFileError(
             f"--num-processes is {num_processes}, but this machine has {available} device{'s' * (available != 1)}: each "
             "process needs its own. For several machines, use accelerate launch -m plugrad train."
+        )
+
+
+def _check_open_files(num_processes: int) -> None:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES + FILES_PER_PROCESS * num_processes
+    # With too few, the rendezvous waits for connections that cannot be opened.
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise RunFileError(
+            f"--num-processes is {num_processes}, which takes about {needed} open files, and a process may have {allowed}: "
+            "raise the limit with `ulimit -n 4096`."
         )
 
 
