@@ -35,7 +35,8 @@ def without_working_directory(folders: Iterable[str]) -> str:
 
 def how_it_ended(exit_code: int) -> str:
     """Return "exit code 3" or "SIGSEGV", for an exit code as `subprocess` has it."""
-    return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+    names = {each.value: each.name for each in signal.Signals}
+    return f"exit code {exit_code}" if exit_code >= 0 else names.get(-exit_code, f"signal {-exit_code}")
 
 
 def leave_out_working_directory() -> list[str]:

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from plugrad.cli.check_process import note_check, run_in_a_process, runs_checks
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import REFERENCE, TRACEBACK
 from plugrad.errors import OptionError
@@ -34,6 +35,7 @@ SETS = typer.Option(
 EXPECTED = typer.Option(
     "--expected-failure", metavar="CHECK=REASON", help="A check that is known to fail, and the reason. Repeatable."
 )
+TIMEOUT = typer.Option("--check-timeout-s", min=1.0, help="The most seconds for one check, and for importing the component.")
 STRICT = typer.Option("--strict", help="Also run the checks that plugrad itself does not rely on.")
 
 
@@ -43,13 +45,19 @@ def check(
     sets: Annotated[list[str] | None, SETS] = None,
     strict: Annotated[bool, STRICT] = False,
     expected: Annotated[list[str] | None, EXPECTED] = None,
+    check_timeout_s: Annotated[float, TIMEOUT] = 300.0,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
     """Check that a component keeps the promises of its kind. Exit code 1: it does not.
 
-    A single file is enough: plugrad check ./my_loss.py:my_loss
+    A single file is enough: plugrad check ./my_loss.py:my_loss. The
+    component runs in a process of its own. One that ends that process,
+    crashes or hangs has failed the check that was running.
     """
+    arguments = dict(locals())
     with reporting(show_traceback=show_traceback) as console:
+        if not runs_checks():
+            raise typer.Exit(run_in_a_process(arguments, check_timeout_s, console))
         known = _known_kind(kind)
         options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
         with _progress(console) as show:
@@ -72,7 +80,11 @@ def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], stric
 def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:
     from plugrad.testing.checks import run_checks
 
-    return run_checks(checks, reasons, watch=lambda check: show(f"{check.name}: {check.promise.statement}"))
+    def watch(check: Check) -> None:
+        note_check(check.name, check.promise.statement)
+        show(f"{check.name}: {check.promise.statement}")
+
+    return run_checks(checks, reasons, watch)
 
 
 def _known_kind(kind: str | None) -> Kind | None:

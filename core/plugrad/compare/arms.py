@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from plugrad.config.override import Override
 from plugrad.errors import RunFileError, did_you_mean
@@ -13,6 +14,9 @@ from plugrad.errors import RunFileError, did_you_mean
 AS_IT_IS = "run-file"
 """The arm that changes nothing."""
 NOT_IN_AN_ARM = {"seed": "choose the seeds of every arm with --seeds", "output_dir": "choose the folder with --output-dir"}
+TAKEN = ("comparison.json", "comparison.json.unfinished", "table.md", "table.md.unfinished", "curves.svg")
+"""Files of the comparison beside the folders of its arms."""
+MAX_ARMS, LONGEST_NAME = 1000, 200
 NAMED = re.compile(r"\s*(?P<name>[^:=]*[^:=\s])\s*:(?:\s+(?P<overrides>.*))?", flags=re.DOTALL)
 OPENING, CLOSING, QUOTES = "[{(", "]})", "'\""
 
@@ -39,11 +43,24 @@ def arms_of(varied: Sequence[str], written: Sequence[str], baseline: str | None 
         RunFileError: an option is malformed, or two arms have the same name.
     """
     written_out = [_read_arm(text) for text in written]
-    combinations = [_combined(overrides) for overrides in product(*map(_read_values, varied))] if varied else []
+    values = [_read_values(text) for text in varied]
+    number_of_arms = len(written) + prod(map(len, values))
+    if number_of_arms > MAX_ARMS:
+        raise RunFileError(f"these are {number_of_arms} arms, and a comparison has {MAX_ARMS} at most. Vary less at once.")
+    combinations = [_combined(overrides) for overrides in product(*values)] if varied else []
     is_there = any(not arm.overrides for arm in written_out)
     as_it_is = [Arm(AS_IT_IS)] if (not varied and not is_there) or baseline == AS_IT_IS else []
     arms = [*as_it_is, *combinations, *written_out]
     for number, arm in enumerate(arms):
+        if arm.folder.casefold() in TAKEN:
+            raise RunFileError(
+                f"an arm cannot be called {arm.name!r}: the comparison has a file of that name. Choose another."
+            )
+        if len(arm.folder.encode()) > LONGEST_NAME:
+            raise RunFileError(
+                f"the name of the arm {arm.name[:60]!r}... is longer than {LONGEST_NAME} bytes, and it names a folder. Name "
+                "it: --arm 'NAME: table.key=value'."
+            )
         if arm.folder in [earlier.folder for earlier in arms[:number]]:
             raise RunFileError(
                 f"two arms are called {arm.name!r}. Leave one out, or name it: --arm 'NAME: table.key=value'."

@@ -23,6 +23,8 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import PlugradError, RunFileError, TrainingError, did_you_mean
 from plugrad.registry.scan import scan
 
+MAX_SEEDS = 10_000
+
 logger = logging.getLogger("plugrad")
 
 
@@ -124,9 +126,15 @@ def seeds_of(text: str, first: object) -> list[int]:
         numbers = []
     if "," in text and len(set(numbers)) == len(numbers) > 0:
         return numbers
-    if "," not in text and numbers and numbers[0] > 0 and isinstance(first, int):
+    if "," not in text and numbers and 0 < numbers[0] <= MAX_SEEDS and isinstance(first, int):
         return list(range(first, first + numbers[0]))
-    raise RunFileError(f"--seeds {text!r}: write how many, as in --seeds 3, or list them, each once, as in --seeds 0,5,7.")
+    if "," not in text and numbers and numbers[0] > MAX_SEEDS:
+        raise RunFileError(
+            f"--seeds {text[:60]}: a comparison has {MAX_SEEDS} seeds at most, since its runs train one by one."
+        )
+    raise RunFileError(
+        f"--seeds {text[:60]!r}: write how many, as in --seeds 3, or list them, each once, as in --seeds 0,5,7."
+    )
 
 
 def _check_arms(base: BaseRunFile, arms: Sequence[Arm], num_processes: int) -> dict[str, CheckedArm]:
@@ -153,6 +161,9 @@ def _open_folder(options: ComparisonOptions, plan: Plan) -> tuple[list[PlannedRu
     earlier = folder.earlier_arms()
     again = [arm for arm in plan.arms if {arm.name, arm.folder} & set(options.rerun)]
     folder.remove(earlier if options.overwrite else {arm.name: arm.folder for arm in again if arm.name in earlier})
+    for run in runs:
+        if run.is_damaged and not options.overwrite:
+            logger.warning("%s has ended, but its record has changed since. It is run again.", run.folder)
     if not options.overwrite:
         folder.check_unchanged(plan.arms, plan.checked, runs)
     named = {arm.name for arm in plan.arms}

@@ -18,6 +18,7 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 COMPARISON, LOCK = "comparison.json", ".lock"
@@ -94,7 +95,7 @@ class ComparisonFolder:
         try:
             arms = json.loads((self.path / COMPARISON).read_text(encoding="utf-8"))["arms"]
             folders = {str(name): str(arm["folder"]) for name, arm in arms.items()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RunFileError(
                 f"{self.path} holds {', '.join(present[:5])} but no {COMPARISON}, so it is not a comparison. Nothing there "
                 "was changed. Choose another --output-dir."
@@ -132,7 +133,10 @@ class ComparisonFolder:
             return
         differing = _differing(RunFile.load(self.run_file(arm)), checked.run_file)
         if not differing:
-            differing = [text for run in finished[:1] for text in _changed(run.folder / PLUGINS, checked.plugins)]
+            try:
+                differing = _changed(finished[0].folder / PLUGINS, checked.plugins)
+            except ValueError as error:
+                differing = [f"its record of the plugins became unreadable ({error})"]
         if differing:
             more = f" and {len(differing) - LISTED_DIFFERENCES} more" if len(differing) > LISTED_DIFFERENCES else ""
             raise self._another(
@@ -173,7 +177,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
     """Describe the packages and files that have changed since a run finished."""
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_plugins(path)
     numbers = {"--num-processes": (before["num_processes"], now["num_processes"])}
     numbers |= {package: (before["versions"].get(package), version) for package, version in now["versions"].items()}
     differing = [f"{name} was {was} and is {its}" for name, (was, its) in numbers.items() if was != its]

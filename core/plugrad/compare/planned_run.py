@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ class Outcome:
     """Wall-clock time of the process, imports and loading included."""
     error: str | None = None
     """The line of its output that tells why it failed."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the run came to its end. A plugin may have ended its process with exit code 0 before."""
+        return self.exit_code == 0 and self.error is None
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,20 @@ class PlannedRun:
         """How it ended; None if it has not ended, was interrupted, or its record has changed since."""
         try:
             outcome = Outcome(**json.loads((self.folder / OUTCOME).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
-        return outcome if outcome.num_steps == last_step(read_records(self.folder)) else None
+        is_whole = isinstance(outcome.exit_code, int) and isinstance(outcome.seconds, int | float)
+        return outcome if is_whole and outcome.num_steps == last_step(read_records(self.folder)) else None
 
     @property
     def is_finished(self) -> bool:
         """Whether it succeeded. It is not run again."""
-        return self.outcome is not None and self.outcome.exit_code == 0
+        return self.outcome is not None and self.outcome.is_success
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it has ended, and its records are not those with which it did."""
+        return (self.folder / OUTCOME).exists() and self.outcome is None
 
     @property
     def records(self) -> list[Record]:
@@ -91,12 +103,35 @@ class FinishedRun:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the complete lines of a run's record. The run may be writing the next one."""
+    """Return the complete lines of a run's record, up to the first that is damaged. The run may be writing the next one."""
     try:
-        lines = (folder / METRICS).read_text(encoding="utf-8").split("\n")[:-1]
-    except FileNotFoundError:
+        lines = (folder / METRICS).read_bytes().split(b"\n")[:-1]
+    except OSError:
         return []
-    return [json.loads(line) for line in lines]
+    return list(takewhile(bool, map(as_record, lines)))  # type: ignore[arg-type]
+
+
+def damage_of(folder: Path) -> str | None:
+    """Return which line of a run's record is no record; None if all are."""
+    try:
+        lines = (folder / METRICS).read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return None
+    number = next((number for number, line in enumerate(lines, start=1) if not as_record(line)), None)
+    return None if number is None else f"line {number} of its {METRICS} is not the record of a step"
+
+
+def as_record(line: bytes) -> Record | None:
+    """Return a line of a record: a JSON object with the number of the step; None if it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not (isinstance(record, dict) and isinstance(record.get("step"), int)):
+        return None
+    if not all(value is None or isinstance(value, int | float) for value in record.values()):
+        return None
+    return record if record["step"] == 0 or isinstance(record.get("num_tokens"), int) else None
 
 
 def last_step(records: list[Record]) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from plugrad.compare.planned_run import PlannedRun, Record
+from plugrad.compare.planned_run import PlannedRun, Record, as_record
 from plugrad.compare.quantities import at_the_end
 from plugrad.trainer.record.run_folder import METRICS
 
 Status = Literal["waiting", "running", "done", "failed"]
 LAST_LINES = 65536
-"""Bytes at the end of a record that are searched for its last line."""
+"""Bytes at the end of a record that are searched for its last line; more if that is longer."""
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Progress:
         """Read how a run ended, now or in an earlier comparison."""
         outcome = run.outcome
         assert outcome is not None
-        if outcome.exit_code:
+        if not outcome.is_success:
             self.states[run] = RunState("failed", outcome.num_steps, error=outcome.error)
             return
         self._took.append(outcome.seconds)
@@ -108,11 +107,18 @@ class Progress:
 
 
 def last_record(folder: Path) -> Record | None:
-    """Return the last complete line of a record that a run is writing."""
+    """Return the last complete line of a record that a run is writing; None if there is none, or it is damaged."""
+    length = LAST_LINES
     try:
         with (folder / METRICS).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - LAST_LINES))
-            lines = file.read().split(b"\n")[:-1]
-    except FileNotFoundError:
+            end = file.seek(0, 2)
+            while True:
+                start = file.seek(max(0, end - length))
+                lines = file.read(end - start).split(b"\n")[:-1]
+                # The first of them may lack its beginning.
+                if start == 0 or len(lines) > 1:
+                    break
+                length *= 2
+    except OSError:
         return None
-    return json.loads(lines[-1]) if lines else None
+    return as_record(lines[-1]) if lines else None

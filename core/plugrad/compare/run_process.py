@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from plugrad.compare.planned_run import Outcome, PlannedRun, last_step
-from plugrad.processes import PYTHON, environment
+from plugrad.compare.planned_run import Outcome, PlannedRun, damage_of, last_step, read_records
+from plugrad.processes import PYTHON, environment, how_it_ended
+from plugrad.trainer.record.run_folder import MODEL
 
 POLL_INTERVAL_S = 0.2
 GRACE_S = 5.0
 """Time between asking a run to end and killing it."""
 ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")
 OUR_NOTICE = "Note: "
+END_OF_LOG, LONGEST_LINE = 2**20, 2000
+"""Bytes of a log, and characters of its lines, that are searched for the reason."""
 
 
 def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None, update: Callable[[], None]) -> Outcome:
@@ -45,18 +47,28 @@ def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None,
                 time.sleep(POLL_INTERVAL_S)
         finally:
             _end(process)
-    error = failure_reason(run.log, process.returncode) if process.returncode else None
-    outcome = Outcome(process.returncode, last_step(run.records), round(time.monotonic() - started, 2), error)
+    error = failure_reason(run.log, process.returncode) if process.returncode else _is_incomplete(run)
+    outcome = Outcome(process.returncode, last_step(read_records(run.folder)), round(time.monotonic() - started, 2), error)
     run.write(outcome)
     return outcome
 
 
+def _is_incomplete(run: PlannedRun) -> str | None:
+    """Return what a run lacks whose process ended with exit code 0; None if nothing."""
+    if not (run.folder / MODEL).is_dir():
+        return "something in it ended its process, with exit code 0 and without its model: most often, a plugin"
+    return damage_of(run.folder)
+
+
 def failure_reason(log: Path, exit_code: int) -> str:
     """Return the line that tells why a run failed: the last in its log that looks like an error, or else the last."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - END_OF_LOG))
+        text = file.read().decode(errors="replace")
+    lines = [line.strip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
     if exit_code < 0 and not errors:
-        name = signal.Signals(-exit_code).name
+        name = how_it_ended(exit_code)
         return f"ended by {name}" + (": most often, the machine is out of memory" if name == "SIGKILL" else "")
     output = [line for line in lines if not line.startswith(OUR_NOTICE)]
     return [f"exit code {exit_code}", *output, *errors][-1]

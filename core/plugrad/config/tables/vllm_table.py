@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from plugrad.config.secret_arguments import refuse_secret
 from plugrad.config.tables.number_types import Count, Positive
 from plugrad.config.tables.table import Table
 
@@ -34,3 +35,10 @@ class VllmTable(Table):
         default=[], description="vLLM plugins that may load (`VLLM_PLUGINS`). All others are blocked."
     )
     kwargs: dict[str, Any] = Field(default={}, description="Further arguments for vLLM's `LLM`.")
+
+    @field_validator("kwargs")
+    @classmethod
+    def _hold_no_secrets(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        for name, value in kwargs.items():
+            refuse_secret(name, value)
+        return kwargs

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion
+from plugrad.rollout.servers.answer import AnswerTooLong, read_answer
 from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.balancer import Balancer, ServerState
 from plugrad.rollout.servers.request import CompletionRequest
@@ -117,16 +118,18 @@ class Client:
     async def _send(self, server: ServerState, request: CompletionRequest) -> list[Completion]:
         oldest = self.version
         assert oldest is not None
-        body = request.body(salt=self._labels.label_of(oldest))
+        url, body = f"{server.address}{GENERATE_PATH}", request.body(salt=self._labels.label_of(oldest))
         try:
             # httpx limits the time between two chunks; this limits the whole response.
-            async with asyncio.timeout(self._table.timeout_s):
-                response = await self._http.post(f"{server.address}{GENERATE_PATH}", json=body)
+            async with asyncio.timeout(self._table.timeout_s), self._http.stream("POST", url, json=body) as stream:
+                response = await read_answer(stream, request.max_bytes)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._balancer.deactivate(server, describe_error(error))
             raise AttemptFailed(describe_error(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise self._count_failure(server, f"no response within {self._table.timeout_s:g} s") from error
+        except AnswerTooLong as error:
+            raise self._count_failure(server, str(error)) from error
         except httpx.HTTPError as error:
             raise self._count_failure(server, describe_error(error)) from error
         self._check_status(response, server, request)

@@ -17,7 +17,7 @@ from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
 
-from plugrad.rollout.servers.server import Server, ServerError
+from plugrad.rollout.servers.server import Server, ServerError, excerpt
 from plugrad.rollout.servers.weight_labels import WeightLabels
 
 Weights = Iterable[tuple[str, Tensor]]
@@ -143,8 +143,16 @@ def _nccl(server: Server, rank: int) -> Any:
     address = _own_address(server)
     with socket.create_server((address, 0)) as listening:
         port = listening.getsockname()[1]
-    world_size = 1 + int(server.get("/get_world_size")["world_size"])
+    world_size = 1 + _world_size_of(server)
     return NCCLTrainerInitInfo(master_address=address, master_port=port, world_size=world_size, rank=rank)
+
+
+def _world_size_of(server: Server) -> int:
+    found = server.get("/get_world_size")
+    size = found.get("world_size") if isinstance(found, dict) else None
+    if not (isinstance(size, int) and 0 < size < 2**20):
+        raise ServerError(f"GET /get_world_size returned no number of processes but {excerpt(str(found))}")
+    return size
 
 
 def _ipc(server: Server, rank: int) -> Any:

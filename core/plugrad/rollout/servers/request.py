@@ -8,6 +8,7 @@ from typing import Any
 
 from plugrad.rollout.engine import Prompt, Sampling
 from plugrad.rollout.sampling_params import sampling_params
+from plugrad.rollout.servers.answer import BYTES_OF_A_TOKEN, MIB
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class CompletionRequest:
     def num_completions(self) -> int:
         """The number of completions that the response must have."""
         return self.sampling.num_distinct
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that a right response could have."""
+        return MIB + BYTES_OF_A_TOKEN * (self.num_completions * (self.sampling.max_new_tokens + 1) + len(self.prompt_ids))
 
     def body(self, salt: str) -> dict[str, Any]:
         """Return the request's JSON. vLLM samples from softmax(logits / temperature) and nothing else.

@@ -13,6 +13,8 @@ from plugrad.rollout.servers.weight_labels import WeightLabels
 INVALID_LOGPROB = -9999.0
 """What vLLM returns for a log-prob that is NaN or unknown."""
 ROUNDING = 1e-3
+LONGEST = 200
+"""Characters of a server's text that a message repeats."""
 
 
 class InvalidResponse(Exception):
@@ -67,9 +69,11 @@ def parse_response(content: bytes, request: CompletionRequest, labels: WeightLab
         choices = sorted(_Response.model_validate_json(content).choices, key=lambda choice: choice.index)
     except ValidationError as error:
         raise InvalidResponse(_first_error(error)) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise InvalidResponse(f"it is not a valid response ({error})") from error
     found, expected = [choice.index for choice in choices], list(range(request.num_completions))
     if found != expected:
-        raise InvalidResponse(f"it returned completions {found} instead of {expected}")
+        raise InvalidResponse(f"it returned completions {str(found)[:LONGEST]} instead of {str(expected)[:LONGEST]}")
     return [_completion(choice, request, labels, oldest) for choice in choices]
 
 
@@ -117,9 +121,13 @@ def _versions(choice: _Choice, labels: WeightLabels, oldest: int) -> list[int]:
     for span in choice.weight_versions:
         version = labels.version_of(span.version)
         if version is None:
-            raise WrongWeights(f"it sampled with the weights {span.version!r}, which this run did not send")
+            raise WrongWeights(f"it sampled with the weights {span.version[:LONGEST]!r}, which this run did not send")
         if version < oldest:
             raise WrongWeights(f"it sampled with weights of version {version}, and this run is at version {oldest}")
+        if span.end > len(choice.token_ids):
+            raise InvalidResponse(
+                f"completion {choice.index} has {len(choice.token_ids)} tokens, but weight versions for {str(span.end)[:20]}"
+            )
         if span.start != len(versions) or span.end < span.start:
             raise InvalidResponse(f"completion {choice.index} has weight versions with gaps or overlaps")
         versions += [version] * (span.end - span.start)
@@ -133,4 +141,4 @@ def _versions(choice: _Choice, labels: WeightLabels, oldest: int) -> list[int]:
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"it is not a valid response ({f'{where}: ' if where else ''}{first['msg']})"
+    return f"it is not a valid response ({f'{where}: ' if where else ''}{first['msg'][:LONGEST]})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from plugrad.rollout.servers.answer import MAX_BYTES, AnswerTooLong, connections_end_after, read_answer_now
 from plugrad.rollout.servers.weight_labels import WeightLabels
 
 EXCERPT_CHARACTERS = 200
@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self, address: str, headers: Mapping[str, str], timeout_s: float) -> None:
         self.address = address
+        self._timeout_s = timeout_s
         self._http = httpx.Client(
             base_url=address,
             headers=dict(headers),
@@ -79,8 +80,8 @@ class Server:
             yield
             if (found := self.weight_label()) != labels.unfinished:
                 raise ServerError(
-                    f"its weights became {found!r} during the update: another run updates this server too. Give each run "
-                    "its own servers"
+                    f"its weights became {excerpt(found)} during the update: another run updates this server too. Give "
+                    "each run its own servers"
                 )
             # Requests in flight recompute what the old weights had computed.
             self.post("/reset_prefix_cache", reset_running_requests="true")
@@ -114,14 +115,20 @@ class Server:
 
     def _call(self, method: str, path: str, parameters: Mapping[str, str], body: Any) -> Any:
         try:
-            response = self._http.request(method, path, params=parameters, json=body)
+            with (
+                connections_end_after(self._timeout_s) as extensions,
+                self._http.stream(method, path, params=parameters, json=body, extensions=dict(extensions)) as stream,
+            ):
+                response = read_answer_now(stream, MAX_BYTES)
+        except AnswerTooLong as error:
+            raise ServerError(f"{method} {path}: {error}") from error
         except httpx.HTTPError as error:
             raise ServerError(describe_error(error)) from error
         if not response.is_success:
             raise ServerError(f"{method} {path} returned {describe_response(response)}", response.status_code)
         try:
             return response.json() if response.content else None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ServerError(f"{method} {path} returned {excerpt(response.text)}, which is not JSON") from error
 
 
@@ -138,7 +145,7 @@ def describe_response(response: httpx.Response) -> str:
     """Return a response's status and an excerpt of its body, or of the message if it is one of vLLM's errors."""
     try:
         message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = response.text
     return f"{response.status_code}: {excerpt(str(message))}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
@@ -17,7 +17,7 @@ from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.reachability import FROM_SCRATCH
-from plugrad.rollout.servers.server import DENIED_STATUSES, Server, ServerError
+from plugrad.rollout.servers.server import DENIED_STATUSES, Server, ServerError, excerpt
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,10 @@ def check_server(server: Server, required: Requirements, *, started_by_run: bool
         raise EngineError(
             f"the server {server.address} cannot be used: {error}. {_how_to_start(server, required)}"
         ) from error
-    except (KeyError, IndexError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise EngineError(
             f"the service at {server.address} is not a vLLM server {MIN_VERSION} or newer: its responses have another form "
-            f"({error!r}). Check rollout.server.addresses."
+            f"({repr(error)[:200]}). Check rollout.server.addresses."
         ) from error
 
 
@@ -90,9 +90,10 @@ def _check_version(server: Server) -> None:
     version = str(server.get("/version")["version"])
     try:
         is_old = Version(Version(version).base_version) < Version(MIN_VERSION)
-    except InvalidVersion:
+    except ValueError:
         logger.warning(
-            f"the server {server.address} runs vLLM {version!r}, and it is unclear whether that is {MIN_VERSION} or newer."
+            f"the server {server.address} runs vLLM {excerpt(version)}, and it is unclear whether that is {MIN_VERSION} or "
+            "newer."
         )
         return
     if is_old:

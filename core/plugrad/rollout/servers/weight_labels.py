@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 
 ID_BYTES = 8
+VERSION = re.compile("[0-9]{1,18}")
+"""A number that no run exceeds."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class WeightLabels:
     def version_of(self, label: str) -> int | None:
         """Return the version that a label stands for, or None if it is not one of this run's labels."""
         run_id, _, version = label.rpartition("-")
-        return int(version) if run_id == self.run_id and version.isdecimal() else None
+        return int(version) if run_id == self.run_id and VERSION.fullmatch(version) else None
 
     def is_at_least(self, label: str, version: int) -> bool:
         """Return whether a label stands for this run's weights of `version` or newer."""

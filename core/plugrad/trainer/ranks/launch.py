@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from plugrad.errors import RunFileError, TrainingError
-from plugrad.processes import PYTHON, environment
+from plugrad.processes import PYTHON, environment, how_it_ended
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
@@ -97,10 +97,10 @@ def _exit_code(error: ChildFailedError) -> int:
     rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
     if first.exitcode > 0:
         return first.exitcode
-    ended_by = signal.Signals(-first.exitcode)
+    ended_by = how_it_ended(first.exitcode)
     raise TrainingError(
-        f"rank {rank} (process {first.pid}) was killed by {ended_by.name}. "
-        + (OUT_OF_MEMORY if ended_by is signal.SIGKILL else FAULT)
+        f"rank {rank} (process {first.pid}) was killed by {ended_by}. "
+        + (OUT_OF_MEMORY if ended_by == signal.SIGKILL.name else FAULT)
     )
 
 

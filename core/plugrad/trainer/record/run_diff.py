@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,13 +16,11 @@ from plugrad.paths import exists, expanded, read_text
 from plugrad.registry.option_forms import same
 from plugrad.registry.provenance import in_one_line
 from plugrad.shown import printable
+from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
-
-
-IDENTIFYING = {"kind", "reference", "target"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ class EarlierRun:
             )
         try:
             tables = _with_defaults(tomllib.loads(read_text(folder / RUN_FILE)))
-            plugins = json.loads(read_text(folder / PLUGINS))
-            _check_record(plugins)
+            plugins = read_plugins(folder / PLUGINS)
         except (OSError, ValueError, RecursionError) as error:
             raise RunFileError(f"a run cannot be compared with {folder}: {printable(error)}.") from error
         return cls(folder, tables, plugins)
@@ -91,15 +87,6 @@ def _with_defaults(tables: dict[str, Any]) -> dict[str, Any]:
         return as_tables(RunFile(**tables))
     except RunFileError:
         return tables
-
-
-def _check_record(plugins: Any) -> None:
-    try:
-        whole = isinstance(plugins["versions"], dict) and all(each.keys() >= IDENTIFYING for each in plugins["components"])
-    except (TypeError, KeyError, AttributeError):
-        whole = False
-    if not whole:
-        raise ValueError(f"{PLUGINS} is not the record of a run")
 
 
 def _runs(plugins: Mapping[str, Any]) -> dict[str, Any]:
