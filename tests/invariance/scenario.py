@@ -8,6 +8,7 @@ import torch
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plugrad import RunFile, hookimpl
 from plugrad.host.advantage import BoundAdvantage
@@ -71,6 +72,8 @@ class Scenario:
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
     """Fields of its configuration."""
+    sees: bool = False
+    """The model has a vision tower, which no text reaches."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,19 @@ class Gradients:
         self.kept.append([whole(parameter.grad) for parameter in self.model.parameters()])
 
 
+def with_eyes():
+    """Return a multimodal model around the layers of a Llama."""
+    common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"model_type": "llama", "num_key_value_heads": 2, "vocab_size": len(tiny_tokenizer()), **common}
+    vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, **common}
+    config = AutoConfig.for_model("llava", text_config=text, vision_config=vision, image_token_index=1)
+    torch.manual_seed(0)
+    return AutoModelForImageTextToText.from_config(config, dtype=torch.float64)
+
+
 def whole(tensor):
+    if tensor is None:
+        return torch.zeros(())
     tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return tensor.detach().clone()
 
@@ -163,7 +178,7 @@ def run_file(scenario):
 
 
 def learner_of(scenario, bound, accelerator, ranks):
-    model = tiny_model(dtype="float64", **dict(scenario.model))
+    model = with_eyes() if scenario.sees else tiny_model(dtype="float64", **dict(scenario.model))
     # The eager kind computes its softmax in float32.
     assert model.config._attn_implementation == "sdpa"
     if scenario.checkpointing:
@@ -177,7 +192,8 @@ def learner_of(scenario, bound, accelerator, ranks):
 
 def shard(policy, optimizer):
     """Shard as Accelerate does where there is an accelerator: every layer, then the rest. On a CPU it would not."""
-    for layer in policy.model.model.layers:
+    layers = getattr(policy.model.model, "language_model", policy.model.model).layers
+    for layer in layers:
         fully_shard(layer)
     fully_shard(policy)
     optimizer.param_groups[0]["params"] = list(policy.parameters())

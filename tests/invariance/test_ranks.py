@@ -38,6 +38,8 @@ SCENARIOS = {
         seed=8, terms=(("forms.py:gaps_by_sequence", 1.0, "group"),), budget=40, updates_per_batch=2, **IN_FILE
     ),
     "metrics with gaps, by batch": Scenario(seed=8, terms=(("forms.py:gaps_by_batch", 1.0, "group"),), budget=40, **IN_FILE),
+    "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
+    "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}

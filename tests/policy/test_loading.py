@@ -1,7 +1,7 @@
 """Models from folders and from scratch, and what cannot be one."""
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from plugrad import ModelError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
@@ -102,3 +102,20 @@ def test_a_model_from_scratch_is_an_ordinary_folder(tmp_path):
     loaded.model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert again.generation_config.eos_token_id == loaded.tokenizer.eos_token_id
+
+
+def test_gradient_checkpointing_of_a_model_that_has_none_is_refused():
+    table = ModelTable.model_validate({"from_scratch": {"model_type": "ctrl"}, "gradient_checkpointing": True})
+    with pytest.raises(ModelError, match=r"model.gradient_checkpointing is true, but CTRLLMHeadModel has none"):
+        load_model(table, ["abc"])
+
+
+def test_dropout_is_switched_off_in_a_configuration_inside_another(tmp_path):
+    text = {"model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = AutoConfig.for_model("gemma3", text_config={**text, "attention_dropout": 0.5}, vision_config=vision)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model = load_model(ModelTable(name=str(tmp_path)), []).model
+    assert model.config.text_config.attention_dropout == 0.0
+    assert {layer.self_attn.attention_dropout for layer in model.model.language_model.layers} == {0.0}

@@ -30,10 +30,10 @@ def test_temperature_zero_takes_the_likeliest():
 
 
 def rows_of_each_pass(model, sampling):
-    rows = []
+    rows, engine = [], TransformersEngine(model, tiny_tokenizer(), 512)
     handle = model.register_forward_pre_hook(lambda _, __, kwargs: rows.append(kwargs["input_ids"].shape), with_kwargs=True)
     prompts = tokenize_prompts(EXAMPLES, tiny_tokenizer(), room=None)
-    groups = TransformersEngine(model, tiny_tokenizer(), 512).generate(prompts, sampling)
+    groups = engine.generate(prompts, sampling)
     handle.remove()
     return rows, prompts, groups
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plugrad.errors import ModelError, did_you_mean
 from plugrad.policy.character_tokenizer import character_tokenizer
+from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import evaluating
 from plugrad.policy.model_folder import cause_of, check_counts
 from plugrad.policy.small_sizes import SMALL, SMALL_OF, sizes_to_give, small_fields
@@ -85,6 +86,7 @@ def build(
         _check_size(config, dtype)
         adjust(config)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
+        run_experts_in_float64(model)
         _check_runs(model)
     return model, tokenizer
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from plugrad.errors import ModelError
 
@@ -19,6 +20,7 @@ logger = logging.getLogger("plugrad")
 LARGEST_PROBE = 100.0
 """Large enough to expose any change to the logits. Soft-capping barely changes small ones."""
 RUNS_ON_CPU = ("eager", "sdpa")
+UNUSUAL_DTYPES = ("float64", "float16")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 voc
         output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     except Exception as error:
         found = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]
-        raise ModelError(f"{_name(model)} cannot run on input_ids and attention_mask: {found} {advice}") from error
+        raise ModelError(
+            f"{_name(model)} cannot run on input_ids and attention_mask: {found} {_advice_on_failure(model) or advice}"
+        ) from error
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         raise ModelError(f"{_name(model)} returns no logits, but {_contents(output)}. {advice}")
@@ -156,6 +160,15 @@ def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 voc
             f"{_vocab_size(model)}, not one score per next token. {advice}"
         )
     return logits
+
+
+def _advice_on_failure(model: nn.Module) -> str:
+    """Return what may help a model that is a causal LM and fails nevertheless."""
+    if type(model).__name__ not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        return ""
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    unusual = f'Its code may not support {dtype}: try model.dtype = "float32". ' if dtype in UNUSUAL_DTYPES else ""
+    return f"{unusual}The sizes in its configuration may not fit together: compare them with those of a published model."
 
 
 def _contents(output: Any) -> str:

@@ -155,12 +155,12 @@ def frozen(model: PreTrainedModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.requires_grad_(False).eval())
 
 
-def context_length(model: PreTrainedModel) -> int | None:
-    """Return the context length in tokens, or None if the configuration does not state it."""
-    return getattr(model.config, "max_position_embeddings", None)
-
-
 def _checkpoint_activations(model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(
+            f"model.gradient_checkpointing is true, but {type(model).__name__} has none in Transformers. "
+            "Set it to false, and lower tokens_per_micro_batch if memory is short."
+        )
     # Transformers 5 renames the method, and 6 drops the old name.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
@@ -266,6 +266,8 @@ def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 def _without_dropout(config: Any) -> None:
     for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            _without_dropout(value)
         if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
             setattr(config, name, 0.0)
 

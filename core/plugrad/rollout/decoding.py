@@ -16,6 +16,10 @@ FIRST_DIMENSION_IS_ROWS = ("attention_mask", "position_ids", "token_type_ids")
 """Model inputs that Transformers prepares with one entry per row."""
 
 
+class LogitsNotFinite(ArithmeticError):
+    """A row's logits are NaN, or one of them is infinite."""
+
+
 class Decoding:
     """Replaces the sampling loop of Transformers' `generate`, which still prepares cache, mask and positions for the model.
 
@@ -43,6 +47,9 @@ class Decoding:
 
         Logits processors and stopping criteria from `generate` are ignored: samples come from softmax(logits / temperature)
         and nothing else.
+
+        Raises:
+            LogitsNotFinite: there is nothing to sample from.
         """
         batch = _Batch(model, input_ids, prepared)
         rows = torch.tensor(self._prompt_of_row, device=input_ids.device)
@@ -73,9 +80,15 @@ def draw(logits: Float[Tensor, "rows vocab"], temperature: float) -> tuple[Int[T
     """Sample a token from each softmax(logits / temperature) and return it with its log-prob.
 
     Temperature 0 takes the most likely token, with its log-prob under softmax(logits).
+
+    Raises:
+        LogitsNotFinite: a row has no softmax.
     """
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / (temperature or 1.0)
     logprobs = scaled.log_softmax(dim=-1)
+    # On a GPU, sampling from NaN ends the process.
+    if not bool(logprobs.amax(dim=-1).isfinite().all()):
+        raise LogitsNotFinite
     drawn = torch.multinomial(logprobs.exp(), 1) if temperature else logprobs.argmax(dim=-1, keepdim=True)
     return drawn.squeeze(1), logprobs.gather(1, drawn).squeeze(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,8 @@ class EngineSetup:
     """Whether this is the main rank."""
     on_main: Callable[[Callable[[], Any]], Any] = lambda act: act()
     """Runs a function on the main rank while the others wait; returns its result, or raises its error, on every rank."""
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The precision in which the trainer computes."""
 
 
 def _nothing_needed(run_file: RunFile, is_main: bool) -> Sequence[str]:

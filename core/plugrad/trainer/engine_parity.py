@@ -109,5 +109,5 @@ class SampleAndScore:
 
 
 def default_bound(dtype: torch.dtype) -> float:
-    """Return the bound for weights of this dtype: 16-bit kernels differ by a few hundredths of a nat."""
+    """Return the bound for what computes in this dtype: 16-bit kernels differ by a few hundredths of a nat."""
     return BOUND_OF_16_BITS if torch.finfo(dtype).bits <= 16 else BOUND

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pkgutil import resolve_name
 from typing import Any
 
@@ -10,7 +12,8 @@ from plugrad.config.engine_kinds import ENGINES, TRANSFORMERS, EngineKind, engin
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.errors import RunFileError
-from plugrad.policy.loading import LoadedModel, context_length
+from plugrad.policy.context import context_of
+from plugrad.policy.loading import LoadedModel
 from plugrad.rollout.engine import RolloutEngine
 from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
 from plugrad.rollout.engine_model import EngineModel
@@ -62,32 +65,38 @@ def check_sampling_when_sharded(run_file: RunFile, *, samples_greedily: bool) ->
             )
 
 
-def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
-    """Open the engine of the run. One with its own weights waits for the first update.
+Autocast = Callable[[], AbstractContextManager[None]]
+
+
+def open_engine(run_file: RunFile, loaded: LoadedModel, ranks: Ranks, autocast: Autocast) -> RolloutEngine:
+    """Open the engine of the run. One with its own weights waits for the first update, one without uses `autocast`.
 
     Raises:
         EngineError: it does not start.
     """
-    return _open(run_file.rollout.engine_kind, run_file, loaded, ranks)
+    return _open(run_file.rollout.engine_kind, run_file, loaded, ranks, autocast)
 
 
-def open_sampling_engine(engine: RolloutEngine, run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
+def open_sampling_engine(
+    engine: RolloutEngine, run_file: RunFile, loaded: LoadedModel, ranks: Ranks, autocast: Autocast
+) -> RolloutEngine:
     """Return the engine that evaluation samples with: the run's own, or another one beside an engine that replays."""
     kind = run_file.rollout.engine_kind
-    return engine if kind.samples else _open(_sampling_kind(kind), run_file, loaded, ranks)
+    return engine if kind.samples else _open(_sampling_kind(kind), run_file, loaded, ranks, autocast)
 
 
 def _sampling_kind(kind: EngineKind) -> EngineKind:
     return kind if kind.samples else TRANSFORMERS
 
 
-def _open(kind: EngineKind, run_file: RunFile, loaded: LoadedModel, ranks: Ranks) -> RolloutEngine:
+def _open(kind: EngineKind, run_file: RunFile, loaded: LoadedModel, ranks: Ranks, autocast: Autocast) -> RolloutEngine:
     setup = EngineSetup(
         run_file,
         loaded.model,
         _engine_model(run_file, loaded),
         is_main=ranks.is_main,
         on_main=ranks.from_main,
+        autocast=autocast,
     )
     engine: RolloutEngine = _implementation(kind).open(setup)
     return engine
@@ -112,7 +121,7 @@ def _warn_about_unused_tables(rollout: RolloutTable) -> None:
 
 
 def _engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
-    lengths = [run_file.tokens_per_micro_batch, context_length(loaded.model)]
+    lengths = [run_file.tokens_per_micro_batch, context_of(loaded.model).length]
     return EngineModel(
         None if loaded.has_grown else run_file.model.name,
         loaded.model.config,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
-from plugrad.policy.loading import LoadedModel, context_length, load_model
+from plugrad.policy.context import Context, context_of
+from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.micro_batches import Layout
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
@@ -61,16 +63,18 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
         check_sampling_when_sharded(run_file, samples_greedily=_compares_with_greedy(selection))
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
-    room = _room_for_prompt(run_file, loaded)
+    context = context_of(loaded.model)
+    room = None if context.length is None else context.length - run_file.rollout.max_new_tokens
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
-    examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
+    with _explaining(context):
+        examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
     _say_what_is_left_out(examples, run_file, ranks)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
-    engine = open_engine(run_file, loaded, ranks)
+    engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
     sampler = Sampler(engine, environment, texts, room)
-    samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks))
+    samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
     folder = Path(run_file.output_dir)
     return Training(
         run=Run(run_file, folder, ranks.count),
@@ -112,9 +116,15 @@ def _compares_with_greedy(selection: Selection) -> bool:
     return "greedy_rewards" in selection.advantage.needs
 
 
-def _room_for_prompt(run_file: RunFile, loaded: LoadedModel) -> int | None:
-    length = context_length(loaded.model)
-    return None if length is None else length - run_file.rollout.max_new_tokens
+@contextmanager
+def _explaining(context: Context) -> Iterator[None]:
+    """Add to the error of an example that does not fit why the context is short."""
+    try:
+        yield
+    except DataError as error:
+        if not context.why:
+            raise
+        raise DataError(f"{error} {context.why}") from error
 
 
 def _make_learner(
@@ -154,7 +164,7 @@ def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Seq
         prompts=sampler.prompts(examples[:NUM_PROMPTS]),
         sampling=replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
         every_steps=table.parity_every_steps,
-        bound=table.parity_bound or default_bound(next(learner.policy.parameters()).dtype),
+        bound=table.parity_bound or default_bound(learner.computes_in),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,5 @@ def _is_optional_text(value: Any) -> bool:
 
 
 def _all(values: Any, container: type, is_valid: Callable[[Any], bool]) -> bool:
-    if type(values) is not container:
-        return False
-    items: Iterable[Any] = values.values() if isinstance(values, dict) else values
-    return all(is_valid(item) for item in items)
+    items = values.values() if isinstance(values, dict) else values
+    return isinstance(values, container) and all(is_valid(item) for item in items)

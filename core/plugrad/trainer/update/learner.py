@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
@@ -18,11 +18,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
+from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
+from plugrad.policy.routers import busiest_expert, ignored_router_loss
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.optimizer import make_optimizer
@@ -73,6 +76,11 @@ class Learner:
         return torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
 
     @property
+    def computes_in(self) -> torch.dtype:
+        """The dtype of the policy's matrix products: the model's, or autocast's."""
+        return torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else next(self.policy.parameters()).dtype
+
+    @property
     def packs(self) -> bool:
         """Whether every model that scores a micro-batch skips its padding."""
         return all(policy.packs for policy in (self.accelerator.unwrap_model(self.policy), *self.frozen.values()))
@@ -91,6 +99,19 @@ class Learner:
     def is_sharded(self) -> bool:
         """Whether each rank holds only a part of every weight."""
         return any(isinstance(parameter, DTensor) for parameter in self.policy.parameters())
+
+    def router_balance(self) -> dict[str, float]:
+        """Return the busiest expert's load in the passes since the last call, over all ranks; nothing without routers.
+
+        Every rank calls it.
+        """
+        own: Policy = self.accelerator.unwrap_model(self.policy)
+        counts, own.expert_counts = own.expert_counts, None
+        if not own.counts_experts:
+            return {}
+        shares = self.ranks.gather(None if counts is None else counts.tolist())
+        summed = sum(torch.tensor(share) for share in shares if share is not None)
+        return {"router/busiest_expert": busiest_expert(summed)} if isinstance(summed, torch.Tensor) else {}
 
     def whole_state_dict(self) -> dict[str, Tensor]:
         """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it.
@@ -112,7 +133,9 @@ class Learner:
         on_device = micro_batch.to(self.accelerator.device)
         scorers = {"old_logprobs": self.policy, **self.frozen} if self.keeps_old else self.frozen
         inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
-        return replace(on_device, **{field: scorer(*inputs)[0].to(self.dtype) for field, scorer in scorers.items()})
+        # The policy's precision: otherwise a copy of the policy would differ from it.
+        with self.accelerator.autocast():
+            return replace(on_device, **{field: scorer(*inputs)[0].to(self.dtype) for field, scorer in scorers.items()})
 
 
 Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
@@ -143,6 +166,10 @@ def make_learner(
     """
     _warn_of_small_updates(loaded.model.dtype, accelerator)
     policy = Policy(loaded.model, run_file.rollout.temperature)
+    _check_rows_alone(policy, accelerator)
+    _warn_of_router_loss(policy)
+    if accelerator.num_processes > 1:
+        _allow_unused_parameters(loaded.model, accelerator)
     optimizer = make_optimizer(policy, run_file.optimizer)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
@@ -163,6 +190,41 @@ def make_learner(
         entropy=_entropy_mode(losses, needs),
         logits=any("logits" in loss.needs for loss in losses),
     )
+
+
+def _warn_of_router_loss(policy: Policy) -> None:
+    ignored = ignored_router_loss(policy.model)
+    if ignored:
+        logger.warning(
+            "The model's configuration asks for an auxiliary loss of its routers (output_router_logits = true, %s). It is "
+            "not added to the objective: only the losses of the run file are. The metric router/busiest_expert shows "
+            "whether the load stays even.",
+            ignored,
+        )
+
+
+def _check_rows_alone(policy: Policy, accelerator: Accelerator) -> None:
+    if policy.rows_alone and accelerator.distributed_type == DistributedType.FSDP:
+        raise ModelError(
+            f"{type(policy.model).__name__} needs a forward pass for every sequence, because its results depend on the rows "
+            "of a batch, and FSDP needs the same number of passes on every rank. Train without sharding (distributed_type: "
+            "MULTI_GPU)."
+        )
+
+
+def _allow_unused_parameters(model: PreTrainedModel, accelerator: Accelerator) -> None:
+    """Let parameters without a gradient keep their values on several ranks too, as they do on one."""
+    unused = without_gradient(model)
+    if not unused:
+        return
+    logger.info(
+        "%d parameters get no gradient from a few tokens of text, the first of them %s: they only change where a batch uses "
+        "them.",
+        len(unused),
+        unused[0],
+    )
+    handler = accelerator.ddp_handler or DistributedDataParallelKwargs()
+    accelerator.ddp_handler = replace(handler, find_unused_parameters=True)
 
 
 def _entropy_mode(losses: Sequence[BoundLoss], needs: frozenset[str]) -> EntropyMode:

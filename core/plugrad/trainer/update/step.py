@@ -21,6 +21,7 @@ from plugrad.host.reported import add_reported
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import row_weights
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
 
 
@@ -73,14 +74,16 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
             inputs = forward(learner, micro_batch, progress)
             # The first term is 0. It gives every parameter a gradient even if no token counts.
             objective = inputs.trainer_logprobs.sum() * 0
-            for loss in learner.losses:
-                objective = objective + loss.weight * weighted_sum(hooks, loss, inputs, micro_batch, ledger)
-            # DDP and FSDP average over ranks where the formula sums.
-            accelerator.backward(objective * accelerator.num_processes)
+            terms = [(loss, weighted_sum(hooks, loss, inputs, micro_batch, ledger)) for loss in learner.losses]
+            for loss, term in terms:
+                objective = objective + loss.weight * term
+            with naming_kept_graphs(inputs, terms):
+                # DDP and FSDP average over ranks where the formula sums.
+                accelerator.backward(objective * accelerator.num_processes)
         ledger.sums.add("loss", Sum(objective.detach()))
         scored.append((micro_batch.rows, _detached(inputs)))
         # Otherwise the logits of this micro-batch would live beside those of the next.
-        del inputs
+        del inputs, terms, objective
     grad_norm = clip_gradient(learner)
     lr, measures = learner.lr, ledger.totals(learner.ranks)
     updated = _may_update(learner.ranks, hooks, grad_norm, measures["loss"].value())
@@ -89,6 +92,7 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
         learner.scheduler.step()
         _tell_losses(learner, measures, ledger.metrics)
     learner.optimizer.zero_grad(set_to_none=True)
+    measures.update({name: Mean(value, 1.0) for name, value in learner.router_balance().items()})
     measures.update({"grad_norm": Mean(grad_norm, 1.0), "lr": Mean(lr, 1.0), "skipped_updates": Sum(float(not updated))})
     return StepOutcome(measures, ledger.metrics, updated, scored)
 
