@@ -119,3 +119,11 @@ def test_a_reward_that_is_no_number_names_completion_and_example(sums, rollout, 
         sums(scores=[0.0, score]).score([rollout(), wrong])
     assert f"returned the reward {value!r}, which is not a finite number" in str(caught.value)
     assert "for the completion 'five' of example 'sum 7'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "example", [{"prompt": "a\ud800"}, {"prompt": "", "reference": "\udc00"}, {"prompt": [{"content": ["\ud83d"]}]}]
+)
+def test_half_of_a_surrogate_pair_names_the_example(sums, example):
+    with pytest.raises(DataError, match=r"of example 7 has half of a surrogate pair, which is no character .*'.*\\u"):
+        sums(held_out=[{"example_id": 7, **example}]).eval_examples()

@@ -140,3 +140,22 @@ def test_a_reward_function_that_raises_is_named_with_the_example(files):
 def test_holding_out_every_line_is_refused(files):
     with pytest.raises(DataError, match="4 examples, and num_eval = 4"):
         jsonl(num_eval=4)
+
+
+@pytest.mark.parametrize("column", ["prompt", "reference"])
+@pytest.mark.parametrize("text", ['"a\\ud800b"', '"\\udfff"', '[{"role": "user", "content": "\\uD83D"}]'])
+def test_half_of_a_surrogate_pair_names_its_line(tmp_path, column, text):
+    whole = '{"prompt": "\\uD83D\\uDE00", "reference": "ok"}'
+    lines = [whole, '{"prompt": "1", "example_id": "mine", ' + f'"{column}": {text}}}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=rf"rows\.jsonl, line 2: the column '{column}' has half of a surrogate pair"):
+        plugrad.load("environment", "jsonl", path=tmp_path / "rows.jsonl")
+
+
+def test_without_a_reward_only_replayed_completions_can_be_scored(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1", "reference": "2"}\n')
+    environment = plugrad.load("environment", "jsonl", path=tmp_path / "rows.jsonl")
+    (example,) = environment.train_examples()
+    assert environment.score([{**rollout(example, "2"), "inference_logprobs": None}]) == [0.0]
+    with pytest.raises(DataError, match=r'no reward function for a sampled .*reward = "rewards\.py:FUNCTION"'):
+        environment.score([{**rollout(example, "2"), "inference_logprobs": [-1.0]}])

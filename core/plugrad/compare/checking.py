@@ -133,6 +133,7 @@ def _check_each(run_files: dict[str, RunFile], num_processes: int) -> CheckResul
     from plugrad.host.preflight import preflight
     from plugrad.host.select import resolved, select
     from plugrad.registry.provenance import record
+    from plugrad.trainer.trial import trial_texts
 
     results, environments = CheckResults(), dict[str, BoundEnvironment]()
     logger.propagate = False
@@ -145,7 +146,9 @@ def _check_each(run_files: dict[str, RunFile], num_processes: int) -> CheckResul
             # Arms with the same environment load its examples once.
             key = run_file.environment.model_dump_json()
             environments[key] = environments.get(key) or BoundEnvironment.create(selection.environment)
-            preflight(selection, environments[key], run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
+            texts = trial_texts(run_file, environments[key])
+            limit_s, rollouts_per_example = run_file.preflight_timeout_s, run_file.rollout.rollouts_per_example
+            preflight(selection, environments[key], rollouts_per_example, limit_s, texts)
             plugins = {"num_processes": num_processes, **record(selection.components())}
             results.checked[name] = CheckedArm(resolved(run_file, selection), plugins)
         except PlugradError as error:

@@ -15,7 +15,8 @@ class Rollout(TypedDict):
     prompt: str
     """The text of the prompt, as tokenized."""
     completion: str
-    """The text of the completion, without special tokens."""
+    """What the model wrote, special tokens included, without the end-of-sequence token at its end. A stop string stays.
+    `rollout.skip_special_tokens` leaves special tokens out."""
     prompt_ids: list[int]
     """The tokens of the prompt."""
     completion_ids: list[int]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example
+from plugrad.contracts.environment import Environment, Example, not_unicode
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
@@ -100,4 +100,11 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
             "chat messages)."
         )
     # A copy: the environment may change its own later.
-    return {**({} if "example_id" in example else {"example_id": index}), **example}
+    with_id = {**({} if "example_id" in example else {"example_id": index}), **example}
+    for column in ("prompt", "reference"):
+        if text := not_unicode(example.get(column)):
+            raise DataError(
+                f"{bound.component}: the {column} of example {with_id['example_id']!r} has half of a surrogate pair, which "
+                f"is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with errors='replace'."
+            )
+    return with_id

@@ -26,7 +26,7 @@ from plugrad.host.calling import blaming
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.logits import with_made_up_logits
-from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.no_backward import calls_backward
 from plugrad.host.received import WRITTEN_BY_SCORE
@@ -34,6 +34,7 @@ from plugrad.host.reported import add_reported, warn_of_nan
 from plugrad.host.select import Selection
 from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs
 from plugrad.host.trial import on_trial, random_state_of
+from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -53,6 +54,10 @@ SHARED = (
 LIMIT_S = 60.0
 
 
+MOST_LOGITS = 2**24
+"""The trial makes up no more logits than this: vocabularies may be large."""
+
+
 @dataclass(frozen=True)
 class _TinyBatch:
     """The inputs of the trial."""
@@ -61,26 +66,31 @@ class _TinyBatch:
     advantage: AdvantageInputs
     loss: BatchLossInputs
     metric: MetricInputs
+    vocabulary: int
 
 
 def preflight(
-    selection: Selection, environment: BoundEnvironment, rollouts_per_example: int, limit_s: float = LIMIT_S
+    selection: Selection,
+    environment: BoundEnvironment,
+    rollouts_per_example: int,
+    limit_s: float = LIMIT_S,
+    texts: TrialTexts = MADE_UP_TEXTS,
 ) -> None:
     """Try every component on two examples, each for at most `limit_s` seconds. The random state is restored afterwards.
 
     Raises:
         PlugradError: a component raised, hung, changed its inputs, or returned something that its contract forbids.
     """
-    with random_state_of(0):
-        groups = _groups(environment.train_examples(), rollouts_per_example)
+    with random_state_of(0), saying_it_is_a_trial(texts):
+        groups = _groups(environment.train_examples(), rollouts_per_example, texts)
         rollouts = [rollout for group in groups for rollout in group]
         with on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE):
             environment.score(rollouts)
-        batch = _tiny_batch(groups, selection.advantage.needs)
+        batch = _tiny_batch(groups, selection.advantage.needs, texts.vocabulary)
         with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
             compute_advantages(selection.advantage.fresh(), batch.advantage)
         for loss in selection.losses:
-            _try_loss(loss, batch.loss, limit_s)
+            _try_loss(loss, batch, limit_s)
         for metric in selection.metrics:
             _try_metric(metric, batch.metric, limit_s)
         for component in selection.extensions:
@@ -106,7 +116,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         prepared = hooks.prepare_advantages(batch.advantage)
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
-            inputs = loss.view(_with_leaves(batch.loss, loss))
+            inputs = loss.view(_with_leaves(batch, loss))
             with _backward_forbidden(owner, inputs):
                 prepared_inputs = hooks.prepare_loss(loss, inputs)
                 hooks.check_prepared(prepared_inputs, inputs)
@@ -116,13 +126,13 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         hooks.before_update(grad_norm=1.0, loss=1.0)
 
 
-def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
+def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     owner = str(loss.component)
     inputs, fresh = loss.view(_with_leaves(batch, loss)), loss.fresh()
-    with on_trial(owner, batch, limit_s), _backward_forbidden(owner, inputs), random_state_of(0):
+    with on_trial(owner, batch.loss, limit_s), _backward_forbidden(owner, inputs), random_state_of(0):
         outputs = compute_loss(fresh, inputs)
     _check_gradient(owner, inputs, outputs)
-    with on_trial(owner, batch, limit_s), torch.no_grad(), random_state_of(0):
+    with on_trial(owner, batch.loss, limit_s), torch.no_grad(), random_state_of(0):
         again = compute_loss(fresh, inputs)
     if not torch.equal(again.loss, outputs.loss):
         raise ContractError(
@@ -139,11 +149,18 @@ def _try_loss(loss: BoundLoss, batch: BatchLossInputs, limit_s: float) -> None:
         fresh.after_update({**measures.values_by_name(), "loss": float(outputs.loss.detach().sum())})
 
 
-def _with_leaves(batch: BatchLossInputs, loss: BoundLoss) -> BatchLossInputs:
+def _with_leaves(tiny: _TinyBatch, loss: BoundLoss) -> BatchLossInputs:
     """Make the policy's outputs leaves, so that the gradients that reach them can be checked."""
+    batch = _few_rows(tiny) if "logits" in loss.needs else tiny.loss
     entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
     leaves = replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
-    return with_made_up_logits(leaves) if "logits" in loss.needs else leaves
+    return with_made_up_logits(leaves, tiny.vocabulary) if "logits" in loss.needs else leaves
+
+
+def _few_rows(tiny: _TinyBatch) -> BatchLossInputs:
+    """Return so many rows that their logits fit `MOST_LOGITS`, two at least."""
+    batch, seq = tiny.loss.loss_mask.shape
+    return keep_rows(tiny.loss, torch.arange(batch) < max(2, MOST_LOGITS // (seq * tiny.vocabulary)))
 
 
 @contextmanager
@@ -180,40 +197,43 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
         )
 
 
-def _groups(examples: Sequence[Example], rollouts_per_example: int) -> list[list[Rollout]]:
+def _groups(examples: Sequence[Example], rollouts_per_example: int, texts: TrialTexts) -> list[list[Rollout]]:
     draw = random.Random(0)
     return [
-        [_rollout(draw, examples[i % len(examples)], length=1 + (i + 2 * j) % 5) for j in range(rollouts_per_example)]
+        [_rollout(draw, examples[i % len(examples)], 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
         for i in range(NUM_EXAMPLES)
     ]
 
 
-def _rollout(draw: random.Random, example: Example, length: int) -> Rollout:
-    return make_rollout(
+def _rollout(draw: random.Random, example: Example, length: int, texts: TrialTexts) -> Rollout:
+    rollout = make_rollout(
         draw,
         length,
         logprobs=(LOWEST, 0.0),
-        prompt=str(example["prompt"]),
-        completion=str(example.get("reference", "")),
+        vocabulary=texts.vocabulary,
+        prompt=texts.prompt(example),
+        completion=texts.completion(example),
         reward=math.nan,
         example=example,
     )
+    return Rollout(**{**rollout, "inference_logprobs": None}) if texts.replays else rollout
 
 
-def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str]) -> _TinyBatch:
+def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str], vocabulary: int) -> _TinyBatch:
     greedy = torch.rand(len(groups), dtype=torch.double) if "greedy_rewards" in advantage_needs else None
-    loss = _loss_inputs(groups)
+    loss = _loss_inputs(groups, vocabulary)
     shared = {name: getattr(loss, name) for name in SHARED}
     metric = in_dtype(metric_inputs(groups, policy_version=0, **shared), torch.float32)
-    return _TinyBatch(groups, AdvantageInputs(rollouts=groups, greedy_rewards=greedy), loss, metric)
+    return _TinyBatch(groups, AdvantageInputs(rollouts=groups, greedy_rewards=greedy), loss, metric, vocabulary)
 
 
-def _loss_inputs(groups: list[list[Rollout]]) -> BatchLossInputs:
+def _loss_inputs(groups: list[list[Rollout]], vocabulary: int) -> BatchLossInputs:
     rollouts = [rollout for group in groups for rollout in group]
     inputs = loss_inputs(
         [len(rollout["completion_ids"]) for rollout in rollouts],
         lowest=LOWEST,
         drift=None,
+        vocabulary=vocabulary,
         reward=torch.tensor([rollout["reward"] for rollout in rollouts]),
         group_ids=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
         metadata=[rollout["example"] for rollout in rollouts],

@@ -33,6 +33,7 @@ def make_rollout(
     *,
     prompt_length: int = PROMPT_LENGTH,
     logprobs: tuple[float, float] = (LOWEST, 0.0),
+    vocabulary: int = LAST_TOKEN,
     **fields: Any,
 ) -> Rollout:
     """Return a rollout with drawn tokens and log-probs.
@@ -42,13 +43,15 @@ def make_rollout(
         length: of the completion, in tokens.
         prompt_length: in tokens.
         logprobs: the range of the engine's log-probs.
+        vocabulary: every token is below this number.
         fields: replace the fields made here.
     """
+    tokens = range(*_tokens_of(vocabulary))
     made: dict[str, Any] = {
         "prompt": "",
         "completion": "",
-        "prompt_ids": [draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(prompt_length)],
-        "completion_ids": [draw.randrange(FIRST_TOKEN, LAST_TOKEN) for _ in range(length)],
+        "prompt_ids": [draw.choice(tokens) for _ in range(prompt_length)],
+        "completion_ids": [draw.choice(tokens) for _ in range(length)],
         "inference_logprobs": [draw.uniform(*logprobs) for _ in range(length)],
         "reward": 0.0,
         "reward_components": {},
@@ -61,7 +64,13 @@ def make_rollout(
 
 
 def loss_inputs(
-    lengths: Sequence[int], *, seed: int = 0, lowest: float = LOWEST, drift: float | None = DRIFT, **fields: Any
+    lengths: Sequence[int],
+    *,
+    seed: int = 0,
+    lowest: float = LOWEST,
+    drift: float | None = DRIFT,
+    vocabulary: int = LAST_TOKEN,
+    **fields: Any,
 ) -> BatchLossInputs:
     """Return a micro-batch in float64 with every field but the logits, one row per completion length.
 
@@ -71,6 +80,7 @@ def loss_inputs(
         lowest: log-probs lie between this and 0.
         drift: the largest distance, in nats, of `inference_logprobs` and `old_logprobs` from `trainer_logprobs`. With None
             they are drawn independently.
+        vocabulary: every token is below this number.
         fields: replace the fields made here.
     """
     mask = completion_mask([PROMPT_LENGTH] * len(lengths), lengths)
@@ -92,7 +102,7 @@ def loss_inputs(
         "old_logprobs": sampling_policy(),
         "ref_logprobs": drawn(lowest, 0),
         "entropy": drawn(0, 2),
-        "input_ids": torch.randint(FIRST_TOKEN, LAST_TOKEN, mask.shape, generator=generator),
+        "input_ids": torch.randint(*_tokens_of(vocabulary), mask.shape, generator=generator),
         "reward": torch.rand(len(lengths), generator=generator, dtype=torch.double),
         "group_ids": torch.arange(len(lengths)),
         "metadata": [{"example_id": row} for row in range(len(lengths))],
@@ -133,6 +143,12 @@ def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **field
         "policy_version": NEWEST_VERSION,
     }
     return MetricInputs(**{**made, **fields})
+
+
+def _tokens_of(vocabulary: int) -> tuple[int, int]:
+    """Return the first token to draw, and one past the last. A tiny vocabulary may consist of special tokens."""
+    last = min(vocabulary, LAST_TOKEN)
+    return min(FIRST_TOKEN, last - 1), last
 
 
 def completion_mask(prompt_lengths: Sequence[int], lengths: Sequence[int]) -> Bool[Tensor, "batch seq"]:

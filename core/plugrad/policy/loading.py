@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError
+from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.from_scratch import build
 from plugrad.policy.model_folder import (
     check_counts,
@@ -90,6 +91,24 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
     return loaded
 
 
+def load_tokenizer(
+    table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()
+) -> tuple[PreTrainedTokenizerBase, int]:
+    """Load the policy's tokenizer, or make the character tokenizer of `texts`. Return it with the number of logits.
+
+    Raises:
+        ModelError: the model's configuration or its tokenizer cannot be used.
+    """
+    if table.name is None:
+        tokenizer: PreTrainedTokenizerBase = character_tokenizer(texts)
+        stated: object = (table.from_scratch or {}).get("vocab_size")
+    else:
+        source = _source(table, folders)
+        config, _ = _config(source)
+        tokenizer, stated = _tokenizer(source), getattr(config.get_text_config(), "vocab_size", None)
+    return tokenizer, max(len(tokenizer), stated if isinstance(stated, int) else 0)
+
+
 def load_frozen(
     table: FrozenModelTable,
     policy: ModelTable,
@@ -137,9 +156,14 @@ def _checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
+def _source(table: ModelTable, folders: Sequence[Path]) -> Source:
+    assert table.name is not None
+    return Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+
+
 def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
     assert table.name is not None
-    source = Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+    source = _source(table, folders)
     model = _pretrained(source)
     check_trainable_dtype(table.name, model)
     tokenizer = _tokenizer(source)

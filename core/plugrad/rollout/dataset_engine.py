@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.engine_implementation import EngineImplementation, EngineSetup
-from plugrad.rollout.prompts import tokenize_reference
+from plugrad.rollout.prompts import NO_OPTIONS
+from plugrad.rollout.texts import Texts
 
 
 class DatasetEngine:
     """Replays the column `reference`, cut at `max_new_tokens`. It samples nothing, so completions have no log-probs."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] = NO_OPTIONS) -> None:
+        self._texts = Texts(tokenizer, chat_template_kwargs=chat_template_kwargs)
         self._version = 0
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -31,14 +33,14 @@ class DatasetEngine:
         """Do nothing: there is nothing to free."""
 
     def _replay(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        ids = tokenize_reference(prompt.example, self._tokenizer)
+        ids = self._texts.reference(prompt.example)
         truncated = len(ids) > sampling.max_new_tokens
         ids = ids[: sampling.max_new_tokens]
         return Completion(ids, None, truncated, [self._version] * len(ids))
 
 
 def _open(setup: EngineSetup) -> DatasetEngine:
-    return DatasetEngine(setup.model.tokenizer)
+    return DatasetEngine(setup.model.tokenizer, setup.run_file.rollout.chat_template_kwargs)
 
 
 IMPLEMENTATION = EngineImplementation(open=_open)

@@ -21,6 +21,7 @@ from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
+from plugrad.trainer.trial import trial_texts
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def _check_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
     selection = select(run_file)
     environment = BoundEnvironment.create(selection.environment)
     check_amounts(run_file, environment)
-    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s)
+    texts = trial_texts(run_file, environment)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
     return selection, environment
 
 

@@ -40,6 +40,8 @@ class Training:
     records: Records | MetricsFile
     display: Display
     stop: StopRequest
+    num_dropped_prompts: int = 0
+    """Prompts that were too long, and that the run leaves out."""
 
 
 def train_loop(training: Training) -> int:
@@ -65,6 +67,8 @@ def train_loop(training: Training) -> int:
         cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(learner.accelerator.device))
         evaluated = training.evaluation.run_if_due(step + 1, max_steps)
         record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated}
+        if training.num_dropped_prompts:
+            record["dropped_prompts"] = training.num_dropped_prompts
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         if training.evaluation.ends_the_run(evaluated) or training.stop.agree(ranks):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
 from plugrad.policy.loading import LoadedModel, context_length, load_model
 from plugrad.policy.micro_batches import Layout
+from plugrad.rollout.prompts import strings_of
+from plugrad.rollout.stops import stop_ids
+from plugrad.rollout.texts import Texts
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
-from plugrad.trainer.batch.sequence_limits import check_examples_fit
+from plugrad.trainer.batch.sequence_limits import FittingExamples, fitting_examples
 from plugrad.trainer.checked_run import CheckedRun
 from plugrad.trainer.engine_parity import (
     MAX_NEW_TOKENS,
@@ -41,6 +45,8 @@ from plugrad.trainer.record.metrics_file import MetricsFile, Records
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import Learner, make_learner
 
+logger = logging.getLogger("plugrad")
+
 
 def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display: Display) -> Training:
     """Load the models and open the engine. Nothing is written.
@@ -54,14 +60,16 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(run_file, samples_greedily=_compares_with_greedy(selection))
     set_seed(run_file.seed)
-    loaded = load_model(run_file.model, _texts([*train_examples, *eval_examples]), run_file.folders)
+    loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
     room = _room_for_prompt(run_file, loaded)
-    check_examples_fit(train_examples, eval_examples, loaded.tokenizer, run_file, room)
+    texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
+    examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
+    _say_what_is_left_out(examples, run_file, ranks)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks)
-    sampler = Sampler(engine, environment, loaded.tokenizer, room)
+    sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks))
     folder = Path(run_file.output_dir)
     return Training(
@@ -71,12 +79,13 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
         engine=engine,
-        rollouts=_rollouts(checked, ranks, sampler, samples),
-        parity=_parity(run_file, sampler, learner, train_examples),
-        evaluation=_evaluation(run_file, samples, eval_examples, ranks),
+        rollouts=_rollouts(checked, examples.train, ranks, sampler, samples),
+        parity=_parity(run_file, sampler, learner, examples.train),
+        evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
         records=MetricsFile(folder) if ranks.is_main else Records(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
+        num_dropped_prompts=examples.num_dropped,
     )
 
 
@@ -91,15 +100,16 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
     return train_examples, eval_examples
 
 
+def _say_what_is_left_out(examples: FittingExamples, run_file: RunFile, ranks: Ranks) -> None:
+    if examples.num_dropped and ranks.is_main:
+        logger.warning(
+            f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
+            f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
+        )
+
+
 def _compares_with_greedy(selection: Selection) -> bool:
     return "greedy_rewards" in selection.advantage.needs
-
-
-def _texts(examples: Iterable[Example]) -> Iterator[str]:
-    for example in examples:
-        for column in ("prompt", "reference"):
-            if isinstance(example.get(column), str):
-                yield example[column]
 
 
 def _room_for_prompt(run_file: RunFile, loaded: LoadedModel) -> int | None:
@@ -120,9 +130,9 @@ def _cutting(run_file: RunFile, learner: Learner) -> Cutting:
     return Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout)
 
 
-def _rollouts(checked: CheckedRun, ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:
+def _rollouts(checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:
     run_file = checked.run_file
-    batches = batches_of(checked.environment.train_examples(), run_file.rollout.prompts_per_step, run_file.seed)
+    batches = batches_of(examples, run_file.rollout.prompts_per_step, run_file.seed)
     drawing = Drawing(
         batches=(ranks.share_of(batch) for batch in batches),
         sampler=sampler,

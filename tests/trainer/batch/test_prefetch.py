@@ -9,6 +9,7 @@ import pytest
 
 from plugrad.errors import EngineError, RunFileError
 from plugrad.rollout.engine import Sampling
+from plugrad.rollout.texts import Texts
 from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.testing import tiny_model, tiny_tokenizer
 from plugrad.trainer.batch.prefetch import ATTEMPTS, Ahead, Drawing, WhenNeeded
@@ -70,7 +71,7 @@ def wait_for_calls(engine, count):
 @pytest.fixture
 def drawing():
     def make(engine):
-        sampler = Sampler(engine, Environment(), tiny_tokenizer(), None)
+        sampler = Sampler(engine, Environment(), Texts(tiny_tokenizer()), None)
         sampling = lambda step: Sampling(num_completions=3, max_new_tokens=4, temperature=1.0, seed=step)  # noqa: E731
         return Drawing(repeat(EXAMPLES), sampler, sampling, None)
 
@@ -227,7 +228,7 @@ def test_the_environment_scores_one_batch_at_a_time():
             time.sleep(0.05)
             busy.release()
 
-    sampler = Sampler(Engine(), Slow(), tiny_tokenizer(), None)
+    sampler = Sampler(Engine(), Slow(), Texts(tiny_tokenizer()), None)
     sampling = Sampling(num_completions=1, max_new_tokens=2, temperature=1.0, seed=0)
     threads = [threading.Thread(target=sampler.sample, args=(EXAMPLES, sampling)) for _ in range(4)]
     for thread in threads:

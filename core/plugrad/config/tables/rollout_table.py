@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from plugrad.config.engine_kinds import ENGINES, EngineKind, engine_named, engine_names, engines_where
 from plugrad.config.one_of import OneOf
@@ -18,6 +18,12 @@ from plugrad.config.tables.vllm_table import VllmTable
 
 MOST_ROLLOUTS = 10_000_000
 """A step holds all its rollouts in memory, each with its tokens and log-probs."""
+OURS = ("conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors")
+"""Arguments of `apply_chat_template` that plugrad sets itself."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class RolloutTable(Table):
@@ -51,6 +57,26 @@ class RolloutTable(Table):
         description="Mean difference between the engine's and the trainer's log-probs, in nats, above which the run stops. "
         "Default: 0.001, or 0.1 for 16-bit weights.",
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={},
+        description="Options of the chat template, for prompts that are chat messages, for example "
+        "`{ enable_thinking = false }`.",
+    )
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)] = Field(
+        default=[],
+        description="Strings that end a sampled completion, such as `</answer>`. It keeps the string, and its tokens stay "
+        "as they were sampled.",
+    )
+    skip_special_tokens: bool = Field(
+        default=False,
+        description="Whether special tokens are left out of the text that the environment receives. End-of-sequence and "
+        "padding at its end always are.",
+    )
+    drop_long_prompts: bool = Field(
+        default=False,
+        description="Whether to leave out examples whose prompts do not fit the model's context or "
+        "`tokens_per_micro_batch`, instead of refusing the run.",
+    )
     vllm: VllmTable = VllmTable()
     server: ServerTable = ServerTable()
 
@@ -73,6 +99,16 @@ class RolloutTable(Table):
         """Return the table with the paths in the engines' tables absolute."""
         tables = {kind.table: self.own_table(kind) for kind in ENGINES if kind.table}
         return self.model_copy(update={key: table and table.with_absolute_paths(folders) for key, table in tables.items()})
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _check_template_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(options.keys() & set(OURS)):
+            raise ValueError(
+                f"{', '.join(taken)} cannot be set: plugrad itself opens a turn of the assistant, or continues a last "
+                "message of the assistant. Set only what the chat template reads"
+            )
+        return options
 
     @model_validator(mode="after")
     def _check_amount(self) -> RolloutTable:

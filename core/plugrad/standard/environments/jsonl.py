@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from plugrad.contracts.environment import Score, finite_number
+from plugrad.contracts.environment import Score, finite_number, not_unicode
 from plugrad.contracts.markers import CallableReference
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
@@ -24,7 +24,8 @@ class Jsonl:
 
     Args:
         path: the file to train on.
-        reward: the reward function. It receives the text of the completion and the columns of the line.
+        reward: the reward function. It receives the text of the completion and the columns of the line. Without one, every
+            replayed completion has the reward 0, and sampled ones are refused.
         prompt_column: the column with the prompt: a string, or chat messages.
         reference_column: the column with the known answer, if any. The `dataset` engine replays it.
         eval_path: a file of held-out examples.
@@ -35,7 +36,7 @@ class Jsonl:
     def __init__(
         self,
         path: Path,
-        reward: CallableReference,
+        reward: CallableReference | None = None,
         prompt_column: str = "prompt",
         reference_column: str = "reference",
         eval_path: Path | None = None,
@@ -43,7 +44,7 @@ class Jsonl:
         seed: int = 0,
     ) -> None:
         self._reward_reference = reward
-        self._reward = resolve_callable(reward)
+        self._reward = None if reward is None else resolve_callable(reward)
         self._columns = {"prompt": prompt_column, "reference": reference_column}
         examples = list(self._read(path))
         if not examples:
@@ -72,6 +73,8 @@ class Jsonl:
         return [self._score(rollout) for rollout in rollouts]
 
     def _score(self, rollout: Rollout) -> Score:
+        if self._reward is None:
+            return _unrewarded(rollout)
         of_what = f"completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
         with Blamed(
             lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error, of_what)}.")
@@ -110,5 +113,21 @@ class Jsonl:
                 f"{path}, line {number} has no column {self._columns['prompt']!r} (it has {', '.join(columns)}). Set "
                 "prompt_column under [environment.kwargs]."
             )
+        for column in self._columns.values():
+            if text := not_unicode(columns.get(column)):
+                raise DataError(
+                    f"{path}, line {number}: the column {column!r} has half of a surrogate pair, which is no "
+                    f"character and cannot be tokenized: {text[:80]!a}. Correct the line."
+                )
         named = {name: columns[column] for name, column in self._columns.items() if column in columns}
         return {"example_id": f"{path.name}:{number}", **columns, **named}
+
+
+def _unrewarded(rollout: Rollout) -> float:
+    """Return 0 for a completion that is replayed, and so needs no reward."""
+    if rollout["inference_logprobs"] is not None:
+        raise DataError(
+            "the environment 'jsonl' has no reward function for a sampled completion. Set reward = \"rewards.py:FUNCTION\" "
+            'under [environment.kwargs]. Only replayed references (rollout.engine = "dataset", no evaluation) need none.'
+        )
+    return 0.0

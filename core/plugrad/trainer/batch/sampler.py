@@ -9,7 +9,6 @@ from pickle import PicklingError
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
@@ -20,7 +19,7 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
 from plugrad.host.received import copies
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
-from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.rollout.texts import Texts
 from plugrad.trainer.ranks.ranks import Ranks
 
 
@@ -57,7 +56,7 @@ class Sampler:
 
     engine: RolloutEngine
     environment: BoundEnvironment
-    tokenizer: PreTrainedTokenizerBase
+    texts: Texts
     room_for_prompt: int | None
     """The most tokens of a prompt; None where the model states no context length."""
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
@@ -70,9 +69,8 @@ class Sampler:
         if not examples:
             return []
         with self.one_at_a_time:
-            texts = iter(self._decode([c for group in completions for c in group]))
             groups = [
-                [_rollout(prompt, completion, next(texts)) for completion in group]
+                [self._rollout(prompt, self.texts.cut(completion)) for completion in group]
                 for prompt, group in zip(prompts, completions, strict=True)
             ]
             self.environment.score([rollout for group in groups for rollout in group])
@@ -81,15 +79,27 @@ class Sampler:
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Return the examples' prompts, tokenized."""
         with self.one_at_a_time:
-            return tokenize_prompts(examples, self.tokenizer, room=self.room_for_prompt)
+            return self.texts.prompts(examples, room=self.room_for_prompt)
 
     def sample_greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
         """Sample one greedy completion of each example; return its reward."""
         greedy = replace(sampling, num_completions=1, temperature=0.0)
         return [group[0]["reward"] for group in self.sample(examples, greedy)]
 
-    def _decode(self, completions: list[Completion]) -> list[str]:
-        return self.tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
+    def _rollout(self, prompt: Prompt, completion: Completion) -> Rollout:
+        return Rollout(
+            prompt=prompt.text,
+            completion=self.texts.completion(completion),
+            prompt_ids=prompt.ids,
+            completion_ids=completion.ids,
+            inference_logprobs=completion.logprobs,
+            reward=float("nan"),
+            reward_components={},
+            truncated=completion.truncated,
+            example=prompt.example,
+            metrics={},
+            policy_versions=completion.policy_versions,
+        )
 
 
 def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
@@ -120,19 +130,3 @@ def _gather_groups(groups: list[list[Rollout]], environment: BoundEnvironment, r
 def _concatenated(shares: list[list[float] | None]) -> Tensor | None:
     rewards = [reward for share in shares if share is not None for reward in share]
     return torch.tensor(rewards, dtype=torch.double) if rewards else None
-
-
-def _rollout(prompt: Prompt, completion: Completion, text: str) -> Rollout:
-    return Rollout(
-        prompt=prompt.text,
-        completion=text,
-        prompt_ids=prompt.ids,
-        completion_ids=completion.ids,
-        inference_logprobs=completion.logprobs,
-        reward=float("nan"),
-        reward_components={},
-        truncated=completion.truncated,
-        example=prompt.example,
-        metrics={},
-        policy_versions=completion.policy_versions,
-    )

@@ -1,0 +1,65 @@
+"""From examples to tokens and from completions to text, by one tokenizer and the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from plugrad.config.tables.rollout_table import RolloutTable
+from plugrad.contracts.environment import Example
+from plugrad.rollout.chat import TurnEnd, turn_end
+from plugrad.rollout.completion_text import completion_text, cut_at_stop
+from plugrad.rollout.engine import Completion, Prompt
+from plugrad.rollout.prompts import prompt_text, tokenize_prompts, tokenize_reference
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokenizes prompts and references, and decodes completions."""
+
+    tokenizer: PreTrainedTokenizerBase
+    ends: frozenset[int] = frozenset()
+    """The tokens that end a completion."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    skip_special_tokens: bool = False
+    stop: Sequence[str] = ()
+    """The strings that end a completion."""
+
+    @classmethod
+    def of(cls, table: RolloutTable, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int] = frozenset()) -> Texts:
+        """Take the settings from the run file."""
+        return cls(tokenizer, ends, table.chat_template_kwargs, table.skip_special_tokens, tuple(table.stop))
+
+    @cached_property
+    def all_ends(self) -> frozenset[int]:
+        """The tokens that end a completion, and the one with which the chat template ends an answer."""
+        return self.ends if self.turn_end is None else self.ends | {self.turn_end.token}
+
+    @cached_property
+    def turn_end(self) -> TurnEnd | None:
+        """How the chat template ends an answer."""
+        return turn_end(self.tokenizer, self.chat_template_kwargs)
+
+    def prompts(self, examples: Sequence[Example], *, room: int | None) -> list[Prompt]:
+        """Tokenize prompts: see `tokenize_prompts`."""
+        return tokenize_prompts(examples, self.tokenizer, room=room, chat_template_kwargs=self.chat_template_kwargs)
+
+    def prompt_text(self, example: Example) -> str:
+        """Return the text of the example's prompt: see `prompt_text`."""
+        return prompt_text(example, self.tokenizer, self.chat_template_kwargs)
+
+    def reference(self, example: Example) -> list[int]:
+        """Tokenize the example's reference: see `tokenize_reference`."""
+        return tokenize_reference(example, self.tokenizer, self.turn_end)
+
+    def cut(self, completion: Completion) -> Completion:
+        """End a sampled completion at its first stop string."""
+        return cut_at_stop(completion, self.tokenizer, self.stop)
+
+    def completion(self, completion: Completion) -> str:
+        """Return the text of a completion, as the environment sees it."""
+        return completion_text(completion.ids, self.tokenizer, self.all_ends, skip_special_tokens=self.skip_special_tokens)

@@ -1,0 +1,37 @@
+"""What the pre-flight may know about a run's texts before its model is loaded."""
+
+from __future__ import annotations
+
+from plugrad.config.run_file import RunFile
+from plugrad.contracts.environment import Example
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.trial_texts import TrialTexts
+from plugrad.policy.loading import load_tokenizer
+from plugrad.rollout.engine import Completion
+from plugrad.rollout.prompts import strings_of
+from plugrad.rollout.texts import Texts
+
+
+def trial_texts(run_file: RunFile, environment: BoundEnvironment) -> TrialTexts:
+    """Load the policy's tokenizer, and return what it makes of examples and references.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded, or has no chat template where prompts are chat messages.
+    """
+    examples = [*environment.train_examples(), *environment.eval_examples()]
+    tokenizer, vocabulary = load_tokenizer(run_file.model, strings_of(examples), run_file.folders)
+    texts = Texts.of(run_file.rollout, tokenizer)
+
+    def completion(example: Example) -> str:
+        if not isinstance(example.get("reference"), str):
+            return ""
+        ids = texts.reference(example)
+        return texts.completion(Completion(ids, None, truncated=False, policy_versions=[0] * len(ids)))
+
+    return TrialTexts(
+        vocabulary=vocabulary,
+        prompt=texts.prompt_text,
+        completion=completion,
+        # An evaluation samples.
+        replays=not run_file.rollout.engine_kind.samples and not run_file.evaluation.every_steps,
+    )
