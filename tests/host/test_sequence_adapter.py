@@ -1,5 +1,7 @@
 """The adapter: a loss of one sequence gives what the same loss gives in batch form."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -187,9 +189,42 @@ def test_one_sequence_is_a_batch_of_one_row():
             loss_mask=mask,
             reward=torch.tensor(0.5),
             step=4,
+            metadata={"level": 2},
         )
     )
     assert inputs.trainer_logprobs.tolist() == [[-1, -2]]
     assert inputs.loss_mask.tolist() == [[False, True]]
     assert inputs.reward.tolist() == [0.5]
     assert (inputs.teacher_logprobs, inputs.group_ids, inputs.step) == (None, None, 4)
+    assert inputs.metadata == [{"level": 2}]
+
+
+def by_level(inputs):
+    return LossOutputs((inputs.trainer_logprobs * inputs.loss_mask).sum() * inputs.metadata["level"])
+
+
+def by_level_if_any(inputs):
+    try:
+        level = inputs.metadata["level"]
+    except Exception:
+        level = 1
+    return LossOutputs((inputs.trainer_logprobs * inputs.loss_mask).sum() * level)
+
+
+def later_by_level(inputs):
+    return LossOutputs((inputs.trainer_logprobs * inputs.loss_mask).sum() * (inputs.metadata["level"] if inputs.step else 1))
+
+
+@pytest.mark.parametrize("function", [by_level, by_level_if_any, later_by_level])
+def test_a_sequence_has_the_columns_of_its_own_example(bound_loss, function):
+    logprobs, mask = -torch.rand(12, 4), torch.ones(12, 4).bool()
+    # Ten rows alike, which could be computed together, and two of other lengths.
+    mask[3, 2:] = mask[7, 1:] = False
+    inputs = BatchLossInputs(
+        trainer_logprobs=logprobs.requires_grad_(), inference_logprobs=logprobs.detach(), advantages=logprobs.detach(),
+        loss_mask=mask, metadata=[{"level": row} for row in range(12)],
+    )  # fmt: skip
+    loss = bound_loss(function)
+    compute_loss(loss, inputs)
+    found = sum_rows(compute_loss(loss, replace(inputs, step=1)), mask)
+    torch.testing.assert_close(found, (logprobs * mask).sum(dim=1) * torch.arange(12))

@@ -50,6 +50,8 @@ class LossInputs:
     """The batch of rollouts, counted from 0."""
     max_steps: int = 1
     """`max_steps` of the run file."""
+    metadata: Mapping[str, Any] | None = None
+    """The columns of the sequence's example."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.errors import ContractError
 from plugrad.host.calling import blaming, changed_in_place
 from plugrad.host.loss_outputs import check_gradient, check_sequence_outputs, merged
-from plugrad.host.vectorized import call_vectorized, same_outputs
+from plugrad.host.vectorized import Several, call_vectorized, same_outputs
 
 logger = logging.getLogger("plugrad")
 
@@ -90,9 +90,10 @@ class PerSequence:
         alone = sorted(set(range(len(spans))) - set(together))
         order = [*together, *alone]
         columns, shared = _columns(inputs, order)
+        examples = [inputs.metadata and inputs.metadata[row] for row in alone]
         parts = _split(columns, [len(rows) for rows in alike] + ([len(alone)] if alone else []))
         outputs = [self._map(part, shared, length=spans[rows[0]].end) for rows, part in zip(alike, parts, strict=False)]
-        outputs += [self._loop(parts[-1], shared, [spans[row].end for row in alone])] if alone else []
+        outputs += [self._loop(parts[-1], shared, examples, [spans[row].end for row in alone])] if alone else []
         return LossOutputs(
             _in_order([output.loss for output in outputs], order, inputs.loss_mask.shape[1], self._owner),
             merged(self._owner, [output.metrics for output in outputs]),
@@ -102,15 +103,21 @@ class PerSequence:
         rows = {name: column[:, :length] if column.ndim > 1 else column for name, column in columns.items()}
         # One mask for all of them, so that a loss may index by it: `loss[inputs.loss_mask].sum()`.
         mask = rows.pop("loss_mask")[0]
-        outputs = call_vectorized(self.call, rows, {**shared, "loss_mask": mask}, self._owner)
+        several = Several()
+        outputs = call_vectorized(
+            self.call, rows, {**shared, "loss_mask": mask, "metadata": shared["metadata"] and several}, self._owner
+        )
+        several.check_unread()
         self._check_unchanged({**rows, "loss_mask": mask})
         return outputs
 
-    def _loop(self, columns: dict[str, Tensor], shared: dict[str, Any], lengths: list[int]) -> LossOutputs:
+    def _loop(
+        self, columns: dict[str, Tensor], shared: dict[str, Any], examples: list[Any], lengths: list[int]
+    ) -> LossOutputs:
         ragged = {name: _ragged(column, lengths) for name, column in columns.items()}
         rows = [
-            LossInputs.unchecked({**shared, **dict(zip(columns, values, strict=True))})
-            for values in zip(*ragged.values(), strict=True)
+            LossInputs.unchecked({**shared, "metadata": example, **dict(zip(columns, values, strict=True))})
+            for example, *values in zip(examples, *ragged.values(), strict=True)
         ]
         with blaming(self._owner):
             outputs = [check_sequence_outputs(self._owner, self.call(row), row) for row in rows]
@@ -196,4 +203,6 @@ def _mixed(owner: str) -> ContractError:
 
 
 def _unsqueezed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return [value]
     return value.unsqueeze(0) if isinstance(value, Tensor) else value

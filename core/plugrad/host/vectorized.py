@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,6 +14,26 @@ from plugrad.errors import ContractError
 from plugrad.host.loss_outputs import check_sequence_outputs
 
 RELATIVE_TOLERANCE = 1e-4
+
+
+class Several(Mapping[str, Any]):
+    """Stands for the examples of several sequences. A loss that reads it cannot be mapped: each sequence has its own."""
+
+    def __init__(self) -> None:
+        self._is_read = False
+
+    def check_unread(self) -> None:
+        """Raise TypeError if anything was read, even if the loss went on."""
+        if self._is_read:
+            raise TypeError("the loss reads metadata, which differs between sequences")
+
+    def _refuse(self, *_: object) -> NoReturn:
+        self._is_read = True
+        self.check_unread()
+        raise AssertionError
+
+    __getitem__ = __iter__ = __len__ = __bool__ = __contains__ = __eq__ = __repr__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
 
 
 def call_vectorized(

@@ -46,7 +46,7 @@ def _own_metrics(loss: LossTrial, inputs: BatchLossInputs) -> Mapping[str, Any]:
 
 def _first_row(inputs: BatchLossInputs) -> LossInputs:
     columns = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
-    row: dict[str, Any] = {name: value[0] if isinstance(value, Tensor) else value for name, value in columns.items()}
+    row: dict[str, Any] = {name: value[0] if isinstance(value, Tensor | list) else value for name, value in columns.items()}
     return LossInputs(**row)
 
 
