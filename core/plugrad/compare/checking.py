@@ -133,7 +133,7 @@ def _check_each(run_files: dict[str, RunFile], num_processes: int) -> CheckResul
     from plugrad.host.preflight import preflight
     from plugrad.host.select import resolved, select
     from plugrad.registry.provenance import record
-    from plugrad.trainer.trial import trial_texts
+    from plugrad.trainer.texts_for_trial import trial_texts
 
     results, environments = CheckResults(), dict[str, BoundEnvironment]()
     logger.propagate = False
