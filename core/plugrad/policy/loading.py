@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -94,29 +94,22 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
     return loaded
 
 
-def load_tokenizer(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()) -> PreTrainedTokenizerBase:
-    """Load the policy's tokenizer, or make the character tokenizer of `texts`, without the model.
+def load_tokenizer(
+    table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()
+) -> tuple[PreTrainedTokenizerBase, int]:
+    """Load the policy's tokenizer, or make the character tokenizer of `texts`. Return it with the number of logits.
 
     Raises:
-        ModelError: it cannot be used.
+        ModelError: the model's configuration or its tokenizer cannot be used.
     """
     if table.name is None:
-        return character_tokenizer(texts)
-    source = _source_of(table, folders)
-    # First: Transformers reads it for the tokenizer too, and what is wrong with it is no fault of the tokenizer.
-    _config(source)
-    return _tokenizer(source)
-
-
-def vocabulary_size(table: ModelTable, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the size of the model's vocabulary, as its configuration states it, or at least the tokenizer's."""
-    stated: object = (table.from_scratch or {}).get("vocab_size")
-    if table.name is not None:
-        # What is wrong with the configuration is said where the model is loaded.
-        with suppress(Exception):
-            config = AutoConfig.from_pretrained(table.name, trust_remote_code=table.trust_remote_code)
-            stated = config.get_text_config().vocab_size
-    return max(len(tokenizer), stated if isinstance(stated, int) else 0)
+        tokenizer: PreTrainedTokenizerBase = character_tokenizer(texts)
+        stated: object = (table.from_scratch or {}).get("vocab_size")
+    else:
+        source = _source(table, folders)
+        config, _ = _config(source)
+        tokenizer, stated = _tokenizer(source), getattr(config.get_text_config(), "vocab_size", None)
+    return tokenizer, max(len(tokenizer), stated if isinstance(stated, int) else 0)
 
 
 def load_frozen(
@@ -166,13 +159,13 @@ def _checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _source_of(table: ModelTable, folders: Sequence[Path]) -> Source:
+def _source(table: ModelTable, folders: Sequence[Path]) -> Source:
     assert table.name is not None
     return Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
 
 
 def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
-    source = _source_of(table, folders)
+    source = _source(table, folders)
     model = _pretrained(source)
     check_trainable_dtype(source.name, model)
     tokenizer = _tokenizer(source)

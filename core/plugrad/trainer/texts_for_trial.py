@@ -6,7 +6,7 @@ from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.trial_texts import TrialTexts
-from plugrad.policy.loading import load_tokenizer, vocabulary_size
+from plugrad.policy.loading import load_tokenizer
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.texts import Texts
@@ -19,7 +19,7 @@ def trial_texts(run_file: RunFile, environment: BoundEnvironment) -> TrialTexts:
         ModelError: the tokenizer cannot be loaded, or has no chat template where prompts are chat messages.
     """
     examples = [*environment.train_examples(), *environment.eval_examples()]
-    tokenizer = load_tokenizer(run_file.model, strings_of(examples), run_file.folders)
+    tokenizer, vocabulary = load_tokenizer(run_file.model, strings_of(examples), run_file.folders)
     texts = Texts.of(run_file.rollout, tokenizer)
 
     def completion(example: Example) -> str:
@@ -29,7 +29,7 @@ def trial_texts(run_file: RunFile, environment: BoundEnvironment) -> TrialTexts:
         return texts.completion(Completion(ids, None, truncated=False, policy_versions=[0] * len(ids)))
 
     return TrialTexts(
-        vocabulary=vocabulary_size(run_file.model, tokenizer),
+        vocabulary=vocabulary,
         prompt=texts.prompt_text,
         completion=completion,
         # An evaluation samples.
