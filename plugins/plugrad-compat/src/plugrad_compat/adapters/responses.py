@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -50,5 +51,10 @@ class Responses:
 def as_rows(inputs: LossInputs) -> BatchLossInputs:
     """Return one sequence as a micro-batch of one row."""
     values: dict[str, Any] = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    rows: dict[str, Any] = {name: v.unsqueeze(0) if isinstance(v, Tensor) else v for name, v in values.items()}
-    return BatchLossInputs(**rows)
+    return BatchLossInputs(**{name: _as_row(value) for name, value in values.items()})
+
+
+def _as_row(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return [value]
+    return value.unsqueeze(0) if isinstance(value, Tensor) else value
