@@ -7,7 +7,8 @@
     ├── PluginError      a plugin is missing, ambiguous, cannot be imported, or cannot be created
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin raised, or broke its contract
-    │   └── InputsChanged    a plugin changed its inputs in place
+    │   ├── InputsChanged    a plugin changed its inputs in place
+    │   └── FieldMissing     a plugin read an optional field that it did not ask for
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is invalid
     ├── EngineError      a rollout engine cannot be started or reached, or returned an invalid response
@@ -58,11 +59,24 @@ class OptionError(PluginError):
 
 
 class ContractError(PlugradError):
-    """A plugin raised, or broke its contract. Its own exception is the `__cause__`."""
+    """A plugin raised, or broke its contract. Its own exception is the `__cause__`.
+
+    The message is what was seen, why it matters and what to do, in this order; each part is also an attribute.
+    """
+
+    def __init__(self, seen: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(" ".join(part for part in (seen, why, fix) if part))
+        self.seen = seen
+        self.why = why
+        self.fix = fix
 
 
 class InputsChanged(ContractError):
     """A plugin changed its inputs in place. Other components receive the same tensors."""
+
+
+class FieldMissing(ContractError):
+    """A plugin read an optional field of its inputs that it did not ask for."""
 
 
 class ModelError(PlugradError):

@@ -54,6 +54,22 @@ def divides_by_a_deviation_of_0(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards) / inputs.rewards.std(dim=1, keepdim=True))
 
 
+@breaks("rounded_rewards", min_rollouts_per_example=2)
+def normalizes_what_rounding_left(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(inputs.rewards) / (inputs.rewards.std(dim=1, keepdim=True) + 1e-6))
+
+
+@breaks("runs")
+def reads_a_column(inputs: AdvantageInputs):
+    weights = [[rollout["example"]["difficulty"] for rollout in group] for group in inputs.rollouts]
+    return AdvantageOutputs(centred(inputs.rewards) * inputs.rewards.new_tensor(weights))
+
+
+@breaks("runs")
+def reads_what_it_did_not_ask_for(inputs: AdvantageInputs):
+    return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.unsqueeze(1))
+
+
 @breaks("nan_reward")
 def hides_nan(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards.nan_to_num()))
@@ -66,7 +82,7 @@ def by_the_gaps_between_tokens(inputs: AdvantageInputs):
 
 @breaks("fewest_rollouts", min_rollouts_per_example=1)
 def no_deviation_of_one(inputs: AdvantageInputs):
-    return AdvantageOutputs(centred(inputs.rewards) / (inputs.rewards.std(dim=1, keepdim=True) + 1e-6))
+    return AdvantageOutputs(centred(inputs.rewards) / (inputs.rewards.std(dim=1, keepdim=True) + 1))
 
 
 @breaks("single_precision")

@@ -93,6 +93,30 @@ class Strips(Sums):
         return [float(r["completion"] == r["example"]["reference"] + ".") for r in rollouts]
 
 
+@breaks("runs")
+class ReportsText(Sums):
+    def score(self, rollouts):
+        for rollout in rollouts:
+            rollout["metrics"]["quality"] = "0.5"
+        return super().score(rollouts)
+
+
+@breaks("runs")
+class ReportsAnInfiniteNumber(Sums):
+    def score(self, rollouts):
+        for rollout in rollouts:
+            rollout["metrics"]["length"] = float("inf")
+        return super().score(rollouts)
+
+
+@breaks("runs")
+class ReplacesTheMetrics(Sums):
+    def score(self, rollouts):
+        for rollout in rollouts:
+            rollout["metrics"] = [1.0]
+        return super().score(rollouts)
+
+
 @breaks("deterministic")
 class NoisyJudge(Sums):
     def score(self, rollouts):

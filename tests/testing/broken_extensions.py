@@ -39,8 +39,7 @@ class DropsARow:
         return replace(inputs, rewards=inputs.rewards[:1], completion_lengths=inputs.completion_lengths[:1])
 
 
-# A run's pre-flight sees it too.
-@breaks("counts_nothing_new", "run")
+@breaks("counts_nothing_new")
 class CountsTheToken:
     """Counts the last token of the prompt."""
 
@@ -52,7 +51,7 @@ class CountsTheToken:
         return replace(inputs, loss_mask=mask)
 
 
-@breaks("gradient", "run")
+@breaks("gradient")
 class Detaches:
     @hookimpl(wrapper=True)
     def prepare_loss(self, inputs):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Max, Mean, Sum, loss
 
 BROKEN = {}
 
@@ -23,6 +23,19 @@ def breaks(check, *also, **facts):
 
 def policy_gradient(inputs):
     return -inputs.trainer_logprobs * inputs.advantages
+
+
+def bounded_exp(log_ratio):
+    """exp, with its tangent beyond 1: finite, and with a direction everywhere."""
+    return log_ratio.clamp(max=1).exp() * (1 + (log_ratio - 1).relu())
+
+
+def in_float32_at_least(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _log_ratio(inputs):
+    return torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0)
 
 
 @breaks("runs")
@@ -45,13 +58,90 @@ def reads_what_it_did_not_ask_for(inputs: LossInputs) -> LossOutputs:
     return LossOutputs((inputs.trainer_logprobs - inputs.old_logprobs).exp())
 
 
+@breaks("runs", needs={"entropy"})
+def asserts_what_it_did_not_ask_for(inputs: BatchLossInputs) -> LossOutputs:
+    assert inputs.ref_logprobs is not None
+    return LossOutputs(policy_gradient(inputs) + _distance(inputs.trainer_logprobs, inputs.old_logprobs))
+
+
+@breaks("runs")
+def hands_on_what_it_did_not_ask_for(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) + _distance(inputs.trainer_logprobs, inputs.old_logprobs))
+
+
+def _distance(one, other):
+    return (one - other).abs()
+
+
+@breaks("runs")
+def looks_for_a_key(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * {"long": 1.0}["short"])
+
+
+@breaks("runs")
+def reads_a_column(inputs: BatchLossInputs) -> LossOutputs:
+    weights = [row["difficulty"] for row in inputs.metadata]
+    return LossOutputs(policy_gradient(inputs) * inputs.advantages.new_tensor(weights).unsqueeze(1))
+
+
+@breaks("runs")
+def returns_a_scalar(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).sum())
+
+
+@breaks("runs")
+def clears_masked_slots_of_a_ratio(inputs: BatchLossInputs) -> LossOutputs:
+    ratio = (inputs.trainer_logprobs - inputs.inference_logprobs).exp()
+    ratio[~inputs.loss_mask] = 0
+    return LossOutputs(-ratio * inputs.advantages)
+
+
+@breaks("runs")
+class LearnsATemperature(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.temperature = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(policy_gradient(inputs) / self.temperature)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        return self.forward(inputs)
+
+
+@breaks("runs")
+class HoldsAHead:
+    def __init__(self):
+        self.heads = {"value": torch.nn.Linear(1, 1)}
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(policy_gradient(inputs))
+
+
+SHARED = torch.nn.Parameter(torch.ones(2))
+
+
+@breaks("runs")
+def scales_by_a_global(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * SHARED[0])
+
+
+def _scale():
+    return SHARED[1]
+
+
+@breaks("runs")
+def scales_by_what_a_helper_holds(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * _scale())
+
+
 @breaks("gradient_flow")
 def pushes_the_prompt(inputs: BatchLossInputs) -> LossOutputs:
     moves = inputs.trainer_logprobs - inputs.trainer_logprobs.detach()
     return LossOutputs(torch.where(inputs.loss_mask, policy_gradient(inputs), moves).sum(1))
 
 
-@breaks("gradient_flow")
+@breaks("own_sequence")
 def pushes_the_next_sequence(inputs: BatchLossInputs) -> LossOutputs:
     # Of no value, and of no gradient either where all sequences are added up.
     moves = (inputs.trainer_logprobs - inputs.trainer_logprobs.detach()) * inputs.loss_mask
@@ -71,12 +161,17 @@ def sums_what_is_masked(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(counted.sum(1) + inputs.inference_logprobs.sum(1))
 
 
-@breaks("padding", "micro_batches")
+@breaks("masked_slots")
+def weighs_by_what_is_in_masked_slots(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.advantages.exp() * inputs.trainer_logprobs)
+
+
+@breaks("padding")
 def counts_the_width(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).mean(1))
 
 
-@breaks("permutation", "micro_batches")
+@breaks("permutation")
 def numbers_the_rows(inputs: BatchLossInputs) -> LossOutputs:
     rows = torch.arange(len(inputs.loss_mask)).unsqueeze(1)
     return LossOutputs(policy_gradient(inputs) * (1 + rows))
@@ -99,7 +194,21 @@ def has_a_gradient_that_depends_on_the_cut(inputs: BatchLossInputs) -> LossOutpu
     return LossOutputs(-policy.detach() - (policy - policy.detach()) / len(policy))
 
 
-@breaks("emptied_rows", "micro_batches", "gradcheck")
+@breaks("micro_batches")
+def averages_over_the_micro_batch_and_says_so_in_a_metric(inputs: BatchLossInputs) -> LossOutputs:
+    mean = (policy_gradient(inputs) * inputs.loss_mask).sum() / inputs.loss_mask.sum()
+    values = mean.expand(inputs.loss_mask.shape) / inputs.loss_mask.sum()
+    return LossOutputs(values, {"mean": Mean.over(values, inputs.loss_mask)})
+
+
+@breaks("emptied_rows")
+def knows_how_many_tokens_are_left(inputs: BatchLossInputs) -> LossOutputs:
+    if inputs.loss_mask.sum() == 37:
+        raise RuntimeError("sequences are missing")
+    return LossOutputs(policy_gradient(inputs))
+
+
+@breaks("micro_batches")
 def wants_every_group_whole(inputs: BatchLossInputs) -> LossOutputs:
     if len(inputs.loss_mask) != 7:
         raise RuntimeError("a rollout of a group is missing")
@@ -109,6 +218,18 @@ def wants_every_group_whole(inputs: BatchLossInputs) -> LossOutputs:
 @breaks("inputs_unchanged")
 def scales_advantages_in_place(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(-inputs.trainer_logprobs * inputs.advantages.mul_(0.5))
+
+
+@breaks("inputs_unchanged")
+def clears_masked_slots_of_its_inputs(inputs: BatchLossInputs) -> LossOutputs:
+    inputs.trainer_logprobs[~inputs.loss_mask] = 0
+    return LossOutputs(policy_gradient(inputs))
+
+
+@breaks("inputs_unchanged")
+def clears_masked_slots_of_a_sequence(inputs: LossInputs) -> LossOutputs:
+    inputs.trainer_logprobs[~inputs.loss_mask] = 0
+    return LossOutputs(policy_gradient(inputs))
 
 
 @breaks("inputs_unchanged")
@@ -187,8 +308,38 @@ class LearnsFromItsCalls(Saves):
 
 @breaks("needs", needs={"ref_logprobs", "old_logprobs"})
 def asks_for_a_reference_that_it_does_not_read(inputs: LossInputs) -> LossOutputs:
-    ratio = (inputs.trainer_logprobs - inputs.old_logprobs).exp()
-    return LossOutputs(-ratio * inputs.advantages)
+    return LossOutputs(policy_gradient(inputs) + 0.1 * (inputs.trainer_logprobs - inputs.old_logprobs))
+
+
+@breaks("sums_tokens")
+def takes_the_mean_of_a_sequence(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs)[inputs.loss_mask].mean())
+
+
+@breaks("sums_tokens", reduction="sequence")
+def takes_the_mean_of_a_row(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).sum(1) / inputs.loss_mask.sum(1))
+
+
+@breaks("sums_tokens", policy_gradient=True)
+def divides_every_token_by_the_length(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / inputs.loss_mask.sum(1, keepdim=True))
+
+
+@breaks("advantage_sign")
+def has_the_sign_the_wrong_way_round_and_no_marker(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-policy_gradient(inputs))
+
+
+@breaks("advantage_sign", needs={"ref_logprobs"})
+def has_the_sign_the_wrong_way_round_beside_a_penalty(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-policy_gradient(inputs) + (inputs.trainer_logprobs - inputs.ref_logprobs).abs())
+
+
+@breaks("advantage_sign")
+def detaches_the_log_prob(inputs: BatchLossInputs) -> LossOutputs:
+    ratio = bounded_exp(in_float32_at_least(_log_ratio(inputs)))
+    return LossOutputs(-ratio * inputs.advantages * inputs.trainer_logprobs.detach())
 
 
 @breaks("advantage_sign", policy_gradient=True)
@@ -203,8 +354,7 @@ def learns_from_praise_alone(inputs: LossInputs) -> LossOutputs:
 
 @breaks("zero_advantage", policy_gradient=True, needs={"ref_logprobs"})
 def hides_a_penalty(inputs: LossInputs) -> LossOutputs:
-    away = inputs.ref_logprobs - inputs.trainer_logprobs
-    return LossOutputs(policy_gradient(inputs) + 0.1 * (away.exp() - away - 1))
+    return LossOutputs(policy_gradient(inputs) + 0.1 * (inputs.ref_logprobs - inputs.trainer_logprobs).abs())
 
 
 class Doubled(torch.autograd.Function):
@@ -228,6 +378,52 @@ def goes_through_numpy(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs) * weights)
 
 
+@breaks("bfloat16")
+def clips_a_ratio_near_1_in_few_digits(inputs: BatchLossInputs) -> LossOutputs:
+    ratio = bounded_exp(_log_ratio(inputs))
+    clipped = ratio.clamp(1 - 3e-4, 1 + 4e-4)
+    return LossOutputs(-torch.minimum(ratio * inputs.advantages, clipped * inputs.advantages))
+
+
+@breaks("float16")
+def has_large_intermediate_numbers(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * 3e5 / 3e5)
+
+
+@breaks("small_differences", needs={"ref_logprobs"})
+def subtracts_nearly_equal_numbers(inputs: BatchLossInputs) -> LossOutputs:
+    d = in_float32_at_least(torch.where(inputs.loss_mask, inputs.ref_logprobs - inputs.trainer_logprobs, 0.0))
+    return LossOutputs(bounded_exp(d) - d - 1)
+
+
+@breaks("small_differences")
+def reports_a_difference_of_nearly_equal_numbers(inputs: BatchLossInputs) -> LossOutputs:
+    log_ratio = in_float32_at_least(_log_ratio(inputs)).detach()
+    k3 = bounded_exp(log_ratio) - log_ratio - 1
+    return LossOutputs(policy_gradient(inputs), {"kl": Mean.over(k3, inputs.loss_mask)})
+
+
+@breaks("far_direction", needs={"ref_logprobs"})
+def clamps_a_penalty(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs((inputs.trainer_logprobs - inputs.ref_logprobs).clamp(-20, 20).abs())
+
+
+@breaks("far_direction")
+def clamps_a_log_ratio(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-_log_ratio(inputs).clamp(-10, 10) * inputs.advantages)
+
+
+@breaks("large_ratios")
+def drops_a_token_after_exp(inputs: BatchLossInputs) -> LossOutputs:
+    ratio = _log_ratio(inputs).exp()
+    return LossOutputs(torch.where(ratio > 8, 0.0, -ratio * inputs.advantages))
+
+
+@breaks("large_ratios")
+def reports_an_infinite_metric(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"ratio": Mean.over(_log_ratio(inputs).exp(), inputs.loss_mask)})
+
+
 @breaks("large_ratios")
 def multiplies_the_ratios_of_a_sequence(inputs: LossInputs) -> LossOutputs:
     log_ratio = (inputs.trainer_logprobs - inputs.inference_logprobs) * inputs.loss_mask
@@ -243,6 +439,23 @@ def hands_out_its_graph(inputs: BatchLossInputs) -> LossOutputs:
 @breaks("metrics")
 def hands_out_a_matrix(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs), {"all": inputs.advantages})
+
+
+@breaks("metrics")
+def reports_text(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"kl": "0.5"})
+
+
+@breaks("metrics")
+def averages_praise(inputs: LossInputs) -> LossOutputs:
+    praised = inputs.loss_mask & (inputs.advantages > 0)
+    return LossOutputs(policy_gradient(inputs), {"praised": inputs.trainer_logprobs.detach()[praised].mean()})
+
+
+@breaks("metrics_add_up")
+def changes_its_mind(inputs: BatchLossInputs) -> LossOutputs:
+    number = inputs.advantages[inputs.loss_mask].max()
+    return LossOutputs(policy_gradient(inputs), {"greatest": Max(number) if len(inputs.loss_mask) < 3 else Sum(number)})
 
 
 @breaks("metrics_add_up")

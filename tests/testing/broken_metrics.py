@@ -10,6 +10,17 @@ from plugrad import Max, Mean, MetricInputs, metric
 BROKEN, breaks = noted(metric)
 
 
+def log_ratio_of(inputs):
+    if inputs.inference_logprobs is None:
+        return None
+    return torch.where(inputs.loss_mask, inputs.trainer_logprobs - inputs.inference_logprobs, 0.0)
+
+
+def ratio_of(inputs):
+    log_ratio = log_ratio_of(inputs)
+    return None if log_ratio is None else log_ratio.exp()
+
+
 @breaks("runs")
 def no_mapping(inputs: MetricInputs):
     return Mean.of(inputs.rewards)
@@ -35,8 +46,7 @@ def a_mean_that_forgets_its_count(inputs: MetricInputs):
     return {"logprob": inputs.trainer_logprobs[inputs.loss_mask].mean()}
 
 
-# Each share has a first group.
-@breaks("group_order", "adds_up")
+@breaks("group_order")
 def the_first_group(inputs: MetricInputs):
     return {"first": Mean.of(rollout["reward"] for rollout in inputs.rollouts[0])}
 
@@ -64,6 +74,26 @@ def needs_an_engine(inputs: MetricInputs):
 @breaks("one_rollout")
 def deviation_of_a_group(inputs: MetricInputs):
     return {"std": Mean.of(statistics.stdev(r["reward"] for r in group) for group in inputs.rollouts)}
+
+
+@breaks("large_ratios")
+def an_infinite_ratio(inputs: MetricInputs):
+    ratio = ratio_of(inputs)
+    return {} if ratio is None else {"ratio": Max(ratio.max())}
+
+
+@breaks("small_differences")
+def a_difference_of_nearly_equal_numbers(inputs: MetricInputs):
+    log_ratio = log_ratio_of(inputs)
+    if log_ratio is None:
+        return {}
+    k3 = log_ratio.clamp(max=20).exp() - log_ratio - 1
+    return {"kl": Mean.over(k3, inputs.loss_mask)}
+
+
+@breaks("runs")
+def reads_a_column(inputs: MetricInputs):
+    return {"difficulty": Mean.of(group[0]["example"]["difficulty"] for group in inputs.rollouts)}
 
 
 @breaks("detached")

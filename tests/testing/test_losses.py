@@ -1,6 +1,7 @@
 """The kit for losses: each broken one is found by the check that is made for it, and by no other; correct ones pass."""
 
 from pathlib import Path
+from types import FunctionType
 
 import broken_losses
 import pytest
@@ -9,7 +10,7 @@ from installed import ready
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs
-from plugrad.testing import CheckFailure, NotApplicable, Outcome, checks_of, loss_checks, loss_inputs, run_checks
+from plugrad.testing import CheckFailure, NotApplicable, NotRun, Outcome, checks_of, loss_checks, loss_inputs, run_checks
 
 PROCESSES = {"import_effects", "one_rank_equals_two"}
 """The checks that start processes: seconds each."""
@@ -31,6 +32,87 @@ def test_a_broken_loss_is_found_by_the_check_made_for_it(name):
     check, expected = broken_losses.BROKEN[name]
     reference = f"{HERE / 'broken_losses.py'}:{name}"
     assert failed(results(reference, processes=check in PROCESSES, strict=check in STRICT)) == expected
+
+
+WORDS = {
+    "reads_what_it_did_not_ask_for": [
+        "inputs.old_logprobs is None",
+        "write @loss(needs={'old_logprobs'})",
+        "broken_losses.py:",
+    ],
+    "asserts_what_it_did_not_ask_for": ["inputs.ref_logprobs is None", "write @loss(needs={'entropy', 'ref_logprobs'})"],
+    "hands_on_what_it_did_not_ask_for": ["inputs.old_logprobs is None", "write @loss(needs={'old_logprobs'})"],
+    "looks_for_a_key": ["raised KeyError: 'short'", "A run stops with this error", "Look at", "broken_losses.py:"],
+    "reads_a_column": [
+        "the example has no column 'difficulty'",
+        "have the columns example_id",
+        """--example '{"difficulty": 1}'""",
+    ],
+    "returns_a_scalar": ["returned a scalar", "would depend on how the batch was cut", "Return one loss per token"],
+    "clears_masked_slots_of_a_ratio": ["changed a tensor in place", "Write x = torch.where(inputs.loss_mask, x, 0.0)"],
+    "LearnsATemperature": ["has a parameter of its own: self.temperature, of shape [1]", "Make it an option"],
+    "HoldsAHead": ["has a parameter of its own: self.heads['value'].weight, of shape [1, 1]"],
+    "scales_by_a_global": ["has a parameter of its own: SHARED, of shape [2]"],
+    "scales_by_what_a_helper_holds": ["has a parameter of its own: a tensor, of shape [2]"],
+    "clears_masked_slots_of_its_inputs": ["of its inputs in place", "Work on a copy"],
+    "takes_the_mean_of_a_sequence": ["a mean stays where a sum doubles", 'choose reduction="sequence"'],
+    "detaches_the_log_prob": ["descending on it lowers its log-prob", "not the log-prob", "policy_gradient=False"],
+    "has_the_sign_the_wrong_way_round_and_no_marker": ["a token with the advantage 1 has the gradient 1"],
+    "drops_a_token_after_exp": ["100 nats above the other policies and the advantage 1, its gradient", "plugrad.finite_exp"],
+    "clamps_a_penalty": ["100 nats above ref_logprobs the gradient of a token is 0, but 1", "Do not clamp a log-ratio"],
+    "subtracts_nearly_equal_numbers": ["with policies 0.0001 nats apart", "plugrad.k3(d)"],
+    "averages_praise": ["'praised' is nan", "The mean of no token is NaN"],
+    "changes_its_mind": ["is now a", "stops at the second micro-batch"],
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_is_said_is_what_happened(name):
+    [bad] = [result for result in results(f"{HERE / 'broken_losses.py'}:{name}") if result.is_bad]
+    said = f"{bad.seen} {bad.why} {bad.fix}"
+    assert not [words for words in WORDS[name] if words not in said], said
+
+
+def test_what_follows_from_a_failure_is_not_run_and_says_so():
+    found = {
+        result.check.name: result for result in results(broken_losses.averages_over_the_micro_batch_and_says_so_in_a_metric)
+    }
+    for name in ("own_sequence", "emptied_rows", "sums_tokens", "metrics_add_up", "far_direction"):
+        assert (found[name].outcome, found[name].seen) == (Outcome.NOT_RUN, "needs micro_batches, which failed")
+
+
+def test_a_check_that_is_called_alone_runs_what_it_comes_after():
+    checks = {check.name: check for check in loss_checks(broken_losses.counts_the_width)}
+    with pytest.raises(NotRun, match="needs padding, which failed"):
+        checks["metrics_add_up"]()
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "check", "said"),
+    [
+        ("takes_the_mean_of_a_row", {"sums_tokens": False}, "sums_tokens", "it declares sums_tokens=False"),
+        ("takes_the_mean_of_a_row", {"reduction": "sequence_sum"}, "sums_tokens", "each sequence may count once"),
+        (
+            "has_the_sign_the_wrong_way_round",
+            {"policy_gradient": False},
+            "advantage_sign",
+            "it declares policy_gradient=False",
+        ),
+    ],
+)
+def test_a_promise_that_is_declared_away_is_not_checked(name, facts, check, said):
+    undone = FunctionType(getattr(broken_losses, name).__code__, vars(broken_losses), name)
+    undone.__annotations__ = getattr(broken_losses, name).__annotations__
+    found = {result.check.name: result for result in results(plugrad.loss(**facts)(undone))}
+    assert found[check].outcome is Outcome.NOT_APPLICABLE
+    assert said in found[check].seen
+
+
+def test_a_column_that_the_author_names_is_there():
+    found = run_checks(
+        [c for c in loss_checks(broken_losses.reads_a_column, example={"difficulty": 2.0}) if c.name == "runs"]
+    )
+    assert [result.outcome for result in found] == [Outcome.KEPT]
 
 
 def test_at_least_twenty_broken_losses_and_every_check():
@@ -82,14 +164,15 @@ def test_a_loss_that_says_that_it_depends_on_the_cut_is_believed():
     found = results(plugrad.loss(cut_dependent=True)(by_its_own_counts))
     assert failed(found) == {"pickles"}
     skipped = {result.check.name for result in found if result.outcome is Outcome.NOT_APPLICABLE}
-    assert {"permutation", "micro_batches", "emptied_rows", "metrics_add_up"} <= skipped
+    assert {"permutation", "micro_batches", "emptied_rows", "metrics_add_up", "sums_tokens"} <= skipped
 
 
-def test_one_sequence_may_be_divided_by_its_own_length():
+def test_one_sequence_may_be_divided_by_its_own_length_if_it_says_so():
     found = results(f"{HERE / 'test_losses.py'}:mean_of_a_sequence", scale=3.0)
     assert not failed(found)
 
 
+@plugrad.loss(sums_tokens=False)
 def mean_of_a_sequence(inputs: LossInputs, scale: float = 1.0) -> LossOutputs:
     counted = inputs.loss_mask
     return LossOutputs(-scale * (inputs.trainer_logprobs * inputs.advantages)[counted].mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
+EXAMPLE_SHAPE = """Write a JSON object from columns to values, as in --example '{"difficulty": 1}'."""
 STYLES = {"KEPT": "green", "FAILED": "bold red", "UNEXPECTED": "bold red", "EXPECTED": "yellow"}
 """By the name of the outcome; the others are dim."""
+SKIPPED = ("NOT_APPLICABLE", "NOT_RUN")
 KIND = typer.Option(
     help="loss, advantage, metric, environment or extension. Needed if the component itself does not show its kind."
 )
@@ -36,6 +39,11 @@ EXPECTED = typer.Option(
     "--expected-failure", metavar="CHECK=REASON", help="A check that is known to fail, and the reason. Repeatable."
 )
 TIMEOUT = typer.Option("--check-timeout-s", min=1.0, help="The most seconds for one check, and for importing the component.")
+EXAMPLE = typer.Option(
+    "--example",
+    metavar="JSON",
+    help="""Columns of the trial's examples, beside those that every example has, as in --example '{"difficulty": 1}'.""",
+)
 STRICT = typer.Option("--strict", help="Also run the checks that plugrad itself does not rely on.")
 
 
@@ -44,6 +52,7 @@ def check(
     kind: Annotated[str | None, KIND] = None,
     sets: Annotated[list[str] | None, SETS] = None,
     strict: Annotated[bool, STRICT] = False,
+    example: Annotated[str | None, EXAMPLE] = None,
     expected: Annotated[list[str] | None, EXPECTED] = None,
     check_timeout_s: Annotated[float, TIMEOUT] = 300.0,
     show_traceback: Annotated[bool, TRACEBACK] = False,
@@ -60,8 +69,9 @@ def check(
             raise typer.Exit(run_in_a_process(arguments, check_timeout_s, console))
         known = _known_kind(kind)
         options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
+        columns = _columns(example)
         with _progress(console) as show:
-            checks = _checks(reference, known, options, strict)
+            checks = _checks(reference, known, options, strict, columns)
             started = time.perf_counter()
             results = _run(checks, reasons, show)
         _print_results(results, time.perf_counter() - started, console)
@@ -69,12 +79,25 @@ def check(
             raise typer.Exit(FAILED)
 
 
-def _checks(reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool) -> list[Check]:
+def _checks(
+    reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool, columns: Mapping[str, Any]
+) -> list[Check]:
     from plugrad.config.override import toml_value
     from plugrad.testing.kinds import checks_of
 
     values = {name: toml_value(text) for name, text in options.items()}
-    return checks_of(reference, kind=kind, options=values, strict=strict)
+    return checks_of(reference, kind=kind, options=values, strict=strict, example=columns)
+
+
+def _columns(text: str | None) -> dict[str, Any]:
+    """Return the columns of an example from JSON."""
+    try:
+        columns = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"--example {text!r} is not JSON: {error}. {EXAMPLE_SHAPE}") from error
+    if not isinstance(columns, dict):
+        raise OptionError(f"--example {text!r} is not an object. {EXAMPLE_SHAPE}")
+    return columns
 
 
 def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:
@@ -126,6 +149,9 @@ def _print_results(results: Sequence[Result], seconds: float, console: Console) 
     counts = Counter(result.outcome.value for result in results)
     summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     console.print(f"\n{summary} in {seconds:.0f} s (conformance kit {KIT_VERSION})", soft_wrap=True)
+    for result in results:
+        if result.check.promise.untested and result.outcome.name in SKIPPED:
+            console.print(Text(f"{result.check.promise.untested}: {result.seen}"), soft_wrap=True)
 
 
 def _table(results: Sequence[Result]) -> Table:
@@ -146,11 +172,11 @@ def _print_failure(result: Result, console: Console) -> None:
     details = (
         {"seen": result.seen, "fix": "it was declared to fail and now passes: remove the declaration."}
         if result.outcome is Outcome.UNEXPECTED
-        else {"seen": result.seen, "why": promise.why, "fix": promise.fix}
+        else {"seen": result.seen, "why": result.why, "fix": result.fix}
     )
     console.print()
     console.print(Text(promise.name, style="bold red"), Text(f" {promise.statement}"), soft_wrap=True)
-    for word, text in details.items():
+    for word, text in ((word, text) for word, text in details.items() if text):
         grid = Table.grid(padding=(0, 1))
         grid.add_column(no_wrap=True, width=5)
         grid.add_column(overflow="fold")

@@ -29,8 +29,9 @@ class LossFacts:
 
     needs: Needs = frozenset()
     reduction: Reduction = "token"
-    policy_gradient: bool = False
+    policy_gradient: bool | None = None
     cut_dependent: bool = False
+    sums_tokens: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def loss(
     *,
     needs: Needs = frozenset(),
     reduction: Reduction = "token",
-    policy_gradient: bool = False,
+    policy_gradient: bool | None = None,
     cut_dependent: bool = False,
+    sums_tokens: bool = True,
 ) -> Callable[[Plugin], Plugin]:
     """State facts about a loss.
 
@@ -70,8 +72,11 @@ def loss(
         needs: the optional fields of `LossInputs` that the loss reads, or a function from its bound options to them.
         reduction: the reduction of its paper. A run file may choose another.
         policy_gradient: the loss raises the log-prob of a token with a positive advantage, and has no gradient where the
-            advantage is zero.
+            advantage is zero. Left out: the second part is not promised. False: neither is the first, and `plugrad check`
+            does not test the sign.
         cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut.
+        sums_tokens: the loss of a sequence is a sum over its tokens, as the reductions expect. False: it is a value of the
+            sequence as a whole, such as a mean.
 
     Raises:
         PluginError: an unknown need or reduction.
@@ -81,7 +86,7 @@ def loss(
             f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
-    return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
+    return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent, sums_tokens))
 
 
 def advantage(

@@ -8,11 +8,19 @@ from typing import Any
 
 from jaxtyping import TypeCheckError
 
-from plugrad.errors import ContractError, InputsChanged
+from plugrad.errors import ContractError, FieldMissing, InputsChanged
+from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
 from plugrad.host.calls_in_progress import InProgress
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
+
+WRITES_INTO_INPUTS = (
+    "leaf Variable that requires grad is being used in an in-place",
+    "is a view and is being modified inplace",
+)
+"""What PyTorch says, which refuses some changes in place itself."""
+CHANGED_FOR_GRADIENT = "has been modified by an inplace operation"
 
 
 def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
@@ -33,10 +41,17 @@ def call_with_inputs(owner: str, call: Callable[..., Any], inputs: Any) -> Any:
     """Call a plugin's function, and check that it does not change its inputs: other components receive the same ones.
 
     Raises:
+        FieldMissing: the plugin raised because it read an optional field that it did not ask for.
         ContractError: the plugin raised, or changed its inputs.
     """
     received = Received.of(inputs)
-    returned = call_plugin(owner, call, inputs)
+    try:
+        returned = call_plugin(owner, call, inputs)
+    except ContractError as error:
+        missing = fields_missing(inputs, error.__cause__) if error.__cause__ else []
+        if not missing:
+            raise
+        raise _field_missing(error, inputs, missing) from error.__cause__
     check_unchanged(owner, received, inputs)
     return returned
 
@@ -55,19 +70,42 @@ def blaming(owner: str) -> Blamed:
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
     """Return the error that names the plugin which raised `error`."""
-    message = (
-        f"TypeCheckError: {_shape_error(str(error))}"
-        if isinstance(error, TypeCheckError)
-        else told(error) + advice_for(error)
+    if any(words in str(error) for words in WRITES_INTO_INPUTS):
+        return changed_in_place(owner, None)
+    message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
+    line = line_of(error)
+    return ContractError(f"{owner} raised {message}{f' ({line})' if line else ''}{advice_for(error)}")
+
+
+def no_gradient(owner: str, error: RuntimeError) -> ContractError:
+    """Return the error that says why the gradient of a plugin's loss cannot be computed."""
+    if CHANGED_FOR_GRADIENT in str(error):
+        return ContractError(
+            f"{owner} returned a loss whose gradient cannot be computed: it changed a tensor in place that the gradient "
+            "needs.",
+            why="PyTorch computes a gradient from the values that a tensor had when it was used.",
+            fix="Write x = torch.where(inputs.loss_mask, x, 0.0) instead of x[~inputs.loss_mask] = 0, and no function with "
+            "a trailing underscore.",
+        )
+    return ContractError(f"{owner} returned a loss whose gradient cannot be computed: {error}")
+
+
+def _field_missing(error: ContractError, inputs: Any, missing: list[str]) -> FieldMissing:
+    needs = ", ".join(repr(name) for name in sorted({*missing, *asked_for(inputs)}))
+    names = " and ".join(f"inputs.{name}" for name in missing)
+    return FieldMissing(
+        f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None:",
+        fix=f"write @{kind_of(inputs)}(needs={{{needs}}}). A plugin receives an optional field only if it asks for it.",
     )
-    return ContractError(f"{owner} raised {message}")
 
 
-def changed_in_place(owner: str, field: str) -> InputsChanged:
-    """Return the error that names the field which a plugin changed."""
+def changed_in_place(owner: str, field: str | None) -> InputsChanged:
+    """Return the error that names the field which a plugin changed, if it is known."""
     return InputsChanged(
-        f"{owner} changed {field!r} of its inputs in place. Other components receive the same inputs. Work on a copy: "
-        "x.clone(), `x = x + y` instead of `x += y`, functions without a trailing underscore, dict(rollout) for a rollout."
+        f"{owner} changed {f'{field!r} of its inputs' if field else 'one of its inputs'} in place.",
+        why="Other components receive the same inputs.",
+        fix="Work on a copy: x.clone(), `x = x + y` instead of `x += y`, functions without a trailing underscore, "
+        "dict(rollout) for a rollout.",
     )
 
 

@@ -17,6 +17,7 @@ from plugrad.errors import ContractError
 from plugrad.host.calling import call_plugin, call_with_inputs
 from plugrad.host.loss_outputs import check_gradient, check_outputs
 from plugrad.host.no_backward import NoBackward
+from plugrad.host.own_parameters import check_owns_no_parameters
 from plugrad.host.sequence_adapter import PerSequence
 from plugrad.registry.bind import Component
 
@@ -47,8 +48,13 @@ class BoundLoss:
 
     @classmethod
     def create(cls, component: Component, *, label: str, weight: float, reduction: Reduction) -> BoundLoss:
-        """Create an instance of the component with its place in the objective."""
+        """Create an instance of the component with its place in the objective.
+
+        Raises:
+            PluginError: it cannot be created, or has parameters of its own.
+        """
         instance = component.create()
+        check_owns_no_parameters(str(component), instance)
         return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction)
 
     def fresh(self) -> BoundLoss:
@@ -103,9 +109,9 @@ def check_batch_outputs(owner: str, outputs: object, inputs: BatchLossInputs) ->
     batch, seq = inputs.loss_mask.shape
     if outputs.loss.ndim == 0:
         raise ContractError(
-            f"{owner} takes BatchLossInputs and returned a scalar. The denominator behind a scalar would depend on how the "
-            f"batch was cut. Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run file's "
-            "`reduction` divides."
+            f"{owner} takes BatchLossInputs and returned a scalar.",
+            why="The denominator behind a scalar would depend on how the batch was cut.",
+            fix=f"Return one loss per token [{batch}, {seq}] or per sequence [{batch}]; the run file's `reduction` divides.",
         )
     if outputs.loss.shape not in (torch.Size((batch, seq)), torch.Size((batch,))):
         raise ContractError(

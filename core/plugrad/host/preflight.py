@@ -22,13 +22,14 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages, with_prepared_rewards
-from plugrad.host.calling import blaming
+from plugrad.host.calling import blaming, no_gradient
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.no_backward import calls_backward
+from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_reported, warn_of_nan
 from plugrad.host.select import Selection
@@ -136,6 +137,7 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
             outputs = compute_loss(fresh, inputs)
         with torch.no_grad(), random_state_of(0):
             again = compute_loss(fresh, inputs)
+    check_graph_ends_at_inputs(owner, fresh.instance, outputs.loss, inputs)
     _check_gradient(owner, inputs, outputs)
     if not torch.equal(again.loss, outputs.loss):
         raise ContractError(
@@ -192,7 +194,7 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
     try:
         total.backward()
     except RuntimeError as error:
-        raise ContractError(f"{owner} returned a loss whose gradient cannot be computed: {error}") from error
+        raise no_gradient(owner, error) from error
     if not all(bool(torch.isfinite(leaf.grad).all()) for leaf in leaves if leaf.grad is not None):
         raise ContractError(
             f"{owner} has a gradient that is not finite for ordinary log-probs between {LOWEST:g} and 0. Look for a "

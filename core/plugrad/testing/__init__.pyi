@@ -5,6 +5,7 @@ from plugrad.testing.checks import KIT_VERSION as KIT_VERSION
 from plugrad.testing.checks import Check as Check
 from plugrad.testing.checks import CheckFailure as CheckFailure
 from plugrad.testing.checks import NotApplicable as NotApplicable
+from plugrad.testing.checks import NotRun as NotRun
 from plugrad.testing.checks import Outcome as Outcome
 from plugrad.testing.checks import Promise as Promise
 from plugrad.testing.checks import Result as Result

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from unittest import SkipTest
 
 from plugrad.errors import InputsChanged, PluginError, PlugradError, did_you_mean
 from plugrad.registry.bind import Component
+from plugrad.testing.explain import Explained, explained
+from plugrad.testing.trial_examples import columns_of_examples
 
 S = TypeVar("S")
 
-KIT_VERSION = "1"
+KIT_VERSION = "2"
 """Version of the set of promises. It rises when a promise is added or becomes stricter."""
+
+CAUSE = "_cause"
 
 
 class Broken(Exception):
-    """Raised by a check when a promise does not hold. The message says what the check saw."""
+    """Raised by a check when a promise does not hold. The message says what the check saw.
+
+    `why` and `fix` replace those of the promise, where the check knows better.
+    """
+
+    def __init__(self, seen: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(seen)
+        self.why = why
+        self.fix = fix
 
 
 class NotApplicable(SkipTest):
     """Raised when a promise does not apply to a component. pytest shows the reason of the skipped test."""
 
 
+class NotRun(SkipTest):
+    """Raised when a check would only repeat what another one has found. pytest shows the reason of the skipped test."""
+
+
 class CheckFailure(AssertionError):
     """A component breaks a promise. The message says what the check saw, why it matters, and the usual fix."""
 
-    def __init__(self, check: Check, seen: str) -> None:
+    def __init__(self, check: Check, found: Explained) -> None:
         promise = check.promise
-        lines = [
-            f"{check.owner} breaks the promise {promise.name!r}: {promise.statement}.",
-            f"seen: {seen}",
-            f"why:  {promise.why}",
-            f"fix:  {promise.fix}",
-        ]
+        lines = [f"{check.owner} breaks the promise {promise.name!r}: {promise.statement}."]
+        parts = {"seen": found.seen, "why": found.why, "fix": found.fix}
+        lines += [f"{word + ':':<5} {text}" for word, text in parts.items() if text]
         super().__init__("\n".join(lines))
-        self.seen = seen
+        self.seen = found.seen
         """What the check saw."""
+        self.why = found.why
+        """Why it matters."""
+        self.fix = found.fix
+        """What to do."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,10 @@ class Promise(Generic[S]):
     """The usual fix."""
     run: Callable[[S], str]
     """Takes the component on trial. Returns what it saw, or raises Broken or NotApplicable."""
+    after: tuple[str, ...] = ()
+    """Promises without which this one cannot hold. If one of them is broken, this check is not run."""
+    untested: str = ""
+    """What a report says at its end if this check was not run or does not apply. Empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,10 @@ class Check:
     owner: Component | str
     """The component, or the name of an engine."""
     subject: Any
+    after: tuple[Check, ...] = ()
+    """The checks of the promises without which this one cannot hold."""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of the trial's examples, beside those that every example has."""
 
     @property
     def name(self) -> str:
@@ -79,15 +106,65 @@ class Check:
         Raises:
             CheckFailure: the component breaks the promise.
             NotApplicable: the promise does not apply to it.
+            NotRun: the component breaks another promise, without which this one cannot hold.
         """
+        if self._blocked_by:
+            raise NotRun(f"needs {self._blocked_by}, which failed")
+        self._note(None)
+        try:
+            with columns_of_examples(self.example):
+                return self._run()
+        except CheckFailure:
+            self._note(self)
+            raise
+
+    @property
+    def cause(self) -> Check | None:
+        """The check whose failure decides this one: itself, one that it comes after, or none. It is run once for this."""
+        if CAUSE not in vars(self):
+            with suppress(CheckFailure, SkipTest):
+                self()
+        found: Check | None = vars(self).get(CAUSE)
+        return found
+
+    def _note(self, cause: Check | None) -> None:
+        # A check is a value, so this is no field of it.
+        vars(self)[CAUSE] = cause
+
+    @cached_property
+    def _blocked_by(self) -> Check | None:
+        cause = next((check.cause for check in self.after if check.cause), None)
+        if cause:
+            self._note(cause)
+        return cause
+
+    def _run(self) -> str:
         try:
             return self.promise.run(self.subject)
         except Broken as broken:
-            raise CheckFailure(self, str(broken)) from broken.__cause__
+            known = Explained(str(broken), broken.why or self.promise.why, broken.fix or self.promise.fix)
+            raise CheckFailure(self, known) from broken.__cause__
         except InputsChanged as error:
             raise NotApplicable("it changes its inputs: see inputs_unchanged") from error
         except PlugradError as error:
-            raise CheckFailure(self, str(error)) from error
+            usual = Explained(str(error), self.promise.why, self.promise.fix)
+            # Every other check calls the component under conditions of its own, which its promise explains.
+            raise CheckFailure(self, explained(error, usual, is_first=not self.after)) from error
+
+
+def checks_of_promises(
+    promises: Iterable[Promise[Any]], owner: Component | str, subject: Any, example: Mapping[str, Any] | None = None
+) -> Iterator[Check]:
+    """Yield a check of each promise of one component. Every one but the first needs the first: the component can be called.
+
+    A promise comes after those that it names in `after`.
+    """
+    known: dict[str, Check] = {}
+    for promise in promises:
+        first = [next(iter(known.values()))] if known else []
+        after = [known[name] for name in promise.after if name in known]
+        known[promise.name] = Check(promise, owner, subject, (*first, *after), example or {})
+        yield known[promise.name]
 
 
 class Outcome(Enum):
@@ -108,6 +185,10 @@ class Result:
     check: Check
     outcome: Outcome
     seen: str
+    why: str = ""
+    """Why a failure matters."""
+    fix: str = ""
+    """What to do about a failure."""
 
     @property
     def is_bad(self) -> bool:
@@ -120,7 +201,7 @@ def run_checks(
     expected_failures: Mapping[str, str] | None = None,
     watch: Callable[[Check], object] = lambda check: None,
 ) -> list[Result]:
-    """Run each check. If the first one fails, the component cannot be called and the rest are not run.
+    """Run each check. One whose outcome follows from another one's failure is not run.
 
     Args:
         checks: of one component.
@@ -134,9 +215,6 @@ def run_checks(
     reject_unknown(expected, checks)
     results: list[Result] = []
     for check in checks:
-        if results and results[0].outcome is Outcome.FAILED:
-            results.append(Result(check, Outcome.NOT_RUN, f"{results[0].check} failed"))
-            continue
         watch(check)
         results.append(_try_check(check, expected.get(check.name)))
     return results
@@ -159,7 +237,9 @@ def _try_check(check: Check, expected: str | None) -> Result:
     except CheckFailure as failure:
         if expected is not None:
             return Result(check, Outcome.EXPECTED, expected)
-        return Result(check, Outcome.FAILED, failure.seen)
+        return Result(check, Outcome.FAILED, failure.seen, failure.why, failure.fix)
+    except NotRun as reason:
+        return Result(check, Outcome.NOT_RUN, str(reason))
     except NotApplicable as reason:
         return Result(check, Outcome.NOT_APPLICABLE, str(reason))
     return Result(check, Outcome.KEPT if expected is None else Outcome.UNEXPECTED, seen)

@@ -11,6 +11,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.host import synthetic
 from plugrad.host.logits import with_made_up_logits
 from plugrad.host.synthetic import DRIFT, NEWEST_VERSION, make_rollout, metric_inputs
+from plugrad.testing.trial_examples import trial_example
 
 __all__ = ["loss_inputs", "metric_inputs", "rollouts"]
 
@@ -71,7 +72,7 @@ def _rollout(
         reward=reward,
         reward_components=dict(components),
         truncated=(example + index) % 3 == 0,
-        example={"example_id": example, "prompt": f"prompt {example}", "reference": f"answer {example}"},
+        example=trial_example(example_id=example, prompt=f"prompt {example}", reference=f"answer {example}"),
     )
     made["policy_versions"] = [draw.randint(0, NEWEST_VERSION)] * length
     return made

@@ -27,7 +27,12 @@ CHECKS: dict[Kind, Callable[..., Iterator[Check]]] = {
 
 
 def checks_of(
-    component: ComponentLike, *, kind: Kind | None = None, options: Mapping[str, Any] | None = None, strict: bool = False
+    component: ComponentLike,
+    *,
+    kind: Kind | None = None,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    example: Mapping[str, Any] | None = None,
 ) -> list[Check]:
     """Return the checks of a component. The first one checks that it runs at all.
 
@@ -36,12 +41,13 @@ def checks_of(
         kind: by default, that of the installed plugin with this name, or found from its marker or first parameter.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on.
+        example: columns of the examples behind the trial's rollouts, beside those that every example has.
 
     Raises:
         PlugradError: it is not found, does not import, does not take these options, or could be several kinds.
     """
     kind = kind or kind_of(component)
-    return list(CHECKS[kind](component_of(component, kind, options), strict=strict))
+    return list(CHECKS[kind](component_of(component, kind, options), strict=strict, example=example))
 
 
 def conformance(
@@ -50,6 +56,7 @@ def conformance(
     kind: Kind | None = None,
     options: Mapping[str, Any] | None = None,
     strict: bool = False,
+    example: Mapping[str, Any] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Test], Test]:
     """Parametrize a pytest test with the checks of a component. The test takes one argument, `check`.
@@ -67,6 +74,7 @@ def conformance(
         kind: by default, found from the component.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on.
+        example: columns of the examples behind the trial's rollouts, beside those that every example has.
         expected_failures: reasons by check name.
 
     Raises:
@@ -77,7 +85,7 @@ def conformance(
     except ImportError as error:
         raise PluginError("conformance() needs pytest, which is missing. Install it, or run `plugrad check`.") from error
     expected = expected_failures or {}
-    checks = checks_of(component, kind=kind, options=options, strict=strict)
+    checks = checks_of(component, kind=kind, options=options, strict=strict, example=example)
     reject_unknown(expected, checks)
 
     def parameter(check: Check) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
+from math import isfinite, isnan
 
 import torch
 from torch import Tensor
 
+from plugrad.contracts.measures import Measure
 from plugrad.testing.checks import Broken
 
 TOLERANCE = 1e-9
@@ -46,3 +47,8 @@ def is_close(found: float, expected: float, tolerance: float = TOLERANCE) -> boo
 def is_finite(values: Tensor) -> bool:
     """Whether all numbers of a tensor are finite."""
     return bool(torch.isfinite(values).all())
+
+
+def is_finite_measure(measure: Measure) -> bool:
+    """Whether the numbers of a measure are finite. The mean of nothing is: its total and count are 0."""
+    return all(isfinite(float(number)) for number in vars(measure).values())

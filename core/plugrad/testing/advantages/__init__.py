@@ -16,15 +16,19 @@ from plugrad.testing.advantages.advantage_trial import AdvantageTrial
 from plugrad.testing.advantages.advantage_values import RUNS, VALUES
 from plugrad.testing.advantages.groups import GROUPS
 from plugrad.testing.advantages.rewards import REWARDS
-from plugrad.testing.checks import Check, Promise
+from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.portable import PORTABLE
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *GROUPS, *REWARDS, *VALUES, *PORTABLE)
+PROMISES: tuple[Promise[Any], ...] = (RUNS, *GROUPS, *VALUES, *REWARDS, *PORTABLE)
 
 
 def advantage_checks(
-    advantage: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+    advantage: ComponentLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    example: Mapping[str, Any] | None = None,
 ) -> Iterator[Check]:
     """Yield a check of each promise of an advantage.
 
@@ -32,11 +36,10 @@ def advantage_checks(
         advantage: a name, `module:function`, `file.py:function`, or the function or class itself.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on; advantages have no such checks.
+        example: columns of the examples behind the trial's rollouts, beside those that every example has.
 
     Raises:
         PlugradError: it is not found, or does not take these options.
     """
     component = component_of(advantage, "advantage", options)
-    trial = AdvantageTrial(component)
-    for promise in PROMISES:
-        yield Check(promise, component, trial)
+    yield from checks_of_promises(PROMISES, component, AdvantageTrial(component), example)

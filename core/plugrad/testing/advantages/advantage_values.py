@@ -6,11 +6,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, OptionError
 from plugrad.host.trial import on_trial
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial, as_groups, named
-from plugrad.testing.advantages.trial_groups import draw_groups
+from plugrad.testing.advantages.trial_groups import draw_groups, in_single_precision
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import are_same, compare_numbers
 from plugrad.testing.state import check_state
@@ -77,14 +76,9 @@ def _check_fewest_rollouts(advantage: AdvantageTrial) -> str:
 
 def _check_single_precision(advantage: AdvantageTrial) -> str:
     inputs = advantage.draw()
-    found = advantage.numbers(_in_single_precision(inputs))
+    found = advantage.numbers(in_single_precision(inputs))
     seen = compare_numbers(found, advantage.numbers(inputs), "With rewards in float32", SINGLE_PRECISION)
     return f"{seen} from float64"
-
-
-def _in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
-    assert inputs.greedy_rewards is not None
-    return replace(inputs, rewards=inputs.rewards.float(), greedy_rewards=inputs.greedy_rewards.float())
 
 
 def _check_needs(advantage: AdvantageTrial) -> str:

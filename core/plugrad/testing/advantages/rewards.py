@@ -7,11 +7,12 @@ import math
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, PlugradError
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial, Groups, named
-from plugrad.testing.advantages.trial_groups import scaled, shifted, with_nan
+from plugrad.testing.advantages.trial_groups import in_single_precision, scaled, shifted, with_nan
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import Numbers, are_same, compare_numbers
 
 EQUAL = (0.0, 0.1, 1.0, -3.0)
+ROUNDED = (0.1, 1 / 3, 35.1, -7.7, 1234.56, 1e6 / 3)
 NO_SIGNAL = 1e-6
 SHIFT, SCALE = 10.0, 10.0
 ROUGHLY = 1e-3
@@ -29,6 +30,19 @@ def _check_equal_rewards(advantage: AdvantageTrial) -> str:
         name, value = max(numbers.items(), key=lambda item: abs(item[1]))
         if not abs(value) <= NO_SIGNAL:
             raise Broken(f"if every reward is {reward:g}, {name} is {value:.6g}")
+    return f"{largest:.0e} at most" if largest else "all 0"
+
+
+def _check_rounded_rewards(advantage: AdvantageTrial) -> str:
+    if advantage.facts.signal_from_equal_rewards:
+        raise NotApplicable("it declares signal_from_equal_rewards")
+    largest = 0.0
+    for reward in ROUNDED:
+        inputs = in_single_precision(advantage.draw(reward=reward))
+        name, value = max(advantage.numbers(inputs).items(), key=lambda item: abs(item[1]))
+        if not abs(value) <= NO_SIGNAL * max(1.0, abs(reward)):
+            raise Broken(f"if every reward is {reward:g} in float32, {name} is {value:.6g}")
+        largest = max(largest, abs(value))
     return f"{largest:.0e} at most" if largest else "all 0"
 
 
@@ -85,6 +99,16 @@ REWARDS: tuple[Promise[AdvantageTrial], ...] = (
         "Subtract the mean, and add a small number to a deviation before dividing by it. If equal rewards should push the "
         "policy, declare @advantage(signal_from_equal_rewards=True).",
         _check_equal_rewards,
+    ),
+    Promise(
+        "rounded_rewards",
+        "equal rewards in float32 give no advantage either",
+        "The mean of equal numbers can differ from them in the last digit. Divided by a deviation of the same size, that is "
+        "a full advantage. Other training loops and reward models use float32.",
+        "Compute in float64, inputs.rewards.double(), and treat a spread that is tiny in relation to the rewards as none: "
+        "plugrad.equal_rewards(rewards) finds such groups. An absolute threshold does not.",
+        _check_rounded_rewards,
+        after=("equal_rewards", "single_precision"),
     ),
     Promise(
         "scale_and_shift",

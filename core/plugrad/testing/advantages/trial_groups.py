@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle
 
 import torch
@@ -82,6 +83,12 @@ def scaled(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
         return Rollout(**{**rollout, "reward": by * rollout["reward"], "reward_components": components})
 
     return batch(_each(inputs, change), [by * r for r in _greedy(inputs)])
+
+
+def in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
+    """Return the inputs with rewards in float32, as other training loops pass them."""
+    assert inputs.greedy_rewards is not None
+    return replace(inputs, rewards=inputs.rewards.float(), greedy_rewards=inputs.greedy_rewards.float())
 
 
 def with_nan(inputs: AdvantageInputs, place: tuple[int, int]) -> AdvantageInputs:

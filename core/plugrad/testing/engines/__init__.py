@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plugrad.testing.checks import Check, NotApplicable, Promise
+from plugrad.testing.checks import Check, NotApplicable, Promise, checks_of_promises
 from plugrad.testing.engines.completions import COMPLETIONS, RUNS
 from plugrad.testing.engines.engine_trial import EngineTrial, MakeEngine
 from plugrad.testing.engines.sampling import SAMPLES
@@ -38,8 +38,7 @@ def engine_checks(
     """
     owner = f"the engine {getattr(make_engine, '__name__', type(make_engine).__name__)!r}"
     trial = EngineTrial(make_engine, model, tokenizer, samples, tolerance)
-    for promise in PROMISES:
-        yield Check(promise, owner, trial)
+    yield from checks_of_promises(PROMISES, owner, trial)
 
 
 def check_engine(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.checks import Check, Promise
+from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.environments.environment_trial import EnvironmentTrial
 from plugrad.testing.environments.examples import EXAMPLES, RUNS
@@ -22,7 +22,11 @@ PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, *PORTABLE)
 
 
 def environment_checks(
-    environment: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+    environment: ComponentLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    example: Mapping[str, Any] | None = None,
 ) -> Iterator[Check]:
     """Yield a check of each promise of an environment.
 
@@ -32,11 +36,10 @@ def environment_checks(
         environment: a name, `module:class`, `file.py:class`, or the class itself.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on; environments have no such checks.
+        example: not used: an environment has examples of its own.
 
     Raises:
         PlugradError: it is not found, or does not take these options.
     """
     component = component_of(environment, "environment", options)
-    trial = EnvironmentTrial(component)
-    for promise in PROMISES:
-        yield Check(promise, component, trial)
+    yield from checks_of_promises(PROMISES, component, EnvironmentTrial(component))

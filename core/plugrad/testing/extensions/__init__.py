@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.checks import Check, Promise
+from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.extensions.extension_trial import ExtensionTrial
 from plugrad.testing.extensions.extension_values import RUNS, VALUES
@@ -24,7 +24,11 @@ PROMISES: tuple[Promise[Any], ...] = (RUNS, *UPDATES, *VALUES, *PORTABLE, RUN)
 
 
 def extension_checks(
-    extension: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+    extension: ComponentLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    example: Mapping[str, Any] | None = None,
 ) -> Iterator[Check]:
     """Yield a check of each promise of an extension.
 
@@ -32,11 +36,10 @@ def extension_checks(
         extension: a name, `module:class`, `file.py:class`, or the class itself.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on; extensions have no such checks.
+        example: columns of the examples behind the trial's rollouts, beside those that every example has.
 
     Raises:
         PlugradError: it is not found, or does not take these options.
     """
     component = component_of(extension, "extension", options)
-    trial = ExtensionTrial(component)
-    for promise in PROMISES:
-        yield Check(promise, component, trial)
+    yield from checks_of_promises(PROMISES, component, ExtensionTrial(component), example)

@@ -68,4 +68,5 @@ RUN: Promise[ExtensionTrial] = Promise(
     "Only a run calls all its hooks, from on_run_start to on_run_end.",
     "Read the error. `plugrad train --traceback` with this extension shows all of it.",
     _check_run,
+    after=("counts_nothing_new", "gradient"),
 )

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import torch
 
-from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows
+from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows, name_of
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, padded, rows_of, with_garbage
-from plugrad.testing.numbers import is_finite
+from plugrad.testing.numbers import TOLERANCE, is_finite
 
 CUTS = ([3, 4], [2, 2, 3], [1, 1, 1, 1, 1, 1, 1])
 ORDER = (4, 2, 6, 0, 5, 1, 3)
-GARBAGE = (1.0, 30.0)
+GARBAGE = (1.0, 30.0, 1e3, 1e30)
+GARBAGE_IN_FLOAT32 = (1.0, 30.0, 1e3)
+"""Beyond, a product of two of them is infinite: those are strict."""
+IN_FLOAT32 = 1e-5
 
 REMEDY = (
     "Most often the loss divides by loss_mask.sum(), or takes a mean, over its micro-batch. Return the values per token, or "
@@ -25,18 +27,31 @@ REMEDY = (
 
 
 def _check_masked_slots(loss: LossTrial) -> str:
-    inputs = draw_micro_batch()
-    expected = loss.rows(inputs)
-    seen = [
-        compare_rows(loss.rows(with_garbage(inputs, garbage)), expected, f"With ±{garbage:g} in the masked slots")
-        for garbage in GARBAGE
-    ]
-    return seen[-1]
+    seen = [_compare_garbage(loss, garbage, torch.double) for garbage in GARBAGE]
+    seen += [_compare_garbage(loss, garbage, torch.float) for garbage in GARBAGE_IN_FLOAT32]
+    return seen[0]
 
 
 def _check_masked_nan(loss: LossTrial) -> str:
-    inputs = draw_micro_batch()
-    return compare_rows(loss.rows(with_garbage(inputs, math.nan)), loss.rows(inputs), "With NaN in the masked slots")
+    seen = [_compare_garbage(loss, garbage, torch.float) for garbage in (math.nan, math.inf, 1e30)]
+    return seen[0]
+
+
+def _compare_garbage(loss: LossTrial, garbage: float, dtype: torch.dtype) -> str:
+    """Compare values and gradients with garbage and with zeros in the masked slots. There the gradient must be 0."""
+    clean = draw_micro_batch(dtype=dtype)
+    spoilt = with_garbage(clean, garbage)
+    what = f"With {f'±{garbage:g}' if math.isfinite(garbage) else garbage} in the masked slots, in {name_of(dtype)}"
+    tolerance = TOLERANCE if dtype is torch.double else IN_FLOAT32
+    seen = compare_rows(loss.rows(spoilt), loss.rows(clean), what, tolerance)
+    _, gradients = loss.values_and_gradients(spoilt)
+    # The derivative of a product with NaN is NaN, whatever follows: only filling the inputs helps, as plugrad does.
+    for name, gradient in zip(("trainer_logprobs", "entropy"), gradients if math.isfinite(garbage) else [], strict=False):
+        astray = gradient[~clean.loss_mask]
+        if not is_finite(astray) or bool(astray.any()):
+            worst = "is NaN" if bool(astray.isnan().any()) else f"is up to {float(astray.abs().max()):.3g}"
+            raise Broken(f"{what}, the gradient with respect to masked slots of {name} {worst}")
+    return seen
 
 
 def _check_gradient_flow(loss: LossTrial) -> str:
@@ -46,12 +61,12 @@ def _check_gradient_flow(loss: LossTrial) -> str:
         astray = gradient.masked_fill(inputs.loss_mask, 0.0).abs()
         if not is_finite(gradient) or bool(astray.any()):
             raise Broken(f"the gradient reaches {int((astray != 0).sum())} masked slots of {name}")
-    if not loss.facts.cut_dependent:
-        _no_gradient_into_other_rows(loss, inputs)
-    return "only counted tokens of its own sequence"
+    return "only counted tokens"
 
 
-def _no_gradient_into_other_rows(loss: LossTrial, inputs: BatchLossInputs) -> None:
+def _check_own_sequence(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
+    inputs = draw_micro_batch()
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
     outputs = loss.outputs(replace(inputs, trainer_logprobs=leaf))
     for row, value in enumerate(outputs.loss.reshape(len(LENGTHS), -1).sum(dim=1)):
@@ -61,6 +76,7 @@ def _no_gradient_into_other_rows(loss: LossTrial, inputs: BatchLossInputs) -> No
         reached = [other for other in range(len(LENGTHS)) if other != row and bool(gradient[other].any())]
         if reached:
             raise Broken(f"the loss of sequence {row} has a gradient with respect to the log-probs of sequence {reached[0]}")
+    return "no gradient into other sequences"
 
 
 def _check_padding(loss: LossTrial) -> str:
@@ -96,17 +112,20 @@ def skip_if_cut_dependent(loss: LossTrial) -> None:
 CUT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "gradient_flow",
-        "the gradient of a sequence reaches only its own counted tokens",
+        "the gradient reaches counted tokens only",
         "Prompt and padding were not sampled. A gradient there trains the model on text that it never produced.",
-        "Multiply by inputs.loss_mask before any sum. Do not index or shift across rows.",
+        "Multiply by inputs.loss_mask before any sum.",
         _check_gradient_flow,
     ),
     Promise(
         "masked_slots",
         "the contents of masked slots change nothing",
         "Prompt and padding slots hold meaningless numbers, and other ones in another micro-batch.",
-        "Sum with the mask, as in (per_token * inputs.loss_mask).sum(), and average over counted tokens only.",
+        "Put log_ratio = torch.where(inputs.loss_mask, log_ratio, 0.0) before exp: an infinite number times 0 is NaN, and "
+        "so is its gradient. plugrad.finite_exp stays finite too. Sum counted tokens only: (per_token * "
+        "inputs.loss_mask).sum().",
         _check_masked_slots,
+        after=("gradient_flow",),
     ),
     Promise(
         "padding",
@@ -128,14 +147,24 @@ CUT: tuple[Promise[LossTrial], ...] = (
         "The cut follows from memory and from the number of processes. It must not change what is learned.",
         REMEDY,
         _check_micro_batches,
+        after=("padding", "permutation"),
+    ),
+    Promise(
+        "own_sequence",
+        "the gradient of a sequence's loss reaches no other sequence",
+        "Which sequences share a micro-batch follows from memory. A gradient into another one teaches it by chance.",
+        "Do not index, shift or roll across rows.",
+        _check_own_sequence,
+        after=("micro_batches",),
     ),
 )
 STRICT: tuple[Promise[LossTrial], ...] = (
     Promise(
         "masked_nan",
-        "even NaN in masked slots changes nothing",
+        "even NaN, infinity and 1e30 in masked slots change nothing",
         "plugrad fills masked slots with zeros. Other training loops may not.",
         "Apply torch.where(inputs.loss_mask, x, 0.0) to the inputs before computing with them: NaN * 0 is NaN.",
         _check_masked_nan,
+        after=("masked_slots",),
     ),
 )

@@ -63,5 +63,6 @@ EMPTIED: tuple[Promise[LossTrial], ...] = (
         "An extension that drops sequences over a trainer-engine mismatch must not change what the rest teaches.",
         "Read the counted tokens from inputs.loss_mask at every call. Keep no count from an earlier call.",
         _check_emptied_rows,
+        after=("micro_batches",),
     ),
 )

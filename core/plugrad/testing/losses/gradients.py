@@ -26,9 +26,13 @@ LEAVES_GRAPH = (Tensor.detach, Tensor.item, Tensor.tolist, Tensor.__float__, Ten
 
 
 def _check_advantage_sign(loss: LossTrial) -> str:
-    _skip_unless_policy_gradient(loss)
+    if loss.facts.policy_gradient is False:
+        raise NotApplicable("it declares policy_gradient=False")
     inputs = with_row_advantages(on_policy(draw_micro_batch()), SIGNS)
-    _, (gradient, _) = loss.values_and_gradients(inputs)
+    # A penalty, which pulls without an advantage too, is not part of what follows the advantage.
+    gradient = _gradient(loss, inputs) - _gradient(loss, with_row_advantages(inputs, [0.0] * len(SIGNS)))
+    if not bool((gradient.abs() > NEGLIGIBLE).any()) and not loss.facts.policy_gradient:
+        raise NotApplicable("it does not react to advantages")
     push = -gradient * inputs.advantages.sign()
     wrong = (push < -NEGLIGIBLE).nonzero().tolist()
     if wrong:
@@ -39,25 +43,26 @@ def _check_advantage_sign(loss: LossTrial) -> str:
         )
     moved = [row for row in range(len(LENGTHS)) if bool((push[row] > NEGLIGIBLE).any())]
     still = sorted(set(range(len(LENGTHS))) - set(moved))
-    if not moved or (still and not loss.facts.cut_dependent):
+    if loss.facts.policy_gradient and (not moved or (still and not loss.facts.cut_dependent)):
         raise Broken(f"on policy, a sequence with the advantage {SIGNS[still[0]]:g} has no gradient")
     return (
         f"{int((push > NEGLIGIBLE).sum())} of {int(inputs.loss_mask.sum())} tokens pushed the right way, none the wrong way"
     )
 
 
+def _gradient(loss: LossTrial, inputs: BatchLossInputs) -> Tensor:
+    _, (gradient, _) = loss.values_and_gradients(inputs)
+    return gradient
+
+
 def _check_zero_advantage(loss: LossTrial) -> str:
-    _skip_unless_policy_gradient(loss)
+    if not loss.facts.policy_gradient:
+        raise NotApplicable("it does not declare policy_gradient=True")
     _, gradients = loss.values_and_gradients(draw_micro_batch(advantage=0.0))
     largest = max(float(gradient.abs().max()) for gradient in gradients)
     if largest > NEGLIGIBLE:
         raise Broken(f"with all advantages 0 the gradient is up to {largest:.4g}")
     return "no gradient"
-
-
-def _skip_unless_policy_gradient(loss: LossTrial) -> None:
-    if not loss.facts.policy_gradient:
-        raise NotApplicable("it does not declare policy_gradient")
 
 
 def _check_gradcheck(loss: LossTrial) -> str:
@@ -134,11 +139,13 @@ class FrozenStops(TorchFunctionMode):
 GRADIENTS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "advantage_sign",
-        "it raises the log-prob of a token with a positive advantage and lowers it with a negative one",
+        "if it reacts to advantages, it raises the log-prob of a token with a positive one, and lowers it with a negative",
         "With the wrong sign the policy learns to avoid what was rewarded, and the curves still look alive.",
-        "A loss is minimised: the policy gradient is -advantage * log-prob. If the loss has another aim, leave "
-        "policy_gradient=True out of its marker.",
+        "A loss is minimised: the policy gradient is -advantage * log-prob. Detach the weight of a log-prob, as in "
+        "-ratio.detach() * advantage * log-prob, not the log-prob. A loss that is meant to do something else declares "
+        "@loss(policy_gradient=False).",
         _check_advantage_sign,
+        untested="sign not tested",
     ),
     Promise(
         "zero_advantage",
@@ -153,5 +160,6 @@ GRADIENTS: tuple[Promise[LossTrial], ...] = (
         "A wrong gradient still trains, only worse, and no curve shows it.",
         "Look at backward() of custom autograd functions, at .data, and at numbers taken out through NumPy.",
         _check_gradcheck,
+        after=("micro_batches",),
     ),
 )

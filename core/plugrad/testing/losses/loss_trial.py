@@ -12,12 +12,15 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.contracts.measures import Measure, as_measure
+from plugrad.errors import PlugradError
+from plugrad.host.calling import no_gradient
 from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
-from plugrad.testing.numbers import Numbers, compare_numbers
+from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
+from plugrad.testing.numbers import TOLERANCE, Numbers, compare_numbers, is_finite
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,21 @@ class LossTrial:
         with random_state_of(seed):
             return compute_loss(bound, view(bound, inputs))
 
+    def works_in(self, dtype: torch.dtype) -> bool:
+        """Whether it is finite for ordinary numbers of this dtype. The check of the dtype says why it is not."""
+        try:
+            values, gradients = self.values_and_gradients(draw_micro_batch(dtype=dtype))
+        except PlugradError:
+            return False
+        return all(map(is_finite, (values, *gradients)))
+
     def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
         """Return its metrics for a micro-batch, as measures."""
         try:
             metrics = self.outputs(inputs).metrics.items()
-            return {name: as_measure(value, num_sequences=len(inputs.loss_mask)) for name, value in metrics}
+            sequences = len(inputs.loss_mask)
+            # None is no number of these sequences.
+            return {name: as_measure(value, sequences) for name, value in metrics if value is not None}
         except TypeError as error:
             raise NotApplicable("one of its metrics is invalid: see metrics") from error
 
@@ -72,9 +85,11 @@ class LossTrial:
         """Return each row's value, and the gradients of their sum with respect to all log-probs and entropies."""
         assert inputs.entropy is not None
         leaves = [inputs.trainer_logprobs.clone().requires_grad_(), inputs.entropy.clone().requires_grad_()]
-        outputs = self.outputs(replace(inputs, trainer_logprobs=leaves[0], entropy=leaves[1]), loss, seed)
+        # As in a run, these are results of a computation: PyTorch itself refuses to change leaves in place.
+        logprobs, entropy = (leaf.clone() for leaf in leaves)
+        outputs = self.outputs(replace(inputs, trainer_logprobs=logprobs, entropy=entropy), loss, seed)
         values = sum_rows(outputs, inputs.loss_mask)
-        return values.detach(), gradients_of(values.sum(), leaves)
+        return values.detach(), gradients_of(values.sum(), leaves, str(self.component))
 
 
 def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
@@ -83,21 +98,33 @@ def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
     return bound.view(with_made_up_logits(inputs) if lacking else inputs)
 
 
-def gradients_of(total: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradient of `total` with respect to each leaf; zero if it does not depend on it."""
+def gradients_of(total: Tensor, leaves: Sequence[Tensor], owner: str = "the loss") -> list[Tensor]:
+    """Return the gradient of `total` with respect to each leaf; zero if it does not depend on it.
+
+    Raises:
+        ContractError: it cannot be computed.
+    """
     if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(total, list(leaves), allow_unused=True)
+    try:
+        found = torch.autograd.grad(total, list(leaves), allow_unused=True)
+    except RuntimeError as error:
+        raise no_gradient(owner, error) from error
     return [torch.zeros_like(leaf) if grad is None else grad for grad, leaf in zip(found, leaves, strict=True)]
 
 
-def compare_rows(found: Sequence[Row], expected: Sequence[Row], change: str) -> str:
+def name_of(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, such as `float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def compare_rows(found: Sequence[Row], expected: Sequence[Row], change: str, tolerance: float = TOLERANCE) -> str:
     """Compare two ways to compute the same rows, and return the largest difference.
 
     Raises:
         Broken: they differ by more than rounding. The message starts with `change`.
     """
-    return compare_numbers(numbers_of(found), numbers_of(expected), change)
+    return compare_numbers(numbers_of(found), numbers_of(expected), change, tolerance)
 
 
 def numbers_of(rows: Sequence[Row]) -> Numbers:

@@ -11,9 +11,10 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
 from plugrad.host.logits import with_made_up_logits
+from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.loss_trial import LossTrial, compare_rows
+from plugrad.testing.losses.loss_trial import LossTrial, compare_rows, view
 from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
 from plugrad.testing.numbers import is_finite
 
@@ -24,6 +25,7 @@ def _check_runs(loss: LossTrial) -> str:
     inputs = draw_micro_batch()
     try:
         values, gradients = loss.values_and_gradients(inputs)
+        _check_owns_no_parameters(loss, inputs)
     except InputsChanged:
         raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
     if not is_finite(values):
@@ -33,6 +35,14 @@ def _check_runs(loss: LossTrial) -> str:
     if not any(bool(gradient.any()) for gradient in gradients):
         raise Broken("the gradient with respect to every log-prob and entropy is zero")
     return f"losses from {values.min():.3g} to {values.max():.3g}"
+
+
+def _check_owns_no_parameters(loss: LossTrial, inputs: BatchLossInputs) -> None:
+    bound = loss.fresh()
+    leaf = inputs.trainer_logprobs.clone().requires_grad_()
+    seen = view(bound, replace(inputs, trainer_logprobs=leaf))
+    outputs = loss.outputs(seen, bound)
+    check_graph_ends_at_inputs(str(loss.component), bound.instance, outputs.loss, seen)
 
 
 def _check_inputs_unchanged(loss: LossTrial) -> str:

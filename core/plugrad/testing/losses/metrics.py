@@ -17,21 +17,39 @@ from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.cuts import CUTS
 from plugrad.testing.losses.loss_trial import LossTrial, view
-from plugrad.testing.losses.trial_micro_batches import draw_micro_batch, rows_of
-from plugrad.testing.numbers import compare_numbers
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of, with_row_advantages
+from plugrad.testing.numbers import compare_numbers, is_finite_measure
 
 
 def _check_metrics(loss: LossTrial) -> str:
     metrics = _own_metrics(loss, draw_micro_batch())
-    for name, value in metrics.items():
+    for name, value in ((name, value) for name, value in metrics.items() if value is not None):
         try:
             as_measure(value, num_sequences=1)
         except TypeError as error:
             raise Broken(f"{name!r}: {error}") from error
+    _check_means(loss)
     attached = [name for name, value in metrics.items() if _has_graph(value)]
     if attached:
         raise Broken(f"{', '.join(map(repr, attached))} still carries the graph of the loss")
     return ", ".join(metrics) or "none"
+
+
+def _check_means(loss: LossTrial) -> None:
+    """Raise Broken if a metric is NaN although something was counted."""
+    praise = [1.0] * len(LENGTHS)
+    blame = [-1.0] * len(LENGTHS)
+    one_of_them = [-1.0, *praise[1:]]
+    for rows in (praise, blame, one_of_them):
+        for name, measure in loss.measures(with_row_advantages(draw_micro_batch(), rows)).items():
+            if not is_finite_measure(measure):
+                advantages = ", ".join(f"{row:g}" for row in rows)
+                raise Broken(
+                    f"{name!r} is {measure.value():g} if the sequences have the advantages {advantages}",
+                    why="One number that is not finite makes the curve of the whole step so.",
+                    fix="The mean of no token is NaN. Return plugrad.Mean.over(values, inputs.loss_mask & chosen), which "
+                    "counts what it has.",
+                )
 
 
 def _own_metrics(loss: LossTrial, inputs: BatchLossInputs) -> Mapping[str, Any]:
@@ -73,14 +91,21 @@ def _measured(loss: LossTrial, parts: Sequence[BatchLossInputs]) -> dict[str, fl
     measures = Measures()
     for part in parts:
         for name, measure in loss.measures(part).items():
-            measures.add(name, measure)
+            try:
+                measures.add(name, measure)
+            except TypeError as error:
+                raise Broken(
+                    f"from one micro-batch to the next, {error}",
+                    why="Numbers of two kinds do not add up, so a run stops at the second micro-batch.",
+                    fix="Return the same kind of measure at every call.",
+                ) from error
     return {repr(name): value for name, value in measures.values_by_name().items()}
 
 
 METRICS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "metrics",
-        "its metrics are detached numbers, scalars, 1-D tensors or measures",
+        "its metrics are finite, detached numbers, scalars, 1-D tensors or measures",
         "A metric with a graph keeps the activations of a whole forward pass in memory. Other shapes cannot be added up.",
         "Use plugrad.Mean.over(values, inputs.loss_mask), which detaches, or values.detach().",
         _check_metrics,
@@ -92,5 +117,6 @@ METRICS: tuple[Promise[LossTrial], ...] = (
         "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart. Use Sum, Min or Max if you "
         "mean that.",
         _check_metrics_add_up,
+        after=("micro_batches", "metrics"),
     ),
 )

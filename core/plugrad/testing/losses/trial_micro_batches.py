@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -12,9 +12,12 @@ from torch.nn.functional import pad
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import keep_rows
 from plugrad.host.synthetic import DRIFT, in_dtype, loss_inputs, map_tensors
+from plugrad.testing.trial_examples import trial_example
 
 LENGTHS = (7, 3, 12, 5, 1, 9, 4)
 GROUPS = (0, 0, 0, 1, 1, 2, 2)
+OTHERS = ("inference_logprobs", "old_logprobs", "ref_logprobs", "teacher_logprobs")
+FIELDS = tuple(field.name for field in fields(BatchLossInputs))
 
 
 def draw_micro_batch(
@@ -28,7 +31,8 @@ def draw_micro_batch(
         dtype: of the floating-point tensors.
         advantage: of every token. By default each token has its own, between -1 and 1.
     """
-    inputs = loss_inputs(LENGTHS, seed=seed, drift=drift, group_ids=torch.tensor(GROUPS))
+    examples = [trial_example(example_id=row) for row in range(len(LENGTHS))]
+    inputs = loss_inputs(LENGTHS, seed=seed, drift=drift, group_ids=torch.tensor(GROUPS), metadata=examples)
     if advantage is not None:
         inputs = replace(inputs, advantages=advantage * inputs.loss_mask.double())
     # Drawn in float64, so that each dtype gets the same numbers, rounded.
@@ -48,16 +52,70 @@ def with_row_advantages(inputs: BatchLossInputs, rows: Sequence[float]) -> Batch
 
 
 def with_garbage(inputs: BatchLossInputs, garbage: float) -> BatchLossInputs:
-    """Return the inputs with other numbers, of both signs, in the masked slots."""
-    signs = torch.ones_like(inputs.loss_mask, dtype=torch.double)
-    signs[:, ::2] = -1
+    """Return the inputs with other numbers in the masked slots, different in every field.
 
-    def filled(_: str, value: Tensor) -> Tensor:
+    Log-probs there are negative and entropies positive, as everywhere. Differences of two fields have both signs.
+    """
+    places = torch.arange(inputs.loss_mask.numel()).reshape(inputs.loss_mask.shape)
+
+    def filled(name: str, value: Tensor) -> Tensor:
         if value.ndim != 2 or not value.is_floating_point():
             return value
-        return torch.where(inputs.loss_mask, value, (garbage * signs).to(value.dtype))
+        field = FIELDS.index(name) if name in FIELDS else len(FIELDS)
+        of_one_sign = {"entropy": 1}.get(name, -1 if name.endswith("logprobs") else None)
+        signs = of_one_sign or 1 - 2 * ((places + field) % 2)
+        # Whole multiples would cancel in differences between fields.
+        sizes = 1 + (places % 3 + field * 0.37) % 1.9
+        return torch.where(inputs.loss_mask, value, (garbage * signs * sizes).to(value.dtype))
 
     return map_tensors(inputs, filled)
+
+
+def repeated(inputs: BatchLossInputs) -> BatchLossInputs:
+    """Return the inputs with the counted tokens of every sequence twice, one after the other."""
+    mask = inputs.loss_mask
+    spans = [row.nonzero().flatten() for row in mask]
+    starts = [int(span[0]) for span in spans]
+    order = [torch.cat([torch.arange(start), span, span]) for start, span in zip(starts, spans, strict=True)]
+    width = max(map(len, order))
+
+    def doubled(_: str, value: Tensor) -> Tensor:
+        if value.ndim < 2:
+            return value
+        rows = [pad(row[places], (0, width - len(places))) for row, places in zip(value, order, strict=True)]
+        return torch.stack(rows)
+
+    return map_tensors(inputs, doubled)
+
+
+def moved(
+    inputs: BatchLossInputs, nats: Sequence[float], *, token: int | None = None, others: Sequence[str] = OTHERS
+) -> BatchLossInputs:
+    """Return the inputs with the policy at these distances above the other policies, at one counted token or at all of them.
+
+    The higher one of two policies has the policy's log-probs, so that no log-prob rises above 0.
+
+    Args:
+        inputs: the inputs.
+        nats: one distance per row. Negative: the policy lies below.
+        token: move only this counted token of each row.
+        others: the fields of the other policies. Those that are left out move with the policy.
+    """
+    chosen = inputs.loss_mask.clone()
+    if token is not None:
+        chosen[:] = False
+        for row, mask in enumerate(inputs.loss_mask):
+            chosen[row, mask.nonzero().flatten()[token]] = True
+    distances = torch.tensor(nats, dtype=torch.double).unsqueeze(1)
+    own = inputs.trainer_logprobs.double()
+    policy, other = own + distances.clamp(max=0), own - distances.clamp(min=0)
+
+    def change(name: str, value: Tensor) -> Tensor:
+        if not name.endswith("logprobs"):
+            return value
+        return torch.where(chosen, other if name in others else policy, value.double()).to(value.dtype)
+
+    return map_tensors(inputs, change)
 
 
 def padded(inputs: BatchLossInputs, columns: int) -> BatchLossInputs:

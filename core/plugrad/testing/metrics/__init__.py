@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.checks import Check, Promise
+from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.metrics.metric_trial import MetricTrial
 from plugrad.testing.metrics.metric_values import RUNS, VALUES
@@ -22,7 +22,11 @@ PROMISES: tuple[Promise[Any], ...] = (RUNS, *SHARED, *VALUES, *PORTABLE)
 
 
 def metric_checks(
-    metric: ComponentLike, *, options: Mapping[str, Any] | None = None, strict: bool = False
+    metric: ComponentLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    example: Mapping[str, Any] | None = None,
 ) -> Iterator[Check]:
     """Yield a check of each promise of a metric.
 
@@ -30,11 +34,10 @@ def metric_checks(
         metric: a name, `module:function`, `file.py:function`, or the function or class itself.
         options: its options; the rest keep their defaults.
         strict: also check what plugrad itself does not rely on; metrics have no such checks.
+        example: columns of the examples behind the trial's rollouts, beside those that every example has.
 
     Raises:
         PlugradError: it is not found, or does not take these options.
     """
     component = component_of(metric, "metric", options)
-    trial = MetricTrial(component)
-    for promise in PROMISES:
-        yield Check(promise, component, trial)
+    yield from checks_of_promises(PROMISES, component, MetricTrial(component), example)

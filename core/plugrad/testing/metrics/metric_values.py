@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import InputsChanged
+from plugrad.host.synthetic import in_dtype, map_tensors
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.inputs import metric_inputs, rollouts
@@ -20,6 +21,10 @@ from plugrad.testing.numbers import are_same, compare_numbers
 from plugrad.testing.state import check_state
 
 LIMIT_S = 60.0
+FAR = (100.0, -100.0, 1e3, -1e3, 1e4, -1e4)
+NEAR = (1e-4, -1e-4, 1e-3, -1e-3)
+"""Distances of the policy from the others, in nats."""
+NO_DIGIT = 0.5
 
 
 def _check_runs(metric: MetricTrial) -> str:
@@ -66,6 +71,42 @@ def _check_one_rollout(metric: MetricTrial) -> str:
     inputs = metric_inputs(rollouts([[1.0]], lengths=[[1]], components=[[{"right": 1.0}]]))
     numbers = metric.numbers(inputs)
     return ", ".join(numbers) or "no numbers for one rollout"
+
+
+def _check_large_ratios(metric: MetricTrial) -> str:
+    for nats in FAR:
+        numbers = metric.numbers(_apart(draw_batch(), nats))
+        wrong = next((name for name, value in numbers.items() if not isfinite(value)), None)
+        if wrong:
+            raise Broken(f"with policies {abs(nats):g} nats apart, {wrong} is {numbers[wrong]} in float32")
+    return f"finite with policies up to {max(FAR):g} nats apart"
+
+
+def _check_small_differences(metric: MetricTrial) -> str:
+    for nats in NEAR:
+        inputs = _apart(draw_batch(), nats)
+        found, expected = metric.numbers(inputs), metric.numbers(in_dtype(inputs, torch.double))
+        for name, value in expected.items():
+            if value and not abs(found.get(name, value) - value) <= NO_DIGIT * abs(value):
+                raise Broken(
+                    f"with policies {abs(nats):g} nats apart, {name} is {found[name]:.3g} in float32, but {value:.3g} in "
+                    "float64"
+                )
+    return "as in float64"
+
+
+def _apart(inputs: MetricInputs, nats: float) -> MetricInputs:
+    """Return the inputs in float32, with the policy this many nats above the others."""
+    # All of them below -0.5, where float32 still has a digit for the smallest distance.
+    policy = torch.where(inputs.loss_mask, inputs.trainer_logprobs.clamp(max=-0.5) + min(nats, 0), 0.0)
+    others = ("inference_logprobs", "old_logprobs", "ref_logprobs")
+
+    def moved(name: str, value: Tensor) -> Tensor:
+        if name == "trainer_logprobs":
+            return policy.float()
+        return torch.where(inputs.loss_mask, policy - nats, 0.0).float() if name in others else value
+
+    return in_dtype(map_tensors(inputs, moved), torch.float32)
 
 
 def _check_needs(metric: MetricTrial) -> str:
@@ -127,6 +168,20 @@ VALUES: tuple[Promise[MetricTrial], ...] = (
         "A rank's last share of a small batch can be that small, and groups of one are common.",
         "Do not divide by `n - 1` or take a standard deviation of one value. Leave out a number that is undefined.",
         _check_one_rollout,
+    ),
+    Promise(
+        "large_ratios",
+        "it stays finite where policies are far apart",
+        "One stale or corrupt token is enough: exp(89) is infinite in float32, and the curve of the step is lost.",
+        "Use plugrad.finite_exp(log_ratio) instead of log_ratio.exp(): it equals exp up to 34 nats.",
+        _check_large_ratios,
+    ),
+    Promise(
+        "small_differences",
+        "it is as exact where policies hardly differ as elsewhere",
+        "exp(d) - d - 1 has no correct digit near d = 1e-4 in float32, and is often negative.",
+        "Use plugrad.k3(d) for exp(d) - d - 1, and torch.expm1(d) for exp(d) - 1.",
+        _check_small_differences,
     ),
     Promise(
         "detached",

@@ -60,19 +60,20 @@ def _check_padding(metric: MetricTrial) -> str:
 
 SHARED: tuple[Promise[MetricTrial], ...] = (
     Promise(
+        "group_order",
+        "the order of groups does not matter",
+        "The order of examples depends on the number of ranks.",
+        "Do not use a group's index.",
+        _check_group_order,
+    ),
+    Promise(
         "adds_up",
         "the shares of several ranks add up to the numbers of one rank",
         "A mean of means weighs a token by the share it is in, so runs on different machines cannot be compared.",
         "Return plugrad.Mean.over(values, inputs.loss_mask) or Mean.of(values), which keep total and count apart. Use Sum, "
         "Min or Max if you mean that. Do not subtract the maximum of a batch: ranks are added up later.",
         _check_adds_up,
-    ),
-    Promise(
-        "group_order",
-        "the order of groups does not matter",
-        "The order of examples depends on the number of ranks.",
-        "Do not use a group's index.",
-        _check_group_order,
+        after=("group_order",),
     ),
     Promise(
         "rollout_order",

@@ -55,6 +55,8 @@ def dppo(
 
 def binary_kl(logprobs: Tensor, other: Tensor) -> Tensor:
     """Return KL(p || q) of two coins, given the log-prob of heads. It stays finite where a coin always shows heads."""
+    # In 16 bits, what is left of nearly equal numbers has no correct digit.
+    logprobs, other = (values.to(torch.promote_types(values.dtype, torch.float32)) for values in (logprobs, other))
     most = 1 - torch.finfo(logprobs.dtype).eps
     p, q = logprobs.exp().clamp(max=most), other.exp().clamp(max=most)
     # 0 log 0 is 0.

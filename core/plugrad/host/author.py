@@ -1,0 +1,75 @@
+"""Where in its author's code a plugin raised, and whether it read an input that it did not ask for."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import sys
+import traceback
+from types import FrameType
+from typing import Any
+
+from plugrad.contracts.needs import KNOWN_NEEDS
+
+SERVANTS = frozenset({"plugrad", "torch", "numpy", "jaxtyping", "beartype", "pluggy", "functools"})
+"""Top-level modules that call an author's code, or are called by it."""
+KIND_OF_INPUTS = {
+    "LossInputs": "loss",
+    "BatchLossInputs": "loss",
+    "AdvantageInputs": "advantage",
+    "MetricInputs": "metric",
+}
+
+
+def line_of(error: BaseException) -> str | None:
+    """Return `file:line` of the author's innermost line in the traceback of `error`, or None if there is none."""
+    frames = _authors_frames(error)
+    if not frames:
+        return None
+    frame, line = frames[-1]
+    return f"{_short(frame.f_code.co_filename)}:{line}"
+
+
+def fields_missing(inputs: Any, error: BaseException) -> list[str]:
+    """Return the optional fields of `inputs` that are None, and whose use is the reason for `error`.
+
+    The author's code names them, in the line that raised if any line does, and Python complains about None.
+    """
+    if not isinstance(error, AssertionError) and "NoneType" not in str(error):
+        return []
+    needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset())
+    absent = [name for name in sorted(needs) if getattr(inputs, name) is None]
+    frames = _authors_frames(error)
+    lines = " ".join(linecache.getline(frame.f_code.co_filename, line) for frame, line in frames)
+    named = {name for frame, _ in frames for name in frame.f_code.co_names}
+    in_line = [name for name in absent if re.search(rf"\b{name}\b", lines)]
+    return in_line or [name for name in absent if name in named]
+
+
+def kind_of(inputs: Any) -> str:
+    """Return the kind of plugin that receives these inputs."""
+    return KIND_OF_INPUTS[type(inputs).__name__]
+
+
+def asked_for(inputs: Any) -> list[str]:
+    """Return the optional fields of `inputs` that are there."""
+    return [name for name in sorted(KNOWN_NEEDS[kind_of(inputs)]) if getattr(inputs, name) is not None]
+
+
+def _authors_frames(error: BaseException) -> list[tuple[FrameType, int]]:
+    return [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_authors(frame)]
+
+
+def _is_authors(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", ""))
+    top = module.partition(".")[0]
+    return (top not in SERVANTS and top not in sys.stdlib_module_names) or module.startswith("plugrad.standard.")
+
+
+def _short(path: str) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except (ValueError, OSError):
+        return path
+    return path if relative.startswith("..") else relative
