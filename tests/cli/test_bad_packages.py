@@ -14,16 +14,20 @@ from plugrad import LossOutputs
 def zigzag(inputs):
     return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages).sum())
 """
+CALLS = "\ndef calls(inputs): return {}\n"
 METRICS = {
     "exits at import": ("import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
     "interrupts at import": ("raise KeyboardInterrupt", "cannot be imported: KeyboardInterrupt"),
     "sets the dtype at import": (
-        "import torch; torch.set_default_dtype(torch.float64)",
+        "import torch; torch.set_default_dtype(torch.float64)" + CALLS,
         "set torch's default dtype to torch.float64",
     ),
-    "switches gradients off at import": ("import torch; torch.set_grad_enabled(False)", "switched torch's gradients off"),
+    "switches gradients off at import": (
+        "import torch; torch.set_grad_enabled(False)" + CALLS,
+        "switched torch's gradients off",
+    ),
     "leaves a thread": (
-        "import threading\nend = threading.Event()\nthreading.Thread(target=end.wait, name='forgotten').start()",
+        "import threading\nend = threading.Event()\nthreading.Thread(target=end.wait, name='forgotten').start()" + CALLS,
         "left a thread running (forgotten)",
     ),
     "hangs at import": ("import time; time.sleep(600)", "did not return within 0.5 s"),
@@ -56,7 +60,7 @@ MARKERS = [
 ]
 
 
-WAITS = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+WAITS = "import threading\nthreading.Thread(target=threading.Event().wait).start()" + CALLS
 
 
 @pytest.fixture
@@ -108,11 +112,7 @@ def test_a_metric_that_nobody_asked_for(plugrad, folder, install, good, how):
 
 
 def test_the_process_ends_though_such_a_thread_runs(folder, install, plugrad_process):
-    install(
-        "bad",
-        "[plugrad.metrics]\ncalls = bad:calls\n",
-        "import threading\nthreading.Thread(target=threading.Event().wait).start()",
-    )
+    install("bad", "[plugrad.metrics]\ncalls = bad:calls\n", WAITS)
     path = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
     done = plugrad_process("train", "run.toml", "--set", "max_steps=1", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr

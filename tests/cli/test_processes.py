@@ -166,7 +166,7 @@ def test_an_exception_on_one_rank_ends_all_and_is_shown_first(plugins, on_one_th
     )
     # Both had to start and train a step first, which takes a while on a busy machine; alone they end in less than 30 s.
     assert time.monotonic() - started < 30 + 90
-    assert done.returncode == 2
+    assert done.returncode == 1
     told = re.search(r"'RankOneRaises' .* in its before_update raised RuntimeError: rank one is unwell", done.stderr)
     assert told, done.stderr
     assert not re.search(r"rank 0|peer|another rank", done.stderr[: told.start()])

@@ -12,8 +12,8 @@ from plugrad.contracts.environment import Environment, Example, not_unicode
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
+from plugrad.host.environment_scores import list_of_scores, take_over, write_score
 from plugrad.host.received import copies
-from plugrad.host.scores import list_of_scores, take_over, write_score
 from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
 
