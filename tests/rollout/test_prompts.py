@@ -3,6 +3,7 @@
 import pytest
 
 from plugrad import DataError, ModelError
+from plugrad.rollout import chat
 from plugrad.rollout.prompts import tokenize_prompts, tokenize_reference
 from plugrad.testing import tiny_tokenizer
 
@@ -22,6 +23,29 @@ def test_chat_messages_go_through_the_template():
     )
     (prompt,) = tokenize_prompts([{"prompt": CHAT}], tokenizer, room=None)
     assert prompt.text == "[user]2+2?[me]"
+
+
+def test_a_template_that_never_ends_is_an_error(monkeypatch):
+    monkeypatch.setattr(chat, "TIMEOUT_S", 0.1)
+    tokenizer = tiny_tokenizer()
+    # The sandbox of Transformers bounds one loop, not one inside another.
+    loop = "{% for i in range(99999) %}"
+    tokenizer.chat_template = loop * 5 + "{% if false %}x{% endif %}" + "{% endfor %}" * 5
+    with pytest.raises(DataError, match=r"the messages of example 7: it did not return within 0\.1 s\. A template takes"):
+        tokenize_prompts([{"prompt": CHAT, "example_id": 7}], tokenizer, room=None)
+    assert chat.turn_end(tokenizer, {}) is None
+
+
+def test_what_a_template_and_a_prompt_say_is_shown_short_and_printable():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('\x1b[31m' + 'x' * 9) }}"
+    hostile = [{"role": "user", "content": "\x1b[31m" + "x" * 10**6}]
+    for prompt in (hostile, ["\x1b[31m" * 10**5]):
+        with pytest.raises(DataError) as caught:
+            tokenize_prompts([{"prompt": prompt, "example_id": "\x1b[31m" * 10**5}], tokenizer, room=None)
+        (message,) = caught.value.args
+        assert len(message) < 1000
+        assert "\x1b" not in message
 
 
 def test_chat_messages_without_a_template_are_an_error():

@@ -13,6 +13,7 @@ from torch import Tensor
 from plugrad.errors import DataError
 from plugrad.policy.partition import full_blocks, least_padding
 from plugrad.policy.reductions import Counts, RowCounts, count_rows
+from plugrad.shown import shown
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     if by_length and len(sequences[by_length[0]].input_ids) > layout.token_budget:
         longest = sequences[by_length[0]]
         raise DataError(
-            f"the sequence of example {longest.metadata.get('example_id')!r} has {len(longest.input_ids)} tokens, but "
+            f"the sequence of example {shown(longest.metadata.get('example_id'))} has {len(longest.input_ids)} tokens, but "
             f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
             "rollout.max_new_tokens."
         )

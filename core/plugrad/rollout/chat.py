@@ -9,8 +9,11 @@ from typing import Any
 from jinja2 import Environment, TemplateError, meta
 from transformers import PreTrainedTokenizerBase
 
+from plugrad.host.time_limit import time_limit
+
 Messages = Sequence[Mapping[str, Any]]
 
+TIMEOUT_S = 10.0
 ANSWER = "plugrad"
 """Stands for an answer where only what follows it matters."""
 
@@ -33,14 +36,17 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase, options: Mapp
         Exception: whatever the chat template raises.
     """
     continues = messages[-1]["role"] == "assistant"
-    rendered = tokenizer.apply_chat_template(
+    return _applied(
         [dict(message) for message in messages],
-        tokenize=False,
-        add_generation_prompt=not continues,
-        continue_final_message=continues,
-        **options,
+        tokenizer,
+        {"add_generation_prompt": not continues, "continue_final_message": continues, **options},
     )
-    return str(rendered)
+
+
+def _applied(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str:
+    """Call the chat template, which is a program of the model's folder and may never end."""
+    with time_limit(TIMEOUT_S, "it", "A template takes milliseconds: correct its loops, or use another model's."):
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> TurnEnd | None:
@@ -49,7 +55,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> 
         return None
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
     try:
-        rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        rendered = _applied(messages, tokenizer, options)
     except Exception:
         # The messages of the run may suit the template better. What rejects those is an error.
         return None

@@ -13,6 +13,7 @@ from plugrad.errors import DataError, ModelError
 from plugrad.rollout.chat import TurnEnd, render
 from plugrad.rollout.engine import Prompt
 from plugrad.rollout.special_tokens import PromptTokens
+from plugrad.shown import printable, shown
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -79,7 +80,7 @@ def reference_text(example: Example) -> str:
     reference = example.get("reference")
     if not isinstance(reference, str):
         raise DataError(
-            f"the dataset engine replays the column 'reference', but example {example.get('example_id')!r} has "
+            f"the dataset engine replays the column 'reference', but example {shown(example.get('example_id'))} has "
             f"{'none' if reference is None else type(reference).__name__ + ' there'} (columns: {', '.join(example)})."
         )
     return reference
@@ -115,14 +116,15 @@ def prompt_text(
     _check_messages(example, prompt)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"the prompt of example {example.get('example_id')!r} is a list of chat messages, but the model's tokenizer has "
-            "no chat template. Use an instruction-tuned model, or string prompts."
+            f"the prompt of example {shown(example.get('example_id'))} is a list of chat messages, but the model's "
+            "tokenizer has no chat template. Use an instruction-tuned model, or string prompts."
         )
     try:
         return render(prompt, tokenizer, chat_template_kwargs)
     except Exception as error:
         raise DataError(
-            f"the chat template rejects the messages of example {example.get('example_id')!r}: {error} ({prompt!r})"
+            f"the chat template rejects the messages of example {shown(example.get('example_id'))}: {printable(error)} "
+            f"({shown(prompt)})"
         ) from error
 
 
@@ -131,18 +133,20 @@ def _check_messages(example: Example, prompt: Any) -> None:
         isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in prompt
     ):
         raise DataError(
-            f"the prompt of example {example.get('example_id')!r} is {prompt!r}: it must be a string or chat messages "
-            "(a list of {role, content})."
+            f"the prompt of example {shown(example.get('example_id'))} is {shown(prompt)}: it must be a string or chat "
+            "messages (a list of {role, content})."
         )
     if not prompt:
-        raise DataError(f"the prompt of example {example.get('example_id')!r} has no messages. Give every example a prompt.")
+        raise DataError(
+            f"the prompt of example {shown(example.get('example_id'))} has no messages. Give every example a prompt."
+        )
 
 
 def _check_length(example: Example, its_ids: list[int], room: int | None) -> None:
     if not its_ids:
-        raise DataError(f"the prompt of example {example.get('example_id')!r} is empty. Give every example a prompt.")
+        raise DataError(f"the prompt of example {shown(example.get('example_id'))} is empty. Give every example a prompt.")
     if room is not None and len(its_ids) > room:
         raise DataError(
-            f"the prompt of example {example.get('example_id')!r} has {len(its_ids)} tokens, but the model's context "
+            f"the prompt of example {shown(example.get('example_id'))} has {len(its_ids)} tokens, but the model's context "
             f"leaves {room} besides rollout.max_new_tokens. Shorten the prompt or lower max_new_tokens."
         )

@@ -11,6 +11,7 @@ import torch
 
 from plugrad.errors import TrainingError
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.shown import shown
 from plugrad.trainer.update.learner import Learner
 
 NUM_PROMPTS = 4
@@ -101,7 +102,7 @@ class SampleAndScore:
         return (
             f"{when}, the engine's log-probs differ from the policy's by {mean:.3g} nats on average over {num_tokens} "
             f"sampled tokens; rollout.parity_bound is {self.bound:g}. The largest difference is at {worst.token!r} after "
-            f"the prompt {worst.prompt!r}{on_rank}: {worst.inference_logprob:.4f} by {type(self.engine).__name__}, "
+            f"the prompt {shown(worst.prompt)}{on_rank}: {worst.inference_logprob:.4f} by {type(self.engine).__name__}, "
             f"{worst.trainer_logprob:.4f} by the policy. The engine does not sample from the policy: its new weights did "
             "not arrive, or only some did, or it runs another model. If such differences are normal for this model and "
             "dtype, raise the bound."

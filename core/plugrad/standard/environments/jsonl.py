@@ -17,6 +17,7 @@ from plugrad.errors import ContractError, DataError
 from plugrad.paths import read_text
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.resolve import resolve_callable
+from plugrad.shown import printable, shown
 
 
 class Jsonl:
@@ -75,7 +76,7 @@ class Jsonl:
     def _score(self, rollout: Rollout) -> Score:
         if self._reward is None:
             return _unrewarded(rollout)
-        of_what = f"completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
+        of_what = f"completion {shown(rollout['completion'])} of example {shown(rollout['example'].get('example_id'))}"
         with Blamed(
             lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error)} ({of_what}).")
         ):
@@ -83,7 +84,7 @@ class Jsonl:
         for value in score.values() if isinstance(score, Mapping) else [score]:
             if finite_number(value) is None:
                 raise DataError(
-                    f"the reward function {self._reward_reference} returned {value!r}, which is not a finite number "
+                    f"the reward function {self._reward_reference} returned {shown(value)}, which is not a finite number "
                     f"({of_what})."
                 )
         return score
@@ -93,7 +94,7 @@ class Jsonl:
             # Not splitlines(): JSON strings may contain Unicode line separators.
             lines = read_text(path).removesuffix("\n").split("\n")
         except (OSError, ValueError) as error:
-            raise DataError(f"the examples {str(path)!r} cannot be read: {error}.") from error
+            raise DataError(f"the examples {shown(str(path))} cannot be read: {printable(error)}.") from error
         for number, line in enumerate(lines if lines != [""] else [], start=1):
             yield self._example(path, number, line)
 
@@ -110,13 +111,13 @@ class Jsonl:
             raise DataError(f"{path}, line {number} is {type(columns).__name__}; each line is one JSON object.")
         if self._columns["prompt"] not in columns:
             raise DataError(
-                f"{path}, line {number} has no column {self._columns['prompt']!r} (it has {', '.join(columns)}). Set "
-                "prompt_column under [environment.kwargs]."
+                f"{path}, line {number} has no column {shown(self._columns['prompt'])} (it has "
+                f"{printable(', '.join(columns))}). Set prompt_column under [environment.kwargs]."
             )
         for column in self._columns.values():
             if text := not_unicode(columns.get(column)):
                 raise DataError(
-                    f"{path}, line {number}: the column {column!r} has half of a surrogate pair, which is no "
+                    f"{path}, line {number}: the column {shown(column)} has half of a surrogate pair, which is no "
                     f"character and cannot be tokenized: {text[:80]!a}. Correct the line."
                 )
         named = {name: columns[column] for name, column in self._columns.items() if column in columns}

@@ -11,6 +11,7 @@ from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
 from plugrad.rollout.prompts import reference_text
 from plugrad.rollout.texts import Texts
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -119,7 +120,7 @@ class _Limits:
         return "\n".join([head, *named, advice])
 
     def _described(self, long: _TooLong) -> str:
-        name = f"example {long.example.get('example_id')!r}"
+        name = f"example {shown(long.example.get('example_id'))}"
         if self._exceeds_context(long):
             return f"{name} has {long.num_prompt_tokens} tokens, but the model's context leaves {self._room} for a prompt"
         return f"{name} can reach {long.num_tokens} tokens with its completion; tokens_per_micro_batch is {self._budget}"
