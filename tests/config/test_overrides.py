@@ -89,3 +89,18 @@ def test_an_override_is_checked_like_the_file(read):
         read("", "rollout.max_tokens=3")
     with pytest.raises(RunFileError, match=r"max_steps: .* It is 'many'\."):
         read("", "max_steps=many")
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        (
+            "trainer.policy.optimizer_config.lr=1e-6",
+            r"SkyRL's trainer\.policy\.optimizer_config\.lr is optimizer\.lr here\.",
+        ),
+        ("environment.env_class=aime", r"SkyRL's environment\.env_class is environment\.name here\."),
+    ],
+)
+def test_an_override_of_another_system_names_the_key_here(read, override, place):
+    with pytest.raises(RunFileError, match=place):
+        read("", override)

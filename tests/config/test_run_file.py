@@ -75,13 +75,44 @@ def test_what_is_neither_a_package_nor_a_kind_and_a_name_is_refused(read, asked)
         ("[loss]\nname = 'a'\nwieght = 2.0", "[loss] has no key 'wieght'. Did you mean 'weight'?"),
         ("[[loss]]\nname = 'a'\n[[loss]]\nname = 'b'\nwieght = 2.0", "[loss.1] has no key 'wieght'. Did you mean 'weight'?"),
         ("[model.teacher]\nnaem = 'b'", "[model.teacher] has no key 'naem'. Did you mean 'name'?"),
-        ("[advantage]\nname = 'a'\nzzz = 1", "[advantage] has no key 'zzz'. Its keys: name, kwargs."),
+        (
+            "[advantage]\nname = 'a'\nzzz = 1",
+            "[advantage] has no key 'zzz'. Its keys: name, kwargs. "
+            "An option of the advantage belongs under [advantage.kwargs]: zzz = ...",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(read, text, complaint):
     with pytest.raises(RunFileError) as caught:
         read(text)
     assert complaint in [line.strip() for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[loss]\ntoken_mask_low = 0.1", "belongs under [loss.kwargs]: token_mask_low = ..."),
+        ("[loss]\ntype = 'default'\nkl_tau = 0.1", "belongs under [loss.kwargs]: kl_tau = ..."),
+        ("[[metric]]\nname = 'a'\nbins = 3", "belongs under [metric.kwargs]: bins = ..."),
+        ("trainer.loss.kl_tau = 0.1", "prime-rl's trainer.loss.kl_tau is loss.kwargs.kl_tau here."),
+        ("trainer.algorithm.eps_clip_low = 0.1", "SkyRL's trainer.algorithm.eps_clip_low is loss.kwargs.eps_clip_low here."),
+        ("trainer.algorithm.policy_loss_type = 'gspo'", "SkyRL's trainer.algorithm.policy_loss_type is loss.name here."),
+        (
+            "generator.n_samples_per_prompt = 5",
+            "SkyRL's generator.n_samples_per_prompt is rollout.rollouts_per_example here.",
+        ),
+        (
+            "generator.sampling_params.temperature = 1.0",
+            "generator.sampling_params.temperature is rollout.temperature here.",
+        ),
+        ("algorithm.adv_estimator = 'grpo'", "verl's algorithm.adv_estimator is advantage.name here."),
+        ("trainer.unheard_of = 1", "a run file has no key 'trainer'."),
+    ],
+)
+def test_an_unknown_key_says_where_it_belongs(read, text, place):
+    with pytest.raises(RunFileError) as caught:
+        read(text)
+    assert place in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from plugrad.config.foreign_keys import place_of
 from plugrad.errors import RunFileError, did_you_mean
 from plugrad.shown import LIMIT, printable, shown
 
@@ -23,7 +24,7 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
     if detail["type"] == "extra_forbidden":
         keys = _keys_of(model, where[:-1])
         table = f"[{'.'.join(where[:-1])}]" if where[:-1] else "a run file"
-        hint = did_you_mean(where[-1], keys) or (f" Its keys: {', '.join(keys)}." if keys else "")
+        hint = _hint(where, detail["input"], keys)
         return f"{table} has no key {shown(where[-1])}.{hint}"
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
@@ -31,6 +32,16 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
     found = "" if isinstance(detail["input"], dict) else f" It is {shown(detail['input'])}."
     hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""
     return f"{printable('.'.join(where)) or 'the run file'}: {message}.{found}{hint}"
+
+
+def _hint(where: Sequence[str], value: Any, keys: Sequence[str]) -> str:
+    """Return where an unknown key belongs: another system's has a place here, and a component's option is below `kwargs`."""
+    if hint := place_of(where, value) or did_you_mean(where[-1], keys):
+        return hint
+    listed = f" Its keys: {', '.join(keys)}." if keys else ""
+    if "kwargs" in keys:
+        return f"{listed} An option of the {where[0]} belongs under [{where[0]}.kwargs]: {printable(where[-1])} = ..."
+    return listed
 
 
 def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:

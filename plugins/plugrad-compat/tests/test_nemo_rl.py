@@ -157,6 +157,18 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             'states LossType.SEQUENCE_LEVEL, but is selected as TOKEN_LEVEL.* Write name = "nemo_rl_sequence"',
         ),
         (
+            "class Mine:\n    loss_type = LossType.SEQUENCE_LEVEL\n"
+            "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
+            "nemo_rl_micro_batch",
+            '"nemo_rl_sequence" if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes',
+        ),
+        (
+            "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"
+            "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
+            "nemo_rl_sequence",
+            'Write name = "nemo_rl", or "nemo_rl_micro_batch" if it mixes sequences',
+        ),
+        (
             "class Mine:\n    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl",
             "has the loss_type None. A NeMo RL LossFunction states LossType.TOKEN_LEVEL or LossType.SEQUENCE_LEVEL",

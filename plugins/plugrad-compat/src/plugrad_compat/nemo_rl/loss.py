@@ -29,6 +29,12 @@ KEYS = {
 """The plugrad need behind each data key that a loss may read."""
 SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
 """The plugrad loss for each `loss_type` of NeMo RL. They differ in the host's denominator."""
+MIXING = {
+    "token_level": ', or "nemo_rl_micro_batch" if it mixes sequences',
+    "sequence_level": " if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes "
+    "sequences, such as the two completions of a pair",
+}
+"""What remains for a loss that mixes sequences."""
 LOGPROBS, LOGITS = "next_token_logprobs", ("next_token_logits", "logits")
 """What a loss is called with: the one that its parameters or its `input_type` name."""
 NORMALIZED: dict[str, Are] = {"tokens": "per token", "sequences": "per sequence", "none": "counts"}
@@ -232,5 +238,5 @@ def _check_level(target: str, made: Callable[..., Any], level: str) -> None:
     if found != level:
         raise PluginError(
             f"{target!r} states LossType.{found.upper()}, but is selected as {level.upper()}. It would get another "
-            f'denominator. Write name = "{SELECTED_BY[found]}".'
+            f'denominator. Write name = "{SELECTED_BY[found]}"{MIXING[found]}.'
         )
