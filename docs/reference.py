@@ -32,6 +32,7 @@ from _reference import (
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+KNOWN = ROOT / "core" / "plugrad" / "registry" / "known_packages.json"
 BEGIN = r"<!-- reference: (?P<what>[\w-]+)(?: (?P<which>\S+))? -->"
 END = "<!-- end of reference; to renew it: nox -s reference -->"
 BLOCK = re.compile(rf"^(?P<begin>{BEGIN})$(?:(?:\n(?!<!-- reference: ).*)*?\n{re.escape(END)}$)?", flags=re.MULTILINE)
@@ -91,6 +92,7 @@ def outdated() -> dict[Path, str | None]:
     """Return the files that differ from what the code says now: their new text, or None for one to remove."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
     wanted: dict[Path, str | None] = {path: filled(text) for path, text in pages.items()}
+    wanted[KNOWN] = directory.known_components()
     pictures = DOCS / "pictures" / "losses"
     wanted |= dict.fromkeys(pictures.glob("*.svg"))
     wanted |= {pictures / f"{name}.svg": picture for name, picture in catalogue.loss_pictures().items()}

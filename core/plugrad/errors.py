@@ -95,8 +95,18 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
+CLOSE = 0.7
+"""How alike two words must be for one to be a slip of the pen for the other: 'timing' is none for 'nothing'."""
+
+SHORTEST_PART = 4
+"""From this length on, the beginning of a word counts as that word."""
+
+
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
     # The comparison takes time quadratic in the length.
-    nearest = get_close_matches(asked, list(known), n=1, cutoff=0.6) if len(asked) <= LIMIT else []
+    names = list(known)
+    nearest = get_close_matches(asked, names, n=1, cutoff=CLOSE) if len(asked) <= LIMIT else []
+    if not nearest and len(asked) >= SHORTEST_PART:
+        nearest = [name for name in names if name.startswith(asked)][:1]
     return f" Did you mean {shown(nearest[0])}?" if nearest else ""

@@ -99,7 +99,7 @@ def before_update(grad_norm: float, loss: float) -> bool | None:
 
 @hookspec
 def on_run_start(run: Run) -> None:
-    """React to the start of a run. `run` has its `run_file`, `folder` and `num_processes`.
+    """React to the start of a run. `run` has its `run_file`, `folder`, `rank` and `num_ranks`. Write only if `run.is_main`.
 
     When: once on every rank, after the models are loaded and before the first rollout.
     Core: does nothing.

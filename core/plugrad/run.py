@@ -18,3 +18,15 @@ class Run:
     """The run folder."""
     num_processes: int
     """The number of ranks."""
+    rank: int = 0
+    """This process, counted from 0. Each rank has its own instance of every extension."""
+
+    @property
+    def num_ranks(self) -> int:
+        """The number of ranks: another name for `num_processes`."""
+        return self.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone should print, write and log."""
+        return self.rank == 0

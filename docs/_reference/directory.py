@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from _reference.markdown import table
 from plugrad.errors import did_you_mean
-from plugrad.registry.scan import CORE, KINDS, Kind
+from plugrad.registry.scan import CORE, GROUPS, KINDS, Kind
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "docs" / "plugins.toml"
@@ -131,6 +132,20 @@ def directory() -> str:
     rows = [(f"`{p.name}`", ", ".join(p.kinds), p.summary, _links(p), f"`pip install {p.install}`") for p in packages]
     parts = [table(("package", "kinds", "what it is", "links", "install"), rows), _declared(packages)]
     return "\n\n".join(part for part in parts if part)
+
+
+def known_components() -> str:
+    """Return the components of this repository's packages as JSON: by kind and name, the package and how to install it."""
+    known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in KINDS}
+    for package in read():
+        if package.folder is None:
+            continue
+        project = tomllib.loads((package.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for group, points in project["entry-points"].items():
+            for name in points:
+                install = f"pip install {package.install}, from a clone of plugrad"
+                known[GROUPS[group]][name] = {"package": package.name, "install": install}
+    return json.dumps(known, indent=1, sort_keys=True) + "\n"
 
 
 def _links(package: Package) -> str:

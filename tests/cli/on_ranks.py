@@ -25,7 +25,8 @@ class Who:
 
     @hookimpl
     def on_run_start(self, run):
-        (Path(run.folder) / f"rank_{RANK}").write_text(f"{os.getpid()} {run.num_processes}")
+        assert (run.rank, run.is_main) == (int(RANK or 0), RANK in (None, "0"))
+        (Path(run.folder) / f"rank_{RANK}").write_text(f"{os.getpid()} {run.num_ranks}")
 
 
 class _InTheRun:

@@ -169,7 +169,8 @@ def test_the_table_holds_the_numbers_of_the_records(compared):
         found = arms[arm]["over_seeds"]["reward"]
         assert found["value"] == pytest.approx((first_seed + second_seed) / 2)
         assert found["spread"] == pytest.approx(abs(first_seed - second_seed) / 2**0.5)
-        assert f"{found['value']:.3f} ± {found['spread']:.3f}" in done.stdout
+        low, high = sorted((first_seed, second_seed))
+        assert f"{found['value']:.3f} [{low:.3f}..{high:.3f}]" in done.stdout
     difference = arms["mine"]["less_the_baseline"]["reward"]
     expected = sum(rewards["mine"]) / 2 - sum(rewards["importance_sampling"]) / 2
     assert difference["value"] == pytest.approx(expected)

@@ -30,12 +30,17 @@ def printed(summary, width):
 def test_a_row_an_arm_with_its_spread_and_its_difference(summary):
     found = cells(summary)
     assert found["ARM"] == ["base", "mine"]
-    assert found["REWARD"] == ["0.600 ± 0.141", "0.400 ± 0.000"]
-    assert found["VS base"] == ["-", "-0.200 ± 0.141"]
+    assert found["REWARD"] == ["0.600 [0.500..0.700]", "0.400 [0.400..0.400]"]
+    assert found["VS base"] == ["-", "-0.200 [-0.300..-0.100]"]
 
 
 def test_numbers_that_nobody_has_are_no_column(summary):
     assert {"HELD-OUT", "MISMATCH", "ENTROPY"}.isdisjoint(cells(summary))
+
+
+def test_of_three_seeds_there_is_a_standard_deviation(finished):
+    found = cells(summarize([finished("a", seed, [0.1 * seed]) for seed in range(3)], "a"))
+    assert found["REWARD"] == ["0.100 ± 0.100"]
 
 
 def test_of_one_seed_the_spread_is_a_dash_and_no_zero(finished):
@@ -67,7 +72,7 @@ def test_the_markdown_says_what_each_column_means(summary):
     text = as_markdown(summary, "2 arms of run.toml, 2 seeds")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({row.count("|") for row in rows}) == 1
-    assert "| mine | 2 | 0.400 ± 0.000 | -0.200 ± 0.141 |" in text
+    assert "| mine | 2 | 0.400 [0.400..0.400] | -0.200 [-0.300..-0.100] |" in text
     for heading in cells(summary):
         assert f"- **{heading}**: " in text
 

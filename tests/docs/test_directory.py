@@ -1,6 +1,7 @@
 """The directory of packages: it says what the packages say, and an entry that cannot be is answered with what to write."""
 
 import importlib.util
+import json
 import re
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 from plugrad.registry.scan import GROUPS, KINDS
 
 ROOT = Path(__file__).parents[2]
+KNOWN = ROOT / "core" / "plugrad" / "registry" / "known_packages.json"
 OWN = sorted((ROOT / "plugins").glob("*/pyproject.toml"))
 ENTRY = {
     "name": '"plugrad-mine"',
@@ -139,3 +141,8 @@ def test_all_that_is_wrong_is_said_at_once(read):
     with pytest.raises(ValueError, match=r"plugins\.toml cannot be used:") as error:
         read(entry(summary="", kinds="[]") + entry(name='"other"'))
     assert len(str(error.value).splitlines()) >= 4
+
+
+def test_core_knows_what_the_packages_offer(directory):
+    assert KNOWN.read_text(encoding="utf-8") == directory.known_components()
+    assert json.loads(KNOWN.read_text(encoding="utf-8"))["loss"]["gspo"]["package"] == "plugrad-policy"

@@ -124,6 +124,21 @@ def test_a_reward_that_is_no_number_names_completion_and_example(sums, rollout, 
 @pytest.mark.parametrize(
     "example", [{"prompt": "a\ud800"}, {"prompt": "", "reference": "\udc00"}, {"prompt": [{"content": ["\ud83d"]}]}]
 )
-def test_half_of_a_surrogate_pair_names_the_example(sums, example):
+def test_half_of_a_surrogate_pair_names_the_example(component, example):
+    class Halved(Sums):
+        def eval_examples(self):
+            return [{"example_id": 7, **example}]
+
     with pytest.raises(DataError, match=r"of example 7 has half of a surrogate pair, which is no character .*'.*\\u"):
-        sums(held_out=[{"example_id": 7, **example}]).eval_examples()
+        BoundEnvironment.create(component(Halved, "environment")).eval_examples()
+
+
+@pytest.mark.parametrize("method", ["step", "reset", "compute_score"])
+def test_a_method_that_nobody_calls_is_named(component, caplog, method):
+    extra = type("Extra", (Sums,), {method: lambda self, *_: None, "_step": lambda self: None, "helper": lambda self: None})
+    BoundEnvironment.create(component(extra, "environment"))
+    (record,) = caplog.records
+    assert f"the environment 'Extra' (mine) has the method {method}(), which plugrad never calls" in record.getMessage()
+    caplog.clear()
+    BoundEnvironment.create(component(Sums, "environment"))
+    assert not caplog.records

@@ -1,5 +1,7 @@
 """Resolve: a reference means one component, or the error shows what to write."""
 
+from dataclasses import replace
+
 import pytest
 
 from plugrad import PluginError
@@ -73,6 +75,30 @@ def test_a_name_like_no_other_lists_what_is_installed(install):
         PluginError, match=r"no loss is called 'qqqq'\. Installed: .*ppo_clip.*zigzag.*`plugrad plugins list`"
     ):
         resolve("loss", "qqqq", scan())
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("gspo", r" plugrad-policy has it, which is not installed: pip install \./plugins/plugrad-policy, from a clone"),
+        ("gpso", r" Did you mean 'gspo'\? plugrad-policy has that one, not installed: pip install"),
+        ("skyrl", r" plugrad-compat has it"),
+    ],
+)
+def test_a_name_of_the_directory_is_told_what_to_install(asked, answer):
+    core_alone = replace(scan(), entries=tuple(entry for entry in scan().entries if entry.package == "plugrad"))
+    with pytest.raises(PluginError, match=rf"no loss is called '{asked}'\.{answer}"):
+        resolve("loss", asked, core_alone)
+
+
+@pytest.mark.parametrize("marker", ["loss", "advantage", "metric"])
+def test_an_unknown_need_is_where_its_author_wrote_it(write, marker):
+    path = write("mine.py", f"from plugrad import {marker}\n\n\n@{marker}(needs={{'nothing'}})\ndef f(inputs): ...\n")
+    source = resolve(marker, f"{path}:f", scan())
+    with pytest.raises(PluginError, match=r"unknown need\. .*mine\.py, line 4") as caught:
+        load(source)
+    assert "markers.py" not in str(caught.value)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_the_wrong_package_is_told_who_has_it(install):

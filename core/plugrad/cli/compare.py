@@ -74,7 +74,8 @@ def compare(
     REWARD is the mean training reward over the last tenth of a run's steps.
     EQUAL TOKENS is the same, with every run cut at the total tokens of the
     run that sampled fewest. HELD-OUT is the last evaluation. ± is the standard
-    deviation over seeds. Differences from the baseline are paired by seed.
+    deviation over three seeds or more; of two seeds, both values are shown.
+    Differences from the baseline are paired by seed.
     table.md explains the other columns.
     """
     with reporting(show_traceback=show_traceback) as console:

@@ -18,7 +18,7 @@ from plugrad.host.preflight import preflight
 from plugrad.host.select import resolved, select
 from plugrad.registry.provenance import record
 from plugrad.trainer.batch.amounts import check_amounts
-from plugrad.trainer.trial import trial_texts
+from plugrad.trainer.texts_for_trial import trial_texts
 
 logger = logging.getLogger("plugrad")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,10 @@ from plugrad.compare.summary import ArmSummary, Summary
 
 NOTHING = "-"
 GAP = 2
-SPREAD = "± is the standard deviation over seeds. Differences are paired by seed."
+OVER_SEEDS = "± is the standard deviation over three seeds or more; of two seeds, both values are shown."
+SPREAD = f"{OVER_SEEDS} Differences are paired by seed."
+FEW = 2
+"""A standard deviation of so few numbers says nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,10 @@ def _shown(statistic: Statistic | None, shown: Callable[[float], str], has_sprea
         return NOTHING
     if not has_spread:
         return shown(statistic.value)
+    if statistic.num_seeds == FEW:
+        # Half the distance of two numbers is their sample standard deviation over the square root of 2.
+        half = (statistic.spread or 0.0) / math.sqrt(FEW)
+        return f"{shown(statistic.value)} [{shown(statistic.value - half)}..{shown(statistic.value + half)}]"
     spread = NOTHING if statistic.spread is None else share(statistic.spread)
     return f"{shown(statistic.value)} ± {spread}"
 

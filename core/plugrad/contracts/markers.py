@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -78,7 +79,7 @@ def loss(
     if reduction not in REDUCTIONS:
         raise PluginError(
             f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
-            f"Write one of {', '.join(REDUCTIONS)}."
+            f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
     return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent))
 
@@ -134,8 +135,19 @@ def facts_of(target: object, default: Facts) -> Facts:
 def needs_of(facts: Facts, options: Options) -> frozenset[str]:
     """Return the needs for these bound options."""
     kind = MARKERS[type(facts)].removeprefix("@")
-    needs = facts.needs(options) if callable(facts.needs) else facts.needs
-    return frozenset(_checked(kind, needs, KNOWN_NEEDS[kind]))  # type: ignore[arg-type]
+    if not callable(facts.needs):
+        return frozenset(facts.needs)
+    code = getattr(facts.needs, "__code__", None)
+    where = f" See {code.co_filename}, line {code.co_firstlineno}." if code else ""
+    return frozenset(_checked(kind, facts.needs(options), KNOWN_NEEDS[kind], where))  # type: ignore[arg-type]
+
+
+def _author() -> str:
+    """Return file and line of the code that uses a marker: what is wrong there is its author's."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f" See {frame.f_code.co_filename}, line {frame.f_lineno}."
 
 
 def _mark(facts: Facts) -> Callable[[Plugin], Plugin]:
@@ -146,13 +158,13 @@ def _mark(facts: Facts) -> Callable[[Plugin], Plugin]:
     return mark
 
 
-def _checked(kind: str, needs: Needs, known: frozenset[str]) -> Needs:
+def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") -> Needs:
     if callable(needs):
         return needs
     asked = {needs} if isinstance(needs, str) else set(needs)
     for need in sorted(asked - known):
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
-            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}."
+            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}.{where or _author()}"
         )
     return frozenset(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,18 @@ from plugrad.host.received import copies
 from plugrad.host.scores import list_of_scores, take_over, write_score
 from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
+
+logger = logging.getLogger("plugrad")
+
+OF_OTHERS = frozenset(
+    {
+        "step", "reset", "close", "render", "seed", "rollout", "generate", "act", "observe", "env_response", "is_completed",
+        "setup_state", "init", "reward", "rewards", "reward_fn", "reward_func", "compute_score", "compute_reward",
+        "get_reward", "get_dataset", "test_examples", "val_examples", "validation_examples", "score_one", "on_run_start",
+        "on_run_end", "on_step_end",
+    }
+)  # fmt: skip
+"""Methods of environments elsewhere, and slips of the pen. plugrad calls none of them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class BoundEnvironment:
         missing = [m for m in ("train_examples", "eval_examples", "score") if not callable(getattr(environment, m, None))]
         if missing:
             raise ContractError(f"{component} has no method {missing[0]}(): see plugrad.Environment.")
+        _warn_of_other_methods(component, environment)
         return cls(component, environment)
 
     def train_examples(self) -> list[Example]:
@@ -78,6 +92,18 @@ class BoundEnvironment:
                 write_score(owner, score, rollout)
             for rollout, written in zip(rollouts, given, strict=True):
                 take_over(owner, written, rollout)
+
+
+def _warn_of_other_methods(component: Component, environment: object) -> None:
+    """Name the public methods that look like another library's and that the environment does not call itself."""
+    source = type(environment)
+    unused = sorted(name for name in OF_OTHERS if callable(getattr(source, name, None)))
+    if unused:
+        logger.warning(
+            f"{component} has the method{'s' if len(unused) > 1 else ''} {', '.join(f'{name}()' for name in unused)}, which "
+            "plugrad never calls: an environment gives examples and scores completions of one turn. What it does there has "
+            "no effect, unless train_examples, eval_examples or score call it."
+        )
 
 
 def _checked(bound: BoundEnvironment, method: str, call: Any) -> list[Example]:

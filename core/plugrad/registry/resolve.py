@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
+from plugrad.contracts import markers
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.paths import exists, find_file, working_directory
 from plugrad.registry import local_modules
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.compatibility import check_package
 from plugrad.registry.disable import check_enabled
+from plugrad.registry.known_packages import known_elsewhere
 from plugrad.registry.local_modules import LOCAL
 from plugrad.registry.scan import CORE, Catalogue, Entry, Kind
 from plugrad.registry.wording import MOST, some_of
@@ -181,7 +183,8 @@ def _reason(error: BaseException, location: str) -> str:
 
 def _where(error: BaseException, location: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    theirs = [frame for frame in frames if frame.filename not in (__file__, local_modules.__file__)]
+    # A marker such as @loss raises in plugrad; the author's line is the one that calls it.
+    theirs = [frame for frame in frames if frame.filename not in (__file__, local_modules.__file__, markers.__file__)]
     return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else f"module {location!r}"
 
 
@@ -223,5 +226,6 @@ def _not_found(kind: Kind, reference: str, name: str, catalogue: Catalogue) -> s
             f" {refused.owner} offers it, but is in {refused.location}: packages in the working directory are "
             "refused, because a run can write there. Install it with pip, or start from another folder."
         )
+    hint = hint or known_elsewhere(kind, name)
     known = f" Installed: {some_of(sorted(by_name), most=100)}." if by_name and not hint else ""
     return f"no {kind} is called {shown(reference)}.{hint}{known} `plugrad plugins list` shows what is installed."

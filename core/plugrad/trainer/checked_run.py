@@ -21,7 +21,7 @@ from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
-from plugrad.trainer.trial import trial_texts
+from plugrad.trainer.texts_for_trial import trial_texts
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ class Training:
     num_dropped_prompts: int = 0
     """Prompts that were too long, and that the run leaves out."""
 
+    @property
+    def notes(self) -> dict[str, int]:
+        """What `plugins.json` and each record also say."""
+        return {"dropped_prompts": self.num_dropped_prompts} if self.num_dropped_prompts else {}
+
 
 def train_loop(training: Training) -> int:
     """Train until `max_steps`, the target held-out reward or a signal; return the number of steps."""
@@ -66,9 +71,7 @@ def train_loop(training: Training) -> int:
         parity = training.parity.check(step + 1)
         cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(learner.accelerator.device))
         evaluated = training.evaluation.run_if_due(step + 1, max_steps)
-        record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated}
-        if training.num_dropped_prompts:
-            record["dropped_prompts"] = training.num_dropped_prompts
+        record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated, **training.notes}
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         if training.evaluation.ends_the_run(evaluated) or training.stop.agree(ranks):

@@ -17,6 +17,7 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.select import Selection
 from plugrad.policy.loading import LoadedModel, context_length, load_model
 from plugrad.policy.micro_batches import Layout
+from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.texts import Texts
@@ -65,6 +66,9 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
     _say_what_is_left_out(examples, run_file, ranks)
+    lost = lacking([*examples.train, *examples.held_out], loaded.tokenizer)
+    if lost and ranks.is_main:
+        logger.warning("%s", lost)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
@@ -73,7 +77,7 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks))
     folder = Path(run_file.output_dir)
     return Training(
-        run=Run(run_file, folder, ranks.count),
+        run=Run(run_file, folder, ranks.count, ranks.index),
         learner=learner,
         cutting=_cutting(run_file, learner),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),

@@ -77,9 +77,7 @@ def train(
         if earlier:
             display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
         training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
-        plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine)}
-        if training.num_dropped_prompts:
-            plugins["dropped_prompts"] = training.num_dropped_prompts
+        plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine), **training.notes}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training)

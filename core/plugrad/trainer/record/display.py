@@ -16,6 +16,7 @@ from rich.text import Text
 
 from plugrad.run import Run
 from plugrad.run_result import RunResult
+from plugrad.trainer.record.reward_advice import advice_on_reward
 from plugrad.trainer.record.run_diff import Difference
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
@@ -157,6 +158,8 @@ def print_summary(result: RunResult, console: Console) -> None:
     }
     for label, value in rows.items():
         console.print(f"{label:<16} {value}", soft_wrap=True)
+    if advice := advice_on_reward(result):
+        console.print(advice, soft_wrap=True)
 
 
 def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:
