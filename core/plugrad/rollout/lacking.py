@@ -54,7 +54,7 @@ def _lost(text: str, tokenizer: PreTrainedTokenizerBase) -> set[str] | None:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     is_unknown = tokenizer.unk_token_id in ids and str(tokenizer.unk_token) not in text
     known = [token for token in ids if not is_unknown or token != tokenizer.unk_token_id]
-    back = set(_plain(tokenizer.decode(known, clean_up_tokenization_spaces=False)))
+    back = set(_plain(str(tokenizer.decode(known, clean_up_tokenization_spaces=False))))
     missing = {character for character in text if not set(_plain(character)) <= back}
     return missing if missing or is_unknown else None
 
