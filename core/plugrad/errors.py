@@ -118,9 +118,11 @@ SHORTEST_PART = 4
 
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
-    # The comparison takes time quadratic in the length.
+    if len(asked) > LIMIT:
+        # The comparison takes time quadratic in the length.
+        return ""
     names = list(known)
-    nearest = get_close_matches(asked, names, n=1, cutoff=CLOSE) if len(asked) <= LIMIT else []
+    nearest = get_close_matches(asked, names, n=1, cutoff=CLOSE)
     if not nearest and len(asked) >= SHORTEST_PART:
         nearest = [name for name in names if name.startswith(asked)][:1]
     return f" Did you mean {shown(nearest[0])}?" if nearest else ""

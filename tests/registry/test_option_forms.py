@@ -165,7 +165,10 @@ def taking(annotation, default):
 
 
 def bound(loss, given):
-    return bind(Source("loss", "mine:loss", "loss", "mine:loss"), loss, given)
+    component = bind(Source("loss", "mine:loss", "loss", "mine:loss"), loss, given)
+    # As a run does; a loop of one's own takes any value.
+    _ = component.forms
+    return component
 
 
 def read_again(component, folder):

@@ -1,6 +1,6 @@
 """Run `plugrad check` in a process of its own. A component that ends it, crashes or hangs has failed the check that ran.
 
-Run as `python -P -m plugrad.cli.check_process FOLDER`. The folder holds the arguments, and how far the checks are.
+A folder holds the arguments, and how far the checks are.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -42,6 +39,11 @@ _folder: list[Path] = []
 """Where this process writes how far it is; empty in a process that does not run the checks."""
 
 
+def run_checks_here(folder: Path) -> None:
+    """Say that this process is the one in which the component runs, and where it notes how far it is."""
+    _folder.append(folder)
+
+
 def runs_checks() -> bool:
     """Return whether this process is the one in which the component runs."""
     return bool(_folder)
@@ -50,7 +52,7 @@ def runs_checks() -> bool:
 def note_check(name: str, statement: str) -> None:
     """Note that a check starts."""
     if _folder:
-        _write_whole(_folder[0] / CURRENT, json.dumps([name, statement]))
+        write_whole(_folder[0] / CURRENT, json.dumps([name, statement]))
 
 
 def run_in_a_process(arguments: Mapping[str, Any], limit_s: float, console: Console) -> int:
@@ -138,7 +140,7 @@ def _started(folder: Path, *, inherits: bool) -> Iterator[subprocess.Popen[bytes
     """Start the process; at the end, kill it with everything that it started."""
     with (folder / OUTPUT).open("wb") as output, (folder / ERRORS).open("wb") as errors:
         process = subprocess.Popen(
-            [*PYTHON, "-m", "plugrad.cli.check_process", str(folder), str(os.getpid())],
+            [*PYTHON, "-m", "plugrad.cli.check_worker", str(folder), str(os.getpid())],
             env=environment_with_own_path(),
             stdin=subprocess.DEVNULL,
             stdout=None if inherits else output,
@@ -169,55 +171,8 @@ def _print_failure(name: str, statement: str, end: str, console: Console) -> Non
     console.print("\n1 failed; the checks after it were not run", soft_wrap=True)
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that a reader sees whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-def _end_with(parent: int) -> None:
-    """End this process, and what it has started, if the one that started it has gone."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    # With the ranks that a check has started: this process leads a session of its own.
-    os.killpg(0, signal.SIGKILL)
-
-
-def _note_exception(error: BaseException, folder: Path) -> None:
-    (folder / RAISED).write_text(f"it raised {type(error).__name__}: {error}".removesuffix(": "), encoding="utf-8")
-    frames = [f'File "{frame.filename}", line {frame.lineno}\n' for frame in traceback.extract_tb(error.__traceback__)]
-    (folder / STACK).write_text("".join(reversed(frames)), encoding="utf-8")
-
-
-def main(folder: Path, parent: int) -> None:
-    """Run the checks, and note that they came to their end."""
-    from plugrad.cli.check import check
-
-    _folder.append(folder)
-    stack = (folder / STACK).open("w", encoding="utf-8")
-    faulthandler.enable(stack)
-    if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, stack)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    arguments = json.loads((folder / ARGUMENTS).read_text(encoding="utf-8"))
-    code = 0
-    try:
-        check(**arguments)
-    except typer.Exit as end:
-        code = end.exit_code
-    except BaseException as error:
-        _note_exception(error, folder)
-        raise
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code != INTERRUPTED:
-        _write_whole(folder / ENDED, str(code))
-    # A thread that the component has left must not keep the process alive.
-    os._exit(code)
-
-
-if __name__ == "__main__":
-    # The component's process notes in the module that `check` imports, not in this second copy of it.
-    from plugrad.cli.check_process import main as main_of_the_module
-
-    main_of_the_module(Path(sys.argv[1]), int(sys.argv[2]))

@@ -106,7 +106,10 @@ class _Loader:
     def load(self, kind: Kind, table: ComponentTable) -> Component:
         asked = f"the {kind} {table.name!r}"
         with StateKept(asked), waiting_notice(f"{asked} to be imported"):
-            return load_component(kind, table.name, table.kwargs, self.catalogue, self.run_file.folders)
+            component = load_component(kind, table.name, table.kwargs, self.catalogue, self.run_file.folders)
+        # Before a model loads: an option that the resolved run file could not repeat is refused.
+        _ = component.forms
+        return component
 
 
 def _losses(loader: _Loader) -> list[BoundLoss]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,20 @@ class Component:
     facts: Facts | None
     form: Literal["sequence", "batch"]
     """For a loss: whether it takes one sequence or a micro-batch."""
-    forms: Mapping[str, Any] = field(default_factory=dict)
-    """The options that a resolved run file names, as TOML holds them. It leaves out defaults that TOML cannot hold."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The options that were written, as they were written."""
+    folders: Sequence[Path] = ()
+    """Where options that name files were looked up."""
+
+    @cached_property
+    def forms(self) -> Mapping[str, Any]:
+        """The options that a resolved run file names, as TOML holds them. It leaves out defaults that TOML cannot hold.
+
+        Raises:
+            OptionError: no run file could repeat an option that was given. A loop of one's own can use it all the same.
+        """
+        with Blamed(self._not_usable):
+            return forms_of(self.source, self.target, self.options, self.given, self.folders)
 
     @property
     def kind(self) -> str:
@@ -64,6 +76,9 @@ class Component:
         with Blamed(self._not_created):
             return self.target(**self.options)
 
+    def _not_usable(self, error: BaseException) -> PluginError:
+        return PluginError(f"{self} cannot be used: reading its signature raised {told(error)}")
+
     def _needs_unknown(self, error: BaseException) -> PluginError:
         return PluginError(f"{self} cannot tell what it needs: its `needs` function raised {told(error)}")
 
@@ -78,11 +93,10 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
     Options annotated `Path` or `CallableReference` are looked up in `folders` and become absolute.
 
     Raises:
-        OptionError: an option is unknown, missing, of the wrong type, or no run file could repeat it.
+        OptionError: an option is unknown, missing, or of the wrong type.
         PluginError: the signature is not one that a plugin can have.
     """
     with Blamed(lambda error: PluginError(f"{source} cannot be used: reading its signature raised {told(error)}")):
         bound = check_options(source, target, options, folders)
         facts = facts_of(target, FACTS[source.kind]) if source.kind in FACTS else None
-        forms = forms_of(source, target, bound, options, folders)
-        return Component(source, target, bound, facts, form_of(source, target), forms)
+        return Component(source, target, bound, facts, form_of(source, target), dict(options), folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import isnan
 
@@ -43,8 +44,8 @@ def _gradient_error(loss: LossTrial, coarse: BatchLossInputs, what: str) -> floa
     """Return how far the gradient is off that of the same numbers in float64, in relation to its norm."""
     _, gradients = loss.values_and_gradients(coarse)
     _, expected = loss.values_and_gradients(in_dtype(coarse, torch.double))
-    norm = sum(float(g.square().sum()) for g in expected) ** 0.5
-    error = sum(float((g.double() - e).square().sum()) for g, e in zip(gradients, expected, strict=True)) ** 0.5
+    norm = math.sqrt(sum(float(g.square().sum()) for g in expected))
+    error = math.sqrt(sum(float((g.double() - e).square().sum()) for g, e in zip(gradients, expected, strict=True)))
     if not error <= COARSE * norm:
         raise Broken(f"{what} is {error / norm if norm else error:.0%} off the float64 gradient of the same numbers")
     return error / max(norm, 1e-30)
