@@ -20,7 +20,7 @@ def test_a_marker_states_facts_and_returns_the_function_itself():
 
 
 def test_without_a_marker_the_defaults_hold():
-    assert facts_of(plain, LossFacts()) == LossFacts(frozenset(), "token", False, False)
+    assert facts_of(plain, LossFacts()) == LossFacts(frozenset(), "token", None, False)
     assert facts_of(plain, AdvantageFacts()).min_rollouts_per_example == 1
     assert facts_of(plain, MetricFacts()).needs == frozenset()
 
