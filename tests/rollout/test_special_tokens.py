@@ -2,6 +2,7 @@
 
 import pytest
 
+from plugrad.rollout.chat import unread_options
 from plugrad.rollout.prompts import tokenize_prompts
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.texts import Texts
@@ -53,6 +54,14 @@ def test_a_last_message_of_the_assistant_is_continued(byte_tokenizer, chat_templ
 def test_options_reach_the_chat_template(byte_tokenizer, chat_template):
     tokenizer = byte_tokenizer(chat_template=chat_template)
     assert tokens(tokenizer, [QUESTION], chat_template_kwargs={"enable_thinking": False}) == OPENED + "<think></think>"
+
+
+def test_options_that_the_chat_template_does_not_read_are_found(byte_tokenizer, chat_template):
+    tokenizer = byte_tokenizer(chat_template=chat_template)
+    unread, read = unread_options(tokenizer, {"enable_thinking": False, "enable_thinkin": False, "tools": []})
+    assert unread == ["enable_thinkin"]
+    assert {"messages", "enable_thinking"} <= set(read)
+    assert unread_options(byte_tokenizer(), {"enable_thinking": False}) == ([], [])
 
 
 @pytest.mark.parametrize(

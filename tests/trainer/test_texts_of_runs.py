@@ -168,6 +168,8 @@ def test_the_pre_flight_has_the_models_vocabulary_and_says_that_it_is_a_trial(ru
 
 def test_a_run_says_what_its_tokenizer_cannot_read(run, examples, model_folder, caplog):
     rows = [{"prompt": "1+1=", "reference": "2"}, {"prompt": "\u4e00+\u4e00=", "reference": "\u4e8c"}]
-    rollout = {"prompts_per_step": 2, "rollouts_per_example": 2, "max_new_tokens": 2}
+    options = {"chat_template_kwargs": {"enable_thinkin": False}}
+    rollout = {"prompts_per_step": 2, "rollouts_per_example": 2, "max_new_tokens": 2, **options}
     run(environment=examples(rows), rollout=rollout, model={"name": str(model_folder)}, max_steps=1)
+    assert "the chat template does not read 'enable_thinkin'. It reads " in caplog.text
     assert "lacks the characters '\u4e00\u4e8c' of 1 examples, the first of them 'rows.jsonl:2'" in caplog.text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
+from transformers import PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
@@ -19,6 +20,7 @@ from plugrad.host.select import Selection
 from plugrad.policy.context import Context, context_of
 from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.micro_batches import Layout
+from plugrad.rollout.chat import unread_options
 from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
@@ -69,10 +71,9 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     with _explaining(context):
         examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
-    _say_what_is_left_out(examples, run_file, ranks)
-    lost = lacking([*examples.train, *examples.held_out], loaded.tokenizer)
-    if lost and ranks.is_main:
-        logger.warning("%s", lost)
+    if ranks.is_main:
+        _say_what_is_left_out(examples, run_file)
+        _say_what_is_not_read(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
@@ -108,11 +109,23 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
     return train_examples, eval_examples
 
 
-def _say_what_is_left_out(examples: FittingExamples, run_file: RunFile, ranks: Ranks) -> None:
-    if examples.num_dropped and ranks.is_main:
+def _say_what_is_left_out(examples: FittingExamples, run_file: RunFile) -> None:
+    if examples.num_dropped:
         logger.warning(
             f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
             f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
+        )
+
+
+def _say_what_is_not_read(examples: FittingExamples, run_file: RunFile, tokenizer: PreTrainedTokenizerBase) -> None:
+    if lost := lacking([*examples.train, *examples.held_out], tokenizer):
+        logger.warning("%s", lost)
+    unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)
+    if unread:
+        logger.warning(
+            "rollout.chat_template_kwargs: the chat template does not read %s. It reads %s.",
+            ", ".join(map(repr, unread)),
+            ", ".join(map(repr, read)) or "no variable",
         )
 
 
