@@ -133,7 +133,7 @@ def test_an_arm_that_fails_does_not_cost_the_others(compared):
         assert [run["outcome"]["exit_code"] for run in arms[arm]["runs"].values()] == [0, 0]
         assert (folder / OUT / arm / "seed-1" / "model" / "config.json").is_file()
     raised, killed = (run["outcome"] for run in arms["fails"]["runs"].values())
-    assert (raised["exit_code"], raised["num_steps"]) == (2, 1)
+    assert (raised["exit_code"], raised["num_steps"]) == (1, 1)
     assert "raised ZeroDivisionError: nothing to divide by" in raised["error"]
     assert killed["exit_code"] == -signal.SIGKILL
     assert killed["error"].startswith("ended by SIGKILL")

@@ -39,7 +39,7 @@ class Blamed:
         self._before = _interrupts.count
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        knows_the_user = not self._in_main_thread or _is_plugrads(signal.getsignal(signal.SIGINT))
+        knows_the_user = not self._in_main_thread or _knows_the_user(signal.getsignal(signal.SIGINT))
         # Unless the plugin installed another one.
         if self._installed and signal.getsignal(signal.SIGINT) is _interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,5 +93,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     interrupt()
 
 
-def _is_plugrads(handler: Any) -> bool:
-    return bool(getattr(handler, MARK, False))
+def _knows_the_user(handler: Any) -> bool:
+    """Return whether the user's Ctrl-C is plugrad's to handle, or reaches no Python code at all."""
+    return handler in (signal.SIG_IGN, signal.SIG_DFL) or bool(getattr(handler, MARK, False))
