@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from textwrap import dedent
 
@@ -16,6 +17,9 @@ from plugrad.trainer.train import train
 # Faster than two for tiny models, and tests can run beside other work; the processes that they start too.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts tests in the background lets them ignore Ctrl-C, and every process that they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
 
