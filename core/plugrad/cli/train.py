@@ -10,7 +10,6 @@ import typer
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
-from plugrad.trainer.ranks.launch_variables import check_launch_variables
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -41,6 +40,8 @@ def train(
     the metrics and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
+        from plugrad.trainer.ranks.launch_variables import check_launch_variables
+
         check_launch_variables()
         read = _read(run_file, overrides or [], like)
         if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
