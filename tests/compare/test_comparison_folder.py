@@ -21,8 +21,8 @@ TABLES = {
     "search_paths": ["/"],
 }
 FOUR_KEYS = {"prompts_per_step": 1, "rollouts_per_example": 1, "max_new_tokens": 1, "temperature": 2.0}
-LOSS = {"kind": "loss", "target": "/here/mine.py:mine", "sha256": "abc"}
-METRIC = {"kind": "metric", "target": "plugrad:entropy", "sha256": "def"}
+LOSS = {"kind": "loss", "reference": "mine.py:mine", "target": "/here/mine.py:mine", "sha256": "abc"}
+METRIC = {"kind": "metric", "reference": "entropy", "target": "plugrad:entropy", "sha256": "def"}
 PLUGINS = {"num_processes": 1, "versions": {"torch": "2.13.0"}, "components": [LOSS, METRIC]}
 HELD = """
 import subprocess, sys
@@ -55,7 +55,7 @@ def open_folder(folder, varied, seeds=(0,), plugins=PLUGINS, **tables):
 
 def finish(run):
     run.start_afresh()
-    (run.folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    (run.folder / "metrics.jsonl").write_text('{"step": 1, "num_tokens": 10}\n')
     (run.folder / "plugins.json").write_text(json.dumps(PLUGINS))
     run.write(Outcome(0, 1, 1.0))
 
@@ -117,6 +117,23 @@ def test_changed_code_is_another_comparison_and_a_metric_changes_nothing(finishe
         return
     with pytest.raises(RunFileError) as caught:
         open_folder(finished, ["loss.name=a,b"], plugins=plugins)
+    assert difference in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("removed", "difference"),
+    [
+        ("num_processes", "--num-processes was unknown and is 1"),
+        ("sha256", "the loss mine.py:mine has changed"),
+        ("components", "its record of the plugins became unreadable"),
+    ],
+)
+def test_a_record_that_lacks_a_key_is_another_comparison(finished, removed, difference):
+    components = [{key: value for key, value in LOSS.items() if key != removed}]
+    record = {key: value for key, value in {**PLUGINS, "components": components}.items() if key != removed}
+    (finished.path / "a" / "seed-0" / "plugins.json").write_text(json.dumps(record))
+    with pytest.raises(RunFileError) as caught:
+        open_folder(finished, ["loss.name=a,b"])
     assert difference in str(caught.value)
 
 

@@ -21,10 +21,10 @@ def progress(finished, tmp_path):
     )
     for run in (failed[0], half[0]):
         run.folder.mkdir(parents=True)
-        (run.folder / "metrics.jsonl").write_text('{"step": 1, "reward": 0.25}\n{"step": 2, "rew')
+        (run.folder / "metrics.jsonl").write_text('{"step": 1, "reward": 0.25, "num_tokens": 10}\n{"step": 2, "rew')
     finished("done", 0, [0.5, 0.75, 1.0, 0.5])
     found = Progress([*done, *failed, *half, *waiting])
-    failed[0].write(Outcome(2, 1, 1.0, "ContractError: no"))
+    failed[0].write(Outcome(1, 1, 1.0, "ContractError: no"))
     found.note_start(failed[0])
     found.note_end(failed[0])
     found.note_start(half[0])
@@ -50,7 +50,7 @@ def test_the_last_whole_line_is_read_while_the_next_is_written(progress):
 
 
 def test_of_a_long_record_the_end_is_read(tmp_path):
-    lines = [json.dumps({"step": step, "padding": "x" * 1000}) for step in range(1, 201)]
+    lines = [json.dumps({"step": step, "num_tokens": 10, "metric/" + "x" * 1000: 1.0}) for step in range(1, 201)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     assert last_record(tmp_path)["step"] == 200
 
@@ -99,7 +99,7 @@ def test_failures_that_are_alike_are_told_together(progress):
     ("log", "exit_code", "why"),
     [
         ("step 1\nTraceback:\n  line\nValueError: bad\n", 1, "ValueError: bad"),
-        ("ContractError: the loss failed\nAll ranks stop.\n", 2, "ContractError: the loss failed"),
+        ("ContractError: the loss failed\nAll ranks stop.\n", 1, "ContractError: the loss failed"),
         ("torch.OutOfMemoryError: no room\nNote: saved\n", 1, "torch.OutOfMemoryError: no room"),
         ("step 1\nsomething else\nNote: saved\n", 3, "something else"),
         ("", 3, "exit code 3"),

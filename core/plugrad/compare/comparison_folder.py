@@ -178,11 +178,11 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
     """Describe the packages and files that have changed since a run finished."""
     before = read_plugins(path)
-    numbers = {"--num-processes": (before["num_processes"], now["num_processes"])}
+    numbers = {"--num-processes": (before.get("num_processes", "unknown"), now["num_processes"])}
     numbers |= {package: (before["versions"].get(package), version) for package, version in now["versions"].items()}
     differing = [f"{name} was {was} and is {its}" for name, (was, its) in numbers.items() if was != its]
     # A metric cannot change a run, so a new or changed metric is no reason to run it again.
-    was = {component["target"]: component["sha256"] for component in before["components"]}
+    was = {component["target"]: component.get("sha256") for component in before["components"]}
     files = [
         f"the {component['kind']} {component['target'].rpartition('/')[2]} has changed"
         for component in now["components"]
