@@ -2,12 +2,9 @@
 
 import ast
 import os
-import re
 import subprocess
 import sys
 import sysconfig
-from functools import cache
-from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,49 +12,8 @@ import pytest
 from plugrad.processes import environment, environment_with_own_path, leave_out_working_directory
 
 from .conftest import RUN_FILE
+from .decoys import plant
 
-OPTIONAL = [
-    "apex",
-    "bitsandbytes",
-    "cupy",
-    "datasets",
-    "deepspeed",
-    "dill",
-    "flash_attn",
-    "habana_frameworks",
-    "intel_extension_for_pytorch",
-    "kernels",
-    "liger_kernel",
-    "mlflow",
-    "mlx",
-    "msamp",
-    "optimum",
-    "orjson",
-    "peft",
-    "pynvml",
-    "sagemaker",
-    "sentencepiece",
-    "sitecustomize",
-    "tensorboard",
-    "tensorflow",
-    "timm",
-    "torch_mlu",
-    "torch_musa",
-    "torch_npu",
-    "torch_sdaa",
-    "torch_xla",
-    "torchao",
-    "torchvision",
-    "transformer_engine",
-    "triton",
-    "trl",
-    "ujson",
-    "usercustomize",
-    "uvloop",
-    "vllm",
-    "wandb",
-    "xformers",
-]
 NAMED = """
 from plugrad import LossInputs, LossOutputs
 from a_helper_of_mine import weight
@@ -68,36 +24,36 @@ def mine(inputs: LossInputs, scale: float = 1.0) -> LossOutputs:
 """
 
 
-@cache
-def decoys():
-    """Return the name of every module in the standard library, installed, or needed by an extra of what is installed."""
-    needed = {
-        re.split(r"[^\w.-]", requirement)[0]
-        for each in distributions()
-        for requirement in each.metadata.get_all("Requires-Dist") or []
-    }
-    names = {*sys.stdlib_module_names, *packages_distributions(), *OPTIONAL, *(name.replace("-", "_") for name in needed)}
-    return sorted(name for name in names if name.isidentifier())
+@pytest.fixture(scope="module")
+def planted_once(tmp_path_factory):
+    """A working directory and the folder of a run file, both full of decoys that leave a file when they are imported."""
+    here = tmp_path_factory.mktemp("planted")
+    beside = here / "beside"
+    for place in (here, beside):
+        plant(place, here / "imported")
+    (beside / "my_loss.py").write_text(NAMED)
+    (beside / "my_module.py").write_text(NAMED)
+    (beside / "a_helper_of_mine.py").write_text("def weight(): return 1.0\n")
+    losses = "".join(f'[[loss]]\nname = "{reference}"\n' for reference in ("my_loss.py:mine", "my_module:mine"))
+    (beside / "named.toml").write_text(f"{RUN_FILE}\n{losses}")
+    return here
 
 
 @pytest.fixture
-def planted(folder, tmp_path):
-    """A working directory and the folder of a run file, both full of decoys that leave a file when they are imported."""
-    for place in (folder, folder / "beside"):
-        place.mkdir(exist_ok=True)
-        for name in decoys():
-            (place / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n")
-    (folder / "beside" / "my_loss.py").write_text(NAMED)
-    (folder / "beside" / "my_module.py").write_text(NAMED)
-    (folder / "beside" / "a_helper_of_mine.py").write_text("def weight(): return 1.0\n")
-    losses = "".join(f'[[loss]]\nname = "{reference}"\n' for reference in ("my_loss.py:mine", "my_module:mine"))
-    (folder / "beside" / "named.toml").write_text(f"{RUN_FILE}\n{losses}")
-    return folder
+def planted(planted_once, monkeypatch):
+    """The working directory."""
+    monkeypatch.chdir(planted_once)
+    yield planted_once
+    (planted_once / "imported").unlink(missing_ok=True)
 
 
+# test_quickstart.py runs the quickstart among decoys, since it trains for minutes.
 COMMANDS = {
     "train": ["train", "beside/named.toml", "--set", "max_steps=1"],
-    "train on ranks": ["train", "beside/named.toml", "--set", "max_steps=1", "--num-processes", "2"],
+    "train on ranks": [
+        *("train", "beside/named.toml", "--num-processes", "2"),
+        *("--set", "max_steps=1", "--set", "output_dir=runs/ranks"),
+    ],
     "compare": [
         "compare",
         "beside/named.toml",
@@ -115,7 +71,6 @@ COMMANDS = {
     "show": ["plugins", "show", "ppo_clip"],
     "doctor": ["plugins", "doctor"],
     "help": ["serve", "--help"],
-    "quickstart": ["quickstart"],
 }
 
 
@@ -150,12 +105,13 @@ def test_what_python_imported_before_plugrad_started_is_named(folder):
     assert "Python imported ast from the working directory, where a run can write" in " ".join(done.stderr.split())
 
 
-def test_python_m_plugrad_imports_no_decoy_but_those_that_python_itself_runs_first(planted):
+def test_python_m_plugrad_imports_no_decoy_but_those_that_python_itself_runs_first(folder):
+    plant(folder, folder / "imported")
     code = "import runpy, sys; sys.stdout.write(' '.join(sys.modules))"
     first = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout
     for name in ("plugrad", *first.split()):
-        (planted / f"{name}.py").unlink(missing_ok=True)
+        (folder / f"{name}.py").unlink(missing_ok=True)
     command = [sys.executable, "-m", "plugrad", "plugins", "doctor"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert not (planted / "imported").exists(), (planted / "imported").read_text()
+    assert not (folder / "imported").exists(), (folder / "imported").read_text()

@@ -102,7 +102,7 @@ def test_a_loss_in_a_file_beside_the_run_file_is_found_from_elsewhere(plugrad, f
         ("loss.kwargs.teacher_tau=1.0", "needs teacher_logprobs, and the run file has no teacher"),
         ("advantage.name=group_normalized", None),
         ("rollout.max_new_tokens=2000", "the model's context has 1024 tokens: nothing is left for a prompt"),
-        ("tokens_per_micro_batch=3", "tokens_per_micro_batch is 3: raise it to at least"),
+        ("tokens_per_micro_batch=3", "tokens_per_micro_batch to at least 8"),
         ("updates_per_batch=3", "updates_per_batch = 3 does not divide"),
         ("max_steps", "write --set table.key=value"),
     ],
@@ -113,7 +113,8 @@ def test_bad_input_is_an_error_that_helps_and_exit_code_2(plugrad, folder, overr
     assert done.returncode == 2, done.stdout + done.stderr
     assert (complaint or "needs at least 2 rollouts per example") in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 4
+    # The longest lists three examples.
+    assert len(done.stderr.strip().splitlines()) <= 6
 
 
 def test_a_run_file_that_is_not_there(plugrad):
