@@ -73,7 +73,8 @@ def install(folder, monkeypatch):
         (info / "entry_points.txt").write_text(points)
         module = folder / "site" / f"{name.replace('-', '_')}.py"
         module.write_bytes(code if isinstance(code, bytes) else code.encode())
-        monkeypatch.syspath_prepend(folder / "site")
+        if str(folder / "site") not in sys.path:
+            monkeypatch.syspath_prepend(folder / "site")
         importlib.invalidate_caches()
         return info
 
