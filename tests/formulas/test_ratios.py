@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from plugrad import finite_exp, k3
+from plugrad import at_least_float32, finite_exp, k3
 from plugrad.formulas.ratios import greatest_exponent
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -37,6 +37,16 @@ def test_far_values_and_gradients_are_finite_and_keep_their_direction(function, 
     assert (gradient[:4] > 0).all()
     assert (value[:-1].diff()[:3] < 0).all(), "a larger ratio has a larger value, beyond the limit too"
     assert (gradient[4:] <= 0).all() if function is k3 else (gradient[4:] >= 0).all()
+
+
+@every_dtype
+def test_widened_values_are_equal_and_their_gradient_finite(dtype):
+    values = torch.tensor([0.5, -3.0], dtype=dtype)
+    found, gradient = value_and_gradient(lambda x: at_least_float32(x) * torch.tensor([1e9, -1e9]), values)
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.equal(at_least_float32(values), values.to(found.dtype))
+    expected = torch.tensor([1e9, -1e9], dtype=torch.double).clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
+    assert torch.equal(gradient, expected.to(dtype))
 
 
 @every_dtype

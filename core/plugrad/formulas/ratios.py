@@ -55,7 +55,7 @@ def k3(log_ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(x.abs() < SERIES_WITHIN, _series(x.clamp(-SERIES_WITHIN, SERIES_WITHIN)), far)
 
 
-def at_least_float32(values: Tensor) -> Tensor:
+def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return the values in float32, or in float64 if they already are.
 
     A gradient that float16 cannot hold becomes the greatest that it can.

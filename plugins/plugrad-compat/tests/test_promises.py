@@ -55,6 +55,14 @@ TRIED = {
         foreign("prime_rl_losses", "by_trajectory", kwargs={"bonus": 0.5}),
     ],
 }
+INFINITE = {"large_ratios": "Its own formula, a plain exp of the log-ratio, is infinite far off."}
+CLAMPED = {"far_direction": "Its own formula clamps the log-ratio, where the gradient ends."}
+EXPECTED_FAILURES = {
+    **dict.fromkeys(("MyCustomPolicyLoss", "EntropyRegularizedLoss", "clipped", "summed", "mixing"), INFINITE),
+    **dict.fromkeys(("my_clip_cov", "ClippedPGLossFn", "LaterClippedPGLossFn", "ppo_clip_loss"), INFINITE),
+    **dict.fromkeys(("later", "my_gspo"), CLAMPED),
+}
+"""Reasons by check. The adapters run a foreign formula as it is."""
 ADVANTAGES = ("leave_one_out", "my_grpo", "my_remax", "by_trajectory")
 
 
@@ -75,7 +83,9 @@ def checks() -> Iterator[Any]:
                 said = options.get("target", "").rpartition(":")[2]
                 for check in checks_of(f"plugrad-compat/{name}", kind=kind, options=options):
                     if check.name not in STARTS_PROCESSES or (name, said) == ("nemo_rl", "NLLLoss"):
-                        yield pytest.param(check, id=f"{kind}-{name}-{said}-{check.name}")
+                        reason = EXPECTED_FAILURES.get(said, {}).get(check.name)
+                        marks = [pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)] if reason else []
+                        yield pytest.param(check, id=f"{kind}-{name}-{said}-{check.name}", marks=marks)
 
 
 @pytest.mark.parametrize("check", list(checks()))

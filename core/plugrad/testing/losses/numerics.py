@@ -86,8 +86,8 @@ def _promise(dtype: torch.dtype, what: str) -> Promise[LossTrial]:
         name_of(dtype),
         f"it works in {name_of(dtype)}, with about the same result",
         f"Other training loops pass log-probs in 16 bits, and {name_of(dtype)} {what}.",
-        "Compute in float32 at least: x.to(torch.promote_types(x.dtype, torch.float32)), or plugrad.finite_exp, which does "
-        "so. Create tensors with x.new_tensor(...) or zeros_like(x); do not hard-code a dtype.",
+        "Compute in float32 at least: plugrad.at_least_float32(x), or plugrad.finite_exp(x), which does so. Create "
+        "tensors with x.new_tensor(...) or zeros_like(x); do not hard-code a dtype.",
         _half_precision(dtype),
     )
 

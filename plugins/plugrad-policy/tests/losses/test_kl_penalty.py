@@ -47,6 +47,14 @@ def test_off_policy_weighs_each_token(rows, evaluate, close):
     close(evaluate(kl_penalty, inputs, estimator="k1", off_policy=True)[1], [[2.0]])
 
 
+@pytest.mark.parametrize("nats", [20.0, 100.0, 1000.0])
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("score_function", ["token", "sequence"])
+def test_far_from_the_reference_the_gradient_of_k3_and_its_score_is_d(nats, side, score_function, rows, evaluate, close):
+    inputs = rows([[1.0]], [[0.0]], ref_logprobs=torch.full((1, 1), -2.0 - side * nats, dtype=torch.float64))
+    close(evaluate(kl_penalty, inputs, score_function=score_function)[1], [[side * nats]])
+
+
 def two_coins(logits, reference):
     """Return every sequence of two tokens of a policy with two words, whose second token depends on the first.
 

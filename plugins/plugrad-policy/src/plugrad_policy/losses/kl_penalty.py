@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, k3, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, at_least_float32, finite_exp, k3, loss
 
 
 def _needs(options: Mapping[str, Any]) -> set[str]:
@@ -44,16 +44,23 @@ def kl_penalty(
         kl: the mean of w k over counted tokens, in nats.
     """
     assert inputs.ref_logprobs is not None
-    policy, counted = inputs.trainer_logprobs, inputs.loss_mask
-    per_token = estimate(policy - inputs.ref_logprobs, estimator)
+    # Widened once: the gradients of several uses would add up to infinity in float16.
+    policy, counted = at_least_float32(inputs.trainer_logprobs), inputs.loss_mask
+    d, sampled = policy - inputs.ref_logprobs, policy - policy.detach()
     if off_policy:
         assert inputs.old_logprobs is not None
         weight = finite_exp(policy - inputs.old_logprobs)
     else:
-        weight = (policy - policy.detach()).exp()
-    per_token = per_token * (weight.detach() if score_function == "none" else weight)
+        weight = sampled.exp()
+    if score_function == "none":
+        per_token = estimate(d, estimator) * weight.detach()
+    elif estimator == "k3":
+        # The gradient k + k' is d. As the difference of two exponentials it would have no digit left far from the reference.
+        per_token = (estimate(d, estimator).detach() + d.detach() * sampled) * weight.detach()
+    else:
+        per_token = estimate(d, estimator) * weight
     if score_function == "sequence":
-        per_token = per_token + later(per_token, counted) * (policy - policy.detach())
+        per_token = per_token + later(per_token, counted) * sampled
     return LossOutputs(per_token, {"kl": Mean.over(per_token, counted)})
 
 
