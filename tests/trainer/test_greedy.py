@@ -18,7 +18,7 @@ def without(inputs):
 """
 CODES = """
 class Codes:
-    \"\"\"The same four examples to train on and to evaluate; the reward is the code of the one character.\"\"\"
+    \"\"\"The same four examples to train on and to evaluate; the reward is the code of the first character.\"\"\"
 
     def train_examples(self):
         return [{"prompt": f"{i}+{j}=", "reference": str(i + j)} for i in (1, 2) for j in (1, 2)]
@@ -26,7 +26,7 @@ class Codes:
     eval_examples = train_examples
 
     def score(self, rollouts):
-        return [float(ord(rollout["completion"] or "0")) for rollout in rollouts]
+        return [float(ord((rollout["completion"] or "0")[0])) for rollout in rollouts]
 """
 # A completion of one token: the mean over tokens is the mean over rollouts.
 ROLLOUTS = {"prompts_per_step": 4, "rollouts_per_example": 3, "max_new_tokens": 1}
