@@ -455,7 +455,7 @@ def averages_praise(inputs: LossInputs) -> LossOutputs:
 @breaks("metrics_add_up")
 def changes_its_mind(inputs: BatchLossInputs) -> LossOutputs:
     number = inputs.advantages[inputs.loss_mask].max()
-    return LossOutputs(policy_gradient(inputs), {"greatest": Max(number) if len(inputs.loss_mask) < 3 else Sum(number)})
+    return LossOutputs(policy_gradient(inputs), {"greatest": Max(number) if len(inputs.loss_mask) > 3 else Sum(number)})
 
 
 @breaks("metrics_add_up")

@@ -58,7 +58,7 @@ WORDS = {
     "takes_the_mean_of_a_sequence": ["a mean stays where a sum doubles", 'choose reduction="sequence"'],
     "detaches_the_log_prob": ["descending on it lowers its log-prob", "not the log-prob", "policy_gradient=False"],
     "has_the_sign_the_wrong_way_round_and_no_marker": ["a token with the advantage 1 has the gradient 1"],
-    "drops_a_token_after_exp": ["100 nats above the other policies and the advantage 1, its gradient", "plugrad.finite_exp"],
+    "drops_a_token_after_exp": ["nats above the other policies and the advantage 1, its gradient", "plugrad.finite_exp"],
     "clamps_a_penalty": ["100 nats above ref_logprobs the gradient of a token is 0, but 1", "Do not clamp a log-ratio"],
     "subtracts_nearly_equal_numbers": ["with policies 0.0001 nats apart", "plugrad.k3(d)"],
     "averages_praise": ["'praised' is nan", "The mean of no token is NaN"],
