@@ -23,7 +23,7 @@ ROUNDS = [
         "extension": ("replace(prepared, rewards=prepared.rewards - penalty)", "prepared"),
     },
     {
-        "loss": (").detach().exp()", ").exp()"),
+        "loss": ("inputs.inference_logprobs).detach())", "inputs.inference_logprobs))"),
         "environment": ("examples[:num_eval], examples[num_eval:]", "examples, examples"),
         "extension": ("completion_lengths", "completion_lengths.float().mean()"),
     },
