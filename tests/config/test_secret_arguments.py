@@ -74,7 +74,7 @@ def test_a_secret_elsewhere_is_refused_too(run_file, table):
         ("ssh://git:{}@host/org/repo", "ssh://host/org/repo"),
         ("git+https://host/org/repo@v1.0", "git+https://host/org/repo@v1.0"),
         ("https://host:8080/org/repo@v1.0", "https://host:8080/org/repo@v1.0"),
-        ("file:///work/a@b/repo", "file:///work/a@b/repo"),
+        ("file:///home/a@b/repo", "file:///home/a@b/repo"),
         ("git@host:org/repo", "git@host:org/repo"),
     ],
 )
