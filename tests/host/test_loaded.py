@@ -182,3 +182,23 @@ def test_masked_logits_reach_a_loss_as_zeros(write, tmp_path, monkeypatch):
     value.backward()
     assert value.item() == 5.0
     assert logits.grad.tolist() == [[0.0, 0.0], [2.0, 4.0]]
+
+
+def test_a_loaded_loss_learns_of_updates(write):
+    path = write(
+        "learns.py",
+        """
+        from plugrad import BatchLossInputs, LossOutputs
+
+        class Learns:
+            def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+                return LossOutputs(inputs.trainer_logprobs)
+
+            def after_update(self, measures):
+                self.learned = measures
+        """,
+    )
+    loss = plugrad.load("loss", f"{path}:Learns")
+    loss.after_update({"loss": 1.5})
+    assert loss.bound.instance.learned == {"loss": 1.5}
+    plugrad.load("loss", "ppo_clip").after_update({"loss": 1.5})

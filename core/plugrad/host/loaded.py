@@ -58,6 +58,14 @@ class LoadedLoss:
         outputs = compute_loss(self.bound, batch)
         return LossOutputs(sum_rows(outputs, batch.loss_mask)[0], outputs.metrics)
 
+    def after_update(self, measures: Mapping[str, float]) -> None:
+        """Tell the loss what an update measured of it, once per update. It does nothing if the loss has no `after_update`.
+
+        Raises:
+            ContractError: the loss raised.
+        """
+        self.bound.after_update(measures)
+
 
 @dataclass(frozen=True)
 class LoadedAdvantage:
