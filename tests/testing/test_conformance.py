@@ -46,7 +46,7 @@ def test_each_check_is_a_test_of_its_own(tmp_path):
     assert {name for name, outcome in outcomes.items() if outcome == "failed"} == {"micro_batches"}
     assert outcomes["padding"] == "passed"
     assert outcomes["masked_nan"] == "passed"
-    assert outcomes["advantage_sign"] == "skipped"
+    assert outcomes["zero_advantage"] == "skipped"
 
 
 def test_a_declared_failure_passes_until_it_no_longer_fails(tmp_path):
