@@ -94,6 +94,25 @@ def test_a_metric_that_fails_is_reported_and_the_others_run(bound, metric_inputs
     )
 
 
+@pytest.mark.parametrize("then_raises", [False, True])
+def test_what_a_metric_does_to_the_rollouts_is_its_error_alone_and_the_next_sees_them_as_sampled(
+    bound, metric_inputs, caplog, then_raises
+):
+    def spoils(inputs):
+        inputs.rollouts[0][0]["completion_ids"].clear()
+        inputs.rollouts[0].pop()
+        return {"x": 1.0 / (0 if then_raises else 1)}
+
+    def tokens(inputs):
+        return {"tokens": float(sum(len(rollout["completion_ids"]) for group in inputs.rollouts for rollout in group))}
+
+    expected = tokens(metric_inputs)["tokens"]
+    measures = compute_metrics([bound(spoils), bound(tokens), bound(spoils), bound(tokens)], metric_inputs)
+    assert measures.values_by_name() == {"tokens/tokens": expected}
+    assert len(caplog.messages) == 2
+    assert all("'spoils'" in message for message in caplog.messages)
+
+
 def test_a_metric_is_switched_off_after_three_failures(bound, metric_inputs, caplog):
     calls = []
 

@@ -12,8 +12,10 @@ import torch
 from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.needs import METRIC_NEEDS
+from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 from plugrad.host.calling import blaming, call_with_inputs
+from plugrad.host.received import Received, copies_of_groups
 from plugrad.host.reported import add_reported
 from plugrad.registry.bind import Component
 
@@ -42,16 +44,20 @@ class BoundMetric:
         return BoundMetric(self.component, self.component.create(), self.label, self.is_listed)
 
 
-def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
+def compute_metric(metric: BoundMetric, inputs: MetricInputs, sampled: list[list[Rollout]] | None = None) -> Measures:
     """Call one metric, and return its measures under names prefixed with its label.
+
+    Args:
+        sampled: copies of the rollouts, which show whether the metric changed them; made here if they are not given.
 
     Raises:
         ContractError: it raised, changed its inputs, or returned something other than a mapping of measures.
     """
     owner = str(metric.component)
     hidden: dict[str, Any] = dict.fromkeys(METRIC_NEEDS - metric.component.needs)
+    given = replace(inputs, **hidden)
     with torch.no_grad():
-        found = call_with_inputs(owner, metric.call, replace(inputs, **hidden))
+        found = call_with_inputs(owner, metric.call, given, Received.of(given, sampled))
     if not isinstance(found, Mapping):
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()
@@ -64,12 +70,16 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs) -> Measures:
 def compute_metrics(metrics: list[BoundMetric], inputs: MetricInputs) -> Measures:
     """Call every metric that is not switched off. A failure is logged and does not affect the other metrics."""
     measures = Measures()
+    # One copy for all: where many metrics read many tokens, copying takes longer than they do.
+    sampled = copies_of_groups(inputs.rollouts) if metrics else []
     for metric in metrics:
         if metric.failures >= FAILURES_ALLOWED:
             continue
         try:
-            measures.update(compute_metric(metric, inputs))
+            measures.update(compute_metric(metric, inputs, sampled))
         except Exception as error:
+            # It may have changed some before it failed.
+            inputs = replace(inputs, rollouts=copies_of_groups(sampled))
             metric.failures += 1
             off = "; it is switched off" if metric.failures >= FAILURES_ALLOWED else ""
             logger.warning("%s%s", error, off)

@@ -25,10 +25,14 @@ class Received:
     groups: Sequence[Sequence[Rollout]]
 
     @classmethod
-    def of(cls, inputs: Any) -> Received:
-        """Remember the inputs, before the call."""
+    def of(cls, inputs: Any, groups: Sequence[Sequence[Rollout]] | None = None) -> Received:
+        """Remember the inputs, before the call.
+
+        Args:
+            groups: copies of the rollouts that belong to nobody else, where the caller has some: they are the costly part.
+        """
         tensors = {name: (value, value._version) for name, value in vars(inputs).items() if isinstance(value, Tensor)}
-        return cls(tensors, [copies(group) for group in getattr(inputs, "rollouts", [])])
+        return cls(tensors, copies_of_groups(getattr(inputs, "rollouts", [])) if groups is None else groups)
 
     def changed(self, inputs: Any) -> str | None:
         """Return the field that changed since, or None."""
@@ -41,6 +45,11 @@ class Received:
             return "rollouts"
         rollouts = (pair for group in zip(groups, self.groups, strict=True) for pair in zip(*group, strict=True))
         return "rollouts" if any(changed_key(*pair, frozenset()) for pair in rollouts) else None
+
+
+def copies_of_groups(groups: Sequence[Sequence[Rollout]]) -> list[list[Rollout]]:
+    """Return copies of the rollouts of every group."""
+    return [copies(group) for group in groups]
 
 
 def copies(rollouts: Sequence[Rollout]) -> list[Rollout]:

@@ -17,7 +17,7 @@ from plugrad.errors import ContractError
 from plugrad.host.advantage import per_token, with_prepared_rewards
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
-from plugrad.host.received import copies
+from plugrad.host.received import copies_of_groups
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
 from plugrad.trainer.ranks.ranks import Ranks
@@ -110,7 +110,7 @@ def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: H
     own = slice(first, first + len(batch.groups))
     everyones = [group for share in shares for group in share]
     # Copies: what is trained on stays as it is, whatever an advantage or an extension does to its inputs.
-    given = AdvantageInputs(rollouts=[copies(group) for group in everyones], greedy_rewards=_concatenated(greedy_rewards))
+    given = AdvantageInputs(rollouts=copies_of_groups(everyones), greedy_rewards=_concatenated(greedy_rewards))
     inputs = with_prepared_rewards(hooks.prepare_advantages(given))
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
     advantages = per_token(hooks.compute_advantages(inputs), lengths)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.metric import MetricInputs
-from plugrad.host.received import copies
+from plugrad.host.received import copies_of_groups
 from plugrad.trainer.batch.cut import OptimizerBatch
 from plugrad.trainer.update.step import Progress, StepOutcome
 
@@ -34,7 +34,7 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progres
     rewards = [rollout["reward"] for group in batch.groups for rollout in group]
     return MetricInputs(
         # Copies: the record of the step reads the rollouts after the metrics.
-        rollouts=[copies(group) for group in batch.groups],
+        rollouts=copies_of_groups(batch.groups),
         rewards=advantages.new_tensor(rewards),
         group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
         step=progress.step,
