@@ -70,11 +70,10 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs, sampled: list[list
 def compute_metrics(metrics: list[BoundMetric], inputs: MetricInputs) -> Measures:
     """Call every metric that is not switched off. A failure is logged and does not affect the other metrics."""
     measures = Measures()
+    working = [metric for metric in metrics if metric.failures < FAILURES_ALLOWED]
     # One copy for all: where many metrics read many tokens, copying takes longer than they do.
-    sampled = copies_of_groups(inputs.rollouts) if metrics else []
-    for metric in metrics:
-        if metric.failures >= FAILURES_ALLOWED:
-            continue
+    sampled = copies_of_groups(inputs.rollouts) if working else []
+    for metric in working:
         try:
             measures.update(compute_metric(metric, inputs, sampled))
         except Exception as error:

@@ -59,6 +59,9 @@ def copies(rollouts: Sequence[Rollout]) -> list[Rollout]:
 
 def changed_key(rollout: Mapping[str, Any], before: Mapping[str, Any], may_write: frozenset[str]) -> str | None:
     """Return the first key of `before` whose value is missing, or another one now; keys in `may_write` do not count."""
+    # Python's own comparison, which needs no call for each value, comes first: almost always nothing changed.
+    if _equal(rollout, before) and [*map(type, rollout.values())] == [*map(type, before.values())]:
+        return None
     for name, value in before.items():
         if name not in may_write and (name not in rollout or not _same(rollout[name], value)):
             return name
@@ -71,6 +74,15 @@ def _copy(rollout: Rollout) -> Rollout:
     return copied  # type: ignore[no-any-return]
 
 
+def _equal(now: Any, before: Any) -> bool:
+    """Return whether Python calls two values equal."""
+    try:
+        return bool(now == before)
+    except Exception:
+        # Arrays and the like have no single truth: another object is a change.
+        return False
+
+
 def _same(now: Any, before: Any) -> bool:
     """Return whether two values are equal. Within lists and mappings, Python compares objects by identity first."""
     if now is before:
@@ -79,8 +91,4 @@ def _same(now: Any, before: Any) -> bool:
         return False
     if isinstance(now, dict):
         return now.keys() == before.keys() and all(_same(now[name], value) for name, value in before.items())
-    try:
-        return bool(now == before)
-    except Exception:
-        # Arrays and the like have no single truth: another object is a change.
-        return False
+    return _equal(now, before)
