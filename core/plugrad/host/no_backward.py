@@ -14,6 +14,7 @@ ITSELF = "calls backward() itself"
 class NoBackward:
     """While the body runs, no gradient may flow back through the policy's outputs into its weights.
 
+    Outputs that are leaves, as in a trial, have no weights behind them: there their own `grad` may not change.
     `torch.autograd.grad(loss, inputs.trainer_logprobs)` stops before the weights, and is allowed.
 
     Raises:
@@ -24,17 +25,24 @@ class NoBackward:
         self._owner = owner
         outputs = (inputs.trainer_logprobs, inputs.entropy, inputs.logits)
         self._nodes = [output.grad_fn for output in outputs if output is not None and output.grad_fn is not None]
+        self._leaves = [output for output in outputs if output is not None and output.is_leaf and output.requires_grad]
         self._happened = False
 
     def __enter__(self) -> None:
         # Hooks of the nodes run only where the pass goes on behind them, unlike hooks of the tensors.
+        self._gradients = self._of_leaves()
         self._hooks = [node.register_prehook(self._note) for node in self._nodes]
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None) -> None:
         for hook in self._hooks:
             hook.remove()
-        if self._happened and not (isinstance(error, ContractError) and ITSELF in str(error)):
+        happened = self._happened or self._of_leaves() != self._gradients
+        if happened and not (isinstance(error, ContractError) and ITSELF in str(error)):
             raise calls_backward(self._owner) from (error and error.__cause__)
+
+    def _of_leaves(self) -> list[tuple[int, int]]:
+        """Return what a backward pass would change: which tensor holds the gradient, and how often it was written to."""
+        return [(id(leaf.grad), 0 if leaf.grad is None else leaf.grad._version) for leaf in self._leaves]
 
     def _note(self, _gradients: Any) -> None:
         self._happened = True

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +28,6 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
-from plugrad.host.no_backward import calls_backward
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_reported, warn_of_nan
@@ -120,10 +119,9 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
             inputs = loss.view(_with_leaves(batch, loss))
-            with _backward_forbidden(owner, inputs):
-                prepared_inputs = hooks.prepare_loss(loss, inputs)
-                hooks.check_prepared(prepared_inputs, inputs)
-                outputs = hooks.compute_loss(loss, prepared_inputs)
+            prepared_inputs = hooks.prepare_loss(loss, inputs)
+            hooks.check_prepared(prepared_inputs, inputs)
+            outputs = hooks.compute_loss(loss, prepared_inputs)
             _check_gradient(owner, prepared_inputs, outputs)
         hooks.compute_metrics(batch.metric)
         hooks.before_update(grad_norm=1.0, loss=1.0)
@@ -133,7 +131,7 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     owner = str(loss.component)
     inputs, fresh = loss.view(_with_leaves(batch, loss)), loss.fresh()
     with on_trial(owner, batch.loss, limit_s):
-        with _backward_forbidden(owner, inputs), random_state_of(0):
+        with random_state_of(0):
             outputs = compute_loss(fresh, inputs)
         with torch.no_grad(), random_state_of(0):
             again = compute_loss(fresh, inputs)
@@ -166,19 +164,6 @@ def _few_rows(tiny: _TinyBatch) -> BatchLossInputs:
     """Return so many rows that their logits fit `MOST_LOGITS`, two at least."""
     batch, seq = tiny.loss.loss_mask.shape
     return keep_rows(tiny.loss, torch.arange(batch) < max(2, MOST_LOGITS // (seq * tiny.vocabulary)))
-
-
-@contextmanager
-def _backward_forbidden(owner: str, inputs: BatchLossInputs) -> Iterator[None]:
-    failed: Exception | None = None
-    try:
-        yield
-    except ContractError as error:
-        failed = error
-    if any(leaf is not None and leaf.grad is not None for leaf in (inputs.trainer_logprobs, inputs.entropy)):
-        raise calls_backward(owner) from (failed and failed.__cause__)
-    if failed:
-        raise failed
 
 
 def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -> None:
