@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +16,13 @@ from rich.text import Text
 
 from plugrad.cli.check_process import note_check, run_in_a_process, runs_checks
 from plugrad.cli.reporting import reporting
-from plugrad.cli.shared_options import REFERENCE, TRACEBACK
-from plugrad.errors import OptionError
+from plugrad.cli.shared_options import REFERENCE, TRACEBACK, assignments, columns_of, option_values
 
 if TYPE_CHECKING:
     from plugrad.registry.scan import Kind
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
-EXAMPLE_SHAPE = """Write a JSON object from columns to values, as in --example '{"difficulty": 1}'."""
 STYLES = {"KEPT": "green", "FAILED": "bold red", "UNEXPECTED": "bold red", "EXPECTED": "yellow"}
 """By the name of the outcome; the others are dim."""
 SKIPPED = ("NOT_APPLICABLE", "NOT_RUN")
@@ -68,8 +65,8 @@ def check(
         if not runs_checks():
             raise typer.Exit(run_in_a_process(arguments, check_timeout_s, console))
         known = _known_kind(kind)
-        options, reasons = _assignments("--set", sets), _assignments("--expected-failure", expected)
-        columns = _columns(example)
+        options, reasons = option_values(sets), assignments("--expected-failure", expected)
+        columns = columns_of(example)
         with _progress(console) as show:
             checks = _checks(reference, known, options, strict, columns)
             started = time.perf_counter()
@@ -80,24 +77,11 @@ def check(
 
 
 def _checks(
-    reference: str, kind: Kind | None, options: Mapping[str, str], strict: bool, columns: Mapping[str, Any]
+    reference: str, kind: Kind | None, options: Mapping[str, Any], strict: bool, columns: Mapping[str, Any]
 ) -> list[Check]:
-    from plugrad.config.override import toml_value
     from plugrad.testing.kinds import checks_of
 
-    values = {name: toml_value(text) for name, text in options.items()}
-    return checks_of(reference, kind=kind, options=values, strict=strict, example=columns)
-
-
-def _columns(text: str | None) -> dict[str, Any]:
-    """Return the columns of an example from JSON."""
-    try:
-        columns = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"--example {text!r} is not JSON: {error}. {EXAMPLE_SHAPE}") from error
-    if not isinstance(columns, dict):
-        raise OptionError(f"--example {text!r} is not an object. {EXAMPLE_SHAPE}")
-    return columns
+    return checks_of(reference, kind=kind, options=options, strict=strict, example=columns)
 
 
 def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:
@@ -114,14 +98,6 @@ def _known_kind(kind: str | None) -> Kind | None:
     from plugrad.registry.scan import known_kind
 
     return None if kind is None else known_kind(kind)
-
-
-def _assignments(option: str, texts: Sequence[str] | None) -> dict[str, str]:
-    pairs = [(text, *text.partition("=")) for text in texts or []]
-    wrong = next((text for text, name, equals, value in pairs if not (name and equals and value)), None)
-    if wrong is not None:
-        raise OptionError(f"{option} {wrong!r} is not an assignment. Write {option} NAME=VALUE.")
-    return {name.strip(): value.strip() for _, name, _, value in pairs}
 
 
 @contextmanager

@@ -44,6 +44,10 @@ class LocalModules(MetaPathFinder):
             _execute(top, spec)
         return importlib.import_module(name)
 
+    def has_found(self, name: str) -> bool:
+        """Return whether a module, or the package that it lies in, was found here and not among the installed ones."""
+        return name.partition(".")[0] in self._folder_of
+
     def import_file(self, path: Path) -> ModuleType:
         """Import a file. Each path has its own module name: two files called loss.py do not collide, and pickles work."""
         name = f"plugrad_file_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"

@@ -108,17 +108,32 @@ def _refuse_missing(table: str, kind: str, given: Mapping[str, Any], known: Mapp
         raise OptionError(f"{table} needs the option {', '.join(missing)}. Set it under [{kind}.kwargs], or with --set.")
 
 
-def _takes_any_option(source: Source, target: Any) -> bool:
-    var_keyword = [p for p in parameters_of(source, target) if p.kind is p.VAR_KEYWORD]
-    if not var_keyword:
-        return False
-    if source.entry:
+def refuse_unnamed_options(source: Source, target: Any) -> None:
+    """Check that a component names all of its options, as one of a package must.
+
+    Raises:
+        PluginError: it takes `**kwargs`.
+    """
+    var_keyword = _var_keyword(source, target)
+    if var_keyword:
+        who = f"Ask the authors of {source.entry.package} to name them, or write your own." if source.entry else "Name them."
         raise PluginError(
-            f"{source} takes **{var_keyword[0].name}, so a misspelt option would be lost. A published plugin must name its "
-            f"options. Ask the authors of {source.entry.package} to name them, or write your own."
+            f"{source} takes **{var_keyword}, so a misspelt option would be lost. A published plugin must name its options. "
+            f"{who}"
         )
-    logger.warning("%s takes **%s: its options cannot be checked.", source, var_keyword[0].name)
-    return True
+
+
+def _takes_any_option(source: Source, target: Any) -> bool:
+    var_keyword = _var_keyword(source, target)
+    if var_keyword and source.entry:
+        refuse_unnamed_options(source, target)
+    if var_keyword:
+        logger.warning("%s takes **%s: its options cannot be checked.", source, var_keyword)
+    return var_keyword is not None
+
+
+def _var_keyword(source: Source, target: Any) -> str | None:
+    return next((p.name for p in parameters_of(source, target) if p.kind is p.VAR_KEYWORD), None)
 
 
 def is_checked(annotation: Any) -> bool:

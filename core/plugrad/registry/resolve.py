@@ -101,7 +101,7 @@ def load(source: Source) -> Any:
 
 
 def _find(source: Source, location: str, attribute: str) -> Any:
-    module = _import(location)
+    module = import_location(location)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -164,7 +164,8 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)
 
 
-def _import(location: str) -> ModuleType:
+def import_location(location: str) -> ModuleType:
+    """Import a file, by its absolute path, or a module. One that is imported already is returned as it is."""
     return LOCAL.import_file(Path(location)) if location.endswith(".py") else LOCAL.import_module(location)
 
 
@@ -178,6 +179,11 @@ def _reason(error: BaseException, location: str) -> str:
         return f"there is no module {error.name!r}, neither installed nor in {folders}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    if "no known parent package" in str(error):
+        return (
+            f"{told(error)} ({_where(error, location)}). A file of a package is named by its module, from the folder "
+            "that has the package: package.module:function"
+        )
     return f"{told(error)} ({_where(error, location)})"
 
 

@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 import sys
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class Names:
     kind: Kind
     name: str
     """As in run files: `my_idea`."""
+    own_target: str | None = None
+    """What the user has written already: `focal_loss:FocalLoss`, the module within the package and the attribute there."""
 
     @property
     def package(self) -> str:
@@ -40,8 +43,15 @@ class Names:
         return f"{CORE}_{self.name}"
 
     @property
+    def path(self) -> str:
+        """The component's module within the package: `my_idea`."""
+        return self.own_target.partition(":")[0] if self.own_target else self.name
+
+    @property
     def attribute(self) -> str:
         """The function `my_idea`, or the class `MyIdea`."""
+        if self.own_target:
+            return self.own_target.partition(":")[2]
         return "".join(map(str.capitalize, self.name.split("_"))) if self.kind in CLASSES else self.name
 
     @property
@@ -52,8 +62,9 @@ class Names:
     @property
     def words(self) -> dict[str, str]:
         """All names, for the templates, plus `a_kind`: "a loss"."""
-        made = {each: getattr(self, each) for each in ("kind", "name", "package", "module", "attribute", "group")}
-        return {**made, "a_kind": with_article(self.kind)}
+        made = {each: getattr(self, each) for each in ("kind", "name", "package", "module", "path", "attribute", "group")}
+        a_kind = with_article(self.kind)
+        return {**made, "a_kind": a_kind, "a_kind_in_a_name": a_kind.replace(" ", "_")}
 
     @classmethod
     def checked(cls, kind: str, name: str, catalogue: Catalogue) -> Names:
@@ -96,7 +107,7 @@ def _check_spelling(names: Names) -> None:
             f"{names.name!r} cannot be the name of {with_article(names.kind)}: it has {len(names.name)} characters, and "
             f"the limit is {LONGEST}. Choose a shorter one."
         )
-    spelt = _respelt(names.name)
+    spelt = respelt(names.name)[:LONGEST].rstrip("_")
     hint = f"Write {spelt!r}." if spelt else "Write one such as 'my_idea'."
     raise PluginError(
         f"{names.name!r} cannot be the name of {with_article(names.kind)}: a name consists of lowercase letters, digits "
@@ -104,10 +115,11 @@ def _check_spelling(names: Names) -> None:
     )
 
 
-def _respelt(name: str) -> str:
-    """Return the nearest valid name: `MyIdea-2` becomes `my_idea_2`, and `!` nothing."""
-    in_parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    plain = re.sub(r"[^a-z0-9]+", "_", in_parts.lower()).strip("_")[:LONGEST].rstrip("_")
+def respelt(name: str) -> str:
+    """Return the nearest valid name: `MyIdea-2` becomes `my_idea_2`, `KLIdée` becomes `kl_idee`, and `!` nothing."""
+    without_accents = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    in_parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", without_accents)
+    plain = re.sub(r"[^a-z0-9]+", "_", in_parts.lower()).strip("_")
     return f"my_{plain}" if plain[:1].isdigit() else plain
 
 

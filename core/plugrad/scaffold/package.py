@@ -16,13 +16,15 @@ from packaging.version import Version
 from plugrad import __version__
 from plugrad.errors import PluginError
 from plugrad.scaffold.names import Names
+from plugrad.scaffold.own_component import OwnComponent, literal
 
 TEMPLATES = files("plugrad.scaffold") / "templates"
+COMPONENT, ITS_TESTS = "src/{module}/{name}.py", "tests/test_{name}.py"
 FILES = {
-    "src/{module}/{name}.py": "{kind}/component.py",
+    COMPONENT: "{kind}/component.py",
     "src/{module}/__init__.py": "common/__init__.py",
     "src/{module}/py.typed": "common/py.typed",
-    "tests/test_{name}.py": "{kind}/test_component.py",
+    ITS_TESTS: "{kind}/test_component.py",
     "pyproject.toml": "common/pyproject.toml",
     "README.md": "common/README.md",
     "LICENSE": "common/LICENSE",
@@ -33,18 +35,45 @@ FILES = {
 """The template of each file. The names in braces are `words` of `Names`."""
 
 
+ABOUT_TESTS = "The tests compare `$name` with known numbers, then run the checks of every $kind."
+ABOUT_OWN_TESTS = "The tests load `$name` by its name and run the checks of every $kind."
+OF_A_SAMPLE = {"check_arguments": ""}
+
+
 @dataclass(frozen=True)
 class NewPackage:
     """A package that is not written yet."""
 
     names: Names
     author: str | None = None
+    own: OwnComponent | None = None
+    """What the user has written already. It takes the place of the sample."""
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """The text of every file, by its path in the package's folder."""
+        """The text of every file that a template makes, by its path in the package's folder."""
         words = self.names.words
-        return {path.format(**words): self._filled(template.format(**words)) for path, template in FILES.items()}
+        files = (
+            FILES
+            if self.own is None
+            else {p: t for p, t in (FILES | {ITS_TESTS: "own/test_component.py"}).items() if p != COMPONENT}
+        )
+        return {path.format(**words): self._filled(template.format(**words)) for path, template in files.items()}
+
+    @cached_property
+    def copied(self) -> dict[str, bytes]:
+        """The user's own modules and the files that they read, by their path in the package's folder."""
+        if self.own is None:
+            return {}
+        source, modules = f"src/{self.names.module}", self.own.modules
+        code = {f"{source}/{path}": text for path, text in modules.contents(self.names.path).items()}
+        data = {f"{source}/{path}": file for path, file in modules.data(self.names.path).items()} | self.own.files
+        return code | {path: file.read_bytes() for path, file in data.items()}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Every file, the component first."""
+        return {**self.copied, **{path: text.encode() for path, text in self.contents.items()}}
 
     @cached_property
     def identifiers(self) -> set[str]:
@@ -59,16 +88,17 @@ class NewPackage:
         Raises:
             PluginError: the folder exists and is not empty, the name clashes with the code, or writing failed.
         """
-        self.names.check_not_among(self.identifiers)
+        if self.own is None:
+            self.names.check_not_among(self.identifiers)
         folder = output_dir / self.names.package
         _check_not_taken(folder)
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=output_dir, prefix=".plugrad-new-") as temporary:
                 made = Path(temporary) / folder.name
-                for path, text in self.contents.items():
+                for path, text in self.files.items():
                     (made / path).parent.mkdir(parents=True, exist_ok=True)
-                    (made / path).write_text(text, encoding="utf-8", newline="\n")
+                    (made / path).write_bytes(text)
                 if folder.is_dir():
                     folder.rmdir()
                 made.rename(folder)
@@ -85,16 +115,25 @@ class NewPackage:
 
     @cached_property
     def _words(self) -> dict[str, str]:
-        words = {**self.names.words, "core_range": core_range(__version__), "authors": self._authors}
+        words = {**self.names.words, **self._project, **(self.own.words if self.own else OF_A_SAMPLE)}
+        words["about_tests"] = Template(ABOUT_OWN_TESTS if self.own else ABOUT_TESTS).substitute(words)
         snippets = {"formula": "formula.md", "run_file": "run.toml"}
-        filled = {
-            word: Template(_template(f"{self.names.kind}/{name}")).substitute(words) for word, name in snippets.items()
-        }
+        folder = "own" if self.own else self.names.kind
+        filled = {word: Template(_template(f"{folder}/{name}")).substitute(words) for word, name in snippets.items()}
         return {**words, **{word: text.rstrip("\n") for word, text in filled.items()}}
 
     @property
-    def _authors(self) -> str:
-        return tomli_w.dumps({"authors": [{"name": self.author}]}) if self.author else ""
+    def _project(self) -> dict[str, str]:
+        """The lines of `pyproject.toml` that depend on who wrote what, and when."""
+        summary = self.own.summary if self.own else ""
+        others = sorted(self.own.modules.requirements, key=str.lower) if self.own else []
+        return {
+            "description": tomli_w.dumps(
+                {"description": summary or f"The {self.names.kind} {self.names.name}, for plugrad"}
+            ).strip(),
+            "dependencies": _dependencies([core_range(__version__), *others]),
+            "authors": tomli_w.dumps({"authors": [{"name": self.author}]}) if self.author else "",
+        }
 
 
 def core_range(version: str) -> str:
@@ -107,6 +146,12 @@ def core_range(version: str) -> str:
     begins = version if now.is_prerelease else f"{now.major}.{now.minor}"
     ends = f"{now.major}.{now.minor + 1}" if now.major == 0 else f"{now.major + 1}"
     return f"plugrad>={begins},<{ends}"
+
+
+def _dependencies(requirements: list[str]) -> str:
+    items = [literal(requirement) for requirement in requirements]
+    lines = "".join(f"  {item},\n" for item in items)
+    return f"dependencies = [\n{lines}]" if items[1:] else f"dependencies = [{items[0]}]"
 
 
 def _template(name: str) -> str:

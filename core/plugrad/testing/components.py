@@ -22,6 +22,12 @@ KIND_OF_INPUTS: dict[str, Kind] = {
     "AdvantageInputs": "advantage",
     "MetricInputs": "metric",
 }
+
+
+class UnclearKind(PluginError):
+    """A component does not show its kind."""
+
+
 PASS_KIND = f"Pass kind= (on the command line, --kind): {', '.join(KINDS)}."
 
 
@@ -49,7 +55,8 @@ def kind_of(given: ComponentLike) -> Kind:
     """Return the kind of a component, from the installed packages, its marker, or its first parameter.
 
     Raises:
-        PluginError: it could be several kinds, or none.
+        UnclearKind: neither shows it.
+        PluginError: it could be several kinds, or there is none of that name.
     """
     if isinstance(given, Component):
         return given.source.kind  # type: ignore[return-value]
@@ -59,7 +66,7 @@ def kind_of(given: ComponentLike) -> Kind:
     facts = KIND_OF_FACTS.get(type(getattr(target, FACTS_ATTRIBUTE, None)))
     kind = facts or _kind_of_signature(target) or _kind_of_class(target)
     if kind is None:
-        raise PluginError(f"the kind of {getattr(target, '__name__', target)!r} is not clear. {PASS_KIND}")
+        raise UnclearKind(f"the kind of {getattr(target, '__name__', target)!r} is not clear. {PASS_KIND}")
     return kind
 
 
