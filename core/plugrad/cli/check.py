@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from plugrad.cli.check_process import note_check, run_in_a_process, runs_checks
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import REFERENCE, TRACEBACK
 from plugrad.errors import OptionError
+from plugrad.json_text import parse_json
+from plugrad.shown import shown
 
 if TYPE_CHECKING:
     from plugrad.registry.scan import Kind
@@ -92,11 +93,11 @@ def _checks(
 def _columns(text: str | None) -> dict[str, Any]:
     """Return the columns of an example from JSON."""
     try:
-        columns = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"--example {text!r} is not JSON: {error}. {EXAMPLE_SHAPE}") from error
+        columns = parse_json(text or "{}", f"--example {shown(text)}")
+    except ValueError as error:
+        raise OptionError(f"{error}. {EXAMPLE_SHAPE}") from error
     if not isinstance(columns, dict):
-        raise OptionError(f"--example {text!r} is not an object. {EXAMPLE_SHAPE}")
+        raise OptionError(f"--example {shown(text)} is not an object. {EXAMPLE_SHAPE}")
     return columns
 
 
