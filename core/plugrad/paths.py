@@ -1,11 +1,14 @@
-"""Find the files that a run file names."""
+"""Find the files that a run file names, and open files where somebody may have put something else."""
 
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from plugrad.errors import RunFileError
 from plugrad.shown import printable, shown
@@ -87,13 +90,70 @@ def exists(path: Path) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a regular file. To read a pipe or a device may never end.
+    """Return the text of a regular file.
 
     Raises:
-        OSError: it cannot be read, or is neither a file nor a folder.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is not UTF-8, or its path has a NUL character.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "this is no regular file", printable(path))
-    return path.read_text(encoding="utf-8")
+    return read_bytes(path).decode("utf-8")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what a regular file holds.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: its path has a NUL character.
+    """
+    with open_bytes(path, "rb") as file:
+        return file.read()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a regular file in UTF-8, a new one or in place of what it held.
+
+    Raises:
+        OSError: it cannot be written, or what is there is not a regular file.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Do the same with bytes."""
+    with open_bytes(path, "wb") as file:
+        file.write(content)
+
+
+def open_bytes(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
+    """Open a regular file as `open` does with a binary `mode`, a new one if the mode creates it.
+
+    Somebody may have put anything where a file belongs. To open a pipe, or to read one or a device, may never end, and to
+    open some devices does something.
+
+    Raises:
+        OSError: it cannot be opened, or what is there is not a regular file.
+        ValueError: its path has a NUL character.
+    """
+    return cast(BinaryIO, open(path, mode, buffering, opener=_opened))
+
+
+def _opened(path: str, flags: int) -> int:
+    with suppress(FileNotFoundError):
+        _check_regular(path, os.stat(path).st_mode)
+    # It may have been replaced since. Windows has no such flag, and no such pipes among its files.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), printable(path))
+    if not stat.S_ISREG(mode):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OSError(errno.EINVAL, f"this is no regular file but {what}", printable(path))

@@ -23,6 +23,10 @@ DAMAGED = {
     "a number too long": b'{"step": ' + b"9" * 5000 + b"}",
     "not UTF-8": b'{"step": 3, "num_tokens": 1, "\xff": 1}',
     "no tokens": b'{"step": 3}',
+    "NaN": b'{"step": 3, "num_tokens": 1, "reward": NaN}',
+    "beyond a float": b'{"step": 3, "num_tokens": 1, "reward": 1e999}',
+    "an integer beyond a float": b'{"step": 3, "num_tokens": 1, "reward": ' + b"9" * 400 + b"}",
+    "a key twice": b'{"step": 3, "num_tokens": 1, "num_tokens": 2}',
 }
 
 
@@ -128,6 +132,40 @@ def test_too_many_arms_are_refused_before_they_are_made():
 def test_too_many_seeds_are_refused_before_they_are_counted(text):
     with pytest.raises(RunFileError, match=r"^--seeds .{1,80}: (a comparison has 10000 seeds at most|write how many)"):
         seeds_of(text, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "complaint"),
+    [
+        ("-1,2", 0, "seed: Input should be greater than or equal to 0. It is -1"),
+        ("-1,", 0, "seed: Input should be greater than or equal to 0. It is -1"),
+        ("4294967296,", 0, "seed: Input should be less than 4294967296. It is 4294967296"),
+        ("0,99999999999999999999", 0, "seed: Input should be less than 4294967296"),
+        ("3", 2**32 - 2, "seed: Input should be less than 4294967296. It is 4294967296"),
+        ("5,5", 0, "list them, each once"),
+        ("5,05", 0, "list them, each once"),
+        ("1,x", 0, "write how many"),
+        ("x", 0, "write how many"),
+        ("1.5", 0, "write how many"),
+        ("-3", 0, "write how many"),
+        ("", 0, "write how many"),
+        (",", 0, "write how many"),
+        ("1_0,2", 0, "write how many"),
+        ("\u0663,", 0, "write how many"),
+        ("0," + "9" * 5000, 0, "write how many"),
+        (",".join(map(str, range(10_001))), 0, "10000 seeds at most"),
+    ],
+)
+def test_seeds_that_no_run_takes_are_refused_in_the_words_of_a_run_file(text, first, complaint):
+    with pytest.raises(RunFileError, match=f"^--seeds .{{0,80}}: .*{complaint}"):
+        seeds_of(text, first)
+
+
+def test_the_seeds_that_a_run_takes():
+    assert seeds_of("4294967295,", 0) == [2**32 - 1]
+    assert seeds_of("2", 2**32 - 2) == [2**32 - 2, 2**32 - 1]
+    # A wrong seed of the run file is reported with the run file.
+    assert seeds_of("2", "x") == seeds_of("2", -5) == [0, 1]
 
 
 GOOD_COMPONENT = {"kind": "loss", "reference": "r", "target": "m:f", "sha256": None, "options": {"a": [1]}}

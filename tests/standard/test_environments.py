@@ -142,11 +142,12 @@ def test_holding_out_every_line_is_refused(files):
         jsonl(num_eval=4)
 
 
-@pytest.mark.parametrize("column", ["prompt", "reference"])
+@pytest.mark.parametrize("column", ["prompt", "reference", "another"])
 @pytest.mark.parametrize("text", ['"a\\ud800b"', '"\\udfff"', '[{"role": "user", "content": "\\uD83D"}]'])
 def test_half_of_a_surrogate_pair_names_its_line(tmp_path, column, text):
     whole = '{"prompt": "\\uD83D\\uDE00", "reference": "ok"}'
-    lines = [whole, '{"prompt": "1", "example_id": "mine", ' + f'"{column}": {text}}}']
+    other = '"prompt": "1", ' if column != "prompt" else ""
+    lines = [whole, "{" + other + f'"example_id": "mine", "{column}": {text}}}']
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=rf"rows\.jsonl, line 2: the column '{column}' has half of a surrogate pair"):
         plugrad.load("environment", "jsonl", path=tmp_path / "rows.jsonl")

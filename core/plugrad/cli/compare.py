@@ -15,6 +15,8 @@ from rich.console import Console
 from plugrad.cli.plots import MISSING
 from plugrad.cli.reporting import INTERRUPTED, IS_LAUNCHED, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
+from plugrad.errors import TrainingError
+from plugrad.shown import printable
 
 if TYPE_CHECKING:
     from plugrad.compare.comparison import ComparisonOptions, ComparisonResult
@@ -138,7 +140,11 @@ def _print_result(result: ComparisonResult, console: Console) -> None:
     from plugrad.compare.report import TABLE
     from plugrad.compare.results_table import SPREAD, as_text
 
-    report, summary = result.report, result.report.write()
+    report = result.report
+    try:
+        summary = report.write()
+    except OSError as error:
+        raise _not_written(report, error) from error
     if summary.num_finished:
         picture = _draw(summary, report, console)
         for table in as_text(summary, console.width):
@@ -163,9 +169,18 @@ def _draw(summary: Summary, report: Report, console: Console) -> Path | None:
     path = report.folder / PICTURE
     try:
         return path if draw(summary, path, report.title, console) else None
+    except OSError as error:
+        raise _not_written(report, error) from error
     except ImportError:
         console.print(MISSING, style="yellow", soft_wrap=True)
         return None
+
+
+def _not_written(report: Report, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"the results cannot be written to {printable(report.folder)}: {printable(error)}. The runs are kept: move what is "
+        "in the way, or make room, and run the same command again."
+    )
 
 
 def _print_failures(progress: Progress, console: Console) -> None:

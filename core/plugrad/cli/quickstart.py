@@ -12,6 +12,9 @@ from rich.table import Table
 
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK
+from plugrad.errors import RunFileError
+from plugrad.paths import write_text
+from plugrad.shown import printable
 
 if TYPE_CHECKING:
     from plugrad.run_result import RunResult
@@ -66,9 +69,12 @@ def _run_stage(stage: str, output_dir: Path, seed: int, overwrite: bool, console
     from plugrad.trainer.record.display import display_for
     from plugrad.trainer.train import train
 
-    output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / f"{stage}.toml"
-    path.write_text(files("plugrad.runs").joinpath(f"{stage}.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_text(path, files("plugrad.runs").joinpath(f"{stage}.toml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFileError(f"{printable(path)} cannot be written: {error}. Choose another --output-dir.") from error
     overrides = [f"seed={seed}", f"output_dir='{output_dir / stage}'", *goal]
     return train(RunFile.load(path, overrides), overwrite=overwrite, display=display_for(console))
 

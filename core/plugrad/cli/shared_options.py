@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
 from plugrad.errors import OptionError
+from plugrad.json_text import parse_json
 from plugrad.shown import printable, shown
 
 SETS = typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in --set loss.kwargs.clip_eps=0.1. Repeatable.")
@@ -54,9 +54,9 @@ def columns_of(text: str | None) -> dict[str, Any]:
         OptionError: the text is no JSON object.
     """
     try:
-        columns = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"--example {shown(text)} is not JSON: {printable(error)}. {EXAMPLE_SHAPE}") from error
+        columns = parse_json(text or "{}", f"--example {shown(text)}")
+    except ValueError as error:
+        raise OptionError(f"{error}. {EXAMPLE_SHAPE}") from error
     if not isinstance(columns, dict):
         raise OptionError(f"--example {shown(text)} is not an object. {EXAMPLE_SHAPE}")
     return columns

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from plugrad.compare.arms import Arm, arms_of, baseline_of
 from plugrad.compare.checking import CheckedArm, check, message_of, refuse_broken, refuse_twins
@@ -20,10 +23,14 @@ from plugrad.compare.run_process import run_in_process
 from plugrad.config.override import Override
 from plugrad.config.reading import read_tables
 from plugrad.config.run_file import RunFile
+from plugrad.config.tables.number_types import Seed
 from plugrad.errors import PlugradError, RunFileError, TrainingError, did_you_mean
+from plugrad.paths import absolute
 from plugrad.registry.scan import scan
 
 MAX_SEEDS = 10_000
+NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
+SEEDS = TypeAdapter(list[Seed])
 
 logger = logging.getLogger("plugrad")
 
@@ -71,7 +78,7 @@ def plan_comparison(options: ComparisonOptions) -> Plan:
         _check_is_an_arm(name, arms)
     checked = _check_arms(BaseRunFile(options.run_file, tables, scan()), arms, options.num_processes or 1)
     path = options.output_dir or Path("runs") / f"compare-{options.run_file.stem}"
-    return Plan(arms, checked, seeds, baseline.name, ComparisonFolder(path.expanduser().resolve()))
+    return Plan(arms, checked, seeds, baseline.name, ComparisonFolder(absolute(path)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ def run_comparison(
         TrainingError: the folder can no longer be written.
     """
     with plan.folder.locked() as lock:
-        runs, report = _open_folder(options, plan)
+        try:
+            runs, report = _open_folder(options, plan)
+        except OSError as error:
+            raise plan.folder.not_writable(error) from error
         progress = Progress(runs)
         display = open_display(report, progress)
         try:
@@ -117,24 +127,33 @@ def seeds_of(text: str, first: object) -> list[int]:
     """Return the seeds for `--seeds`: a number of seeds from `first` on, or the listed ones if there is a comma.
 
     Raises:
-        RunFileError: the text is neither.
+        RunFileError: the text is neither, or a seed is none that a run file takes.
     """
     parts = [part.strip() for part in text.split(",")]
-    try:
-        numbers = [int(part) for part in parts if part or len(parts) == 1]
-    except ValueError:
-        numbers = []
-    if "," in text and len(set(numbers)) == len(numbers) > 0:
-        return numbers
-    if "," not in text and numbers and 0 < numbers[0] <= MAX_SEEDS and isinstance(first, int):
-        return list(range(first, first + numbers[0]))
-    if "," not in text and numbers and numbers[0] > MAX_SEEDS:
+    written = [part for part in parts if part or len(parts) == 1]
+    numbers = [int(part) for part in written if NUMBER.fullmatch(part)]
+    is_list, is_right = "," in text, 0 < len(numbers) == len(written)
+    if is_right and (len(numbers) if is_list else numbers[0]) > MAX_SEEDS:
         raise RunFileError(
             f"--seeds {text[:60]}: a comparison has {MAX_SEEDS} seeds at most, since its runs train one by one."
         )
+    if is_right and is_list and len(set(numbers)) == len(numbers):
+        return _checked_seeds(text, numbers)
+    if is_right and not is_list and numbers[0] > 0:
+        # A seed of the run file that is none is the run file's fault, and is told with the others.
+        start = first if isinstance(first, int) and first >= 0 else 0
+        return _checked_seeds(text, list(range(start, start + numbers[0])))
     raise RunFileError(
         f"--seeds {text[:60]!r}: write how many, as in --seeds 3, or list them, each once, as in --seeds 0,5,7."
     )
+
+
+def _checked_seeds(text: str, numbers: list[int]) -> list[int]:
+    try:
+        return SEEDS.validate_python(numbers)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunFileError(f"--seeds {text[:60]}: seed: {first['msg']}. It is {first['input']}.") from error
 
 
 def _check_arms(base: BaseRunFile, arms: Sequence[Arm], num_processes: int) -> dict[str, CheckedArm]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,9 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.json_text import parse_json
+from plugrad.paths import open_bytes, read_bytes
+from plugrad.shown import printable
 from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
@@ -60,11 +62,18 @@ class ComparisonFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / LOCK).open("a+b")
+            file = open_bytes(self.path / LOCK, "a+b")
         except OSError as error:
-            raise RunFileError(f"{self.path} cannot be written: {error}. Choose another --output-dir.") from error
+            raise self.not_writable(error) from error
         with file:
             yield self._lock(file.fileno())
+
+    def not_writable(self, error: OSError) -> RunFileError:
+        """Return the error of a folder that cannot be made, read or written."""
+        return RunFileError(
+            f"the folder of the comparison, {printable(self.path)}, cannot be used: {printable(error)}. Move what is in the "
+            "way, or choose another --output-dir."
+        )
 
     def _lock(self, descriptor: int) -> int | None:
         try:
@@ -93,9 +102,9 @@ class ComparisonFolder:
         if not present:
             return {}
         try:
-            arms = json.loads((self.path / COMPARISON).read_text(encoding="utf-8"))["arms"]
+            arms = parse_json(read_bytes(self.path / COMPARISON))["arms"]
             folders = {str(name): str(arm["folder"]) for name, arm in arms.items()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunFileError(
                 f"{self.path} holds {', '.join(present[:5])} but no {COMPARISON}, so it is not a comparison. Nothing there "
                 "was changed. Choose another --output-dir."

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from plugrad.compare.curves import Curve, Panel, caption, panels_of
 from plugrad.compare.summary import Summary
+from plugrad.paths import write_text
 
 INK, PAPER = "#123456", "#fedcba"
 """Placeholders for the text and page colours, which follow the reader's preference for light or dark."""
@@ -104,7 +105,7 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
         written = StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(written, format="svg", metadata=metadata)
-    path.write_text(_adapted(written.getvalue()), encoding="utf-8")
+    write_text(path, _adapted(written.getvalue()))
 
 
 def _adapted(svg: str) -> str:

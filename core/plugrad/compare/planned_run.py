@@ -9,10 +9,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from plugrad.json_text import parse_json
+from plugrad.paths import read_bytes, write_text
 from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED, remove
 
 OUTCOME, LOG = "outcome.json", "log.txt"
 Record = dict[str, Any]
+LARGEST = 1e300
+"""No number of a record comes near it, and none beyond can be added up."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class PlannedRun:
     def outcome(self) -> Outcome | None:
         """How it ended; None if it has not ended, was interrupted, or its record has changed since."""
         try:
-            outcome = Outcome(**json.loads((self.folder / OUTCOME).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError):
+            outcome = Outcome(**parse_json(read_bytes(self.folder / OUTCOME)))
+        except (OSError, ValueError, TypeError):
             return None
         is_whole = isinstance(outcome.exit_code, int) and isinstance(outcome.seconds, int | float)
         return outcome if is_whole and outcome.num_steps == last_step(read_records(self.folder)) else None
@@ -76,7 +80,7 @@ class PlannedRun:
 
     def write(self, outcome: Outcome) -> None:
         """Write how it ended."""
-        (self.folder / OUTCOME).write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
+        write_text(self.folder / OUTCOME, json.dumps(asdict(outcome), indent=2) + "\n")
 
     def start_afresh(self) -> None:
         """Create the folder, and remove what an earlier process of this run left in it."""
@@ -105,7 +109,7 @@ class FinishedRun:
 def read_records(folder: Path) -> list[Record]:
     """Return the complete lines of a run's record, up to the first that is damaged. The run may be writing the next one."""
     try:
-        lines = (folder / METRICS).read_bytes().split(b"\n")[:-1]
+        lines = read_bytes(folder / METRICS).split(b"\n")[:-1]
     except OSError:
         return []
     return list(takewhile(bool, map(as_record, lines)))  # type: ignore[arg-type]
@@ -114,7 +118,7 @@ def read_records(folder: Path) -> list[Record]:
 def damage_of(folder: Path) -> str | None:
     """Return which line of a run's record is no record; None if all are."""
     try:
-        lines = (folder / METRICS).read_bytes().split(b"\n")[:-1]
+        lines = read_bytes(folder / METRICS).split(b"\n")[:-1]
     except OSError:
         return None
     number = next((number for number, line in enumerate(lines, start=1) if not as_record(line)), None)
@@ -124,12 +128,12 @@ def damage_of(folder: Path) -> str | None:
 def as_record(line: bytes) -> Record | None:
     """Return a line of a record: a JSON object with the number of the step; None if it is none."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parse_json(line)
+    except ValueError:
         return None
     if not (isinstance(record, dict) and isinstance(record.get("step"), int)):
         return None
-    if not all(value is None or isinstance(value, int | float) for value in record.values()):
+    if not all(value is None or (isinstance(value, int | float) and abs(value) < LARGEST) for value in record.values()):
         return None
     return record if record["step"] == 0 or isinstance(record.get("num_tokens"), int) else None
 

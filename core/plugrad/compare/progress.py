@@ -10,6 +10,7 @@ from typing import Literal
 
 from plugrad.compare.planned_run import PlannedRun, Record, as_record
 from plugrad.compare.quantities import at_the_end
+from plugrad.paths import open_bytes
 from plugrad.trainer.record.run_folder import METRICS
 
 Status = Literal["waiting", "running", "done", "failed"]
@@ -110,7 +111,7 @@ def last_record(folder: Path) -> Record | None:
     """Return the last complete line of a record that a run is writing; None if there is none, or it is damaged."""
     length = LAST_LINES
     try:
-        with (folder / METRICS).open("rb") as file:
+        with open_bytes(folder / METRICS, "rb") as file:
             end = file.seek(0, 2)
             while True:
                 start = file.seek(max(0, end - length))

@@ -15,6 +15,7 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.compare.quantities import QUANTITIES, Statistic
 from plugrad.compare.results_table import as_markdown
 from plugrad.compare.summary import ArmSummary, Summary, summarize
+from plugrad.paths import write_text
 
 TABLE, PICTURE = "table.md", "curves.svg"
 
@@ -80,5 +81,5 @@ def _plain(statistic: Statistic | None) -> dict[str, Any] | None:
 def _write_whole(path: Path, text: str) -> None:
     """Write a file in one piece: no reader sees half of it."""
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    write_text(unfinished, text)
     unfinished.replace(path)

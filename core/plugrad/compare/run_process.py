@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from plugrad.compare.planned_run import Outcome, PlannedRun, damage_of, last_step, read_records
+from plugrad.paths import open_bytes
 from plugrad.processes import PYTHON, environment, how_it_ended
 from plugrad.trainer.record.run_folder import MODEL
 
@@ -30,7 +31,7 @@ def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None,
     """
     run.start_afresh()
     started = time.monotonic()
-    with run.log.open("wb") as log:
+    with open_bytes(run.log, "wb") as log:
         process = subprocess.Popen(
             _command(run, num_processes),
             env=environment(),
@@ -62,7 +63,7 @@ def _is_incomplete(run: PlannedRun) -> str | None:
 
 def failure_reason(log: Path, exit_code: int) -> str:
     """Return the line that tells why a run failed: the last in its log that looks like an error, or else the last."""
-    with log.open("rb") as file:
+    with open_bytes(log, "rb") as file:
         file.seek(max(0, file.seek(0, 2) - END_OF_LOG))
         text = file.read().decode(errors="replace")
     lines = [line.strip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]

@@ -10,7 +10,7 @@ import tomli_w
 
 from plugrad.config.tables.table import Table
 from plugrad.errors import RunFileError
-from plugrad.paths import read_text, working_directory
+from plugrad.paths import read_text, working_directory, write_bytes
 from plugrad.shown import printable, shown
 
 DEEPEST = 100
@@ -55,13 +55,14 @@ def write_run_file(run_file: Table, path: Path) -> None:
 
     Raises:
         RunFileError: a value has no form in TOML.
+        OSError: the file cannot be written.
     """
     tables = as_tables(run_file)
     try:
         text = tomli_w.dumps(tables).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise _has_no_form(error) from error
-    path.write_bytes(text)
+    write_bytes(path, text)
 
 
 def as_tables(run_file: Table) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from beartype import beartype
 from jaxtyping import Bool, Float, Int, Real, jaxtyped
 from torch import Tensor
 
+from plugrad.contracts.checked_fields import checked_fields
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 
 
-@jaxtyped(typechecker=beartype)
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class AdvantageInputs:
     """The groups of all ranks, on the CPU. Every rank has the same inputs.

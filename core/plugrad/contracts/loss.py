@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from beartype import beartype
-from jaxtyping import Bool, Float, Int, jaxtyped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plugrad.contracts.checked_fields import checked_fields
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
 
-@jaxtyped(typechecker=beartype)
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class LossInputs:
     """One sequence, prompt tokens first. Entry t is about token t given the tokens before it. Log-probs are in nats.
@@ -61,7 +61,7 @@ class LossInputs:
         return inputs
 
 
-@jaxtyped(typechecker=beartype)
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class BatchLossInputs:
     """A micro-batch. The fields mean what they mean in `LossInputs`; each row is a whole sequence, padded on the right.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from beartype import beartype
-from jaxtyping import Bool, Float, Int, jaxtyped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plugrad.contracts.checked_fields import checked_fields
 from plugrad.contracts.rollout import Rollout
 
 
-@jaxtyped(typechecker=beartype)
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class MetricInputs:
     """One rank's share of an optimizer batch, in whole groups. Tensors are detached; rows are the rollouts in order.

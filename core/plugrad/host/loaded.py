@@ -16,7 +16,7 @@ from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_plugin
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
-from plugrad.host.own_inputs import prepared_groups, prepared_rows
+from plugrad.host.own_inputs import prepared_groups, prepared_rows, with_one_argument
 from plugrad.host.sequence_adapter import as_batch
 from plugrad.registry.bind import Component
 
@@ -42,6 +42,7 @@ class LoadedLoss:
         """Its options, including defaults."""
         return dict(self.bound.component.options)
 
+    @with_one_argument
     def __call__(self, inputs: LossInputs | BatchLossInputs) -> LossOutputs:
         """Return the summed loss of one sequence (a scalar), or the losses `[batch]` or `[batch, seq]` of a micro-batch.
 
@@ -89,6 +90,7 @@ class LoadedAdvantage:
         assert isinstance(self.bound.component.facts, AdvantageFacts)
         return self.bound.component.facts.min_rollouts_per_example
 
+    @with_one_argument
     def __call__(self, inputs: AdvantageInputs) -> AdvantageOutputs:
         """Return the advantages, computed in float64.
 
@@ -136,6 +138,7 @@ class LoadedMetric:
         """Its options, including defaults."""
         return dict(self.bound.component.options)
 
+    @with_one_argument
     def __call__(self, inputs: MetricInputs) -> dict[str, Measure]:
         """Return its measures by name. It is computed in float32 at least, with 0 in every slot that is masked.
 

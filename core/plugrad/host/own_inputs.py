@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +17,30 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Rows = TypeVar("Rows", BatchLossInputs, MetricInputs)
+
+
+def with_one_argument(method: Method) -> Method:
+    """Make `__call__` of a loaded component say what it takes if it is called with something else than one argument.
+
+    Raises:
+        ContractError: in the method: there are no inputs, too many arguments, or unknown ones.
+    """
+    expected = signature(method)
+
+    @functools.wraps(method)
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        try:
+            expected.bind(self, *given, **named)
+        except TypeError as error:
+            takes = str(expected.parameters["inputs"].annotation).replace("|", "or")
+            raise ContractError(
+                f"{self.bound.component} was called wrongly: {error}. It takes one argument, of type {takes}."
+            ) from error
+        return method(self, *given, **named)
+
+    return cast(Method, call)
 
 
 def prepared_rows(inputs: Rows) -> Rows:

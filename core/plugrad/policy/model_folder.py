@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import ModelError, did_you_mean
+from plugrad.paths import read_bytes, read_text
 from plugrad.shown import printable, shown
 
 LFS_POINTER = b"version https://git-lfs"
@@ -106,7 +107,8 @@ def check_files(name: str, table: str = "model") -> None:
     if not is_folder(name):
         return
     with reading(f"the model folder {name!r}", "Check its permissions.", table):
-        for path in sorted(folder.iterdir()):
+        # Transformers reads the templates in this folder too.
+        for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
             _check_file(path, name)
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
@@ -158,7 +160,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     """
     remedy = "Copy or download it again, or save the model again with save_pretrained."
     with reading(f"the file {path.name} of the model {name!r}", remedy):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         if not isinstance(found, dict):
             raise ValueError(f"it holds {shown(found)}, not a JSON object")
     return found
@@ -173,7 +175,7 @@ def _check_file(path: Path, name: str) -> None:
         )
     if not path.is_file():
         raise ModelError(f"{path.name} in the model folder {name!r} is a pipe, socket or device, not a file. Remove it.")
-    if path.stat().st_size < 1024 and path.read_bytes().startswith(LFS_POINTER):
+    if path.stat().st_size < 1024 and read_bytes(path).startswith(LFS_POINTER):
         raise ModelError(
             f"the file {path.name} of the model {name!r} is a Git LFS pointer, not the file itself. Fetch it with "
             "`git lfs pull` in the folder."

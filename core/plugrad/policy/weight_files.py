@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plugrad.errors import ModelError
+from plugrad.paths import open_bytes
 from plugrad.policy.model_folder import cause_of, is_folder, read_json
 from plugrad.shown import printable
 
@@ -91,7 +92,7 @@ def _shapes_in_safetensors(path: Path, name: str) -> list[list[int]]:
     """Read the header: 8 bytes of its length, then JSON (https://github.com/huggingface/safetensors#format)."""
     what, size = f"the file {path.name} of the model {name!r}", path.stat().st_size
     try:
-        with path.open("rb") as file:
+        with open_bytes(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise ModelError(f"{what} is cut short or no safetensors file: it has {size} bytes. {FETCH}")

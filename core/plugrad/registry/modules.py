@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from plugrad.paths import read_text
+
 STATEMENT = re.compile(r"^(?=(?:from|import|def|class|async|if|try|@)\b)", flags=re.MULTILINE)
 """A statement that usually follows a module's docstring."""
 MOST_BYTES = 16 * 2**20
@@ -59,8 +61,7 @@ def source_of(name: str) -> str | None:
         return None
     path = Path(spec.origin)
     try:
-        # A named pipe would block for ever.
-        return path.read_text(encoding="utf-8") if path.is_file() and path.stat().st_size <= MOST_BYTES else None
+        return read_text(path) if path.is_file() and path.stat().st_size <= MOST_BYTES else None
     except (OSError, UnicodeDecodeError):
         return None
 

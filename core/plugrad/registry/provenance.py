@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
+from plugrad.json_text import parse_json
+from plugrad.paths import read_bytes
 from plugrad.registry.bind import Component
 from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.option_forms import recorded
@@ -40,9 +42,9 @@ def origin_of(package: Distribution) -> dict[str, Any] | None:
         text = read_text(package, "direct_url.json")
         if text is None:
             return None
-        origin: dict[str, Any] = json.loads(text)
+        origin: dict[str, Any] = parse_json(text)
         return origin | {"url": without_secrets(origin["url"])}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return {"unreadable": f"{type(error).__name__}: {error}"}
 
 
@@ -94,7 +96,7 @@ def _file_of(component: Component) -> str | None:
 def _digest(file: str | None) -> str | None:
     """Return the SHA-256 of the source file: one of two machines with the same version may have edited it."""
     try:
-        return sha256(Path(file).read_bytes()).hexdigest() if file else None
+        return sha256(read_bytes(Path(file))).hexdigest() if file else None
     except OSError:
         return None
 

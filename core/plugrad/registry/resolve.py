@@ -159,6 +159,8 @@ def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders:
     absolute = absolute_reference(reference, folders)
     file = Path(absolute.rpartition(":")[0])
     if location.endswith(".py") and not (exists(file) and file.is_file()):
+        if exists(file):
+            raise PluginError(f"{shown(reference)} names {shown(str(file))}, which is no regular file. Name one.")
         looked_in = ", ".join(dict.fromkeys(map(str, folders))) or "no folder"
         raise PluginError(f"{shown(reference)} names a file that does not exist: {shown(location)}. Looked in: {looked_in}.")
     return Source(kind, absolute, attribute.rpartition(".")[2], absolute)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from importlib_metadata import Distribution, distributions
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from plugrad.json_text import parse_json
 from plugrad.registry.local_modules import LOCAL
 from plugrad.registry.metadata_files import read_text
 from plugrad.registry.modules import find_in_folders
@@ -128,7 +128,7 @@ def _records(package: Distribution, file: Path) -> float:
         if file.is_relative_to(folder):
             listed = f"\n{file.relative_to(folder).as_posix()}," in "\n" + _list_of_files(package)
             return float("inf") if listed else 0
-        origin = json.loads(read_text(package, "direct_url.json") or "{}")
+        origin = parse_json(read_text(package, "direct_url.json") or "{}")
         editable = Path(unquote(urlsplit(origin["url"]).path)).resolve() if origin["dir_info"]["editable"] else None
         return len(editable.parts) if editable and file.is_relative_to(editable) else 0
     except Exception:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from plugrad.errors import PluginError
+from plugrad.paths import read_bytes
 from plugrad.registry.local_modules import LOCAL
 from plugrad.scaffold.import_origins import Origin, find_dotted, origin_of_import
 from plugrad.shown import printable
@@ -35,7 +36,7 @@ class OwnModule:
     @cached_property
     def raw(self) -> bytes:
         """The file, byte by byte."""
-        return self.path.read_bytes()
+        return read_bytes(self.path)
 
     @cached_property
     def encoding(self) -> str:

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from plugrad import __version__
 from plugrad.errors import PluginError
+from plugrad.paths import read_bytes
 from plugrad.scaffold.names import Names
 from plugrad.scaffold.own_component import OwnComponent, literal
 
@@ -68,7 +69,7 @@ class NewPackage:
         source, modules = f"src/{self.names.module}", self.own.modules
         code = {f"{source}/{path}": text for path, text in modules.contents(self.names.path).items()}
         data = {f"{source}/{path}": file for path, file in modules.data(self.names.path).items()} | self.own.files
-        return code | {path: file.read_bytes() for path, file in data.items()}
+        return code | {path: read_bytes(file) for path, file in data.items()}
 
     @property
     def files(self) -> dict[str, bytes]:

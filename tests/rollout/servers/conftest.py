@@ -108,14 +108,15 @@ def client_of(monkeypatch):
     loop = EventLoopThread()
     clients = []
 
-    def make(*addresses, revive=None, headers=(), **options):
+    def make(*addresses, revive=None, headers=(), may_lag=False, **options):
         balancer = Balancer.of(addresses)
-        client = Client(balancer, LABELS, ServerTable(**options), dict(headers), revive or stay_inactive)
+        client = Client(balancer, LABELS, ServerTable(**options), dict(headers), revive or stay_inactive, may_lag=may_lag)
         clients.append(client)
         client.version = 0
         balancer.apply_update(dict.fromkeys(addresses))
         client.ask = lambda *args, **kwargs: loop.run(partial(client.complete, make_requests(*args, **kwargs)))
         client.balancer = balancer
+        client.tell = lambda version: loop.run(partial(client.announce, version))
         return client
 
     yield make

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,6 +41,10 @@ def use_other_weights(handler, body):
     handler.answer(good_response(body, label="other-7"))
 
 
+def use_weights_of_the_future(handler, body):
+    handler.answer(good_response(body, label=LABELS.label_of(7)))
+
+
 def send_one_too_few(handler, body):
     handler.answer({"choices": good_response(body)["choices"][1:]})
 
@@ -64,6 +69,7 @@ def test_completions_come_in_the_order_of_the_prompts(listen, client_of):
         truncate,
         send_rubbish,
         use_other_weights,
+        use_weights_of_the_future,
         send_one_too_few,
         respond_with(500),
         respond_with(503),
@@ -204,3 +210,32 @@ def test_servers_of_this_machine_bypass_a_proxy_in_the_environment(listen, clien
     server = listen()
     assert len(client_of(server.address, retries=0).ask()) == 1
     assert Server(server.address, {}, 5.0).post("/anything", {"token_ids": [0], "cache_salt": "s", **ONE_COMPLETION})
+
+
+def test_servers_that_claim_weights_which_nobody_sent_end_the_run_with_their_names(listen, client_of):
+    servers = [listen(use_weights_of_the_future) for _ in range(2)]
+    with pytest.raises(EngineError, match="weights of version 7, and this run has sent none newer than 0") as caught:
+        client_of(*(server.address for server in servers), retries=1).ask(1)
+    assert all(server.address in str(caught.value) for server in servers)
+
+
+def test_weights_on_their_way_may_have_sampled_before_every_server_has_them(listen, client_of):
+    client = client_of(listen(use_weights_of_the_future).address)
+    client.tell(7)
+    assert client.version == 0
+    assert {version for completion in client.ask(1)[0] for version in completion.policy_versions} == {7}
+
+
+def test_a_rank_that_is_behind_the_one_that_sends_waits_for_the_news(listen, client_of):
+    answered = threading.Event()
+
+    def answer(handler, body):
+        use_weights_of_the_future(handler, body)
+        answered.set()
+
+    client = client_of(listen(answer).address, may_lag=True, retries=0)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(client.ask, 1)
+        answered.wait()
+        client.tell(7)
+        assert {version for completion in asked.result()[0] for version in completion.policy_versions} == {7}

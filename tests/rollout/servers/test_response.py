@@ -7,7 +7,7 @@ import pytest
 
 from plugrad.rollout.engine import Completion, Prompt, Sampling
 from plugrad.rollout.servers.request import requests_for
-from plugrad.rollout.servers.response import InvalidResponse, WrongWeights, parse_response
+from plugrad.rollout.servers.response import InvalidResponse, NotYetSent, WrongWeights, parse_response
 from plugrad.rollout.servers.weight_labels import WeightLabels
 
 LABELS = WeightLabels("run")
@@ -32,8 +32,8 @@ GOOD = {
 }
 
 
-def parse(response, oldest=3):
-    return parse_response(json.dumps(response).encode(), REQUEST, LABELS, oldest)
+def parse(response, oldest=3, newest=4):
+    return parse_response(json.dumps(response).encode(), REQUEST, LABELS, oldest, newest)
 
 
 def test_a_response_is_parsed():
@@ -109,13 +109,20 @@ def test_too_long_and_cut_off_completions_are_rejected():
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff\xfe", json.dumps(GOOD).encode()[:-20]])
 def test_what_is_not_json_is_rejected(content):
     with pytest.raises(InvalidResponse, match="not a valid response"):
-        parse_response(content, REQUEST, LABELS, 3)
+        parse_response(content, REQUEST, LABELS, 3, 4)
 
 
 @pytest.mark.parametrize("label", ["default", "other-3", "run-unfinished", "run", ""])
 def test_weights_of_another_origin_are_rejected(label):
     with pytest.raises(WrongWeights, match=f"{label!r}, which this run did not send"):
         parse(changed(0, "weight_versions", 0, "version", to=label))
+
+
+def test_weights_that_were_not_sent_yet_are_rejected():
+    with pytest.raises(NotYetSent, match="version 4, and this run has sent none newer than 3"):
+        parse(GOOD, newest=3)
+    with pytest.raises(NotYetSent, match=f"version {10**17}, "):
+        parse(changed(0, "weight_versions", 0, "version", to=f"run-{10**17}"))
 
 
 def test_old_weights_are_rejected():

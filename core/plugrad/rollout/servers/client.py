@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import httpx
@@ -17,7 +18,7 @@ from plugrad.rollout.servers.answer import AnswerTooLong, read_answer
 from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.balancer import Balancer, ServerState
 from plugrad.rollout.servers.request import CompletionRequest
-from plugrad.rollout.servers.response import InvalidResponse, WrongWeights, parse_response
+from plugrad.rollout.servers.response import InvalidResponse, NotYetSent, WrongWeights, parse_response
 from plugrad.rollout.servers.server import (
     BYPASS_PROXY,
     CONNECT_TIMEOUT_S,
@@ -32,6 +33,8 @@ from plugrad.rollout.servers.weight_labels import WeightLabels
 GENERATE_PATH = "/inference/v1/generate"
 INVALID_REQUEST_STATUSES = (400, 404, 405, 413, 422)
 """The request itself is wrong, so a retry would fail too."""
+LONGEST_LAG_S = 10.0
+"""That another rank waits for news of an update which the main rank has begun: it is a few instructions behind."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 
 Revive = Callable[[str, int, bool], None]
@@ -49,11 +52,31 @@ class Client:
     """Completes prompts with the servers of a balancer. Everything here runs in one event loop."""
 
     def __init__(
-        self, balancer: Balancer, labels: WeightLabels, table: ServerTable, headers: Mapping[str, str], revive: Revive
+        self,
+        balancer: Balancer,
+        labels: WeightLabels,
+        table: ServerTable,
+        headers: Mapping[str, str],
+        revive: Revive,
+        *,
+        may_lag: bool = False,
     ) -> None:
+        """Create a client.
+
+        Args:
+            balancer: the servers.
+            labels: the run's weight labels.
+            table: `[rollout.server]`.
+            headers: of every request.
+            revive: brings a server back.
+            may_lag: whether another rank sends the weights, and may be ahead of this one.
+        """
         self._balancer, self._labels, self._table, self._revive = balancer, labels, table, revive
+        self._may_lag = may_lag
         self.version: int | None = None
         """Every active server has weights of this version or newer."""
+        self._newest: int | None = None
+        self._announced = asyncio.Event()
         limits = httpx.Limits(max_connections=table.concurrency, max_keepalive_connections=table.concurrency)
         timeout = httpx.Timeout(table.timeout_s, connect=min(CONNECT_TIMEOUT_S, table.timeout_s), pool=None)
         self._http = httpx.AsyncClient(headers=dict(headers), limits=limits, timeout=timeout, mounts=BYPASS_PROXY)
@@ -79,6 +102,12 @@ class Client:
             # The first error is enough: the other requests were cancelled.
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
         return [task.result() for task in tasks]
+
+    async def announce(self, version: int) -> None:
+        """Note that weights of this version are about to be sent: from now on, a server may sample with them."""
+        self._newest = version
+        self._announced.set()
+        self._announced = asyncio.Event()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -134,12 +163,28 @@ class Client:
             raise self._count_failure(server, describe_error(error)) from error
         self._check_status(response, server, request)
         try:
-            return parse_response(response.content, request, self._labels, oldest)
+            return await self._parsed(response.content, request, oldest)
         except WrongWeights as error:
             self._balancer.deactivate(server, str(error))
             raise AttemptFailed(str(error)) from error
         except InvalidResponse as error:
             raise self._count_failure(server, f"{error}: {excerpt(response.text)}") from error
+
+    async def _parsed(self, content: bytes, request: CompletionRequest, oldest: int) -> list[Completion]:
+        """Parse a response. The rank that sends the weights may be ahead of this one, so newer ones are waited for."""
+        try:
+            return parse_response(content, request, self._labels, oldest, self._newest_sent)
+        except NotYetSent as error:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_LAG_S):
+                    while self._may_lag and self._newest_sent < error.version:
+                        await self._announced.wait()
+        return parse_response(content, request, self._labels, oldest, self._newest_sent)
+
+    @property
+    def _newest_sent(self) -> int:
+        assert self.version is not None
+        return self.version if self._newest is None else max(self.version, self._newest)
 
     def _check_status(self, response: httpx.Response, server: ServerState, request: CompletionRequest) -> None:
         if response.is_success:

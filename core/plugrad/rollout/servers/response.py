@@ -25,6 +25,14 @@ class WrongWeights(InvalidResponse):
     """A server sampled with weights that this run did not send, or with outdated ones."""
 
 
+class NotYetSent(WrongWeights):
+    """A server claims to have sampled with newer weights than this run has sent."""
+
+    def __init__(self, version: int, newest: int) -> None:
+        super().__init__(f"it sampled with weights of version {version}, and this run has sent none newer than {newest}")
+        self.version = version
+
+
 class _LogProb(BaseModel):
     token_id: int
     logprob: FiniteFloat
@@ -52,7 +60,9 @@ class _Response(BaseModel):
     choices: list[_Choice]
 
 
-def parse_response(content: bytes, request: CompletionRequest, labels: WeightLabels, oldest: int) -> list[Completion]:
+def parse_response(
+    content: bytes, request: CompletionRequest, labels: WeightLabels, oldest: int, newest: int
+) -> list[Completion]:
     """Return the completions of a response, in order.
 
     Args:
@@ -60,10 +70,12 @@ def parse_response(content: bytes, request: CompletionRequest, labels: WeightLab
         request: the request that it responds to.
         labels: the run's weight labels.
         oldest: the run's weight version when it sent the request. Tokens of older weights are rejected.
+        newest: the newest version that the run has sent or is sending. Tokens of newer weights are rejected.
 
     Raises:
         InvalidResponse: the content is not JSON, or does not match the request.
         WrongWeights: a token was sampled with other or older weights.
+        NotYetSent: a token claims newer weights than any that was sent.
     """
     try:
         choices = sorted(_Response.model_validate_json(content).choices, key=lambda choice: choice.index)
@@ -74,13 +86,13 @@ def parse_response(content: bytes, request: CompletionRequest, labels: WeightLab
     found, expected = [choice.index for choice in choices], list(range(request.num_completions))
     if found != expected:
         raise InvalidResponse(f"it returned completions {str(found)[:LONGEST]} instead of {str(expected)[:LONGEST]}")
-    return [_completion(choice, request, labels, oldest) for choice in choices]
+    return [_completion(choice, request, labels, oldest, newest) for choice in choices]
 
 
-def _completion(choice: _Choice, request: CompletionRequest, labels: WeightLabels, oldest: int) -> Completion:
+def _completion(choice: _Choice, request: CompletionRequest, labels: WeightLabels, oldest: int, newest: int) -> Completion:
     ids = choice.token_ids
     _check_tokens(choice, request)
-    return Completion(ids, _logprobs(choice), ids[-1] not in request.stops, _versions(choice, labels, oldest))
+    return Completion(ids, _logprobs(choice), ids[-1] not in request.stops, _versions(choice, labels, oldest, newest))
 
 
 def _check_tokens(choice: _Choice, request: CompletionRequest) -> None:
@@ -115,7 +127,7 @@ def _logprobs(choice: _Choice) -> list[float]:
     return logprobs
 
 
-def _versions(choice: _Choice, labels: WeightLabels, oldest: int) -> list[int]:
+def _versions(choice: _Choice, labels: WeightLabels, oldest: int, newest: int) -> list[int]:
     """Return the weight version that sampled each token: an update may arrive during a completion."""
     versions: list[int] = []
     for span in choice.weight_versions:
@@ -124,6 +136,8 @@ def _versions(choice: _Choice, labels: WeightLabels, oldest: int) -> list[int]:
             raise WrongWeights(f"it sampled with the weights {span.version[:LONGEST]!r}, which this run did not send")
         if version < oldest:
             raise WrongWeights(f"it sampled with weights of version {version}, and this run is at version {oldest}")
+        if version > newest:
+            raise NotYetSent(version, newest)
         if span.end > len(choice.token_ids):
             raise InvalidResponse(
                 f"completion {choice.index} has {len(choice.token_ids)} tokens, but weight versions for {str(span.end)[:20]}"

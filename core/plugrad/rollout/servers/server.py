@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from plugrad.json_text import parse_json
 from plugrad.rollout.servers.answer import MAX_BYTES, AnswerTooLong, connections_end_after, read_answer_now
 from plugrad.rollout.servers.weight_labels import WeightLabels
 
@@ -127,9 +128,9 @@ class Server:
         if not response.is_success:
             raise ServerError(f"{method} {path} returned {describe_response(response)}", response.status_code)
         try:
-            return response.json() if response.content else None
-        except (ValueError, RecursionError) as error:
-            raise ServerError(f"{method} {path} returned {excerpt(response.text)}, which is not JSON") from error
+            return parse_json(response.content) if response.content else None
+        except ValueError as error:
+            raise ServerError(f"{method} {path} returned {excerpt(response.text)}, which is not JSON: {error}") from error
 
 
 def describe_error(error: httpx.HTTPError) -> str:
@@ -144,8 +145,8 @@ def describe_error(error: httpx.HTTPError) -> str:
 def describe_response(response: httpx.Response) -> str:
     """Return a response's status and an excerpt of its body, or of the message if it is one of vLLM's errors."""
     try:
-        message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        message = parse_json(response.content)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
         message = response.text
     return f"{response.status_code}: {excerpt(str(message))}"
 

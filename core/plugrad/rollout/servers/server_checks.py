@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.errors import EngineError
+from plugrad.paths import read_text
 from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.command import server_commands
@@ -117,8 +118,8 @@ def _check_model(root: str, server: Server, required: Requirements) -> None:
 def _check_shape(root: str, server: Server, required: Requirements) -> None:
     """Compare a model built from scratch with the server's, if the folder of the server's model is readable here."""
     try:
-        theirs = json.loads((Path(root) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        theirs = json.loads(read_text(Path(root) / "config.json"))
+    except (OSError, ValueError, RecursionError):
         logger.warning(
             f"the server {server.address} serves {root!r}, whose config.json is not readable here. If it is not this run's "
             "model, the first weight sync fails, or the first comparison of log-probs."

@@ -111,6 +111,7 @@ class ServerEngine:
         with self._updating:
             if self._supervisor is not None:
                 self._supervisor.restart_exited()
+            self._loop.run(partial(self._client.announce, version))
             errors = self._weight_sync.send(weights, version)
             if all(errors.values()) and not self._table.addresses:
                 errors = self._on_main(lambda: self._resend_to_all(version))
@@ -155,7 +156,7 @@ class ServerEngine:
             is_main=self._is_main,
         )
         self._balancer = Balancer.of(addresses, self._log_hint)
-        self._client = Client(self._balancer, self._labels, self._table, headers, self._revive)
+        self._client = Client(self._balancer, self._labels, self._table, headers, self._revive, may_lag=not self._is_main)
         self._loop = EventLoopThread()
 
     def _start_servers(self, required: Requirements) -> list[str]:

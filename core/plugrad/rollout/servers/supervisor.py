@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from plugrad.errors import EngineError
+from plugrad.paths import open_bytes, read_bytes
 from plugrad.processes import PYTHON
 from plugrad.rollout.servers import die_with_parent
 from plugrad.rollout.servers.command import ServerCommand
@@ -64,7 +66,7 @@ class Supervisor:
         for command in commands:
             _check_port_is_free(command.address)
         if logs:
-            logs.mkdir(parents=True, exist_ok=True)
+            _create_folder(logs)
         self._processes: list[_ServerProcess] = []
         self._restarting = Lock()
         """A weight update and a batch may both notice that a server has exited."""
@@ -181,7 +183,7 @@ def _family_of(host: str) -> socket.AddressFamily:
 
 def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
     # Appended: a restarted server keeps its earlier output.
-    with open(log or os.devnull, "ab") as file:
+    with _log_file(log, "ab") as file:
         return subprocess.Popen(
             [*PYTHON, die_with_parent.__file__, str(os.getpid()), *PYTHON, *command.arguments],
             env=command.full_environment,
@@ -193,8 +195,22 @@ def _start(command: ServerCommand, log: Path | None) -> subprocess.Popen[bytes]:
 
 
 def _create_log(log: Path) -> Path:
-    log.write_bytes(b"")
+    _log_file(log, "wb").close()
     return log
+
+
+def _create_folder(logs: Path) -> None:
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"the folder {logs} for the logs of servers cannot be made: {error}.") from error
+
+
+def _log_file(log: Path | None, mode: str) -> BinaryIO:
+    try:
+        return open(os.devnull, "ab") if log is None else open_bytes(log, mode)
+    except OSError as error:
+        raise EngineError(f"the log of a server, {log}, cannot be written: {error}. Choose another output_dir.") from error
 
 
 def _health_client(address: str) -> Server:
@@ -212,5 +228,8 @@ def _is_healthy(server: Server) -> bool:
 def _last_lines(log: Path | None) -> str:
     if log is None:
         return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-NUM_LOG_LINES:]
+    try:
+        lines = read_bytes(log).decode(errors="replace").splitlines()[-NUM_LOG_LINES:]
+    except OSError as error:
+        return f" Its log, {log}, cannot be read: {error}."
     return "".join([f" The end of its log, {log}:", *(f"\n    {line}" for line in lines)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from plugrad.contracts.environment import Score, finite_number, not_unicode
+from plugrad.contracts.environment import Score, finite_number
 from plugrad.contracts.markers import CallableReference
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
-from plugrad.paths import read_text
+from plugrad.json_text import read_json_lines
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.resolve import resolve_callable
 from plugrad.shown import printable, shown
@@ -90,38 +89,14 @@ class Jsonl:
         return score
 
     def _read(self, path: Path) -> Iterator[dict[str, Any]]:
-        try:
-            # Not splitlines(): JSON strings may contain Unicode line separators.
-            lines = read_text(path).removesuffix("\n").split("\n")
-        except (OSError, ValueError) as error:
-            raise DataError(f"the examples {shown(str(path))} cannot be read: {printable(error)}.") from error
-        for number, line in enumerate(lines if lines != [""] else [], start=1):
-            yield self._example(path, number, line)
-
-    def _example(self, path: Path, number: int, line: str) -> dict[str, Any]:
-        try:
-            columns = json.loads(line)
-        except json.JSONDecodeError as error:
-            if not line.strip():
-                raise DataError(f"{path}, line {number} is empty: each line is one JSON object. Delete the line.") from error
-            raise DataError(
-                f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}. Each line is one object."
-            ) from error
-        if not isinstance(columns, dict):
-            raise DataError(f"{path}, line {number} is {type(columns).__name__}; each line is one JSON object.")
-        if self._columns["prompt"] not in columns:
-            raise DataError(
-                f"{path}, line {number} has no column {shown(self._columns['prompt'])} (it has "
-                f"{printable(', '.join(columns))}). Set prompt_column under [environment.kwargs]."
-            )
-        for column in self._columns.values():
-            if text := not_unicode(columns.get(column)):
+        for number, columns in read_json_lines(path):
+            if self._columns["prompt"] not in columns:
                 raise DataError(
-                    f"{path}, line {number}: the column {shown(column)} has half of a surrogate pair, which is no "
-                    f"character and cannot be tokenized: {text[:80]!a}. Correct the line."
+                    f"{path}, line {number} has no column {shown(self._columns['prompt'])} (it has "
+                    f"{printable(', '.join(columns))}). Set prompt_column under [environment.kwargs]."
                 )
-        named = {name: columns[column] for name, column in self._columns.items() if column in columns}
-        return {"example_id": f"{path.name}:{number}", **columns, **named}
+            named = {name: columns[column] for name, column in self._columns.items() if column in columns}
+            yield {"example_id": f"{path.name}:{number}", **columns, **named}
 
 
 def _unrewarded(rollout: Rollout) -> float:

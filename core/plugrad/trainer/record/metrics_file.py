@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import TrainingError
+from plugrad.paths import open_bytes
 from plugrad.trainer.record.run_folder import METRICS
 
 
@@ -52,7 +53,7 @@ class MetricsFile:
         self._kept.write(record)
 
     def _append(self, line: bytes) -> None:
-        with self._path.open("ab", buffering=0) as file:
+        with open_bytes(self._path, "ab", buffering=0) as file:
             length = file.tell()
             try:
                 while line:

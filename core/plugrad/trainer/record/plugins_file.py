@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plugrad.paths import read_text
+from plugrad.json_text import parse_json
+from plugrad.paths import read_bytes
 
 TEXTS, OPTIONAL_TEXTS = ("kind", "reference", "target"), ("package", "version", "location", "sha256")
 """Keys of a component."""
@@ -20,8 +20,8 @@ def read_plugins(path: Path) -> dict[str, Any]:
         ValueError: the file cannot be read, or is not such a record.
     """
     try:
-        record = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        record = parse_json(read_bytes(path))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
     if not _is_record(record):
         raise ValueError(f"{path.name} is not the record of a run")

@@ -12,6 +12,7 @@ from typing import Any
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.paths import write_text
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
 
@@ -62,7 +63,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
             remove(folder / name)
         remove_stale_weights(folder)
         write_run_file(run_file, folder / RUN_FILE)
-        (folder / PLUGINS).write_text(json.dumps(plugins, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / PLUGINS, json.dumps(plugins, indent=2) + "\n")
     except OSError as error:
         raise _cannot_be_written(folder, error) from error
     return folder

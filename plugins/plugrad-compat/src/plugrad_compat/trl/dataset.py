@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plugrad import DataError, PluginError
+from plugrad import DataError, PluginError, read_json_lines
 
 FORMATS = {
     ".json": "json",
@@ -39,6 +38,10 @@ class Source:
             DataError: the split cannot be read, or the split or column does not exist.
             PluginError: the `datasets` package is not installed.
         """
+        if special := _special(self.dataset):
+            raise DataError(
+                f"the dataset {self.dataset.as_posix()!r} cannot be read: {special} is a pipe, socket or device."
+            )
         if self.dataset.suffix == ".jsonl" and self.dataset.is_file():
             rows, columns = _lines(self.dataset)
         else:
@@ -58,7 +61,7 @@ class Source:
     def _load(self, split: str) -> Any:
         datasets = _datasets()
         try:
-            if (self.dataset / "dataset_dict.json").is_file() or (self.dataset / "state.json").is_file():
+            if _is_saved(self.dataset):
                 saved = datasets.load_from_disk(str(self.dataset))
                 return saved[split] if isinstance(saved, Mapping) else saved
             if self.dataset.is_file():
@@ -94,17 +97,19 @@ def held_out(examples: Sequence[Row], number: int, seed: int) -> tuple[list[Row]
 
 def _lines(path: Path) -> tuple[list[Row], list[str]]:
     """Return the rows and the columns of a JSON-lines file, the only format that needs no package."""
-    rows: list[dict[str, Any]] = []
-    # Not splitlines(): JSON strings may contain Unicode line separators.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}.") from error
-        if rows and not isinstance(rows[-1], dict):
-            raise DataError(f"{path}, line {number} is {type(rows[-1]).__name__}; each line is one JSON object.")
+    rows = [row for _, row in read_json_lines(path, skip_empty=True)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name) for name in columns} for row in rows], columns
+
+
+def _special(path: Path) -> Path | None:
+    """Return a pipe, socket or device where `path` leads, or in it, as in a saved dataset: to read one may never end."""
+    places = [path, *path.glob("*"), *path.glob("*/*")] if _is_saved(path) else [path]
+    return next((place for place in places if place.exists() and not (place.is_file() or place.is_dir())), None)
+
+
+def _is_saved(path: Path) -> bool:
+    return (path / "dataset_dict.json").exists() or (path / "state.json").exists()
 
 
 def _datasets() -> Any:

@@ -1,0 +1,135 @@
+"""Read JSON that others wrote: whatever it holds, an error is short and says where."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from plugrad.errors import DataError
+from plugrad.paths import read_bytes
+from plugrad.shown import printable, shown
+
+BYTE_ORDER_MARKS = {
+    b"\xff\xfe": "the byte-order mark of UTF-16 or UTF-32",
+    b"\xfe\xff": "the byte-order mark of UTF-16",
+    b"\x00\x00\xfe\xff": "the byte-order mark of UTF-32",
+    b"\xef\xbb\xbf": "a byte-order mark",
+}
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+SAVE_AS = "Save it as UTF-8 without a byte-order mark."
+
+
+def parse_json(text: str | bytes, what: str = "it") -> Any:
+    """Return what a JSON text holds.
+
+    Args:
+        text: the text; bytes must be UTF-8.
+        what: whose text this is. Messages begin with it.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or holds NaN, an infinite number, an integer of too many digits, or
+            a key twice.
+    """
+    try:
+        return json.loads(_decoded(text), object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{what} is not JSON: {error.msg} at {place}") from error
+    except RecursionError as error:
+        raise ValueError(f"{what} is nested too deeply") from error
+    except _Refused as error:
+        raise ValueError(f"{what} {error}") from error
+    except ValueError as error:
+        # Of int(), whose time is quadratic in the number of digits.
+        raise ValueError(f"{what} has an integer of more digits than Python reads") from error
+
+
+def read_json_lines(path: str | Path, *, skip_empty: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of each line of a JSON-lines file, such as an environment's examples.
+
+    Args:
+        path: the file, in UTF-8.
+        skip_empty: whether to skip empty lines, which are refused otherwise.
+
+    Raises:
+        DataError: the file cannot be read or is not a regular one, or a line is not one JSON object, has a key twice, has a
+            number that is not finite or too long, or has half of a surrogate pair. It names the file and the line.
+    """
+    try:
+        content = read_bytes(Path(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the examples {shown(str(path))} cannot be read: {printable(error)}.") from error
+    # Not splitlines(): JSON strings may contain Unicode line separators.
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _object_of(line, f"{printable(path)}, line {number}")
+        elif not skip_empty:
+            raise DataError(f"{printable(path)}, line {number} is empty: each line is one JSON object. Delete the line.")
+
+
+def _object_of(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = parse_json(line, where)
+    except ValueError as error:
+        raise DataError(f"{error}. Each line is one object: correct the line.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{where} is {type(found).__name__}; each line is one JSON object.")
+    if SURROGATE.search(line.decode()):
+        _check_unicode(found, where)
+    return found
+
+
+def _check_unicode(columns: dict[str, Any], where: str) -> None:
+    for column, value in columns.items():
+        text = json.dumps([column, value], ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            around = text[max(error.start - 20, 0) : error.start + 20]
+            raise DataError(
+                f"{where}: the column {shown(column)} has half of a surrogate pair, which is no character and cannot be "
+                f"tokenized: {around!a}. Correct the line."
+            ) from error
+
+
+def _decoded(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if text.startswith(mark):
+            raise _Refused(f"starts with {name}. {SAVE_AS}".rstrip("."))
+    if b"\0" in text:
+        raise _Refused(f"has a NUL character, as a text in UTF-16 has. {SAVE_AS}".rstrip("."))
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise _Refused(f"is not UTF-8: byte {error.start + 1} is {text[error.start]:#04x}. {SAVE_AS}".rstrip(".")) from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names: set[str] = set()
+        twice = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
+        raise _Refused(f"has the key {shown(twice)} twice")
+    return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _Refused(f"has the number {printable(digits, 40)}, which is beyond what a float can hold")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Refused(f"has the number {name}, which JSON does not have: only finite numbers")
+
+
+class _Refused(ValueError):
+    """What a text has or is, without its name."""
