@@ -77,6 +77,8 @@ class Promise(Generic[S]):
     """Promises without which this one cannot hold. If one of them is broken, this check is not run."""
     untested: str = ""
     """What a report says at its end if this check was not run or does not apply. Empty: nothing."""
+    prepare: Callable[[], object] = lambda: None
+    """Called before all checks of a component are run: starts what takes long and can go on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ def run_checks(
     """
     expected = expected_failures or {}
     reject_unknown(expected, checks)
+    for check in checks:
+        check.promise.prepare()
     results: list[Result] = []
     for check in checks:
         watch(check)
