@@ -202,6 +202,7 @@ def run_checks(
     checks: Sequence[Check],
     expected_failures: Mapping[str, str] | None = None,
     watch: Callable[[Check], object] = lambda check: None,
+    note: Callable[[Result], object] = lambda result: None,
 ) -> list[Result]:
     """Run each check. One whose outcome follows from another one's failure is not run.
 
@@ -209,6 +210,7 @@ def run_checks(
         checks: of one component.
         expected_failures: reasons by check name, for checks that are known to fail.
         watch: called with each check before it runs.
+        note: called with each result as soon as it is known.
 
     Raises:
         PluginError: an expected failure names no check.
@@ -221,6 +223,7 @@ def run_checks(
     for check in checks:
         watch(check)
         results.append(_try_check(check, expected.get(check.name)))
+        note(results[-1])
     return results
 
 
