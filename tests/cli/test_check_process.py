@@ -45,6 +45,16 @@ def test_a_component_that_ends_its_process_has_failed_the_check_that_ran(plugrad
 
 
 @pytest.mark.slow
+def test_what_finished_before_the_process_ended_is_shown(plugrad, folder):
+    (folder / "mine.py").write_text(LOSS.format(after=60, end=ENDS["os._exit"][0]))
+    done = plugrad("check", "./mine.py:mine")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 1, text
+    assert re.search(r"CHECK RESULT SEEN runs ok .*seen it ended the process with exit code 0", text), text
+    assert re.search(r"\d+ ok, 1 failed; the checks after it were not run", text), text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sys.exit with a code", "os._exit", "a segmentation fault"])
 def test_one_that_ends_its_process_when_it_is_imported_is_an_error(plugrad, folder, name):
     end, said = ENDS[name]

@@ -81,3 +81,25 @@ def test_one_that_is_defined_in_a_function_has_no_run_of_its_own():
     found = results(Counts)
     assert bad(found) == {"pickles"}
     assert found["run"].outcome is Outcome.NOT_APPLICABLE
+
+
+def test_the_columns_that_the_author_names_are_there_in_the_run_too(tmp_path):
+    path = tmp_path / "reads.py"
+    path.write_text(READS_A_COLUMN)
+    checks = extension_checks(f"{path}:Reads", example={"difficulty": 2.0})
+    [result] = run_checks([each for each in checks if each.name == "run"])
+    assert result.outcome is Outcome.KEPT, result.seen
+
+
+READS_A_COLUMN = """
+import plugrad
+
+
+class Reads:
+    @plugrad.hookimpl(wrapper=True)
+    def prepare_advantages(self, inputs):
+        for group in inputs.rollouts:
+            for rollout in group:
+                assert rollout["example"]["difficulty"] == 2.0
+        return (yield)
+"""

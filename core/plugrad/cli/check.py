@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from plugrad.cli.check_process import note_check, run_in_a_process, runs_checks
+from plugrad.cli.check_process import note_check, note_finished, run_in_a_process, runs_checks
+from plugrad.cli.check_table import Line, print_lines
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import REFERENCE, TRACEBACK, assignments, columns_of, option_values
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from plugrad.testing.checks import Check, Result
 
 FAILED = 1
-STYLES = {"KEPT": "green", "FAILED": "bold red", "UNEXPECTED": "bold red", "EXPECTED": "yellow"}
-"""By the name of the outcome; the others are dim."""
 SKIPPED = ("NOT_APPLICABLE", "NOT_RUN")
 KIND = typer.Option(
     help="loss, advantage, metric, environment or extension. Needed if the component itself does not show its kind."
@@ -91,7 +88,7 @@ def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[st
         note_check(check.name, check.promise.statement)
         show(f"{check.name}: {check.promise.statement}")
 
-    return run_checks(checks, reasons, watch)
+    return run_checks(checks, reasons, watch, lambda result: note_finished(Line.of(result)))
 
 
 def _known_kind(kind: str | None) -> Kind | None:
@@ -119,42 +116,10 @@ def _print_results(results: Sequence[Result], seconds: float, console: Console) 
     if options:
         console.print(Text(options, style="dim"), soft_wrap=True)
     console.print()
-    console.print(_table(results))
-    for result in (result for result in results if result.is_bad):
-        _print_failure(result, console)
+    print_lines(map(Line.of, results), console)
     counts = Counter(result.outcome.value for result in results)
     summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     console.print(f"\n{summary} in {seconds:.0f} s (conformance kit {KIT_VERSION})", soft_wrap=True)
     for result in results:
         if result.check.promise.untested and result.outcome.name in SKIPPED:
             console.print(Text(f"{result.check.promise.untested}: {result.seen}"), soft_wrap=True)
-
-
-def _table(results: Sequence[Result]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("CHECK", no_wrap=True)
-    table.add_column("RESULT", no_wrap=True)
-    table.add_column("SEEN", overflow="fold")
-    for result in results:
-        outcome = Text(result.outcome.value, style=STYLES.get(result.outcome.name, "dim"))
-        table.add_row(result.check.name, outcome, result.seen)
-    return table
-
-
-def _print_failure(result: Result, console: Console) -> None:
-    from plugrad.testing.checks import Outcome
-
-    promise: Any = result.check.promise
-    details = (
-        {"seen": result.seen, "fix": "it was declared to fail and now passes: remove the declaration."}
-        if result.outcome is Outcome.UNEXPECTED
-        else {"seen": result.seen, "why": result.why, "fix": result.fix}
-    )
-    console.print()
-    console.print(Text(promise.name, style="bold red"), Text(f" {promise.statement}"), soft_wrap=True)
-    for word, text in ((word, text) for word, text in details.items() if text):
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(no_wrap=True, width=5)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(word, style="dim"), text)
-        console.print(Padding(grid, (0, 0, 0, 2)))

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from plugrad.cli.check_table import Line, print_lines
 from plugrad.errors import PluginError
 from plugrad.processes import PYTHON, environment_with_own_path, how_it_ended
 
-ARGUMENTS, CURRENT, ENDED, RAISED, STACK = "arguments.json", "current.json", "ended", "raised", "stack"
+ARGUMENTS, CURRENT, FINISHED, ENDED, RAISED, STACK = "arguments.json", "current.json", "finished", "ended", "raised", "stack"
 OUTPUT, ERRORS = "output", "errors"
 POLL_INTERVAL_S = 0.05
 PATIENCE_S = 2.0
@@ -53,6 +55,20 @@ def note_check(name: str, statement: str) -> None:
     """Note that a check starts."""
     if _folder:
         write_whole(_folder[0] / CURRENT, json.dumps([name, statement]))
+
+
+def note_finished(line: Line) -> None:
+    """Note a finished check."""
+    if _folder:
+        with (_folder[0] / FINISHED).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(vars(line)) + "\n")
+
+
+def _finished(folder: Path) -> list[Line]:
+    """Return the checks that finished. A last line may be cut."""
+    file = folder / FINISHED
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return [Line(**json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def run_in_a_process(arguments: Mapping[str, Any], limit_s: float, console: Console) -> int:
@@ -83,7 +99,11 @@ def run_in_a_process(arguments: Mapping[str, Any], limit_s: float, console: Cons
             return int((folder / ENDED).read_text())
         if watched.current is None:
             raise PluginError(f"{arguments['reference']!r} cannot be imported: {end}.")
-        _print_failure(*watched.current, end, console)
+        finished = _finished(folder)
+        if finished:
+            print_lines(finished, console)
+            console.print()
+        _print_failure(*watched.current, end, finished, console)
         return FAILED
 
 
@@ -163,12 +183,14 @@ def _show_output(folder: Path) -> None:
         stream.write((folder / name).read_text(encoding="utf-8", errors="replace"))
 
 
-def _print_failure(name: str, statement: str, end: str, console: Console) -> None:
+def _print_failure(name: str, statement: str, end: str, finished: list[Line], console: Console) -> None:
+    counts = Counter([*(line.word for line in finished), "failed"])
+    summary = ", ".join(f"{number} {word}" for word, number in counts.items())
     console.print(Text(name, style="bold red"), Text(f" {statement}"), soft_wrap=True)
     console.print(f"  seen {end}", soft_wrap=True)
     console.print("  why  A run would end there, without a word and without its model.", soft_wrap=True)
     console.print("  fix  Raise an exception instead of ending the process, and give every wait a limit.", soft_wrap=True)
-    console.print("\n1 failed; the checks after it were not run", soft_wrap=True)
+    console.print(f"\n{summary}; the checks after it were not run", soft_wrap=True)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ import typer
 
 from plugrad.cli.check import check
 from plugrad.cli.check_process import ARGUMENTS, ENDED, INTERRUPTED, RAISED, STACK, run_checks_here, write_whole
+from plugrad.testing.workers import fork_nursery
 
 
 def _end_with(parent: int) -> None:
@@ -34,6 +35,7 @@ def _note_exception(error: BaseException, folder: Path) -> None:
 
 def main(folder: Path, parent: int) -> None:
     """Run the checks, and note that they came to their end."""
+    fork_nursery()
     run_checks_here(folder)
     stack = (folder / STACK).open("w", encoding="utf-8")
     faulthandler.enable(stack)

@@ -77,6 +77,8 @@ class Promise(Generic[S]):
     """Promises without which this one cannot hold. If one of them is broken, this check is not run."""
     untested: str = ""
     """What a report says at its end if this check was not run or does not apply. Empty: nothing."""
+    prepare: Callable[[], object] = lambda: None
+    """Called before all checks of a component are run: starts what takes long and can go on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ def run_checks(
     checks: Sequence[Check],
     expected_failures: Mapping[str, str] | None = None,
     watch: Callable[[Check], object] = lambda check: None,
+    note: Callable[[Result], object] = lambda result: None,
 ) -> list[Result]:
     """Run each check. One whose outcome follows from another one's failure is not run.
 
@@ -207,16 +210,20 @@ def run_checks(
         checks: of one component.
         expected_failures: reasons by check name, for checks that are known to fail.
         watch: called with each check before it runs.
+        note: called with each result as soon as it is known.
 
     Raises:
         PluginError: an expected failure names no check.
     """
     expected = expected_failures or {}
     reject_unknown(expected, checks)
+    for check in checks:
+        check.promise.prepare()
     results: list[Result] = []
     for check in checks:
         watch(check)
         results.append(_try_check(check, expected.get(check.name)))
+        note(results[-1])
     return results
 
 

@@ -46,6 +46,11 @@ def _numpy_state() -> Any:
     return np.random.get_state()
 
 
+def main(arguments: list[str]) -> None:
+    """Print the effects for the process that asked."""
+    kind, reference = arguments
+    sys.stdout.write(json.dumps(effects_of_import(cast(Kind, kind), reference)))
+
+
 if __name__ == "__main__":
-    # The parent process reads this.
-    sys.stdout.write(json.dumps(effects_of_import(cast(Kind, sys.argv[1]), sys.argv[2])))
+    main(sys.argv[1:])

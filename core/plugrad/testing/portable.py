@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
 import tomllib
 from typing import Any, Protocol
 
 import tomli_w
 
 from plugrad.errors import OptionError
-from plugrad.processes import PYTHON, environment_with_own_path
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.option_forms import same
 from plugrad.shown import shown
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.workers import worker
 
 IMPORT_LIMIT_S = 120.0
 
@@ -57,22 +56,13 @@ def _check_pickles(trial: Trial) -> str:
 
 def _check_import_effects(trial: Trial) -> str:
     reference = importable_reference(trial.component)
-    environment = environment_with_own_path(OMP_NUM_THREADS="1")
-    command = [*PYTHON, "-m", "plugrad.testing.effects", trial.component.kind, reference]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=IMPORT_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Broken(f"importing it in a new process takes more than {IMPORT_LIMIT_S:g} s") from error
-    if done.returncode:
-        raise Broken(f"it cannot be imported in a new process: {last_line(done.stderr)}")
-    effects: list[str] = json.loads(done.stdout.splitlines()[-1])
+    with worker("plugrad.testing.effects", trial.component.kind, reference, OMP_NUM_THREADS="1") as process:
+        exit_code = process.wait(IMPORT_LIMIT_S)
+        if exit_code is None:
+            raise Broken(f"importing it in a new process takes more than {IMPORT_LIMIT_S:g} s")
+        if exit_code or not process.output:
+            raise Broken(f"it cannot be imported in a new process: {process.last_words(exit_code)}")
+        effects: list[str] = json.loads(process.output.splitlines()[-1])
     if effects:
         raise Broken("; ".join(effects))
     return "no device, no random state, nothing printed"
@@ -88,11 +78,6 @@ def importable_reference(component: Component) -> str:
     if component.source.entry is None and (target.startswith("__main__:") or "<locals>" in target):
         raise NotApplicable("no other process can import it: it is defined in a function or in a script")
     return component.source.reference if component.source.entry is None else target
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a process's output. In a traceback, this is the error."""
-    return next(reversed(text.strip().splitlines()), "nothing printed")
 
 
 PORTABLE: tuple[Promise[Any], ...] = (

@@ -33,9 +33,14 @@ class TrialExample(dict[str, Any]):
         raise MissingColumn(column, [str(name) for name in self])
 
 
+def columns_of_the_author() -> Mapping[str, Any]:
+    """Return the columns that the author of the component on trial added."""
+    return _ADDED.get({})
+
+
 def trial_example(**columns: Any) -> TrialExample:
     """Return an example with these columns, and those that the author of the component on trial added."""
-    return TrialExample({**columns, **_ADDED.get({})})
+    return TrialExample({**columns, **columns_of_the_author()})
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def _run_file(extension: dict[str, Any], output_dir: Path) -> RunFile:
             "search_paths": [str(Path.cwd())],
             "max_steps": 2,
             "model": {"from_scratch": {"model_type": "qwen3", **TINY}},
-            "environment": {"name": "plugrad/arithmetic", "kwargs": {"digits": 1}},
+            "environment": {"name": "plugrad.testing.extensions.trial_sums:TrialSums"},
             "rollout": {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 3},
             "loss": {"name": "plugrad/ppo_clip"},
             "advantage": {"name": "plugrad/group_normalized"},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.loss import BatchLossInputs
@@ -20,7 +20,9 @@ from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
+from plugrad.testing.losses.rank_task import Update
 from plugrad.testing.models import tiny_model, tiny_tokenizer
+from plugrad.testing.trial_examples import trial_example
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
@@ -33,15 +35,6 @@ RUN = RunFile.model_validate(
         "optimizer": {"max_grad_norm": 1e12},
     }
 )
-
-
-@dataclass(frozen=True)
-class Update:
-    """The objective and the gradient of one update."""
-
-    loss: float
-    gradient: Tensor
-    """Of all parameters, in one row."""
 
 
 def recorded_groups() -> list[list[Rollout]]:
@@ -72,7 +65,7 @@ def update_by_hand(loss: LossTrial) -> Update:
     return Update(total.item(), torch.cat([part.flatten() for part in gradient]))
 
 
-def update_by_trainer(loss: BoundLoss, edges: list[int]) -> Update:
+def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     """Run the trainer's update on this rank's groups, those between two of the `edges`; every rank calls it."""
     # Only here: these import Accelerate, and a process has one Accelerator.
     from plugrad.policy.loading import LoadedModel
@@ -127,7 +120,7 @@ def _rollout(draw: random.Random, group: int) -> Rollout:
         prompt_length=2 + group,
         logprobs=(-5, -4),
         reward=draw.uniform(-1, 1),
-        example={"example_id": group},
+        example=trial_example(example_id=group),
     )
 
 
