@@ -18,6 +18,8 @@ OURS = {
     "rollout/servers/weights_folder.py": "in a folder that it has just made",
     "scaffold/package.py": "in a temporary folder of its own, and templates of the package's own",
     "testing/losses/rank_process.py": "in a temporary folder of its own",
+    "testing/nursery.py": "in a temporary folder of its parent's",
+    "testing/workers.py": "in a temporary folder of its own",
     "testing/losses/two_ranks.py": "in the same",
     "trainer/engines.py": "opens a rollout engine",
     "trainer/record/memory.py": "a file of the kernel's",
@@ -31,7 +33,7 @@ PARSES = {
     "registry/known_packages.py": "a file of the package's own",
     "registry/option_forms.py": "what it has just written",
     "rollout/servers/server_checks.py": "a model's config.json, whatever it is: an unreadable one is a notice",
-    "testing/losses/rank_process.py": "what its own parent wrote",
+    "testing/nursery.py": "what its own parent wrote",
     "testing/portable.py": "what its own child wrote",
     "trainer/ranks/failure_watch.py": "what another rank of the run wrote",
 }

@@ -5,7 +5,7 @@ All engines are open at once and take turns. On the quickstart's model, and on o
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from string import printable
@@ -60,7 +60,7 @@ def opened(
     with TemporaryDirectory() as name, ExitStack() as stack:
         for engine in ENGINES:
             started = perf_counter()
-            engines[engine] = open_engine(run_file(engine, fields, Path(name), most=most), loaded, Ranks())
+            engines[engine] = open_engine(run_file(engine, fields, Path(name), most=most), loaded, Ranks(), nullcontext)
             stack.callback(engines[engine].close)
             engines[engine].update_weights(weights_of(loaded), 0)
             seconds[engine] = perf_counter() - started

@@ -59,8 +59,10 @@ INFINITE = {"large_ratios": "Its own formula, a plain exp of the log-ratio, is i
 CLAMPED = {"far_direction": "Its own formula clamps the log-ratio, where the gradient ends."}
 EXPECTED_FAILURES = {
     **dict.fromkeys(("MyCustomPolicyLoss", "EntropyRegularizedLoss", "clipped", "summed", "mixing"), INFINITE),
-    **dict.fromkeys(("my_clip_cov", "ClippedPGLossFn", "LaterClippedPGLossFn", "ppo_clip_loss"), INFINITE),
+    **dict.fromkeys(("ClippedPGLossFn", "LaterClippedPGLossFn", "ppo_clip_loss"), INFINITE),
     **dict.fromkeys(("later", "my_gspo"), CLAMPED),
+    "my_clip_cov": {**INFINITE, "advantage_sign": "Its own weight, 1 + cov, can be negative."},
+    "my_grpo": {"rounded_rewards": "Its own formula divides by a deviation of any size."},
 }
 """Reasons by check. The adapters run a foreign formula as it is."""
 ADVANTAGES = ("leave_one_out", "my_grpo", "my_remax", "by_trajectory")

@@ -8,6 +8,7 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.synthetic import in_dtype
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.cuts import skip_if_cut_dependent
 from plugrad.testing.losses.loss_trial import LossTrial, name_of
 from plugrad.testing.losses.trial_micro_batches import (
     LENGTHS,
@@ -73,6 +74,8 @@ def _require_finite_metrics(loss: LossTrial, far: BatchLossInputs, ordinary: Bat
 
 
 def _check_far_direction(loss: LossTrial) -> str:
+    # The rows lie at different distances: in a loss that mixes rows, each would pull on the others.
+    skip_if_cut_dependent(loss)
     near = NEAR_BEYOND_CLIPS if _reacts_to_advantages(loss) else NEAR
     others = [name for name in OTHERS if name == "inference_logprobs" or name in loss.component.needs]
     pulled = [other for other in others if _keeps_direction(loss, other, near)]

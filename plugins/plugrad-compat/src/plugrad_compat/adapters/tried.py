@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from plugrad import BatchLossInputs, LossInputs, LossOutputs
 from plugrad_compat.adapters.foreign import ForeignLoss
-from plugrad_compat.adapters.precision import widened
+from plugrad_compat.adapters.foreign_inputs import prepared
 from plugrad_compat.adapters.probe import Probe
 from plugrad_compat.adapters.responses import as_rows
 
@@ -41,7 +41,7 @@ class TriedLoss:
         check: Callable[[ForeignLoss, Probe], None],
         call: Callable[[ForeignLoss, BatchLossInputs], LossOutputs],
     ) -> LossOutputs:
-        rows = widened(rows)
+        rows = prepared(rows)
         if self._is_tried:
             return call(self._foreign, rows)
         # The trial uses another instance, so that its state does not reach the run.
