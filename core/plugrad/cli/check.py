@@ -65,20 +65,15 @@ def check(
         options, reasons = option_values(sets), assignments("--expected-failure", expected)
         columns = columns_of(example)
         with _progress(console) as show:
-            checks = _checks(reference, known, options, strict, columns)
+            # Here: it imports torch, which takes seconds.
+            from plugrad.testing.kinds import checks_of
+
+            checks = checks_of(reference, kind=known, options=options, strict=strict, example=columns)
             started = time.perf_counter()
             results = _run(checks, reasons, show)
         _print_results(results, time.perf_counter() - started, console)
         if any(result.is_bad for result in results):
             raise typer.Exit(FAILED)
-
-
-def _checks(
-    reference: str, kind: Kind | None, options: Mapping[str, Any], strict: bool, columns: Mapping[str, Any]
-) -> list[Check]:
-    from plugrad.testing.kinds import checks_of
-
-    return checks_of(reference, kind=kind, options=options, strict=strict, example=columns)
 
 
 def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:
