@@ -13,7 +13,8 @@ from rich.console import Console
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import PlugradError, RankError, TrainingError
-from plugrad.host.calls_in_progress import long_calls_noticed
+from plugrad.registry.calls_in_progress import long_calls_noticed
+from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
 from plugrad.trainer.engines import engine_record
@@ -71,7 +72,7 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
-    with failing_together(ranks):
+    with no_exit_in_calls(), failing_together(ranks):
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
         if earlier:
