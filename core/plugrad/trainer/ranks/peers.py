@@ -48,7 +48,7 @@ class Peers:
         here, given, made = socket.gethostname(), os.environ.get(LAUNCH_FOLDER), None
         if not given and os.environ.get("LOCAL_RANK", "0") == "0":
             with suppress(OSError):
-                made = tempfile.mkdtemp(prefix="plugrad-ranks-")
+                made = tempfile.mkdtemp(prefix="plugrad-peers-")
         folders = [folder for host, folder in ranks.gather((here, given or made)) if host == here and folder]
         own = None
         if folders:
