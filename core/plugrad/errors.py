@@ -98,6 +98,9 @@ class TrainingError(PlugradError):
 class RankError(TrainingError):
     """Another rank failed, so this one stops too. The message is the other rank's."""
 
+    is_told = False
+    """Whether the launcher tells it: the rank cannot."""
+
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code

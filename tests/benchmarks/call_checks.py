@@ -32,7 +32,7 @@ CHECKS = {
     "reported.py": ("add_reported",),
     "prepared.py": ("check_prepared",),
 }
-"""Functions of `plugrad.host` whose time counts as checking; none calls another one of them."""
+"""Functions of `plugrad.host` and `plugrad.registry` whose time counts as checking; none calls another one of them."""
 
 
 def runs(folder: Path) -> dict[str, RunFile]:
@@ -54,7 +54,7 @@ def seconds_by_check(stats: Stats) -> dict[str, float]:
     found = dict.fromkeys(CHECKS, 0.0)
     for (path, _, function), (_, _, _, cumulative, _) in stats.stats.items():  # type: ignore[attr-defined]
         file = Path(path)
-        if file.parent.name == "host" and function in CHECKS.get(file.name, ()):
+        if file.parent.name in ("host", "registry") and function in CHECKS.get(file.name, ()):
             found[file.name] += cumulative
     return found
 

@@ -18,12 +18,17 @@ RAISED = {
 }
 
 
+EXITS = {"os._exit 0": 0, "os._exit 3": 3}
+
+
 def end(how):
+    if how in EXITS:
+        os._exit(EXITS[how])
     raise RAISED[how]
 
 
 if "ENDS_AT_IMPORT" in os.environ:
-    sys.exit(0)
+    end(os.environ["ENDS_AT_IMPORT"])
 
 
 def loss(inputs, how: str, from_step: int = 0):
@@ -87,3 +92,7 @@ class Extension:
 
 def reward(completion, example):
     sys.exit(0)
+
+
+def leaving_reward(completion, example):
+    os._exit(0)

@@ -1,6 +1,7 @@
 """Plugins for runs in several processes. What goes wrong goes wrong on rank 1; outside a launcher there is no rank."""
 
 import os
+import posix
 import random
 import signal
 import time
@@ -11,7 +12,6 @@ import torch
 from plugrad import AdvantageOutputs, hookimpl
 
 RANK = os.environ.get("RANK")
-BEFORE_THE_RUN = 2
 
 
 def varied(inputs):
@@ -30,7 +30,9 @@ class Who:
 
 
 class _InTheRun:
-    """Misbehaves at the second update of the run; the pre-flight's calls are those of another instance."""
+    """Misbehaves at an update of the run; the pre-flight's calls are those of another instance."""
+
+    at_update = 2
 
     def __init__(self):
         self.calls = 0
@@ -43,7 +45,7 @@ class _InTheRun:
     @hookimpl
     def before_update(self):
         self.calls += self.running
-        if self.calls == BEFORE_THE_RUN:
+        if self.calls == self.at_update:
             self.misbehave()
 
 
@@ -56,6 +58,8 @@ class RankOneRaises(_InTheRun):
 
 
 class RankOneCrashes(_InTheRun):
+    at_update = 1
+
     def misbehave(self):
         if RANK == "1":
             os.abort()
@@ -65,6 +69,17 @@ class RankOneIsKilled(_InTheRun):
     def misbehave(self):
         if RANK == "1":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class RankOneLeaves(_InTheRun):
+    def __init__(self, status: int = 0):
+        super().__init__()
+        self.status = status
+
+    def misbehave(self):
+        if RANK == "1":
+            # As compiled code does it: Python's own os._exit raises an exception in a plugin.
+            posix._exit(self.status)
 
 
 class RankOneVetoes(_InTheRun):

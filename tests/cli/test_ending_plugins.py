@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import posix
+import re
 import shutil
 import signal
 import sys
@@ -13,9 +15,10 @@ import pytest
 
 from plugrad.host.calling import call_plugin
 from plugrad.registry.blame import Blamed
+from plugrad.registry.no_exit import no_exit_in_calls
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ending import RAISED
+from ending import EXITS, RAISED
 
 HERE = Path(__file__).parent
 
@@ -45,6 +48,28 @@ def test_whatever_a_loss_raises_is_its_error(train, folder, how):
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize("how", EXITS)
+def test_a_loss_that_calls_os_exit_is_named(train, how):
+    done = train(selected("loss", "loss", how=how))
+    assert done.returncode == 2, done.stderr
+    assert f"raised SystemExit: os._exit({EXITS[how]}) (ending.py:" in done.stderr
+
+
+def test_in_forked_processes_and_after_a_run_os_exit_is_as_ever(train):
+    before = os._exit
+    assert train(selected("loss", "loss", how="os._exit 0")).returncode == 2
+    assert os._exit is before
+    with no_exit_in_calls(), Blamed("mine", ValueError):
+        process = os.fork()
+        if process == 0:
+            try:
+                os._exit(5)
+            finally:
+                posix._exit(6)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+
+
 PLACES = [
     ("advantage", "advantage", {}, "the advantage 'advantage'"),
     ("metric", "metric", {}, "the metric 'metric'"),
@@ -59,40 +84,43 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("kind", "name", "options", "named"), PLACES, ids=lambda value: str(value)[:40])
-@pytest.mark.parametrize("how", ["exit 0", "interrupt"])
+@pytest.mark.parametrize("how", ["exit 0", "interrupt", "os._exit 0"])
 def test_wherever_it_is_raised(train, how, kind, name, options, named):
     done = train(selected(kind, name, how=how, **options))
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
-    assert type(RAISED[how]).__name__ in done.stderr
+    assert ("os._exit(0)" if how in EXITS else type(RAISED[how]).__name__) in done.stderr
 
 
-def test_at_import(train, monkeypatch):
-    monkeypatch.setenv("ENDS_AT_IMPORT", "1")
+@pytest.mark.parametrize(("how", "told"), [("exit 0", "0"), ("os._exit 0", "os._exit(0)")])
+def test_at_import(train, monkeypatch, how, told):
+    monkeypatch.setenv("ENDS_AT_IMPORT", how)
     done = train(selected("loss", "loss", how="exit"))
     assert done.returncode == 2
     assert "the loss 'loss'" in done.stderr
-    assert "cannot be imported: SystemExit: 0" in done.stderr
+    assert f"cannot be imported: SystemExit: {told}" in done.stderr
 
 
-def test_in_a_reward_function(train, folder):
+@pytest.mark.parametrize(("reward", "told"), [("reward", "0"), ("leaving_reward", "os._exit(0)")])
+def test_in_a_reward_function(train, folder, reward, told):
     (folder / "lines.jsonl").write_text(json.dumps({"prompt": "1+1="}) + "\n")
-    done = train("environment={name='jsonl', kwargs={path='lines.jsonl', reward='ending.py:reward'}}")
+    done = train(f"environment={{name='jsonl', kwargs={{path='lines.jsonl', reward='ending.py:{reward}'}}}}")
     assert done.returncode == 2
-    assert "ending.py:reward raised SystemExit: 0" in done.stderr
+    assert f"ending.py:{reward} raised SystemExit: {told}" in done.stderr
 
 
 @pytest.mark.parametrize(
     "override",
     [
         "loss={name='ending.py:loss', kwargs={how='exit 0', from_step=1}}",
+        "loss={name='ending.py:loss', kwargs={how='os._exit 0', from_step=1}}",
         selected("extension", "Extension", how="exit 0", where="on_step_end"),
     ],
 )
 def test_after_the_first_step_the_model_is_saved_and_the_exit_code_is_1(train, folder, override):
     done = train(override)
     assert done.returncode == 1, done.stderr
-    assert "raised SystemExit: 0" in done.stderr
+    assert re.search(r"raised SystemExit: (0|os\._exit\(0\))", done.stderr)
     assert (folder / "runs" / "run" / "model" / "config.json").is_file()
 
 
@@ -123,7 +151,7 @@ def test_the_users_ctrl_c_stays_the_users_though_the_plugin_turns_it_into_anothe
 def test_a_keyboard_interrupt_under_another_signal_handler_may_be_the_users(monkeypatch):
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        with pytest.raises(KeyboardInterrupt), Blamed(lambda error: ValueError("blamed")):
+        with pytest.raises(KeyboardInterrupt), Blamed("mine", lambda error: ValueError("blamed")):
             raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)

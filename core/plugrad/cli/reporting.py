@@ -52,7 +52,8 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
                 "is lost. Make room, or send the output elsewhere."
             )
     except RankError as error:
-        _wait_for_the_report()
+        if not error.is_told:
+            _wait_for_the_report()
         raise typer.Exit(error.exit_code) from None
     except PlugradError as error:
         _show(error, errors, show_traceback)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
-from plugrad.errors import RunFileError, TrainingError
+from plugrad.errors import RunFileError
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -82,27 +81,10 @@ def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) ->
 
     check_shares(run_file, num_processes)
     from plugrad.trainer.ranks.launch import launch
-    from plugrad.trainer.record.run_folder import METRICS
 
-    metrics = Path(run_file.output_dir, METRICS)
-    before = _version_of(metrics)
-    try:
-        exit_code = launch(["train", *arguments, "--num-processes", str(num_processes)], num_processes)
-    except TrainingError as error:
-        # The rank that was killed cannot say whether training had begun, but the run's record can.
-        if _version_of(metrics) not in (None, before):
-            error.exit_code = 1
-        raise
+    exit_code = launch(["train", *arguments, "--num-processes", str(num_processes)], num_processes)
     if exit_code:
         raise typer.Exit(exit_code)
-
-
-def _version_of(file: Path) -> tuple[int, int] | None:
-    """Return what tells a file from an earlier one at its place; None if there is none."""
-    with suppress(OSError):
-        found = file.stat()
-        return found.st_ino, found.st_mtime_ns
-    return None
 
 
 def _as_arguments(

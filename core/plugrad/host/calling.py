@@ -10,7 +10,6 @@ from jaxtyping import TypeCheckError
 
 from plugrad.errors import ContractError, FieldMissing, InputsChanged
 from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
-from plugrad.host.calls_in_progress import InProgress
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
@@ -31,7 +30,7 @@ def call_plugin(owner: str, call: Callable[..., Any], *args: Any) -> Any:
             returned a coroutine, or left the process in another state.
         PlugradError: the plugin raised one itself; it is passed on unchanged.
     """
-    with StateKept(owner), InProgress(owner), blaming(owner):
+    with StateKept(owner), blaming(owner):
         returned = call(*args)
     refuse_coroutine(owner, returned)
     return returned
@@ -67,8 +66,8 @@ def check_unchanged(owner: str, received: Received, inputs: Any) -> None:
 
 
 def blaming(owner: str) -> Blamed:
-    """Return a context in which every exception is the plugin's."""
-    return Blamed(lambda error: raised_by(owner, error))
+    """Return a context that is a call of the plugin's, and in which every exception is the plugin's."""
+    return Blamed(owner, lambda error: raised_by(owner, error))
 
 
 def raised_by(owner: str, error: BaseException) -> ContractError:

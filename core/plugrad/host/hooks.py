@@ -20,7 +20,6 @@ from plugrad.errors import ContractError
 from plugrad.hookspecs import hook_names, hookimpl
 from plugrad.host.advantage import BoundAdvantage, check_advantages, compute_advantages
 from plugrad.host.calling import blaming, check_unchanged, raised_by, refuse_coroutine
-from plugrad.host.calls_in_progress import InProgress
 from plugrad.host.loss import BoundLoss, check_batch_outputs, compute_loss
 from plugrad.host.metric import BoundMetric, compute_metrics
 from plugrad.host.no_backward import NoBackward
@@ -167,7 +166,7 @@ class Hooks:
             # No extension is concerned: core's own call checks the component.
             return getattr(self._relay, hook)(**arguments)
         received = None if inputs is None else Received.of(inputs)
-        with StateKept(owner), InProgress(owner), Blamed(lambda error: self._raised(error, hook)):
+        with StateKept(owner), Blamed(owner, lambda error: self._raised(error, hook)):
             returned = getattr(self._relay, hook)(**arguments)
         refuse_coroutine(owner, returned)
         if received is not None:

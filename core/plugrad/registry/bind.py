@@ -41,7 +41,7 @@ class Component:
         Raises:
             OptionError: no run file could repeat an option that was given. A loop of one's own can use it all the same.
         """
-        with Blamed(self._not_usable):
+        with Blamed(str(self), self._not_usable):
             return forms_of(self.source, self.target, self.options, self.given, self.folders)
 
     @property
@@ -59,7 +59,7 @@ class Component:
         """The optional inputs that it needs with these options."""
         if self.facts is None:
             return frozenset()
-        with Blamed(self._needs_unknown):
+        with Blamed(str(self), self._needs_unknown):
             return needs_of(self.facts, self.options)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Component:
         """
         if not is_constructed(self.source, self.target):
             return partial(self.target, **self.options)
-        with Blamed(self._not_created):
+        with Blamed(str(self), self._not_created):
             return self.target(**self.options)
 
     def _not_usable(self, error: BaseException) -> PluginError:
@@ -96,7 +96,9 @@ def bind(source: Source, target: Any, options: Mapping[str, Any], folders: Seque
         OptionError: an option is unknown, missing, or of the wrong type.
         PluginError: the signature is not one that a plugin can have.
     """
-    with Blamed(lambda error: PluginError(f"{source} cannot be used: reading its signature raised {told(error)}")):
+    with Blamed(
+        str(source), lambda error: PluginError(f"{source} cannot be used: reading its signature raised {told(error)}")
+    ):
         bound = check_options(source, target, options, folders)
         facts = facts_of(target, FACTS[source.kind]) if source.kind in FACTS else None
         return Component(source, target, bound, facts, form_of(source, target), dict(options), folders)

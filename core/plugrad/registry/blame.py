@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from plugrad.errors import PlugradError
+from plugrad.registry.calls_in_progress import InProgress
 from plugrad.shown import printable
 
 ONLY_PLUGRAD_ENDS_A_RUN = ". A plugin cannot end a run: to report a fault, raise an ordinary exception."
@@ -24,14 +25,18 @@ class UserInterrupt(KeyboardInterrupt):
 class Blamed:
     """Turn every exception of the body, `SystemExit` and `CancelledError` too, into an error that names the plugin.
 
+    While the body runs, it counts as a call of `owner`.
+
     Errors of plugrad pass unchanged, and so does the user's Ctrl-C. A KeyboardInterrupt counts as the plugin's only where it
     cannot be the user's: in the main thread, plugrad's own handler must have been in place.
     """
 
-    def __init__(self, as_error: Callable[[BaseException], PlugradError]) -> None:
+    def __init__(self, owner: str, as_error: Callable[[BaseException], PlugradError]) -> None:
         self._as_error = as_error
+        self._call = InProgress(owner)
 
     def __enter__(self) -> None:
+        self._call.__enter__()
         self._in_main_thread = threading.current_thread() is threading.main_thread()
         self._installed = self._in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if self._installed:
@@ -39,6 +44,7 @@ class Blamed:
         self._before = _interrupts.count
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self._call.__exit__()
         knows_the_user = not self._in_main_thread or _knows_the_user(signal.getsignal(signal.SIGINT))
         # Unless the plugin installed another one.
         if self._installed and signal.getsignal(signal.SIGINT) is _interrupt:

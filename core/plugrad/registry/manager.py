@@ -31,7 +31,10 @@ def build_manager(host: object, extensions: Sequence[tuple[Component, Any]]) -> 
 
 
 def _register(manager: pluggy.PluginManager, component: Component, extension: Any, name: str) -> None:
-    with Blamed(lambda error: PluginError(f"{component} cannot be registered: reading its attributes raised {told(error)}")):
+    with Blamed(
+        str(component),
+        lambda error: PluginError(f"{component} cannot be registered: reading its attributes raised {told(error)}"),
+    ):
         hooks = {attribute: manager.parse_hookimpl_opts(extension, attribute) for attribute in dir(extension)}
     hooks = {attribute: options for attribute, options in hooks.items() if options}
     known = [attribute for attribute in vars(manager.hook) if not attribute.startswith("_")]

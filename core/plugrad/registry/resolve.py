@@ -96,7 +96,7 @@ def load(source: Source) -> Any:
     """
     location, _, attribute = source.target.rpartition(":")
     # A module's own `__getattr__` and a lazy attribute are code of the plugin, too.
-    with Blamed(lambda error: _cannot_be_imported(source, location, error)):
+    with Blamed(str(source), lambda error: _cannot_be_imported(source, location, error)):
         return _find(source, location, attribute)
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import PlugradError, RankError, TrainingError
-from plugrad.host.calls_in_progress import long_calls_noticed
+from plugrad.registry.calls_in_progress import long_calls_noticed
+from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
 from plugrad.trainer.engines import engine_record
@@ -22,6 +23,7 @@ from plugrad.trainer.preparation import prepare
 from plugrad.trainer.ranks.accelerate_config import make_accelerator
 from plugrad.trainer.ranks.failure_watch import failing_together
 from plugrad.trainer.ranks.interrupts import stop_requests
+from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.run_diff import EarlierRun
@@ -71,7 +73,7 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
-    with failing_together(ranks):
+    with no_exit_in_calls(), failing_together(ranks) as peers:
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
         if earlier:
@@ -80,7 +82,7 @@ def train(
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine), **training.notes}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
-            num_steps, model = _train_and_save(training)
+            num_steps, model = _train_and_save(training, peers)
         result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
         ranks.wait()
     if training.stop.signal is not None:
@@ -88,12 +90,13 @@ def train(
     return result
 
 
-def _train_and_save(training: Training) -> tuple[int, Path]:
+def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     """Train and save; return how many steps were done, and where the model is."""
     training.display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
     try:
         training.hooks.on_run_start(training.run)
-        with _saving_on_failure(training):
+        peers.begin()
+        with _saving_on_failure(training, peers):
             num_steps = train_loop(training)
         model = _save(training)
         training.hooks.on_run_end(training.run)
@@ -109,11 +112,12 @@ def _train_and_save(training: Training) -> tuple[int, Path]:
 
 
 @contextmanager
-def _saving_on_failure(training: Training) -> Iterator[None]:
+def _saving_on_failure(training: Training, peers: Peers) -> Iterator[None]:
     """Save the model as it is when the run fails, then let the failure through."""
     try:
         yield
     except Exception as error:
+        peers.noticed.set()
         if isinstance(error, PlugradError) and not isinstance(error, RankError):
             error.exit_code = 1
         learner = training.learner

@@ -76,9 +76,8 @@ class Jsonl:
         if self._reward is None:
             return _unrewarded(rollout)
         of_what = f"completion {shown(rollout['completion'])} of example {shown(rollout['example'].get('example_id'))}"
-        with Blamed(
-            lambda error: ContractError(f"the reward function {self._reward_reference} raised {told(error)} ({of_what}).")
-        ):
+        owner = f"the reward function {self._reward_reference}"
+        with Blamed(owner, lambda error: ContractError(f"{owner} raised {told(error)} ({of_what}).")):
             score: Score = self._reward(rollout["completion"], rollout["example"])
         for value in score.values() if isinstance(score, Mapping) else [score]:
             if finite_number(value) is None:

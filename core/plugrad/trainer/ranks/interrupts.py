@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from plugrad.host.calls_in_progress import longest_call
 from plugrad.registry.blame import interrupt, raises_user_interrupt
+from plugrad.registry.calls_in_progress import longest_call
 from plugrad.trainer.ranks.ranks import Ranks
 
 WORTH_NAMING_S = 5.0

@@ -7,7 +7,8 @@ import os
 import resource
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -17,6 +18,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from plugrad.errors import RunFileError, TrainingError
 from plugrad.processes import PYTHON, environment, how_it_ended
+from plugrad.trainer.ranks.peers import LAUNCH_FOLDER
+from plugrad.trainer.ranks.rank_file import LastSign, last_sign
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
@@ -24,6 +27,10 @@ STEP_AND_SAVE_S = 24 * 3600
 FILES, FILES_PER_PROCESS = 32, 16
 OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
 FAULT = "Unless somebody sent that signal, compiled code crashed: the last output of the rank may show where."
+ENDED_BY_PLUGIN = (
+    "A plugin cannot end a run: where it calls os._exit or the like, as compiled code or a thread of its own may, too, let "
+    "it raise an ordinary exception."
+)
 
 
 def launch(arguments: Sequence[str], num_processes: int) -> int:
@@ -33,7 +40,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
 
     Raises:
         RunFileError: there are fewer devices.
-        TrainingError: the system killed a process.
+        TrainingError: a process was killed, or a plugin ended it. Its `exit_code` says whether training had begun.
     """
     _check_devices(num_processes)
     _check_open_files(num_processes)
@@ -47,13 +54,18 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     os.environ.update(environment())
     command = [*PYTHON, "-m", "plugrad", *arguments]
     with TemporaryDirectory(prefix="plugrad-launch-") as folder:
+        # The ranks inherit this, too.
+        os.environ[LAUNCH_FOLDER] = folder
+        failures: Mapping[int, ProcessFailure] = {}
         try:
             elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
         except ChildFailedError as error:
-            return _exit_code(error)
+            failures = error.failures
         except SignalException as stopped:
             return 128 + stopped.sigval
-    return 0
+        finally:
+            del os.environ[LAUNCH_FOLDER]
+        return exit_code_of(failures, [last_sign(Path(folder), rank) for rank in range(num_processes)])
 
 
 def _config(num_processes: int, folder: str) -> LaunchConfig:
@@ -92,19 +104,39 @@ def _check_open_files(num_processes: int) -> None:
         )
 
 
-def _exit_code(error: ChildFailedError) -> int:
-    """Return the exit code of the rank that failed first, not of those that stopped because of it."""
-    rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
-    if first.exitcode > 0:
-        return first.exitcode
-    ended_by = how_it_ended(first.exitcode)
-    raise TrainingError(
-        f"rank {rank} (process {first.pid}) was killed by {ended_by}. "
-        + (OUT_OF_MEMORY if ended_by == signal.SIGKILL.name else FAULT)
-    )
+def exit_code_of(failures: Mapping[int, ProcessFailure], signs: Sequence[LastSign | None]) -> int:
+    """Return the exit code of the rank that failed first, not of those that stopped because of it; 0 if none has failed.
+
+    Args:
+        failures: by rank, how the processes ended that did not end with 0.
+        signs: by rank, what its file says, where it has one.
+
+    Raises:
+        TrainingError: that rank has told no error itself.
+    """
+    # The launcher takes an end with 0 for success. No rank ends so because of another's failure: it comes first.
+    silent = [rank for rank, sign in enumerate(signs) if sign and not sign.has_left and rank not in failures]
+    if not (silent or failures):
+        return 0
+    rank = silent[0] if silent else min(failures, key=lambda rank: _order(failures[rank], signs[rank]))
+    code, sign = 0 if silent else failures[rank].exitcode, signs[rank]
+    if code > 0 and (sign is None or sign.has_left):
+        return code
+    process = failures[rank].pid if rank in failures else sign and sign.process
+    error = TrainingError(f"rank {rank} (process {process}) {_end(code, sign)}")
+    error.exit_code = 1 if any(each and each.has_begun for each in signs) else TrainingError.exit_code
+    raise error
 
 
-def _order(failure: ProcessFailure) -> tuple[int, bool, int]:
-    # Times are whole seconds. Within one second the launcher's own SIGTERM comes last, and a rank that was killed comes
-    # before the ranks that lost contact with it.
-    return failure.timestamp, failure.exitcode == -signal.SIGTERM, failure.exitcode
+def _end(code: int, sign: LastSign | None) -> str:
+    ended, where = how_it_ended(code), sign.where if sign else ""
+    if code < 0:
+        return f"was killed by {ended}{where}. {OUT_OF_MEMORY if ended == signal.SIGKILL.name else FAULT}"
+    return f"ended{where} with {ended} and without an error. {ENDED_BY_PLUGIN}"
+
+
+def _order(failure: ProcessFailure, sign: LastSign | None) -> tuple[int, bool, bool, int]:
+    # Times are whole seconds. Within one second the launcher's own SIGTERM comes last, and a rank that ended without a
+    # word, or was killed, comes before the ranks that lost contact with it.
+    has_left = sign is None or sign.has_left
+    return failure.timestamp, failure.exitcode == -signal.SIGTERM, has_left, failure.exitcode

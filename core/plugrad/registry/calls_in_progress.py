@@ -1,13 +1,15 @@
-"""Which plugin is being called, in which thread, and since when: for whoever waits for it."""
+"""Which plugin is being called, in which thread, and since when: for whoever waits for it, or finds the process gone."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 logger = logging.getLogger("plugrad")
 
@@ -33,8 +35,20 @@ class CallInProgress:
         return f"{self.owner} has been working for {self.seconds:.0f} s"
 
 
+class Mirror(Protocol):
+    """Keeps the innermost call of each thread where another process can read it."""
+
+    def note(self, thread: int, owner: str) -> None:
+        """Note whose call it is, or "" if the thread is in none."""
+
+
+class _Mirrors:
+    current: Mirror | None = None
+
+
 _calls: dict[int, list[CallInProgress]] = {}
 """By thread, the innermost last."""
+_mirrors = _Mirrors()
 
 
 class InProgress:
@@ -44,11 +58,39 @@ class InProgress:
         self._owner = owner
 
     def __enter__(self) -> None:
-        self._stack = _calls.setdefault(threading.get_ident(), [])
+        self._thread = threading.get_ident()
+        self._stack = _calls.setdefault(self._thread, [])
         self._stack.append(CallInProgress(self._owner, time.monotonic()))
+        if _mirrors.current is not None:
+            _mirrors.current.note(self._thread, self._owner)
 
     def __exit__(self, *_: object) -> None:
         self._stack.pop()
+        if _mirrors.current is not None:
+            _mirrors.current.note(self._thread, self._stack[-1].owner if self._stack else "")
+
+
+@contextmanager
+def mirrored_in(mirror: Mirror) -> Iterator[None]:
+    """Also note the calls of the body in `mirror`, which this process alone writes."""
+    _mirrors.current = mirror
+    try:
+        yield
+    finally:
+        _mirrors.current = None
+
+
+def _forget_mirror() -> None:
+    _mirrors.current = None
+
+
+# The memory of a mirror is shared with forked processes, and they are others.
+os.register_at_fork(after_in_child=_forget_mirror)
+
+
+def is_in_a_call() -> bool:
+    """Return whether this thread is in a plugin's call."""
+    return bool(_calls.get(threading.get_ident()))
 
 
 def longest_call() -> CallInProgress | None:

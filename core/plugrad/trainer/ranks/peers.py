@@ -1,0 +1,107 @@
+"""The other ranks on this machine: whether one has ended without a word, and whose call it was in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plugrad.errors import PlugradError
+from plugrad.trainer.ranks.failure import Failure
+from plugrad.trainer.ranks.rank_file import LastSign, OwnFile, PeerFile
+from plugrad.trainer.ranks.ranks import Ranks
+
+LAUNCH_FOLDER = "PLUGRAD_LAUNCH_FOLDER"
+"""The variable by which plugrad's own launcher names the folder for the files. It reads them at the end."""
+LOOK_EVERY_S, LOOK_FOR_S = 0.05, 2.0
+"""The system closes the connections of a process that ended a moment before it frees the lock of its file, or after."""
+REASONS = (
+    "A plugin cannot end a run: where it calls os._exit or the like, as compiled code may, too, let it raise an ordinary "
+    "exception. If none does, the system killed the rank, most often because memory ran out, or compiled code crashed."
+)
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The files of this rank and of the others on this machine."""
+
+    own: OwnFile | None = None
+    others: Sequence[PeerFile] = ()
+    count: int = 1
+    has_begun: threading.Event = field(default_factory=threading.Event)
+    noticed: threading.Event = field(default_factory=threading.Event)
+    """Set once this rank knows that the run fails, and does what is left to do, such as to save the model."""
+
+    @classmethod
+    def meet(cls, ranks: Ranks) -> Peers:
+        """Make this rank's file and open the others'. Every rank calls this.
+
+        Without a folder that can be written, there are none: a run does not depend on them.
+        """
+        here, given, made = socket.gethostname(), os.environ.get(LAUNCH_FOLDER), None
+        if not given and os.environ.get("LOCAL_RANK", "0") == "0":
+            with suppress(OSError):
+                made = tempfile.mkdtemp(prefix="plugrad-peers-")
+        folders = [folder for host, folder in ranks.gather((here, given or made)) if host == here and folder]
+        own = None
+        if folders:
+            with suppress(OSError):
+                own = OwnFile(Path(folders[0]), ranks.index)
+        others = []
+        for rank, (host, has_file) in enumerate(ranks.gather((here, own is not None))):
+            if folders and has_file and host == here and rank != ranks.index:
+                # Another container may have the same name.
+                with suppress(OSError):
+                    others.append(PeerFile.of(Path(folders[0]), rank))
+        ranks.wait()
+        if made:
+            # Whoever has opened the files keeps them, and nothing is left behind however the run ends.
+            shutil.rmtree(made, ignore_errors=True)
+        return cls(own, others, ranks.count)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a run that fails now: 2 before training has begun, 1 after."""
+        return 1 if self.has_begun.is_set() else PlugradError.exit_code
+
+    def begin(self) -> None:
+        """Note that training has begun."""
+        self.has_begun.set()
+        if self.own:
+            self.own.begin()
+
+    def leave(self) -> None:
+        """Note that this rank leaves the run in good order, and look at the others no more."""
+        if self.own:
+            self.own.leave()
+        for peer in self.others:
+            peer.file.close()
+
+    def lost(self) -> Failure | None:
+        """Return the failure of a rank on this machine that has ended without a word; None if there is none."""
+        for peer in self.others:
+            sign = peer.last_sign_if_lost()
+            if sign:
+                return self._failure(peer.rank, sign)
+        return None
+
+    def lost_soon(self) -> Failure | None:
+        """Return the same, where a connection has just been lost."""
+        until = time.monotonic() + LOOK_FOR_S
+        while self.others and time.monotonic() < until:
+            found = self.lost()
+            if found:
+                return found
+            time.sleep(LOOK_EVERY_S)
+        return None
+
+    def _failure(self, rank: int, sign: LastSign) -> Failure:
+        message = f"rank {rank} of {self.count} (process {sign.process}) has ended{sign.where} without an error. {REASONS}"
+        return Failure(rank, message, self.exit_code)
