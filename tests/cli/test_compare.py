@@ -239,7 +239,7 @@ def test_every_arm_that_cannot_be_run_is_told_before_the_first_is(mine):
         (["--seeds", "0"], "--seeds '0': write how many"),
         (["--seeds", "1,1"], "--seeds '1,1': write how many"),
         (["--seeds", "many"], "--seeds 'many': write how many"),
-        (["--set", "seed='x'", "--seeds", "2"], "--seeds '2': write how many"),
+        (["--set", "seed='x'", "--seeds", "2"], "seed: Input should be a valid integer. It is 'x'."),
         (["--set", "los=1"], "a run file has no key 'los'"),
     ],
 )
