@@ -38,8 +38,9 @@ def contract(name: str) -> str:
 
 
 def methods(name: str) -> str:
-    """Return the public methods and properties that a class defines."""
-    public = {n: _function(m) for n, m in vars(getattr(plugrad, name)).items() if not n.startswith("_")}
+    """Return the public methods and properties of a class, those that it shares with others first."""
+    defined = {n: m for base in reversed(getattr(plugrad, name).__mro__) for n, m in vars(base).items()}
+    public = {n: _function(m) for n, m in defined.items() if not n.startswith("_")}
     rows = [(f"`{n}{_arguments(m)}`", _in_prose(m)) for n, m in public.items() if m]
     return table(("method", "meaning"), rows)
 

@@ -29,6 +29,31 @@ class Running:
     def load_state_dict(self, state):
         self.total = state["total"]
 
+class Counting:
+    "Counts what it is told."
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, inputs):
+        self.calls += 1
+        return {}
+
+    def after_update(self, measures):
+        self.calls += 1
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls = state["calls"]
+
+class NoState:
+    def __call__(self, inputs):
+        return {}
+
+    def state_dict(self):
+        return [1]
+
 def nothing(inputs): return None
 def nan(inputs): return AdvantageOutputs(inputs.rewards * float("nan"))
 def raises(inputs): return inputs.no_such_field
@@ -95,6 +120,21 @@ def test_rewards_that_are_not_finite_are_named_by_their_place(wrong):
 def test_a_need_that_is_not_there_is_named():
     with pytest.raises(ContractError, match=r"'remax' .* needs greedy_rewards: pass AdvantageInputs\(greedy_rewards=...\)"):
         plugrad.load("advantage", "remax")(groups(torch.tensor([[1.0, 0.0]])))
+
+
+def test_the_state_of_a_loss_and_a_metric_can_be_kept(mine):
+    for kind, told in (("loss", lambda loss: loss.after_update({})), ("metric", lambda metric: metric(shares()))):
+        used, other = mine(kind, "Counting"), mine(kind, "Counting")
+        told(used)
+        other.load_state_dict(used.state_dict())
+        assert other.state_dict() == used.state_dict() == {"calls": 1}
+
+
+def test_a_state_that_is_none_is_refused(mine):
+    with pytest.raises(ContractError, match=r"the metric 'NoState' .*state_dict\(\) returned list; return a mapping"):
+        mine("metric", "NoState").state_dict()
+    with pytest.raises(ContractError, match=r"'rloo' .* has no load_state_dict, but was given a state with total"):
+        plugrad.load("advantage", "rloo").load_state_dict({"total": 1})
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,16 @@ def counts_the_width(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).mean(1))
 
 
+@breaks("padding")
+def counts_the_prompt(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).mean())
+
+
+@breaks("padding")
+def divides_by_the_length_of_the_text(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / len(inputs.loss_mask))
+
+
 @breaks("permutation")
 def numbers_the_rows(inputs: BatchLossInputs) -> LossOutputs:
     rows = torch.arange(len(inputs.loss_mask)).unsqueeze(1)
@@ -461,6 +471,11 @@ def changes_its_mind(inputs: BatchLossInputs) -> LossOutputs:
 @breaks("metrics_add_up")
 def averages_over_the_micro_batch(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs), {"advantage": inputs.advantages[inputs.loss_mask].mean()})
+
+
+@breaks("metrics_add_up")
+def averages_over_the_prompt_too(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"advantage": inputs.advantages.mean()})
 
 
 @breaks("options_from_toml")

@@ -14,11 +14,9 @@ from plugrad.config.rank_shares import check_shares
 from plugrad.config.run_file import RunFile
 from plugrad.errors import PlugradError
 from plugrad.host.environment import BoundEnvironment
-from plugrad.host.preflight import preflight
-from plugrad.host.select import resolved, select
+from plugrad.host.select import resolved
 from plugrad.registry.provenance import record
-from plugrad.trainer.batch.amounts import check_amounts
-from plugrad.trainer.texts_for_trial import trial_texts
+from plugrad.trainer.checked_plugins import check_plugins
 
 logger = logging.getLogger("plugrad")
 
@@ -46,14 +44,10 @@ def check_each(run_files: Mapping[str, RunFile], num_processes: int, is_at: Call
         logger.handlers[:] = [_Collector(results.notices, name)]
         try:
             check_shares(run_file, num_processes)
-            selection = select(run_file)
-            # Arms with the same environment load its examples once.
             key = run_file.environment.model_dump_json()
-            environments[key] = environments.get(key) or BoundEnvironment.create(selection.environment)
-            check_amounts(run_file, environments[key])
-            texts = trial_texts(run_file, environments[key])
-            limit_s, rollouts_per_example = run_file.preflight_timeout_s, run_file.rollout.rollouts_per_example
-            preflight(selection, environments[key], rollouts_per_example, limit_s, texts)
+            # Arms with the same environment load its examples once.
+            create = BoundEnvironment.create if key not in environments else lambda _, key=key: environments[key]
+            selection, environments[key] = check_plugins(run_file, create)
             plugins = {"num_processes": num_processes, **record(selection.components())}
             results.checked[name] = CheckedArm(resolved(run_file, selection), plugins)
         except PlugradError as error:

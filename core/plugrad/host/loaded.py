@@ -13,34 +13,60 @@ from plugrad.contracts.measures import Measure
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError, OptionError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
-from plugrad.host.calling import call_plugin
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_inputs import prepared_groups, prepared_rows, with_one_argument
+from plugrad.host.plugin_state import restore_state, state_of
 from plugrad.host.sequence_adapter import as_batch
 from plugrad.registry.bind import Component
 
 
-@dataclass(frozen=True)
-class LoadedLoss:
-    """A loss with its options bound. Call it with either form of the inputs; `needs` names the optional fields it reads."""
+class _Loaded:
+    """What every loaded component has."""
 
-    bound: BoundLoss
+    bound: BoundLoss | BoundAdvantage | BoundMetric
 
     @property
     def needs(self) -> frozenset[str]:
         """The optional input fields that it reads."""
-        return self.bound.needs
-
-    @property
-    def reduction(self) -> str:
-        """The reduction that the loss declares."""
-        return self.bound.reduction
+        return self.bound.component.needs
 
     @property
     def options(self) -> dict[str, Any]:
         """Its options, including defaults."""
         return dict(self.bound.component.options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its state; empty if it keeps none.
+
+        Raises:
+            ContractError: it raised, or returned no mapping.
+        """
+        return state_of(self.bound.component, self._instance)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore its state.
+
+        Raises:
+            ContractError: it raised, or it keeps no state.
+        """
+        restore_state(self.bound.component, self._instance, state)
+
+    @property
+    def _instance(self) -> object:
+        return self.bound.instance if isinstance(self.bound, BoundLoss) else self.bound.call
+
+
+@dataclass(frozen=True)
+class LoadedLoss(_Loaded):
+    """A loss with its options bound. Call it with either form of the inputs; `needs` names the optional fields it reads."""
+
+    bound: BoundLoss
+
+    @property
+    def reduction(self) -> str:
+        """The reduction that the loss declares."""
+        return self.bound.reduction
 
     @with_one_argument
     def __call__(self, inputs: LossInputs | BatchLossInputs) -> LossOutputs:
@@ -69,20 +95,10 @@ class LoadedLoss:
 
 
 @dataclass(frozen=True)
-class LoadedAdvantage:
+class LoadedAdvantage(_Loaded):
     """An advantage with its options bound. `needs` names the optional fields it reads."""
 
     bound: BoundAdvantage
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The optional input fields that it reads."""
-        return self.bound.needs
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options, including defaults."""
-        return dict(self.bound.component.options)
 
     @property
     def min_rollouts_per_example(self) -> int:
@@ -109,34 +125,12 @@ class LoadedAdvantage:
             )
         return compute_advantages(self.bound, prepared_groups(str(component), inputs))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return its state; empty if it keeps none."""
-        return dict(self._on_state("state_dict") or {})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore its state."""
-        self._on_state("load_state_dict", state)
-
-    def _on_state(self, method: str, *given: Any) -> Any:
-        call = getattr(self.bound.call, method, None)
-        return None if call is None else call_plugin(f"{self.bound.component}.{method}", call, *given)
-
 
 @dataclass(frozen=True)
-class LoadedMetric:
+class LoadedMetric(_Loaded):
     """A metric with its options bound. `needs` names the optional fields it reads."""
 
     bound: BoundMetric
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The optional input fields that it reads."""
-        return self.bound.component.needs
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options, including defaults."""
-        return dict(self.bound.component.options)
 
     @with_one_argument
     def __call__(self, inputs: MetricInputs) -> dict[str, Measure]:

@@ -11,17 +11,15 @@ from plugrad.config.rank_shares import check_shares
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 from plugrad.host.environment import BoundEnvironment
-from plugrad.host.preflight import preflight
-from plugrad.host.select import Selection, resolved, select
+from plugrad.host.select import Selection, resolved
 from plugrad.policy.from_scratch import with_small_defaults
 from plugrad.policy.loading import quiet_transformers
 from plugrad.registry.provenance import record
-from plugrad.trainer.batch.amounts import check_amounts
+from plugrad.trainer.checked_plugins import check_plugins
 from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
-from plugrad.trainer.texts_for_trial import trial_texts
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def check_run(run_file: RunFile, ranks: Ranks, *, overwrite: bool, num_processes
     ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite))
     ranks.together(lambda: check_engine(run_file, ranks))
     quiet_transformers()
-    selection, environment = ranks.together(lambda: _check_plugins(run_file))
+    selection, environment = ranks.together(lambda: check_plugins(run_file))
     components = record(selection.components())
     plugins = {"num_processes": ranks.count, "engine": engine_record(run_file), **components}
     check_same_everywhere(ranks, plugins, environment)
@@ -60,15 +58,6 @@ def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks)
             "your own; otherwise start plugrad without one."
         )
     check_shares(run_file, ranks.count)
-
-
-def _check_plugins(run_file: RunFile) -> tuple[Selection, BoundEnvironment]:
-    selection = select(run_file)
-    environment = BoundEnvironment.create(selection.environment)
-    check_amounts(run_file, environment)
-    texts = trial_texts(run_file, environment)
-    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
-    return selection, environment
 
 
 def _with_model_defaults(run_file: RunFile) -> RunFile:

@@ -9,7 +9,14 @@ import torch
 
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows, name_of
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, padded, rows_of, with_garbage
+from plugrad.testing.losses.trial_micro_batches import (
+    LENGTHS,
+    draw_micro_batch,
+    padded,
+    rows_of,
+    with_garbage,
+    with_longer_prompts,
+)
 from plugrad.testing.numbers import TOLERANCE, is_finite
 
 CUTS = ([3, 4], [2, 2, 3], [1, 1, 1, 1, 1, 1, 1])
@@ -81,7 +88,10 @@ def _check_own_sequence(loss: LossTrial) -> str:
 
 def _check_padding(loss: LossTrial) -> str:
     inputs = draw_micro_batch()
-    return compare_rows(loss.rows(padded(inputs, 5)), loss.rows(inputs), "With five more columns of padding")
+    whole = loss.rows(inputs)
+    seen = compare_rows(loss.rows(padded(inputs, 5)), whole, "With five more columns of padding")
+    compare_rows(loss.rows(with_longer_prompts(inputs, 5)), whole, "With five more tokens in each prompt")
+    return seen
 
 
 def _check_permutation(loss: LossTrial) -> str:
@@ -129,9 +139,9 @@ CUT: tuple[Promise[LossTrial], ...] = (
     ),
     Promise(
         "padding",
-        "more padding changes nothing",
-        "A micro-batch is as wide as its longest sequence.",
-        "Count with inputs.loss_mask, never with shape[-1] or mean(dim=-1).",
+        "more padding changes nothing, nor does a longer prompt",
+        "A micro-batch is as wide as its longest sequence, and prompts of any length come before what counts.",
+        "Count with inputs.loss_mask, never with shape[-1], len() or mean().",
         _check_padding,
     ),
     Promise(

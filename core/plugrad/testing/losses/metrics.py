@@ -17,7 +17,14 @@ from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.cuts import CUTS
 from plugrad.testing.losses.loss_trial import LossTrial, view
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of, with_row_advantages
+from plugrad.testing.losses.trial_micro_batches import (
+    LENGTHS,
+    draw_micro_batch,
+    padded,
+    rows_of,
+    with_longer_prompts,
+    with_row_advantages,
+)
 from plugrad.testing.numbers import compare_numbers, is_finite_measure
 
 
@@ -84,6 +91,8 @@ def _check_metrics_add_up(loss: LossTrial) -> str:
         parts = [rows_of(inputs, rows.tolist()) for rows in torch.arange(len(inputs.loss_mask)).split(list(sizes))]
         change = f"Added up over micro-batches of {', '.join(map(str, sizes))}"
         compare_numbers(_measured(loss, parts), whole, change)
+    for change, other in (("more columns of padding", padded), ("more tokens in each prompt", with_longer_prompts)):
+        compare_numbers(_measured(loss, [other(inputs, 5)]), whole, f"With five {change}")
     return ", ".join(whole)
 
 
@@ -112,8 +121,9 @@ METRICS: tuple[Promise[LossTrial], ...] = (
     ),
     Promise(
         "metrics_add_up",
-        "its metrics do not depend on the cut",
-        "A mean of means weighs a token by the micro-batch it is in, so the curves of two runs cannot be compared.",
+        "its metrics depend neither on the cut nor on prompt and padding",
+        "A mean of means weighs a token by the micro-batch it is in, and one over masked slots counts what was never "
+        "sampled, so the curves of two runs cannot be compared.",
         "Return plugrad.Mean.over(values, inputs.loss_mask), which keeps total and count apart. Use Sum, Min or Max if you "
         "mean that.",
         _check_metrics_add_up,

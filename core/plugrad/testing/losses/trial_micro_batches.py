@@ -123,6 +123,11 @@ def padded(inputs: BatchLossInputs, columns: int) -> BatchLossInputs:
     return map_tensors(inputs, lambda _, value: pad(value, (0, columns)) if value.ndim == 2 else value)
 
 
+def with_longer_prompts(inputs: BatchLossInputs, columns: int) -> BatchLossInputs:
+    """Return the inputs with this many more tokens in front of each prompt."""
+    return map_tensors(inputs, lambda _, value: pad(value, (columns, 0)) if value.ndim == 2 else value)
+
+
 def rows_of(inputs: BatchLossInputs, rows: Sequence[int]) -> BatchLossInputs:
     """Return some rows, in this order, as wide as the longest of them."""
     parts = [keep_rows(inputs, torch.arange(len(inputs.loss_mask)) == row) for row in rows]

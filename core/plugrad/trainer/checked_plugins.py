@@ -1,0 +1,33 @@
+"""The plugins of a run, selected and tried: what `train` and `compare` both check first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plugrad.config.run_file import RunFile
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.preflight import preflight
+from plugrad.host.select import Selection, select
+from plugrad.registry.bind import Component
+from plugrad.trainer.batch.amounts import check_amounts
+from plugrad.trainer.texts_for_trial import trial_texts
+
+
+def check_plugins(
+    run_file: RunFile, environment_of: Callable[[Component], BoundEnvironment] = BoundEnvironment.create
+) -> tuple[Selection, BoundEnvironment]:
+    """Select every component of a run, read the examples, and try them all on a tiny batch.
+
+    Args:
+        run_file: the run.
+        environment_of: gives the environment; several runs with the same one can read its examples once.
+
+    Raises:
+        PlugradError: a plugin, an option or an example cannot be used, or a step is larger than the examples allow.
+    """
+    selection = select(run_file)
+    environment = environment_of(selection.environment)
+    check_amounts(run_file, environment)
+    texts = trial_texts(run_file, environment)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
+    return selection, environment
