@@ -8,6 +8,7 @@
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin raised, or broke its contract
     │   ├── InputsChanged    a plugin changed its inputs in place
+    │   ├── WronglyMade      an object of the contract was made with a missing, unknown or wrong field
     │   └── FieldMissing     a plugin read an optional field that it did not ask for
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is invalid
@@ -73,6 +74,10 @@ class ContractError(PlugradError):
 
 class InputsChanged(ContractError):
     """A plugin changed its inputs in place. Other components receive the same tensors."""
+
+
+class WronglyMade(ContractError):
+    """An object that plugins receive or return was made with a missing, unknown or wrong field."""
 
 
 class FieldMissing(ContractError):

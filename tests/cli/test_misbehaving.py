@@ -40,8 +40,8 @@ ADVANTAGES = {
 }
 METRICS = {
     "metric_none": "returned NoneType; a metric returns a mapping",
-    "metric_text": "returned 'a': a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is str",
-    "metric_matrix": "this is a tensor of shape (8, 7)",
+    "metric_text": "returned 'a': a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is a str",
+    "metric_matrix": "of shape [8, 7]",
     "metric_raises": "raised AttributeError: 'MetricInputs' object has no attribute 'nothing'",
     "metric_changes_inputs": "changed 'rewards' of its inputs in place",
     "metric_hangs": "did not return within 0.5 s",

@@ -77,7 +77,9 @@ def test_a_value_that_is_no_number_is_refused_with_its_name(bound, metric_inputs
     def wrong(inputs):
         return {"fine": 1.0, "kl": inputs.advantages}
 
-    with pytest.raises(ContractError, match=r"'wrong' \(mine\) returned 'kl': .* this is a tensor of shape \(2, 3\)"):
+    with pytest.raises(
+        ContractError, match=r"'wrong' \(mine\) returned 'kl': .* this is a tensor of float32 of shape \[2, 3\]"
+    ):
         compute_metric(bound(wrong), metric_inputs)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxtyping import TypeCheckError
 
-from plugrad.errors import ContractError, FieldMissing, InputsChanged
+from plugrad.errors import ContractError, FieldMissing, InputsChanged, WronglyMade
 from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
@@ -76,6 +76,8 @@ def raised_by(owner: str, error: BaseException) -> ContractError:
         return changed_in_place(owner, None)
     message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
     line = line_of(error)
+    if isinstance(error, WronglyMade):
+        return ContractError(f"{owner}{f', at {line}' * bool(line)}: {message}")
     return ContractError(f"{owner} raised {message}{f' ({line})' if line else ''}{advice_for(error)}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from plugrad.errors import PlugradError
+from plugrad.errors import PlugradError, WronglyMade
 from plugrad.registry.calls_in_progress import InProgress
 from plugrad.shown import printable
 
@@ -27,8 +27,9 @@ class Blamed:
 
     While the body runs, it counts as a call of `owner`.
 
-    Errors of plugrad pass unchanged, and so does the user's Ctrl-C. A KeyboardInterrupt counts as the plugin's only where it
-    cannot be the user's: in the main thread, plugrad's own handler must have been in place.
+    Errors of plugrad pass unchanged, unless they are about an object that the plugin made, and so does the user's Ctrl-C. A
+    KeyboardInterrupt counts as the plugin's only where it cannot be the user's: in the main thread, plugrad's own handler
+    must have been in place.
     """
 
     def __init__(self, owner: str, as_error: Callable[[BaseException], PlugradError]) -> None:
@@ -49,7 +50,7 @@ class Blamed:
         # Unless the plugin installed another one.
         if self._installed and signal.getsignal(signal.SIGINT) is _interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if error is None or isinstance(error, PlugradError | UserInterrupt):
+        if error is None or _is_told(error):
             return
         if self._in_main_thread and _interrupts.count != self._before:
             # The plugin caught the user's Ctrl-C and raised something else.
@@ -61,6 +62,8 @@ class Blamed:
 
 def told(error: BaseException) -> str:
     """Return type and message of a plugin's exception, for messages."""
+    if isinstance(error, WronglyMade):
+        return str(error)
     message = printable(error)
     return f"{type(error).__name__}{': ' * bool(message)}{message}"
 
@@ -68,6 +71,11 @@ def told(error: BaseException) -> str:
 def advice_for(error: BaseException) -> str:
     """Return a sentence for a plugin that tried to end the process; nothing for an ordinary exception."""
     return "" if isinstance(error, Exception) else ONLY_PLUGRAD_ENDS_A_RUN
+
+
+def _is_told(error: BaseException) -> bool:
+    """Return whether an exception says what it has to, whoever's code raised it."""
+    return isinstance(error, PlugradError | UserInterrupt) and not isinstance(error, WronglyMade)
 
 
 def interrupt() -> NoReturn:
