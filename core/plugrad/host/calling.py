@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 
 from plugrad.errors import ContractError, FieldMissing, InputsChanged, WronglyMade
 from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
+from plugrad.host.missing_key import missing_key
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
@@ -78,7 +79,11 @@ def raised_by(owner: str, error: BaseException) -> ContractError:
     line = line_of(error)
     if isinstance(error, WronglyMade):
         return ContractError(f"{owner}{f', at {line}' * bool(line)}: {message}")
-    return ContractError(f"{owner} raised {message}{f' ({line})' if line else ''}{advice_for(error)}")
+    seen = f"{owner} raised {message}{f' ({line})' if line else ''}"
+    missing = missing_key(error)
+    return (
+        ContractError(f"{seen}. {missing.seen}", fix=missing.fix) if missing else ContractError(f"{seen}{advice_for(error)}")
+    )
 
 
 def no_gradient(owner: str, error: RuntimeError) -> ContractError:
