@@ -117,6 +117,11 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
+def counted(number: int, noun: str, of_many: str = "") -> str:
+    """Return "1 weight", "2 weights", or another form of the noun for many."""
+    return f"{number:,} {noun if number == 1 else of_many or f'{noun}s'}"
+
+
 CLOSE = 0.7
 """How alike two words must be for one to be a slip of the pen for the other: 'timing' is none for 'nothing'."""
 
