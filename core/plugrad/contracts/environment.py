@@ -54,7 +54,7 @@ class Environment(Protocol):
         """Return one score per rollout, in order: a list, tuple, array, tensor or generator.
 
         A score is a finite number or a mapping of named components. The reward of a mapping is its component `reward`, or
-        the sum of all components if there is none.
+        the sum of all components if there is none. Components may differ between rollouts: one that is missing adds nothing.
 
         The rollouts are copies. `score` may write `metrics` (numbers by name; None where one is undefined), `info` and keys
         of its own, and nothing else.

@@ -12,7 +12,7 @@ from plugrad.contracts.environment import Environment, Example, not_unicode
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
-from plugrad.host.environment_scores import list_of_scores, take_over, write_score
+from plugrad.host.environment_scores import list_of_scores, take_over, unlike_components, write_score
 from plugrad.host.received import copies
 from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
@@ -70,6 +70,17 @@ class BoundEnvironment:
     def _held_out(self) -> list[Example]:
         return _checked(self, "eval_examples", self.environment.eval_examples)
 
+    @cached_property
+    def _warnings(self) -> set[str]:
+        """What was warned of, once."""
+        return set()
+
+    def _warn_of_unlike_components(self, rollouts: Sequence[Rollout]) -> None:
+        found = None if "components" in self._warnings else unlike_components(rollouts)
+        if found:
+            self._warnings.add("components")
+            logger.warning("%s: %s", self.component, found)
+
     def score(self, rollouts: Sequence[Rollout]) -> None:
         """Score the rollouts, and write rewards, components and the environment's metrics into them.
 
@@ -92,6 +103,7 @@ class BoundEnvironment:
                 write_score(owner, score, rollout)
             for rollout, written in zip(rollouts, given, strict=True):
                 take_over(owner, written, rollout)
+        self._warn_of_unlike_components(rollouts)
 
 
 def _warn_of_other_methods(component: Component, environment: object) -> None:

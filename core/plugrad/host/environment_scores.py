@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
 from plugrad.contracts.environment import finite_number
 from plugrad.contracts.rollout import Rollout
-from plugrad.errors import ContractError, DataError
+from plugrad.errors import ContractError, DataError, counted
 from plugrad.host.calling import changed_in_place, refuse_coroutine
 from plugrad.host.received import WRITTEN_BY_SCORE, changed_key
+from plugrad.registry.wording import some_of
+from plugrad.shown import printable, shown
 
 TAKEN_AS_THEY_ARE = ("info", "trajectory")
 
@@ -24,7 +26,7 @@ def list_of_scores(owner: str, scores: object, num_rollouts: int) -> list[Any]:
         ContractError: there is not one score per rollout.
     """
     refuse_coroutine(f"{owner}.score", scores)
-    rollouts = f"{num_rollouts} rollouts; return one each"
+    rollouts = f"{counted(num_rollouts, 'rollout')}; return one each"
     if isinstance(scores, Mapping | Set | str | bytes) or not isinstance(scores, Iterable) or _has_no_axis(scores):
         raise ContractError(f"{owner}.score returned {type(scores).__name__} for {rollouts}.")
     # An array's or tensor's own method is faster, and gives Python's numbers.
@@ -32,7 +34,7 @@ def list_of_scores(owner: str, scores: object, num_rollouts: int) -> list[Any]:
     # A generator may have no end.
     listed = values if isinstance(values, list) else list(islice(values, num_rollouts + 1))
     if len(listed) != num_rollouts:
-        raise ContractError(f"{owner}.score returned {len(listed)} scores for {rollouts}.")
+        raise ContractError(f"{owner}.score returned {counted(len(listed), 'score')} for {rollouts}.")
     return listed
 
 
@@ -57,6 +59,22 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
     rollout["reward_components"] = components
 
 
+def unlike_components(rollouts: Sequence[Rollout]) -> str | None:
+    """Return what is odd about the components of scored rollouts: they differ within an example. Or None."""
+    first: dict[str, frozenset[str]] = {}
+    for rollout in rollouts:
+        names = frozenset(rollout["reward_components"])
+        example = shown(rollout["example"].get("example_id"))
+        others = first.setdefault(example, names)
+        if names != others:
+            return (
+                f"one completion of example {example} has {_listed(others)} and another has {_listed(names)}. A component "
+                "that is missing adds nothing to the reward, so these completions are compared by different sums. If that "
+                "is not meant, return all components for every completion."
+            )
+    return None
+
+
 def take_over(owner: str, given: object, rollout: Rollout) -> None:
     """Take what `score` wrote into its copy of a rollout over into core's.
 
@@ -72,6 +90,10 @@ def take_over(owner: str, given: object, rollout: Rollout) -> None:
     taken: Any = {name: value for name, value in given.items() if name not in rollout or name in TAKEN_AS_THEY_ARE}
     rollout.update(taken)
     rollout["metrics"] = _metrics(owner, given.get("metrics", {}), rollout)
+
+
+def _listed(names: frozenset[str]) -> str:
+    return f"the reward components {some_of(sorted(map(printable, names)))}" if names else "no reward components"
 
 
 def _has_no_axis(scores: object) -> bool:
