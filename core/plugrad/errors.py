@@ -130,12 +130,19 @@ SHORTEST_PART = 4
 
 
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
+    """Return " Did you mean 'x'?" for the nearest of `known`, whatever its case and dashes, or the empty string."""
     if len(asked) > LIMIT:
         # The comparison takes time quadratic in the length.
         return ""
     names = list(known)
-    nearest = get_close_matches(asked, names, n=1, cutoff=CLOSE)
+    plain = {_plain(name): name for name in reversed(names)}
+    word = _plain(asked)
+    nearest = [word] if word in plain else get_close_matches(word, plain, n=1, cutoff=CLOSE)
     if not nearest and len(asked) >= SHORTEST_PART:
-        nearest = [name for name in names if name.startswith(asked)][:1]
-    return f" Did you mean {shown(nearest[0])}?" if nearest else ""
+        nearest = [name for name in map(_plain, names) if name.startswith(word)][:1]
+    return f" Did you mean {shown(plain[nearest[0]])}?" if nearest else ""
+
+
+def _plain(name: str) -> str:
+    """Return a name without what is easily mistaken: capitals, and dashes or spaces for underscores."""
+    return name.casefold().replace("-", "_").replace(" ", "_")
