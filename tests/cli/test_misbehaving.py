@@ -30,7 +30,7 @@ LOSSES = {
 ADVANTAGES = {
     "advantage_none": "returned NoneType; an advantage returns plugrad.AdvantageOutputs",
     "advantage_shape": "returned advantages of shape (1, 4); the inputs have (2, 4)",
-    "advantage_dtype": "raised TypeCheckError: ",
+    "advantage_dtype": "plugrad.AdvantageOutputs was given advantages = a tensor of complex64 of shape [2, 4]. It takes",
     "advantage_device": "returned advantages on meta, but its inputs are on cpu. Return them there (.cpu())",
     "advantage_nan": "returned an advantage that is not finite for example 0",
     "advantage_raises": "raised KeyError: 'oh no'",

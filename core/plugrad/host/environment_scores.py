@@ -13,6 +13,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError, counted
 from plugrad.host.calling import changed_in_place, refuse_coroutine
 from plugrad.host.received import WRITTEN_BY_SCORE, changed_key
+from plugrad.host.reported import metric_name
 from plugrad.registry.wording import some_of
 from plugrad.shown import printable, shown
 
@@ -120,16 +121,10 @@ def _metrics(owner: str, metrics: object, rollout: Rollout) -> dict[str, float]:
             "names to numbers: rollout['metrics']['name'] = 1.0."
         )
     return {
-        _name(owner, name, rollout): _metric(owner, name, value, rollout)
+        metric_name(f"{owner} set", name, f", for {_which(rollout)}"): _metric(owner, name, value, rollout)
         for name, value in metrics.items()
         if value is not None
     }
-
-
-def _name(owner: str, name: object, rollout: Rollout) -> str:
-    if not isinstance(name, str):
-        raise ContractError(f"{owner} set a metric named {name!r}, for {_which(rollout)}; a name is text.")
-    return name
 
 
 def _metric(owner: str, name: object, value: Any, rollout: Rollout) -> float:

@@ -17,7 +17,7 @@ from plugrad.errors import TrainingError
 from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
-from plugrad.host.reported import add_reported
+from plugrad.host.reported import add_reported, metric_name
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import row_weights
 from plugrad.trainer.ranks.ranks import Ranks
@@ -154,6 +154,7 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_b
     owner, num_sequences = str(loss.component), len(prepared.loss_mask)
     with blaming(owner):
         for name, value in outputs.metrics.items():
+            metric_name(f"{owner} returned", name)
             told = f"{owner} returned the metric {name!r}"
             add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
     return total
