@@ -24,16 +24,6 @@ def finite_number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def not_unicode(value: Any) -> str | None:
-    """Return a text in the value that has half a surrogate pair, as JSON may, and that no tokenizer reads. Or None."""
-    if isinstance(value, str):
-        return value if any("\ud800" <= character <= "\udfff" for character in value) else None
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    found = map(not_unicode, value) if isinstance(value, Sequence) and not isinstance(value, bytes) else ()
-    return next(filter(None, found), None)
-
-
 @runtime_checkable
 class Environment(Protocol):
     """A class whose constructor arguments are its options.

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example, not_unicode
+from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
 from plugrad.host.environment_scores import list_of_scores, take_over, unlike_components, write_score
 from plugrad.host.received import copies
 from plugrad.host.time_limit import waiting_notice
+from plugrad.json_text import half_of_a_pair
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -140,9 +141,9 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
     # A copy: the environment may change its own later.
     with_id = {**({} if "example_id" in example else {"example_id": index}), **example}
     for column in ("prompt", "reference"):
-        if text := not_unicode(example.get(column)):
+        if half := half_of_a_pair(example.get(column)):
             raise DataError(
-                f"{bound.component}: the {column} of example {with_id['example_id']!r} has half of a surrogate pair, which "
-                f"is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with errors='replace'."
+                f"{bound.component}: the {column} of example {with_id['example_id']!r} has {half}. Correct it, or encode it "
+                "with errors='replace'."
             )
     return with_id

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import BatchLossInputs, LossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Rows = TypeVar("Rows", BatchLossInputs, MetricInputs)
+Rows = TypeVar("Rows", LossInputs, BatchLossInputs, MetricInputs)
 
 
 def with_one_argument(method: Method) -> Method:
@@ -44,9 +44,10 @@ def with_one_argument(method: Method) -> Method:
 
 
 def prepared_rows(inputs: Rows) -> Rows:
-    """Return the rows in float32 at least, with 0 in every masked slot, through which no gradient flows.
+    """Return a sequence, or rows, in float32 at least, with 0 in every masked slot, through which no gradient flows.
 
-    NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too.
+    NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too. A
+    number per sequence, such as the reward, has no mask.
     """
     changed: dict[str, Any] = {
         name: _filled(at_least_float32(value), inputs.loss_mask)
@@ -74,7 +75,6 @@ def prepared_groups(owner: str, inputs: AdvantageInputs) -> AdvantageInputs:
 
 
 def _filled(values: Tensor, loss_mask: Tensor) -> Tensor:
-    if values.ndim == 1:
+    if values.ndim < loss_mask.ndim:
         return values
-    mask = loss_mask if values.ndim == 2 else loss_mask.unsqueeze(2)
-    return torch.where(mask, values, 0.0)
+    return torch.where(loss_mask if values.ndim == loss_mask.ndim else loss_mask.unsqueeze(-1), values, 0.0)
