@@ -57,17 +57,18 @@ def main() -> None:
     """Run the command line. No import finds anything in the working directory, where a run can write."""
     print_whatever_the_encoding()
     _refuse_planted_modules(leave_out_working_directory())
+    left_threads.note_owners()
     if IS_LAUNCHED:
         from plugrad.trainer.ranks.rank_exit import run_as_rank
 
         run_as_rank(_call)
     try:
         _call()
-    except SystemExit as end:
-        if left_threads.are_running():
-            from plugrad.trainer.ranks.rank_exit import end_process
+    except BaseException as end:
+        if left_threads.outlast():
+            from plugrad.trainer.ranks.rank_exit import end_process, exit_code_of
 
-            end_process(end.code if isinstance(end.code, int) else int(end.code is not None))
+            end_process(exit_code_of(end))
         raise
 
 
