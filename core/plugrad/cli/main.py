@@ -75,7 +75,7 @@ def main() -> None:
 def _call() -> None:
     """Call the command. Its help and its version are printed by others, who know nothing of a full disk."""
     try:
-        with reporting():
+        with reporting(ends_itself=True):
             working_directory()
             app()
     except typer.Exit as end:

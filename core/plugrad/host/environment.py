@@ -16,6 +16,7 @@ from plugrad.host.environment_scores import list_of_scores, take_over, write_sco
 from plugrad.host.received import copies
 from plugrad.host.time_limit import waiting_notice
 from plugrad.registry.bind import Component
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -130,7 +131,8 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
     for column in ("prompt", "reference"):
         if text := not_unicode(example.get(column)):
             raise DataError(
-                f"{bound.component}: the {column} of example {with_id['example_id']!r} has half of a surrogate pair, which "
-                f"is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with errors='replace'."
+                f"{bound.component}: the {column} of example {shown(with_id['example_id'])} has half of a surrogate pair, "
+                f"which is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with "
+                "errors='replace'."
             )
     return with_id

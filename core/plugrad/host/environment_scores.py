@@ -13,6 +13,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import changed_in_place, refuse_coroutine
 from plugrad.host.received import WRITTEN_BY_SCORE, changed_key
+from plugrad.shown import shown
 
 TAKEN_AS_THEY_ARE = ("info", "trajectory")
 
@@ -47,7 +48,7 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
         return
     unnamed = next((name for name in score if not isinstance(name, str)), None)
     if not score or unnamed is not None:
-        found = "an empty mapping" if not score else f"a component named {unnamed!r}"
+        found = "an empty mapping" if not score else f"a component named {shown(unnamed)}"
         raise DataError(
             f"{owner} returned the reward {found}, for {_which(rollout)}. A mapping has at least one component, and each is "
             "named by text."
@@ -85,7 +86,7 @@ def _number(owner: str, value: object, rollout: Rollout) -> float:
         if inspect.iscoroutine(value):
             value.close()
         raise DataError(
-            f"{owner} returned the reward {value!r}, which is not a finite number, for {_which(rollout)}.{awaited}"
+            f"{owner} returned the reward {shown(value)}, which is not a finite number, for {_which(rollout)}.{awaited}"
         )
     return number
 
@@ -106,7 +107,7 @@ def _metrics(owner: str, metrics: object, rollout: Rollout) -> dict[str, float]:
 
 def _name(owner: str, name: object, rollout: Rollout) -> str:
     if not isinstance(name, str):
-        raise ContractError(f"{owner} set a metric named {name!r}, for {_which(rollout)}; a name is text.")
+        raise ContractError(f"{owner} set a metric named {shown(name)}, for {_which(rollout)}; a name is text.")
     return name
 
 
@@ -114,8 +115,8 @@ def _metric(owner: str, name: object, value: Any, rollout: Rollout) -> float:
     number = finite_number(value)
     if number is None:
         raise ContractError(
-            f"{owner} set the metric {name!r} to {_told(value)}, which is not a finite number, for {_which(rollout)}. Where "
-            "it is undefined, set it to None, which leaves the rollout out."
+            f"{owner} set the metric {shown(name)} to {_told(value)}, which is not a finite number, for {_which(rollout)}. "
+            "Where it is undefined, set it to None, which leaves the rollout out."
         )
     return number
 
@@ -126,4 +127,4 @@ def _told(value: object) -> str:
 
 
 def _which(rollout: Rollout) -> str:
-    return f"the completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
+    return f"the completion {rollout['completion']!r} of example {shown(rollout['example'].get('example_id'))}"

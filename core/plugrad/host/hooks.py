@@ -32,6 +32,7 @@ from plugrad.registry.blame import Blamed
 from plugrad.registry.manager import build_manager
 from plugrad.registry.scan import CORE
 from plugrad.run import Run
+from plugrad.shown import shown
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Hooks:
         with blaming(owner):
             for name, value in found.items():
                 if not isinstance(name, str):
-                    raise ContractError(f"{owner} added a metric named {name!r}; a name is text.")
+                    raise ContractError(f"{owner} added a metric named {shown(name)}; a name is text.")
                 add_reported(measures, name, value, len(inputs.rewards), f"{owner} added {name!r}")
         return measures
 
