@@ -14,6 +14,7 @@ from plugrad.host.missing_key import missing_key
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
+from plugrad.shown import text_of
 
 WRITES_INTO_INPUTS = (
     "leaf Variable that requires grad is being used in an in-place",
@@ -73,9 +74,10 @@ def blaming(owner: str) -> Blamed:
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
     """Return the error that names the plugin which raised `error`."""
-    if any(words in str(error) for words in WRITES_INTO_INPUTS):
+    text = text_of(error)
+    if any(words in text for words in WRITES_INTO_INPUTS):
         return changed_in_place(owner, None)
-    message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
+    message = f"TypeCheckError: {_shape_error(text)}" if isinstance(error, TypeCheckError) else told(error)
     line = line_of(error)
     if isinstance(error, WronglyMade):
         return ContractError(f"{owner}{f', at {line}' * bool(line)}: {message}")

@@ -17,6 +17,7 @@ from plugrad.host.received import copies
 from plugrad.host.time_limit import waiting_notice
 from plugrad.json_text import half_of_a_pair
 from plugrad.registry.bind import Component
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -143,7 +144,7 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
     for column in ("prompt", "reference"):
         if half := half_of_a_pair(example.get(column)):
             raise DataError(
-                f"{bound.component}: the {column} of example {with_id['example_id']!r} has {half}. Correct it, or encode it "
-                "with errors='replace'."
+                f"{bound.component}: the {column} of example {shown(with_id['example_id'])} has {half}. Correct it, or "
+                "encode it with errors='replace'."
             )
     return with_id

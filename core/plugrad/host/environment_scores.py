@@ -50,7 +50,7 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
         return
     unnamed = next((name for name in score if not isinstance(name, str)), None)
     if not score or unnamed is not None:
-        found = "an empty mapping" if not score else f"a component named {unnamed!r}"
+        found = "an empty mapping" if not score else f"a component named {shown(unnamed)}"
         raise DataError(
             f"{owner} returned the reward {found}, for {_which(rollout)}. A mapping has at least one component, and each is "
             "named by text."
@@ -108,7 +108,7 @@ def _number(owner: str, value: object, rollout: Rollout) -> float:
         if inspect.iscoroutine(value):
             value.close()
         raise DataError(
-            f"{owner} returned the reward {value!r}, which is not a finite number, for {_which(rollout)}.{awaited}"
+            f"{owner} returned the reward {shown(value)}, which is not a finite number, for {_which(rollout)}.{awaited}"
         )
     return number
 
@@ -131,8 +131,8 @@ def _metric(owner: str, name: object, value: Any, rollout: Rollout) -> float:
     number = finite_number(value)
     if number is None:
         raise ContractError(
-            f"{owner} set the metric {name!r} to {_told(value)}, which is not a finite number, for {_which(rollout)}. Where "
-            "it is undefined, set it to None, which leaves the rollout out."
+            f"{owner} set the metric {shown(name)} to {_told(value)}, which is not a finite number, for {_which(rollout)}. "
+            "Where it is undefined, set it to None, which leaves the rollout out."
         )
     return number
 
@@ -143,4 +143,4 @@ def _told(value: object) -> str:
 
 
 def _which(rollout: Rollout) -> str:
-    return f"the completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
+    return f"the completion {rollout['completion']!r} of example {shown(rollout['example'].get('example_id'))}"
