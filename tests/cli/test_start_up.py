@@ -128,3 +128,16 @@ def test_and_goes_on_as_it_was_even_after_an_import_that_fails():
             import_module("no_such_module")
         assert gc.isenabled() == before
     gc.enable()
+
+
+def test_what_the_first_import_of_torch_has_made_is_not_looked_at_again(monkeypatch):
+    """In a process that has imported it before, garbage would stay too."""
+    before = gc.get_freeze_count()
+    with without_collections():
+        pass
+    assert gc.get_freeze_count() == before
+    monkeypatch.delitem(sys.modules, "torch")
+    with without_collections():
+        pass
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
