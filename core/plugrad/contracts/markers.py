@@ -43,6 +43,7 @@ class AdvantageFacts:
     mixes_groups: bool = False
     order_dependent: bool = False
     signal_from_equal_rewards: bool = False
+    opposes_rewards: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def advantage(
     mixes_groups: bool = False,
     order_dependent: bool = False,
     signal_from_equal_rewards: bool = False,
+    opposes_rewards: bool = False,
 ) -> Callable[[Plugin], Plugin]:
     """State facts about an advantage.
 
@@ -106,12 +108,17 @@ def advantage(
         order_dependent: the order of rollouts and examples matters, for example to a running mean.
         signal_from_equal_rewards: a group of equal rewards may have non-zero advantages, for example if the baseline is not
             the group's mean.
+        opposes_rewards: a rollout with a higher reward may have a lower advantage, for example if rewards are costs.
 
     Raises:
         PluginError: an unknown need.
     """
     known = _checked("advantage", needs, ADVANTAGE_NEEDS)
-    return _mark(AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards))
+    return _mark(
+        AdvantageFacts(
+            min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards, opposes_rewards
+        )
+    )
 
 
 def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
