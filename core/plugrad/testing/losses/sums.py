@@ -53,10 +53,10 @@ def _require_no_division_by_length(loss: LossTrial, inputs: BatchLossInputs) -> 
             share = (two / pulls)[counted]
             shares.append((row, float(share.min()), float(share.max())))
     if shares and all(high - low < ONCE and high < 1 - ONCE for _, low, high in shares):
-        row, share, _ = shares[0]
+        row, of_gradient, _ = shares[0]
         raise Broken(
-            f"with the {LENGTHS[row]} tokens of sequence {row} twice, one after the other, each of them has {share:.3g} of "
-            "its gradient: the loss is divided by something that grows with the length"
+            f"with the {LENGTHS[row]} tokens of sequence {row} twice, one after the other, each of them has "
+            f"{of_gradient:.3g} of its gradient: the loss is divided by something that grows with the length"
         )
 
 
