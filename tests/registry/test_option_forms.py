@@ -20,7 +20,7 @@ import pytest
 import torch
 from pydantic import BaseModel, Field
 
-from plugrad import CallableReference, OptionError, RunFile, RunFileError
+from plugrad import CallableReference, OptionError, PluginError, RunFile, RunFileError
 from plugrad.config.reading import write_run_file
 from plugrad.registry.bind import bind
 from plugrad.registry.option_forms import recorded, same
@@ -291,3 +291,22 @@ def test_like_sees_no_difference_between_a_run_and_its_repetition(tmp_path):
     write_run_file(run_file, tmp_path / "run.toml")
     earlier = EarlierRun(tmp_path, tomllib.loads((tmp_path / "run.toml").read_text()), plugins[0])
     assert earlier.differences(run_file, plugins[1]) == []
+
+
+SECRET = "Zq8vLw3RtY7uPd5sXk2n"
+
+
+def test_a_secret_is_refused_and_an_authors_own_is_neither_written_nor_shown():
+    class Judge:
+        def __init__(self, api_key: str = SECRET, retries: int = 3) -> None:
+            raise RuntimeError("no judge")
+
+    source = Source("environment", "mine:Judge", "Judge", "mine:Judge")
+    component = bind(source, Judge, {})
+    assert component.forms == {"retries": 3}
+    assert SECRET not in str(recorded(component.options, component.forms))
+    given = bind(source, Judge, {"api_key": f"{SECRET}1"})
+    for refuse in (lambda: given.forms, given.create, lambda: bind(source, Judge, {"api_key": [SECRET]})):
+        with pytest.raises(PluginError, match="api_key") as caught:
+            refuse()
+        assert SECRET not in str(caught.value)
