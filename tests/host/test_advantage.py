@@ -132,6 +132,14 @@ def test_prepared_rewards_reach_copies_of_the_rollouts(rollout):
     assert both.completion_lengths.tolist() == [[2, 2]]
 
 
+@pytest.mark.parametrize("key", [("a", 1), 3, None, "not a name", "self"])
+def test_a_rollout_may_have_keys_that_are_no_names(rollout, key):
+    odd = rollout(1.0)
+    odd[key] = "kept"
+    [[found]] = with_prepared_rewards(AdvantageInputs(rewards=torch.tensor([[0.5]]), rollouts=[[odd]])).rollouts
+    assert found == {**odd, "reward": 0.5}
+
+
 def test_one_advantage_is_repeated_over_the_tokens():
     outputs = AdvantageOutputs(torch.tensor([[1.0, -0.5], [0.0, 2.0]]))
     assert per_token(outputs, [[2, 1], [0, 3]]) == [[[1.0, 1.0], [-0.5]], [[], [2.0, 2.0, 2.0]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -88,7 +88,8 @@ def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
 def _with_reward(rollout: Rollout, reward: float, *, split: bool) -> Rollout:
     changed = {OF_EXTENSIONS: reward - rollout["reward"]} if split else {}
     components = {**rollout["reward_components"], **changed}
-    return Rollout(**{**rollout, "reward": reward, "reward_components": components})
+    # Not Rollout(**...): a plugin may have added keys that are no names.
+    return cast(Rollout, {**rollout, "reward": reward, "reward_components": components})
 
 
 def per_token(outputs: AdvantageOutputs, completion_lengths: list[list[int]]) -> list[list[list[float]]]:
