@@ -77,6 +77,7 @@ def changed(*path, to):
         (changed(0, "logprobs", "content", 0, "logprob", to=0.5), "the impossible log-prob 0.5"),
         (changed(0, "finish_reason", to="abort"), None),
         (changed(1, "finish_reason", to="abort"), r"ends \(abort\) after 3 of 3"),
+        (changed(1, "finish_reason", to="a\x1b[31m" * 50_000), r"ends \(a\\x1b"),
         (changed(0, "weight_versions", to=None), "weight_versions"),
         (changed(0, "weight_versions", to=[]), "2 tokens, but weight versions for 0"),
         (changed(1, "weight_versions", 1, "start", to=2), "weight versions with gaps or overlaps"),
@@ -90,8 +91,9 @@ def test_another_response_is_rejected(response, says):
         # It ends with a stop token, whatever the finish reason.
         assert parse(response) == parse(GOOD)
         return
-    with pytest.raises(InvalidResponse, match=says):
+    with pytest.raises(InvalidResponse, match=says) as caught:
         parse(response)
+    assert len(str(caught.value)) < 600
 
 
 def test_too_long_and_cut_off_completions_are_rejected():

@@ -20,6 +20,7 @@ CONFIGURATION = {
     },
     "vllm_env": {"VLLM_PLUGINS": [""]},
 }
+ROOT = "x" * 5_000_000
 SCALE_OUT = "Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out to enable them."
 RESPONSES = {
     "/health": (200, b""),
@@ -83,6 +84,11 @@ def test_what_it_was_started_with_is_found(check):
             {"/tokenize": (200, {"tokens": [1, 2]})},
             r"tokenizer of the server .*'org/model'.*it returns the token 1 where",
         ),
+        ({"/v1/models": (200, {"data": [{"root": ROOT, "max_model_len": 64}]})}, "serves the model 'xxx"),
+        ({"/v1/models": (200, {"data": [{"root": "\0", "max_model_len": 64}]})}, r"serves the model '\\x00'"),
+        ({"/version": (200, {"version": f"0.1+{ROOT}"})}, r"runs vLLM 0\.1\+xxx"),
+        (changed(["vllm_config", "model_config", "logprobs_mode"], ROOT), "returns xxx"),
+        ({"/tokenize": (200, {"tokens": [ROOT]})}, "it returns the token 'xxx"),
         ({"/tokenize": (200, {"tokens": []})}, "it returns 0 tokens where the run's returns"),
         (
             changed(["vllm_config", "model_config", "logprobs_mode"], "raw_logprobs"),
@@ -91,8 +97,9 @@ def test_what_it_was_started_with_is_found(check):
     ],
 )
 def test_one_that_cannot_be_used(responses, says, check):
-    with pytest.raises(EngineError, match=says):
+    with pytest.raises(EngineError, match=says) as caught:
         check(responses)
+    assert len(caught.value.args[0]) < 2000
 
 
 @pytest.mark.parametrize("version", ["0.32.1.dev3+g1234", "0.33.0", "1.0"])

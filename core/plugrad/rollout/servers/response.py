@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.servers.request import CompletionRequest
 from plugrad.rollout.servers.weight_labels import WeightLabels
+from plugrad.shown import printable
 
 INVALID_LOGPROB = -9999.0
 """What vLLM returns for a log-prob that is NaN or unknown."""
@@ -106,7 +107,7 @@ def _check_tokens(choice: _Choice, request: CompletionRequest) -> None:
     if not request.stops.isdisjoint(ids[:-1]):
         raise InvalidResponse(f"completion {choice.index} continues after a stop token")
     if ids[-1] not in request.stops and (choice.finish_reason != "length" or len(ids) < limit):
-        reason = choice.finish_reason
+        reason = printable(choice.finish_reason, LONGEST)
         raise InvalidResponse(
             f"completion {choice.index} ends ({reason}) after {len(ids)} of {limit} tokens without a stop token"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from plugrad.rollout.servers.api_key import access_denied
 from plugrad.rollout.servers.command import server_commands
 from plugrad.rollout.servers.reachability import FROM_SCRATCH
 from plugrad.rollout.servers.server import DENIED_STATUSES, Server, ServerError, excerpt
+from plugrad.shown import printable, shown
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +101,8 @@ def _check_version(server: Server) -> None:
         return
     if is_old:
         raise EngineError(
-            f"the server {server.address} runs vLLM {version}, and plugrad needs {MIN_VERSION} or newer: older versions do "
-            "not report which weights sampled a token. Upgrade vLLM there."
+            f"the server {server.address} runs vLLM {printable(version)}, and plugrad needs {MIN_VERSION} or newer: older "
+            "versions do not report which weights sampled a token. Upgrade vLLM there."
         )
 
 
@@ -110,7 +112,7 @@ def _check_model(root: str, server: Server, required: Requirements) -> None:
         _check_shape(root, server, required)
     elif root != name and not _is_same_folder(root, name):
         raise EngineError(
-            f"the server {server.address} serves the model {root!r}, and this run trains {name!r}. "
+            f"the server {server.address} serves the model {shown(root)}, and this run trains {name!r}. "
             f"{_how_to_start(server, required)}"
         )
 
@@ -121,22 +123,24 @@ def _check_shape(root: str, server: Server, required: Requirements) -> None:
         theirs = json.loads(read_text(Path(root) / "config.json"))
     except (OSError, ValueError, RecursionError):
         logger.warning(
-            f"the server {server.address} serves {root!r}, whose config.json is not readable here. If it is not this run's "
-            "model, the first weight sync fails, or the first comparison of log-probs."
+            f"the server {server.address} serves {shown(root)}, whose config.json is not readable here. If it is not this "
+            "run's model, the first weight sync fails, or the first comparison of log-probs."
         )
         return
     ours = required.model.config.to_dict()
     for name in SHAPE_FIELDS:
         if name in theirs and theirs[name] != ours.get(name):
             raise EngineError(
-                f"the server {server.address} serves the model {root!r}, whose {name} is {theirs[name]!r}; this run's model "
-                f"({required.model_name}) has {ours.get(name)!r}. {_how_to_start(server, required)}"
+                f"the server {server.address} serves the model {shown(root)}, whose {name} is {shown(theirs[name])}; this "
+                f"run's model ({required.model_name}) has {ours.get(name)!r}. {_how_to_start(server, required)}"
             )
 
 
 def _is_same_folder(one: str, other: str) -> bool:
-    first, second = Path(one), Path(other)
-    return first.is_dir() and second.is_dir() and first.resolve() == second.resolve()
+    # Not Path.is_dir(): it raises where a text is too long for a path.
+    if not (os.path.isdir(one) and os.path.isdir(other)):
+        return False
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _check_max_length(found: int, server: Server, required: Requirements) -> None:
@@ -183,7 +187,7 @@ def _check_tokenizer(root: str, server: Server, required: Requirements) -> None:
         return
     if theirs != ours:
         raise EngineError(
-            f"the tokenizer of the server {server.address} (model {root!r}) is not this run's (model "
+            f"the tokenizer of the server {server.address} (model {shown(root)}) is not this run's (model "
             f"{required.model_name!r}): for the same text it returns {_first_difference(theirs, ours)}. "
             f"{_how_to_start(server, required)}"
         )
@@ -193,7 +197,7 @@ def _first_difference(theirs: list[int], ours: list[int]) -> str:
     index = next((i for i, pair in enumerate(zip(theirs, ours, strict=False)) if pair[0] != pair[1]), None)
     if index is None:
         return f"{len(theirs)} tokens where the run's returns {len(ours)}"
-    return f"the token {theirs[index]} where the run's returns {ours[index]}"
+    return f"the token {shown(theirs[index])} where the run's returns {ours[index]}"
 
 
 def _check_configuration(server: Server, required: Requirements) -> ServerInfo:
@@ -201,8 +205,9 @@ def _check_configuration(server: Server, required: Requirements) -> ServerInfo:
     model, transfer = info["vllm_config"]["model_config"], info["vllm_config"].get("weight_transfer_config")
     if model["logprobs_mode"] != "processed_logprobs":
         raise EngineError(
-            f"the server {server.address} returns {model['logprobs_mode']}: not the log-probs of the distribution that it "
-            f"samples from. It needs --logprobs-mode processed_logprobs. {_how_to_start(server, required)}"
+            f"the server {server.address} returns {printable(model['logprobs_mode'])}: not the log-probs of the "
+            "distribution that it samples from. It needs --logprobs-mode processed_logprobs. "
+            f"{_how_to_start(server, required)}"
         )
     dtype = str(model["dtype"]).removeprefix("torch.")
     if dtype != (ours := required.model.dtype_name):
