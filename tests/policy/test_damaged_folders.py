@@ -145,6 +145,17 @@ def set_inf(tensors):
     tensors["lm_head.weight"][3] = float("-inf")
 
 
+def as_integers(tensors):
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].view(torch.int32)
+
+
+def far_id(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 4_000_000_000, "content": "<far>"})
+    content["model"]["vocab"]["<far>"] = 4_000_000_000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
 def transpose(tensors):
     tensors["model.layers.0.mlp.up_proj.weight"] = tensors["model.layers.0.mlp.up_proj.weight"].T.contiguous()
 
@@ -190,6 +201,14 @@ DAMAGE = {
     "unknown_dtype": (config(dtype="float99"), "config.json.*float99"),
     "text_eos": (config(eos_token_id="</s>"), "config.json.*eos_token_id"),
     "bad_layer_types": (config(layer_types=["magic", "magic"]), "config.json.*layer_types"),
+    "inner_number": (config(text_config=5), "config.json.*text_config is 5, which is no table"),
+    "nan_epsilon": (config(rms_norm_eps=float("nan")), "config.json.*rms_norm_eps is NaN"),
+    "infinite_epsilon": (config(rms_norm_eps=float("inf")), "config.json.*rms_norm_eps is inf"),
+    "negative_epsilon": (config(rms_norm_eps=-0.1), "config.json.*rms_norm_eps is -0.1, which is below 0"),
+    "inner_nan": (config(rope_parameters={"rope_theta": float("nan")}), "rope_parameters.rope_theta is NaN"),
+    "no_probability": (config(attention_dropout=7.5), "config.json.*attention_dropout is 7.5: a probability"),
+    "unknown_quantisation": (config(quantization_config={"quant_method": "magic"}), "quant_method is 'magic'.*not know"),
+    "list_model_type_is_named": (config(model_type=["qwen3"]), "model_type is .*, which is no text"),
     "pad_beyond": (config(pad_token_id=10**6), "config.json|pad"),
     "changed_vocabulary": (config(vocab_size=50), r"lm_head.weight has the shape \[\d+, 32\] where \[50, 32\] is needed"),
     "changed_width": (config(intermediate_size=96), "do not fit: .*mlp"),
@@ -210,6 +229,11 @@ DAMAGE = {
         "model.safetensors.*header",
     ),
     "header_bad_dtype": (header('{"a": {"dtype": "F99", "shape": [16], "data_offsets": [0, 64]}}'), "F99|random"),
+    "integer_weights": (weights(as_integers), "1 weight .* is stored as integers: lm_head.weight .I32."),
+    "integer_pickle": (
+        pickled(lambda tensors: {**tensors, LAYER: tensors[LAYER].int()}),
+        "integers: .*q_proj.weight .int32.",
+    ),
     "weights_pipe": (replaced_by(os.mkfifo), "model.safetensors.*is a pipe"),
     "weights_link": (replaced_by(lambda path: path.symlink_to("nowhere")), "symbolic link to nothing"),
     "weights_folder": (replaced_by(lambda path: path.mkdir()), "holds no weights"),
@@ -254,12 +278,17 @@ DAMAGE = {
         lambda folder: (remove(GENERATION)(folder), config(eos_token_id=10**9)(folder)),
         "eos_token_id .* is 1000000000",
     ),
+    "generation_types": (
+        edit(GENERATION, max_new_tokens="x", num_beams=-4, do_sample="maybe", stop_strings=7),
+        "generation_config.json.*cannot be used: .*Correct or remove the values",
+    ),
     "generation_invalid": (edit(GENERATION, max_new_tokens=-3), "max_new_tokens"),
     # the tokenizer
     "tokenizer_gone": (remove("tokenizer.json", "tokenizer_config.json"), "model without a tokenizer"),
     "tokenizer_cut": (cut("tokenizer.json", 300), "tokenizer"),
     "tokenizer_empty": (write("tokenizer.json", "{}"), "tokenizer"),
-    "tokenizer_null": (write("tokenizer.json", "null"), "tokenizer"),
+    "tokenizer_null": (write("tokenizer.json", "null"), "tokenizer.json.*begins with 'null'.*no JSON object"),
+    "tokenizer_far_id": (far_id, "has .* tokens, and one of them has the id 4000000000.*damaged"),
     "tokenizer_lfs": (write("tokenizer.json", LFS), "tokenizer.json.*Git LFS pointer"),
     "tokenizer_unknown_model": (edit("tokenizer.json", model={"type": "Magic"}), "tokenizer"),
     "tokenizer_config_null": (write("tokenizer_config.json", "null"), "tokenizer_config.json.*not a JSON object"),
@@ -321,6 +350,12 @@ def test_another_class_is_named_with_its_own_weights(folder):
         load(folder)
 
 
+def test_integers_that_are_no_weights_and_infinite_limits_do_no_harm(folder):
+    weights(lambda tensors: tensors.update({"model.mask": torch.ones(3, dtype=torch.bool)}))(folder)
+    config(time_step_limit=[0.0, float("inf")], vision_config=..., attention_dropout=1)(folder)
+    load(folder)
+
+
 def test_weights_that_nothing_uses_are_noted(folder, caplog):
     weights(lambda tensors: tensors.update({"model.mtp.weight": torch.zeros(3)}))(folder)
     load(folder)
@@ -330,7 +365,7 @@ def test_weights_that_nothing_uses_are_noted(folder, caplog):
     assert "LOAD REPORT" not in caplog.text
 
 
-NEED_THE_MODEL = {"config_huge_eos", "tokenizer_new_eos", "tokenizer_huge_eos"}
+NEED_THE_MODEL = {"tokenizer_far_id", "config_huge_eos", "tokenizer_new_eos", "tokenizer_huge_eos"}
 SEEN_EARLY = [name for name in DAMAGE if name.split("_")[0] in ("config", "tokenizer", "endless", "no")]
 
 

@@ -81,3 +81,27 @@ def test_what_makes_no_model_is_one_line_that_says_what_to_give(case):
         load_model(from_scratch(**fields), ["ab"])
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 900
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("dtype", 3, r"dtype is no field to give there. Set dtype in \[model\]"),
+        ("torch_dtype", "x", r"torch_dtype is no field to give there. Set dtype in \[model\]"),
+        ("_attn_implementation", "z", r"Set attn_implementation in \[model\]"),
+        ("_anything", 1, "Leave it out"),
+        ("architectures", ["GPT2"], "model_type decides"),
+        ("rms_norm_eps", float("inf"), "rms_norm_eps is inf"),
+        ("attention_dropout", 7.5, "attention_dropout is 7.5"),
+        ("initializer_range", float("nan"), "initializer_range is"),
+    ],
+)
+def test_what_is_no_field_of_a_new_model_is_refused(field, value, says):
+    with pytest.raises(ModelError, match=says):
+        with_small_defaults({"model_type": "qwen3", field: value})
+
+
+def test_an_unknown_attention_is_named():
+    table = ModelTable.model_validate({"from_scratch": {"model_type": "qwen3"}, "attn_implementation": "magic"})
+    with pytest.raises(ModelError, match=r"Correct attn_implementation in \[model\]"):
+        load_model(table, ["01"])

@@ -214,3 +214,10 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_the_layers_that_fsdp_wraps_are_the_models():
     model = tiny_model()
     assert Policy(model, 1.0)._no_split_modules is model._no_split_modules
+
+
+def test_a_model_that_computes_nan_from_finite_weights_is_refused():
+    model = tiny_model()
+    model.model.norm.variance_epsilon = float("nan")
+    with pytest.raises(ModelError, match=r"returns NaN for four tokens.*its weights are finite"):
+        find_head(model)

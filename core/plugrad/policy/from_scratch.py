@@ -14,12 +14,25 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plugrad.errors import ModelError, did_you_mean
 from plugrad.policy.character_tokenizer import character_tokenizer
+from plugrad.policy.config_values import check_values
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import evaluating
 from plugrad.policy.model_folder import cause_of, check_counts
 from plugrad.policy.small_sizes import SMALL, SMALL_OF, sizes_to_give, small_fields
 
 WHERE = "[model.from_scratch]"
+NOT_FIELDS = {
+    "dtype": "Set dtype in [model].",
+    "torch_dtype": "Set dtype in [model].",
+    "attn_implementation": "Set attn_implementation in [model].",
+    "_attn_implementation": "Set attn_implementation in [model].",
+    "quantization_config": "A new model has nothing to quantise: leave it out.",
+    "transformers_version": "Leave it out.",
+    "auto_map": "Leave it out.",
+    "name_or_path": "Leave it out.",
+    "architectures": "Leave it out: model_type decides.",
+}
+"""What Transformers takes for a field of every configuration, and what to do instead."""
 LARGE = 10**9
 """More weights than anyone wants by naming nothing but a model type."""
 
@@ -39,6 +52,10 @@ def with_small_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
         )
     given = {name: value for name, value in fields.items() if name != "model_type"}
     check_counts(given, WHERE)
+    check_values(given, WHERE)
+    for name in given:
+        if name.startswith("_") or name in NOT_FIELDS:
+            raise ModelError(f"{WHERE} {name} is no field to give there. {NOT_FIELDS.get(name, 'Leave it out.')}")
     with _building(model_type, given):
         plain = AutoConfig.for_model(model_type)
         known = frozenset(name for name in {*SMALL, *given} if _has(plain, name))
@@ -108,15 +125,17 @@ def _building(model_type: str, given: Mapping[str, Any]) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{WHERE} cannot be built: {cause_of(error)}. {_advice(model_type, given)}") from error
+        raise ModelError(f"{WHERE} cannot be built: {cause_of(error)}. {_advice(model_type, given, error)}") from error
 
 
-def _advice(model_type: str, given: Mapping[str, Any]) -> str:
+def _advice(model_type: str, given: Mapping[str, Any], error: Exception) -> str:
     try:
         sizes = sizes_to_give(AutoConfig.for_model(model_type).to_dict(), given)
     except Exception:
         # Its defaults do not even make a configuration.
         sizes = ""
+    if "attn_implementation" in str(error):
+        return "Correct attn_implementation in [model], or leave it out."
     fields = f" {model_type} also has the sizes {sizes}: give those in {WHERE} too." if sizes else ""
     return f"Its fields must fit together.{fields} A model that needs no sizes is qwen3."
 

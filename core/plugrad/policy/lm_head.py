@@ -124,6 +124,11 @@ def _try_head(model: nn.Module) -> tuple[LinearHead | None, str]:
         if head is not None:
             stack.callback(head.register_forward_hook(trial.replace_output).remove)
         logits = _logits(model, ids)
+    if any(bool(output.isnan().any()) for output in (*trial.outputs, *([] if trial.outputs else [logits]))):
+        raise ModelError(
+            f"{_name(model)} returns NaN for four tokens of its vocabulary, although its weights are finite. A value in its "
+            "configuration is no model's, such as a NaN or an infinite number: compare it with that of a published model."
+        )
     if head is None or len(trial.inputs) != 1:
         return None, "its logits do not come from the module that it names as its head"
     if not _is_linear(head, trial):

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError
 from plugrad.policy.character_tokenizer import character_tokenizer
+from plugrad.policy.config_values import check_quantisation, check_values
 from plugrad.policy.from_scratch import build
 from plugrad.policy.model_folder import (
     check_counts,
@@ -36,8 +37,8 @@ from plugrad.policy.model_folder import (
     where_looked,
 )
 from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
-from plugrad.policy.weight_files import num_stored_weights
-from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_trainable_dtype
+from plugrad.policy.weight_files import integer_weights, num_stored_weights
+from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_stored_types, check_trainable_dtype
 
 SAVE_AGAIN = "Copy or download it again, or save the model again with save_pretrained."
 ADD_TOKENIZER = "Save one next to the model with tokenizer.save_pretrained(folder)."
@@ -197,6 +198,7 @@ def _pretrained(source: Source) -> PreTrainedModel:
         )
     model, info = loaded
     check_loaded(name, model, info)
+    check_stored_types(name, model, integer_weights(name, plain))
     check_finite(name, model)
     return cast(PreTrainedModel, model)
 
@@ -209,11 +211,13 @@ def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
     is_local = is_folder(name)
     plain = read_json(Path(name) / "config.json", name) if is_local else {}
     check_counts(plain, f"config.json of the model {name!r}:")
+    check_values(plain, f"config.json of the model {name!r}:")
     absent = f"There is no folder of that name{where_looked(name, source.folders)}"
     what = f"config.json of the model {name!r}" if is_local else f"the model {name!r}"
     with reading(what, SAVE_AGAIN if is_local else absent, source.table):
         config = AutoConfig.from_pretrained(name, trust_remote_code=source.trusts_code)
         _without_dropout(config)
+    check_quantisation(plain, name)
     has_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if type(config) not in AutoModelForCausalLM._model_mapping and not has_code:
         raise ModelError(

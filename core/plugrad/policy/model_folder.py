@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from transformers import GenerationConfig
+
 from plugrad.errors import ModelError, did_you_mean
-from plugrad.paths import read_bytes, read_text
+from plugrad.paths import open_bytes, read_bytes, read_text
 from plugrad.shown import printable, shown
 
 LFS_POINTER = b"version https://git-lfs"
@@ -19,6 +21,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 """The form of a hub id: a name, or an owner and a name."""
 LONGEST_HUB_ID = 200
+BEGINNING = 256
 MOST_CHARACTERS = 300
 """The most of a library's message: some list every known model, or repeat a value of the file."""
 MOST = {"layers": 10_000, "experts": 1_000_000}
@@ -54,6 +57,9 @@ def cause_of(error: BaseException) -> str:
     """Return the type and message of a library's error in one printable line without a full stop, shortened."""
     text = OF_TRANSFORMERS.sub("", str(error))
     message = printable(" ".join(text.split()), MOST_CHARACTERS).rstrip(". ")
+    if isinstance(error, TypeError | AttributeError):
+        # Python's own words for a value that is not what the library took it for.
+        return f"a value is missing, or has another form than Transformers expects ({type(error).__name__}: {message})"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -135,6 +141,8 @@ def check_tokenizer_files(name: str) -> None:
         raise ModelError(
             f"the folder {name!r} holds a model without a tokenizer. Add one with tokenizer.save_pretrained(folder)."
         )
+    if (folder / "tokenizer.json").is_file():
+        _check_is_object(folder / "tokenizer.json", name)
     for file in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (folder / file).is_file():
             read_json(folder / file, name)
@@ -182,9 +190,24 @@ def _check_file(path: Path, name: str) -> None:
         )
 
 
+def _check_is_object(path: Path, name: str) -> None:
+    """Check how a JSON file begins. It may be large, and is read whole later."""
+    with open_bytes(path, "rb") as file:
+        start = file.read(BEGINNING)
+    if start.strip() and not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise ModelError(
+            f"the file {path.name} of the model {name!r} begins with {shown(start[:20].decode(errors='replace'))}: it holds "
+            "no JSON object. Copy or download it again, or save the tokenizer again with save_pretrained."
+        )
+
+
 def _check_generation_config(folder: Path, name: str) -> None:
     """Check the one thing that a run takes from it: the tokens that end a completion."""
-    found = read_json(folder / "generation_config.json", name).get("eos_token_id")
+    fields = read_json(folder / "generation_config.json", name)
+    what = f"generation_config.json of the model {name!r}"
+    with reading(what, "Correct or remove the values that are not of their type."):
+        GenerationConfig.from_dict(fields)
+    found = fields.get("eos_token_id")
     listed = found if isinstance(found, list) else [found]
     if found is not None and not all(type(token) is int and token >= 0 for token in listed):
         raise ModelError(

@@ -15,6 +15,10 @@ from plugrad.policy.weight_files import names
 logger = logging.getLogger("plugrad")
 
 
+MOST_GAPS = 10
+"""So many ids for each token: no tokenizer leaves out more."""
+
+
 def fit_embeddings(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, texts: Iterable[str], resize: bool
 ) -> None:
@@ -37,6 +41,11 @@ def fit_embeddings(
     if not tokens:
         return
     size = tokens[-1][0] + 1
+    if size > MOST_GAPS * (len(tokenizer) + rows):
+        raise ModelError(
+            f"the tokenizer of the model {name!r} has {len(tokenizer.get_vocab())} tokens, and one of them has the id "
+            f"{tokens[-1][0]}: {names([tokens[-1][1]])}. Its files are damaged: copy or download them again."
+        )
     found = (
         f"the tokenizer of the model {name!r} has {size} tokens, but the model's embedding has {rows} rows: there is none "
         f"for {names([token for _, token in tokens])}"

@@ -20,6 +20,11 @@ SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 FETCH = "Copy or download it again."
 CONVERT = "model.save_pretrained(folder) of Transformers writes safetensors."
 NAMES_SHOWN = 5
+INTEGERS = ("I", "U", "BOOL", "int", "uint", "bool")
+"""How the names of such types begin, in safetensors and in PyTorch."""
+
+
+Stored = dict[str, tuple[list[int], str]]
 
 
 def num_stored_weights(name: str, config: Mapping[str, Any]) -> int | None:
@@ -36,7 +41,15 @@ def num_stored_weights(name: str, config: Mapping[str, Any]) -> int | None:
     # The configuration may name its own file. Transformers checks that it is inside the folder.
     if not is_folder(name) or config.get("transformers_weights"):
         return None
-    return sum(math.prod(shape) for path in weight_files(folder) for shape in _shapes(path, name))
+    return sum(math.prod(shape) for path in weight_files(folder) for shape, _ in _stored(path, name).values())
+
+
+def integer_weights(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the tensors in a local folder that hold integers or booleans, with their types."""
+    if not is_folder(name) or config.get("transformers_weights"):
+        return {}
+    stored = {key: kind for path in weight_files(Path(name)) for key, (_, kind) in _stored(path, name).items()}
+    return {key: kind for key, kind in stored.items() if kind.startswith(INTEGERS)}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -84,11 +97,12 @@ def _shards(index: Path) -> list[Path]:
     return [folder / file for file in files]
 
 
-def _shapes(path: Path, name: str) -> list[list[int]]:
-    return _shapes_in_safetensors(path, name) if path.suffix == ".safetensors" else _shapes_in_pickle(path, name)
+def _stored(path: Path, name: str) -> Stored:
+    """Return the shape and the type of each tensor in a file."""
+    return _stored_in_safetensors(path, name) if path.suffix == ".safetensors" else _stored_in_pickle(path, name)
 
 
-def _shapes_in_safetensors(path: Path, name: str) -> list[list[int]]:
+def _stored_in_safetensors(path: Path, name: str) -> Stored:
     """Read the header: 8 bytes of its length, then JSON (https://github.com/huggingface/safetensors#format)."""
     what, size = f"the file {path.name} of the model {name!r}", path.stat().st_size
     try:
@@ -97,19 +111,19 @@ def _shapes_in_safetensors(path: Path, name: str) -> list[list[int]]:
             if not 2 <= length <= size - 8:
                 raise ModelError(f"{what} is cut short or no safetensors file: it has {size} bytes. {FETCH}")
             header = json.loads(file.read(length))
-        tensors = [tensor for key, tensor in header.items() if key != "__metadata__"]
-        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-        shapes = [[int(size) for size in tensor["shape"]] for tensor in tensors]
+        tensors = {key: tensor for key, tensor in header.items() if key != "__metadata__"}
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        stored = {key: ([int(size) for size in tensor["shape"]], str(tensor["dtype"])) for key, tensor in tensors.items()}
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{what} has a damaged header: {cause_of(error)}. {FETCH}") from error
     if size != end:
         raise ModelError(f"{what} has {size} bytes, but its header announces {end}: it is cut short or damaged. {FETCH}")
-    return shapes
+    return stored
 
 
-def _shapes_in_pickle(path: Path, name: str) -> list[list[int]]:
+def _stored_in_pickle(path: Path, name: str) -> Stored:
     """Read a pickle of tensors, and refuse one that asks for any other class or function: it is never called."""
     what = f"the file {path.name} of the model {name!r}"
     try:
@@ -127,4 +141,4 @@ def _shapes_in_pickle(path: Path, name: str) -> list[list[int]]:
             f"a {type(found).__name__}" if odd is None else f"entries that are no tensors: {names(list(map(str, odd)))}"
         )
         raise ModelError(f"{what} holds {content}, not the weights of a model by their names. {CONVERT}")
-    return [list(tensor.shape) for tensor in found.values()]
+    return {str(key): (list(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in found.items()}

@@ -102,6 +102,30 @@ def _verb(things: list[str], of_one: str, of_many: str) -> str:
     return of_one if len(things) == 1 else of_many
 
 
+def check_stored_types(name: str, model: PreTrainedModel, integers: Mapping[str, str]) -> None:
+    """Check that the weights are stored as floating-point numbers. Others would be converted without a word.
+
+    Args:
+        name: of the model.
+        model: the loaded model.
+        integers: the tensors in its files that hold integers, with their types. Masks and positions may.
+
+    Raises:
+        ModelError: a parameter is among them.
+    """
+    # Quantised weights are integers, with scales beside them.
+    if not integers or getattr(model.config, "quantization_config", None) is not None:
+        return
+    parameters = {key for key, weight in model.named_parameters() if weight.is_floating_point()}
+    prefix = model.base_model_prefix
+    bad = [f"{key} ({kind})" for key, kind in integers.items() if not parameters.isdisjoint((key, f"{prefix}.{key}"))]
+    if bad:
+        raise ModelError(
+            f"{counted(len(bad), 'weight')} of the model {name!r} {_verb(bad, 'is', 'are')} stored as integers: {names(bad)}. "
+            "The file is damaged, or quantised without a quantization_config in config.json. Copy or download it again."
+        )
+
+
 def check_finite(name: str, model: PreTrainedModel) -> None:
     """Check that no weight is NaN or infinite.
 
