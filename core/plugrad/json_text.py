@@ -54,7 +54,7 @@ def parse_json(text: str | bytes, what: str = "it", *, has_constants: bool = Fal
     """
     constant = (lambda name: str(float(name))) if has_constants else _refuse_constant
     try:
-        return json.loads(_decoded(text), object_pairs_hook=_object, parse_float=_finite, parse_constant=constant)
+        return json.loads(decoded(text), object_pairs_hook=_object, parse_float=_finite, parse_constant=constant)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{what} is not JSON: {error.msg} at {place}") from error
@@ -140,7 +140,12 @@ def _around(text: str, place: int) -> str:
     return f"{'...' * (start > 0)}{before}{after}{'...' * (end < len(text))}"
 
 
-def _decoded(text: str | bytes) -> str:
+def decoded(text: str | bytes) -> str:
+    """Return a text in UTF-8 without a byte-order mark.
+
+    Raises:
+        ValueError: it is in another encoding. The message says which, and goes on after a name.
+    """
     if isinstance(text, str):
         return text
     for mark, name in BYTE_ORDER_MARKS.items():

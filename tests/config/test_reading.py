@@ -23,9 +23,19 @@ def test_a_folder_is_no_run_file(tmp_path):
         RunFile.load(tmp_path)
 
 
-def test_what_is_not_text_is_refused(tmp_path):
-    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(RunFileError, match=r"run\.toml' cannot be read: 'utf-8' codec"):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "starts with the byte-order mark of UTF-16 or UTF-32. Save it as UTF-8"),
+        ("seed = 1".encode("utf-16"), "starts with the byte-order mark of UTF-16"),
+        ("seed = 1".encode("utf-8-sig"), "starts with a byte-order mark. Save it as UTF-8 without"),
+        ("seed = 1".encode("utf-16-le"), "has a NUL character, as a text in UTF-16 has"),
+        ("# é".encode("latin-1"), "is not UTF-8: byte 3 is 0xe9"),
+    ],
+)
+def test_what_is_not_text_is_refused(content, says, tmp_path):
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(RunFileError, match=rf"the run file '.*run\.toml' {says}"):
         RunFile.load(tmp_path / "run.toml")
 
 
@@ -128,3 +138,9 @@ def test_paths_from_python_are_written_as_text(tmp_path):
     environment = {"name": "jsonl", "kwargs": {"path": Path("/data/sums.jsonl")}}
     write_run_file(RunFile(**{**TABLES, "environment": environment}), tmp_path / "run.toml")
     assert RunFile.load(tmp_path / "run.toml").environment.kwargs == {"path": "/data/sums.jsonl"}
+
+
+def test_a_message_lists_no_more_wrong_keys_than_a_screen_holds():
+    with pytest.raises(RunFileError, match=r"no key 'k0'[^$]*and 1,980 more\.$") as caught:
+        RunFile(**TABLES, **{f"k{index}": index for index in range(2000)})
+    assert len(str(caught.value)) < 10_000

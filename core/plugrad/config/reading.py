@@ -10,7 +10,8 @@ import tomli_w
 
 from plugrad.config.tables.table import Table
 from plugrad.errors import RunFileError
-from plugrad.paths import read_text, working_directory, write_bytes
+from plugrad.json_text import decoded
+from plugrad.paths import read_bytes, working_directory, write_bytes
 from plugrad.shown import printable, shown
 
 DEEPEST = 100
@@ -23,11 +24,15 @@ def read_tables(path: Path) -> dict[str, Any]:
         RunFileError: the file is missing or is not TOML.
     """
     try:
-        text = read_text(path)
+        content = read_bytes(path)
     except FileNotFoundError as error:
         raise RunFileError(f"there is no run file {shown(str(path))} in {working_directory()}.") from error
     except (OSError, ValueError) as error:
         raise RunFileError(f"the run file {shown(str(path))} cannot be read: {printable(error)}.") from error
+    try:
+        text = decoded(content)
+    except ValueError as error:
+        raise RunFileError(f"the run file {shown(str(path))} {error}.") from error
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

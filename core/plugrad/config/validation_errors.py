@@ -13,11 +13,16 @@ from plugrad.config.secret_arguments import SECRET
 from plugrad.errors import RunFileError, did_you_mean
 from plugrad.shown import LIMIT, printable, shown
 
+MOST_COMPLAINTS = 20
+"""How many wrong keys a message lists."""
+
 
 def unusable(model: type[BaseModel], error: ValidationError, tables: Mapping[str, Any], origin: str) -> RunFileError:
     """Return an error that lists every wrong key of `tables`."""
     complaints = dict.fromkeys(_complaint(model, detail, tables) for detail in error.errors())
-    return RunFileError("\n    ".join([f"{origin} cannot be used:", *complaints]))
+    listed = list(complaints)[:MOST_COMPLAINTS]
+    more = [f"and {len(complaints) - MOST_COMPLAINTS:,} more."] if len(complaints) > MOST_COMPLAINTS else []
+    return RunFileError("\n    ".join([f"{origin} cannot be used:", *listed, *more]))
 
 
 def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -> str:
