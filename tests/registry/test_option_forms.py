@@ -1,5 +1,6 @@
 """The resolved run file repeats the run: what is bound, written and read is the same object again, or it is refused."""
 
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -76,6 +77,15 @@ class Model(BaseModel):
     colours: list[Colour] = []
 
 
+class Inner(typing.TypedDict):
+    colour: Colour
+
+
+class Row(typing.TypedDict, total=False):
+    x: typing.Required[int]
+    inner: Inner
+
+
 class Opaque: ...
 
 
@@ -122,12 +132,17 @@ REPEATED = [
     (dict[str, float], {"a": 1.0, "b": math.nan}),
     (dict[int, str], {1: "a"}),
     (dict[Colour, Clip], {Colour.RED: Clip()}),
+    (Row, {"x": 3, "inner": {"colour": Colour.RED}}),
+    (list[Row], [{"x": 1}]),
+    (typing.Iterable[int], [1, 2]),
+    (collections.deque, collections.deque([1, 2])),
     (Clip | None, Clip(0.3)),
     (Annotated[float, Field(ge=0)], 0.5),
     (Any, {"a": [1, 2.0, "x", True, {"b": math.nan}]}),
 ]
 REFUSED = [
     (Odd, Odd.PAIR, "Annotate it with a type that TOML can hold"),
+    (collections.deque, collections.deque([1, 2], maxlen=3), "Annotate it with a type that TOML can hold"),
     (range, range(3), r"Annotate it list\[int\]"),
     (Callable, math.sqrt, "Annotate it plugrad.CallableReference"),
     (Callable[[float], float], math.sqrt, "Annotate it plugrad.CallableReference"),
@@ -223,10 +238,11 @@ def test_what_is_given_may_be_the_default():
         (Clip | None, {"lwo": 0.1}, "'lwo'"),
         (dict[str, Clip], {"a": {"lwo": 0.1}}, "'a.lwo'"),
         (Model, {"widht": 1}, "'widht'"),
+        (Inner, {"colour": "red", "widht": 1}, "'widht'"),
     ],
 )
 def test_an_unknown_key_inside_an_option_is_refused_by_name(annotation, given, key):
-    with pytest.raises(OptionError, match=f"there is no key {key}. Its keys: (low, high|width, colours)"):
+    with pytest.raises(OptionError, match=f"there is no key {key}. Its keys: (low, high|width, colours|colour)"):
         bound(taking(annotation, None), {"option": given})
 
 
@@ -349,3 +365,25 @@ def test_a_record_with_numbers_that_json_does_not_have_is_read_again(annotation,
     assert [each.what for each in EarlierRun.read(folder).differences(run_file, record([other]))] == [
         f"loss {component.source.reference}: option"
     ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "says"),
+    [
+        (Row, {"x": "three"}, r"which is not Row \(Input should be a valid integer\)"),
+        (Row, {}, r"which is not Row \(Field required\)"),
+        (typing.Iterable[int], ["one"], "valid integer"),
+        (
+            typing.Iterator[int],
+            [1, 2],
+            r"is \[1, 2\], which is not Iterator\[int\] \(Input should be an instance of Iterator\)",
+        ),
+        (Opaque, 3, r"which is not Opaque \(Input should be an instance of Opaque\)"),
+    ],
+)
+def test_what_does_not_fit_is_said_without_the_librarys_own_terms(annotation, given, says):
+    with pytest.raises(OptionError, match=says) as caught:
+        bind(Source("loss", "mine:loss", "loss", "mine:loss"), taking(annotation, None), {"option": given})
+    assert not any(
+        word in str(caught.value) for word in ("errors.pydantic.dev", "TypeAdapter", "ValidatorIterator", "JsonOrPython")
+    )

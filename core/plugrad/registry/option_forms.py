@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tomllib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def forms_of(
             if name in given and not same(value, option.default):
                 raise OptionError(
                     f"[{source.kind}] {source.name!r} ({source.owner}): the option {name!r} is "
-                    f"{shown_unless_secret(name, value)}, which a run "
+                    f"{shown_unless_secret(name, given[name])}, which a run "
                     f"file cannot repeat: {error}"
                 ) from error
     return forms
@@ -63,9 +64,10 @@ def same(value: Any, other: Any) -> bool:
     if isinstance(value, int | float) and isinstance(other, int | float):
         both_nan = isinstance(value, float) and isinstance(other, float) and math.isnan(value) and math.isnan(other)
         return isinstance(value, bool) == isinstance(other, bool) and (value == other or both_nan)
-    if type(value) is not type(other):
+    # A deque is equal to one that holds fewer at most.
+    if type(value) is not type(other) or getattr(value, "maxlen", None) != getattr(other, "maxlen", None):
         return False
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return len(value) == len(other) and all(map(same, value, other))
     if isinstance(value, dict):
         return value.keys() == other.keys() and all(same(value[key], other[key]) for key in value)

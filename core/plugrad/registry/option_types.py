@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     ConfigDict,
@@ -15,9 +15,11 @@ from pydantic import (
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
+    ValidationError,
     WrapSerializer,
 )
 from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypedDict, is_typeddict
 
 SETS = (set, frozenset)
 
@@ -35,7 +37,13 @@ def validated(annotation: Any, value: Any) -> Any:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         return adapter.validate_python(value, strict=True)
-    found = adapter.validate_json(text, strict=True)
+    try:
+        found = adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        if any(detail["type"] == "needs_python_object" for detail in error.errors()):
+            # Nothing in JSON is such an object. Now the error says which.
+            return adapter.validate_python(value, strict=True)
+        raise
     _refuse_dropped_keys(value, adapter, found)
     return found
 
@@ -60,8 +68,12 @@ def _new_adapter(annotation: Any) -> TypeAdapter[Any]:
     known = _understood(annotation)
     try:
         return TypeAdapter(known)
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        return TypeAdapter(known, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        try:
+            return TypeAdapter(known, config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:
+            # The second says that the type takes no such setting; only the first is about the type.
+            raise ValueError(f"its type cannot be checked: {error.message}") from error
 
 
 _hashed_adapter: Callable[[Any], TypeAdapter[Any]] = cache(_new_adapter)
@@ -74,14 +86,23 @@ def _understood(annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(_understood(args[0]), *args[1:])]
+    if is_typeddict(annotation):
+        return _with_fields(annotation)
     inner = tuple(map(_understood, args))
     if origin in (Union, UnionType):
         return Union[inner]  # noqa: UP007 - a tuple of unknown length
-    if origin in SETS:
-        return Annotated[origin[inner], WrapSerializer(_in_order)]
-    if annotation in SETS:
-        return Annotated[annotation, WrapSerializer(_in_order)]
-    return origin[inner] if origin in (list, tuple, dict) else annotation
+    if origin in SETS or annotation in SETS:
+        return Annotated[origin[inner] if origin else annotation, WrapSerializer(_in_order)]
+    # Pydantic makes of an iterable an iterator that ends after one use.
+    known = list if origin is Iterable else origin
+    return known[inner] if known in (list, tuple, dict) else annotation
+
+
+def _with_fields(annotation: Any) -> Any:
+    """Return a TypedDict as one that pydantic reads: before Python 3.12 it takes only those of typing_extensions."""
+    hints = get_type_hints(annotation)
+    keys = {name: Required if name in annotation.__required_keys__ else NotRequired for name in hints}
+    return TypedDict(annotation.__name__, {name: keys[name][_understood(hint)] for name, hint in hints.items()})  # type: ignore
 
 
 def _in_order(value: Any, write: Callable[[Any], Any]) -> Any:
