@@ -7,6 +7,7 @@ import pytest
 
 from plugrad import RunFile, RunFileError
 from plugrad.config.reading import write_run_file
+from plugrad.trainer.record.run_folder import check_run_folder
 
 TABLES = {"model": {"name": "a/model"}, "environment": {"name": "arithmetic"}}
 
@@ -144,3 +145,20 @@ def test_a_message_lists_no_more_wrong_keys_than_a_screen_holds():
     with pytest.raises(RunFileError, match=r"no key 'k0'[^$]*and 1,980 more\.$") as caught:
         RunFile(**TABLES, **{f"k{index}": index for index in range(2000)})
     assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize(
+    "tables", [{"loss": ["a"]}, {"loss": "a"}, {"rollout": 3}, {"model": {"reference": "a"}}, {"metric": [3]}]
+)
+def test_a_table_is_called_a_table(tables):
+    with pytest.raises(RunFileError, match=r"should be a (valid list|table)") as caught:
+        RunFile(**{**TABLES, **tables})
+    assert not any(word in str(caught.value) for word in ("dictionary", "instance", "LossTable"))
+
+
+def test_a_folder_with_a_run_file_of_ones_own_is_never_said_to_hold_a_run(tmp_path):
+    (tmp_path / "run.toml").write_text("seed = 1")
+    for overwrite in (False, True):
+        with pytest.raises(RunFileError, match="plugrad did not write it") as caught:
+            check_run_folder(tmp_path, overwrite=overwrite)
+        assert "--overwrite" not in str(caught.value)

@@ -13,6 +13,8 @@ from plugrad.config.secret_arguments import SECRET
 from plugrad.errors import RunFileError, did_you_mean
 from plugrad.shown import LIMIT, printable, shown
 
+TABLE = re.compile(r"valid dictionary( or (object|instance of \w+))*")
+"""A table, as pydantic names it."""
 MOST_COMPLAINTS = 20
 """How many wrong keys a message lists."""
 
@@ -34,7 +36,7 @@ def _complaint(model: type[BaseModel], detail: Any, tables: Mapping[str, Any]) -
         return f"{table} has no key {shown(where[-1])}.{hint}"
     if detail["type"] == "missing":
         return f"{'.'.join(where)} is missing: {_meaning(model, where)}"
-    message = printable(detail["msg"].removeprefix("Value error, "), 2 * LIMIT)
+    message = printable(TABLE.sub("table", detail["msg"].removeprefix("Value error, ")), 2 * LIMIT)
     is_hidden = detail["type"] == SECRET or isinstance(detail["input"], dict)
     found = "" if is_hidden else f" It is {shown(detail['input'])}."
     hint = did_you_mean(str(detail["input"]), re.findall("'([^']+)'", message)) if detail["type"] == "literal_error" else ""

@@ -46,9 +46,9 @@ class MetricsFile:
         try:
             self._append((json.dumps(plain) + "\n").encode())
         except OSError as error:
+            found = f"holds {len(self.records)} whole lines" if self._path.is_file() else "is gone, or its folder is"
             raise TrainingError(
-                f"{self._path} cannot be written: {error}. It holds {len(self.records)} whole lines. Make room, or "
-                "choose another output_dir."
+                f"{self._path} cannot be written: {error}. It {found}. Make room, or choose another output_dir."
             ) from error
         self._kept.write(record)
 

@@ -32,15 +32,15 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     except (OSError, ValueError) as error:
         raise _cannot_be_written(folder, error) from error
-    if present and not overwrite:
-        raise RunFileError(
-            f"{folder} already holds a run ({', '.join(present)}). Choose another folder with --set output_dir=..., or pass "
-            "--overwrite to replace it."
-        )
     if present and PLUGINS not in present:
         raise RunFileError(
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
             "replace it. Choose another folder with --set output_dir=..."
+        )
+    if present and not overwrite:
+        raise RunFileError(
+            f"{folder} already holds a run ({', '.join(present)}). Choose another folder with --set output_dir=..., or pass "
+            "--overwrite to replace it."
         )
     try:
         # Write a file: permissions do not show a read-only or a full disk.
