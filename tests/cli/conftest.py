@@ -6,6 +6,7 @@ import posix
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -137,6 +138,14 @@ class Fork:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+    def wait_for(self, is_so):
+        """Wait until something is so."""
+        deadline = time.monotonic() + 90
+        while not is_so():
+            assert time.monotonic() < deadline
+            assert self.poll() is None, self.errors.read_text(encoding="utf-8")
+            time.sleep(0.02)
 
     def wait(self):
         """Wait for its end."""

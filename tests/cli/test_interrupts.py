@@ -58,18 +58,26 @@ def test_one_signal_lets_the_step_finish_and_the_model_be_saved(folder, number, 
     assert AutoModelForCausalLM.from_pretrained(folder / "runs" / "run" / "model").config.model_type == "qwen3"
 
 
-def test_a_second_ctrl_c_stops_at_once_and_keeps_whole_lines(folder):
+@pytest.mark.parametrize(
+    ("first", "second", "again", "code"),
+    [
+        (signal.SIGINT, signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, signal.SIGTERM, "SIGTERM", 143),
+        (signal.SIGTERM, signal.SIGINT, "SIGTERM", 130),
+    ],
+)
+def test_a_second_signal_stops_at_once_and_keeps_whole_lines(forked, folder, first, second, again, code):
     (folder / "slow.py").write_text(SLOW_STEPS)
-    process = start(*LONG, "--set", "metrics=['slow.py:slow']")
-    wait_for(process, has_steps(folder, 1))
-    process.send_signal(signal.SIGINT)
+    process = forked(*LONG, "--set", "metrics=['slow.py:slow']")
+    process.wait_for(has_steps(folder, 1))
+    os.kill(process.pid, first)
     # Two that come before the first is noticed are one.
-    assert any("Ctrl-C again stops at once" in line for line in process.stderr)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted at once" in errors
-    assert "Traceback" not in errors
+    process.wait_for(lambda: f"{again} again stops at once" in process.errors.read_text())
+    os.kill(process.pid, second)
+    done = process.wait()
+    assert done.returncode == code
+    assert "Interrupted at once" in done.stderr
+    assert "Traceback" not in done.stderr
     assert records(folder)[0]["step"] == 1
     assert not (folder / "runs" / "run" / "model").exists()
 

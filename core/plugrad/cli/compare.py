@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 from plugrad.cli.plots import MISSING
-from plugrad.cli.reporting import INTERRUPTED, IS_LAUNCHED, reporting
+from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import TrainingError
 from plugrad.shown import printable
+from plugrad.user_interrupt import signal_of
 
 if TYPE_CHECKING:
     from plugrad.compare.comparison import ComparisonOptions, ComparisonResult
@@ -109,9 +110,9 @@ def _compare(options: ComparisonOptions, console: Console) -> int:
         raise RunFileError("compare starts its own processes: call it without a launcher, and use --num-processes.")
     try:
         plan = plan_comparison(options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         console.print("Interrupted before the first run.")
-        return INTERRUPTED
+        return 128 + signal_of(stopped)
     with _sigterm_as_ctrl_c():
         result = run_comparison(options, plan, lambda report, progress: _open_display(report, progress, console))
     _print_result(result, console)

@@ -39,7 +39,7 @@ class StopRequest:
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: note the first, raise KeyboardInterrupt at the second."""
         if self.signal is not None:
-            interrupt()
+            interrupt(number)
         self.signal = signal.Signals(number)
         if not self.announces:
             return
