@@ -110,9 +110,9 @@ class Fork:
             torch.set_num_threads(1)
             for number, path in ((1, self.output), (2, self.errors)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            prepare()
             sys.stdout, sys.stderr = (open(number, "w", closefd=False, encoding="utf-8") for number in (1, 2))  # noqa: SIM115
             sys.argv = ["plugrad", *arguments]
-            prepare()
             code = self._end_of_main()
             # Python does so at its end.
             threading._shutdown()

@@ -115,6 +115,48 @@ def test_a_pipe_that_closes_does_not_end_the_run(folder):
     assert "Traceback" not in errors
 
 
+PRINTS = """
+import sys
+
+def prints(inputs):
+    print("in a terminal that may be gone", flush=True)
+    sys.stderr.write("so may be this one")
+    return {}
+"""
+
+
+def test_a_terminal_that_is_closed_lets_the_step_finish_and_the_model_be_saved(forked, folder):
+    (folder / "slow.py").write_text(SLOW_STEPS)
+    (folder / "prints.py").write_text(PRINTS)
+    ours, theirs = os.openpty()
+
+    def in_the_terminal():
+        # The first terminal that the leader of a session opens is the session's.
+        os.setsid()
+        terminal = os.open(os.ttyname(theirs), os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(terminal, number)
+        os.close(ours)
+
+    process = forked(*LONG, "--set", "metrics=['slow.py:slow', 'prints.py:prints']", prepare=in_the_terminal)
+    process.wait_for(has_steps(folder, 1))
+    # The system sends SIGHUP, and a shell sends another one.
+    os.close(ours)
+    os.kill(process.pid, signal.SIGHUP)
+    assert process.wait().returncode == 129
+    os.close(theirs)
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_the_run(forked, folder):
+    process = forked(*LONG, prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.wait_for(has_steps(folder, 1))
+    os.kill(process.pid, signal.SIGHUP)
+    process.wait_for(has_steps(folder, len(records(folder)) + 3))
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait().returncode == 143
+
+
 AT_THE_END = """
 import os
 import resource

@@ -113,7 +113,7 @@ def _compare(options: ComparisonOptions, console: Console) -> int:
     except KeyboardInterrupt as stopped:
         console.print("Interrupted before the first run.")
         return 128 + signal_of(stopped)
-    with _sigterm_as_ctrl_c():
+    with _signals_as_ctrl_c():
         result = run_comparison(options, plan, lambda report, progress: _open_display(report, progress, console))
     _print_result(result, console)
     if result.signal is not None:
@@ -192,12 +192,16 @@ def _print_failures(progress: Progress, console: Console) -> None:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def _signals_as_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    hangup = getattr(signal, "SIGHUP", None)
+    # nohup has SIGHUP ignored.
+    numbers = [signal.SIGTERM, *([hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else [])]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
