@@ -29,7 +29,7 @@ class RunResult:
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended a run after a complete step. The model of that step is saved."""
+    """Ctrl-C, SIGTERM or SIGHUP ended a run after a complete step. The model of that step is saved."""
 
     def __init__(self, signal: signal.Signals, result: RunResult) -> None:
         super().__init__(

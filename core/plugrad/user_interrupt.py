@@ -19,15 +19,17 @@ class UserInterrupt(KeyboardInterrupt):
 
 
 class Interrupts:
-    """How often `interrupt` was called."""
+    """How often `interrupt` was called, and by which signal."""
 
     count = 0
+    last: int = signal.SIGINT
 
 
-def interrupt() -> NoReturn:
+def interrupt(number: int) -> NoReturn:
     """Raise the user's interrupt, from a signal handler that `raises_user_interrupt`."""
     Interrupts.count += 1
-    raise UserInterrupt
+    Interrupts.last = number
+    raise UserInterrupt(number)
 
 
 def raises_user_interrupt(handler: Callable[..., None]) -> Callable[..., None]:
@@ -37,9 +39,14 @@ def raises_user_interrupt(handler: Callable[..., None]) -> Callable[..., None]:
 
 
 @raises_user_interrupt
-def interrupt_on_signal(_number: int, _frame: FrameType | None) -> None:
+def interrupt_on_signal(number: int, _frame: FrameType | None) -> None:
     """Handle a signal: raise the user's interrupt."""
-    interrupt()
+    interrupt(number)
+
+
+def signal_of(error: KeyboardInterrupt) -> int:
+    """Return which signal an interrupt comes from: SIGINT where it does not say."""
+    return next((int(number) for number in error.args if isinstance(number, int)), signal.SIGINT)
 
 
 def may_be_the_users(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import posix
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -109,9 +110,9 @@ class Fork:
             torch.set_num_threads(1)
             for number, path in ((1, self.output), (2, self.errors)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            prepare()
             sys.stdout, sys.stderr = (open(number, "w", closefd=False, encoding="utf-8") for number in (1, 2))  # noqa: SIM115
             sys.argv = ["plugrad", *arguments]
-            prepare()
             code = self._end_of_main()
             # Python does so at its end.
             threading._shutdown()
@@ -137,6 +138,14 @@ class Fork:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+    def wait_for(self, is_so):
+        """Wait until something is so."""
+        deadline = time.monotonic() + 90
+        while not is_so():
+            assert time.monotonic() < deadline
+            assert self.poll() is None, self.errors.read_text(encoding="utf-8")
+            time.sleep(0.02)
 
     def wait(self):
         """Wait for its end."""

@@ -58,18 +58,26 @@ def test_one_signal_lets_the_step_finish_and_the_model_be_saved(folder, number, 
     assert AutoModelForCausalLM.from_pretrained(folder / "runs" / "run" / "model").config.model_type == "qwen3"
 
 
-def test_a_second_ctrl_c_stops_at_once_and_keeps_whole_lines(folder):
+@pytest.mark.parametrize(
+    ("first", "second", "again", "code"),
+    [
+        (signal.SIGINT, signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, signal.SIGTERM, "SIGTERM", 143),
+        (signal.SIGTERM, signal.SIGINT, "SIGTERM", 130),
+    ],
+)
+def test_a_second_signal_stops_at_once_and_keeps_whole_lines(forked, folder, first, second, again, code):
     (folder / "slow.py").write_text(SLOW_STEPS)
-    process = start(*LONG, "--set", "metrics=['slow.py:slow']")
-    wait_for(process, has_steps(folder, 1))
-    process.send_signal(signal.SIGINT)
+    process = forked(*LONG, "--set", "metrics=['slow.py:slow']")
+    process.wait_for(has_steps(folder, 1))
+    os.kill(process.pid, first)
     # Two that come before the first is noticed are one.
-    assert any("Ctrl-C again stops at once" in line for line in process.stderr)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted at once" in errors
-    assert "Traceback" not in errors
+    process.wait_for(lambda: f"{again} again stops at once" in process.errors.read_text())
+    os.kill(process.pid, second)
+    done = process.wait()
+    assert done.returncode == code
+    assert "Interrupted at once" in done.stderr
+    assert "Traceback" not in done.stderr
     assert records(folder)[0]["step"] == 1
     assert not (folder / "runs" / "run" / "model").exists()
 
@@ -105,6 +113,48 @@ def test_a_pipe_that_closes_does_not_end_the_run(folder):
     assert len(records(folder)) == 5, errors
     assert (folder / "runs" / "run" / "model" / "config.json").is_file()
     assert "Traceback" not in errors
+
+
+PRINTS = """
+import sys
+
+def prints(inputs):
+    print("in a terminal that may be gone", flush=True)
+    sys.stderr.write("so may be this one")
+    return {}
+"""
+
+
+def test_a_terminal_that_is_closed_lets_the_step_finish_and_the_model_be_saved(forked, folder):
+    (folder / "slow.py").write_text(SLOW_STEPS)
+    (folder / "prints.py").write_text(PRINTS)
+    ours, theirs = os.openpty()
+
+    def in_the_terminal():
+        # The first terminal that the leader of a session opens is the session's.
+        os.setsid()
+        terminal = os.open(os.ttyname(theirs), os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(terminal, number)
+        os.close(ours)
+
+    process = forked(*LONG, "--set", "metrics=['slow.py:slow', 'prints.py:prints']", prepare=in_the_terminal)
+    process.wait_for(has_steps(folder, 1))
+    # The system sends SIGHUP, and a shell sends another one.
+    os.close(ours)
+    os.kill(process.pid, signal.SIGHUP)
+    assert process.wait().returncode == 129
+    os.close(theirs)
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_the_run(forked, folder):
+    process = forked(*LONG, prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.wait_for(has_steps(folder, 1))
+    os.kill(process.pid, signal.SIGHUP)
+    process.wait_for(has_steps(folder, len(records(folder)) + 3))
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait().returncode == 143
 
 
 AT_THE_END = """

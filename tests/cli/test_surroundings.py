@@ -66,6 +66,15 @@ def test_an_ascii_locale_reads_and_prints_everything(in_a_shell, folder):
     assert done.stderr.isascii()
 
 
+@pytest.mark.parametrize("arguments", [("plugins", "list"), ("train", "--help"), ("train", "nope.toml")])
+def test_impossible_widths_of_a_terminal_are_ignored(ends, monkeypatch, arguments):
+    expected = ends(*arguments)
+    for width in ("\u00b2", "-1", "0", "wide", "1000000000", "9" * 5000, ""):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("LINES", width)
+        assert ends(*arguments) == expected, width
+
+
 def test_closed_streams_change_no_exit_code(in_a_shell):
     lines = {
         "$PLUGRAD plugins list >&-": 0,

@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 from plugrad.cli.plots import MISSING
-from plugrad.cli.reporting import INTERRUPTED, IS_LAUNCHED, reporting
+from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import TrainingError
 from plugrad.shown import printable
+from plugrad.user_interrupt import signal_of
 
 if TYPE_CHECKING:
     from plugrad.compare.comparison import ComparisonOptions, ComparisonResult
@@ -109,10 +110,10 @@ def _compare(options: ComparisonOptions, console: Console) -> int:
         raise RunFileError("compare starts its own processes: call it without a launcher, and use --num-processes.")
     try:
         plan = plan_comparison(options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         console.print("Interrupted before the first run.")
-        return INTERRUPTED
-    with _sigterm_as_ctrl_c():
+        return 128 + signal_of(stopped)
+    with _signals_as_ctrl_c():
         result = run_comparison(options, plan, lambda report, progress: _open_display(report, progress, console))
     _print_result(result, console)
     if result.signal is not None:
@@ -191,12 +192,16 @@ def _print_failures(progress: Progress, console: Console) -> None:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def _signals_as_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    hangup = getattr(signal, "SIGHUP", None)
+    # nohup has SIGHUP ignored.
+    numbers = [signal.SIGTERM, *([hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else [])]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -82,6 +82,19 @@ def open_what_is_closed() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+WIDTHS = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
+WIDEST = 10_000
+
+
+def ignore_impossible_widths() -> None:
+    """Forget sizes of a terminal that are no numbers, or so large that to fill such a line takes minutes."""
+    for name in WIDTHS:
+        given = os.environ.get(name, "1")
+        # The digits of other alphabets are no numbers for rich, which asks for isdigit() alone.
+        if not (given.isascii() and given.isdigit() and 0 < int(given[:9]) <= WIDEST and len(given) < 9):
+            del os.environ[name]
+
+
 def print_whatever_the_encoding() -> None:
     """Let the standard streams write what their encoding lacks as escapes: a locale may know ASCII alone."""
     for stream in (sys.stdout, sys.stderr):

@@ -23,8 +23,8 @@ from plugrad.host.author import line_of
 from plugrad.registry.blame import advice_for, told
 from plugrad.run_result import RunInterrupted
 from plugrad.shown import printable, printable_message
+from plugrad.user_interrupt import signal_of
 
-INTERRUPTED = 130
 REPORT_TIMEOUT_S = 10.0
 """A rank waits this long only under a launcher that does not stop the others."""
 EXHAUSTED = {
@@ -70,12 +70,12 @@ def reporting(*, show_traceback: bool = False, ends_itself: bool = False) -> Ite
             errors.print(str(stopped), soft_wrap=True)
         # A launcher treats the first non-zero exit code as a failure and stops the other ranks.
         raise typer.Exit(128 + stopped.signal if IS_MAIN else 0) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if IS_MAIN:
             errors.print(
                 "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
             )
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(128 + signal_of(stopped)) from None
 
 
 @contextmanager

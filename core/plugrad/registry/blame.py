@@ -48,7 +48,7 @@ class Blamed:
             return
         if self._in_main_thread and Interrupts.count != self._before:
             # The plugin caught the user's Ctrl-C and raised something else.
-            raise UserInterrupt from error
+            raise UserInterrupt(Interrupts.last) from error
         if isinstance(error, KeyboardInterrupt) and not handled_here:
             return
         raise self._as_error(error) from error

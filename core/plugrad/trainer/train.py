@@ -51,8 +51,8 @@ def train(
 
     Under a launcher, every process calls this, and all of them train together.
 
-    Ctrl-C or SIGTERM finishes the current step and saves the model; a second one ends the run at once. A run that fails
-    saves the model as it was after the last step.
+    Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model; a second Ctrl-C or SIGTERM ends the run at
+    once. A run that fails saves the model as it was after the last step.
 
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.

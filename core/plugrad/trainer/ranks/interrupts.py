@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM in training: the first finishes the step and saves the model, the second ends the run at once."""
+"""Ctrl-C, SIGTERM and SIGHUP in training: the first finishes the step and saves the model, a second ends the run at once."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,9 @@ from plugrad.user_interrupt import interrupt, raises_user_interrupt
 
 WORTH_NAMING_S = 5.0
 """A plugin that has been working for longer is named: the step cannot end before it."""
+
+HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal was closed. Windows has no such signal."""
 
 logger = logging.getLogger("plugrad")
 
@@ -38,22 +43,37 @@ class StopRequest:
     @raises_user_interrupt
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: note the first, raise KeyboardInterrupt at the second."""
+        if number == HANGUP:
+            _leave_a_terminal_that_is_gone()
         if self.signal is not None:
-            interrupt()
+            if number == HANGUP:
+                # Both the system and the shell send it where a terminal is closed.
+                return
+            interrupt(number)
         self.signal = signal.Signals(number)
         if not self.announces:
             return
-        again = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
+        again = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "SIGTERM again"}.get(self.signal, "SIGTERM")
         # A signal may come in the middle of a write to the same stream, which then refuses a second one.
         with suppress(RuntimeError):
-            logger.warning(
-                "Stopping after this step, and saving the model. %s again stops at once.%s", again, _waiting_for()
-            )
+            logger.warning("Stopping after this step, and saving the model. %s stops at once.%s", again, _waiting_for())
 
 
 def _waiting_for() -> str:
     call = longest_call()
     return f" {call}." if call and call.seconds > WORTH_NAMING_S else ""
+
+
+def _leave_a_terminal_that_is_gone() -> None:
+    """Write to the null device what would go to a terminal that is gone, where a plugin's `print` would raise."""
+    import termios
+
+    for number in (1, 2):
+        try:
+            termios.tcgetattr(number)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 @contextmanager
@@ -62,7 +82,10 @@ def stop_requests(stop: StopRequest) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    # nohup has SIGHUP ignored.
+    is_left = HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN
+    numbers = [signal.SIGINT, signal.SIGTERM, *([] if is_left or HANGUP is None else [HANGUP])]
+    before = {number: signal.signal(number, stop.note) for number in numbers}
     try:
         yield
     finally:
