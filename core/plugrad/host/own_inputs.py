@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
@@ -49,9 +49,10 @@ def prepared_rows(inputs: Rows) -> Rows:
     NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too.
     """
     changed: dict[str, Any] = {
-        name: _filled(at_least_float32(value), inputs.loss_mask)
+        name: wide if name in OF_SEQUENCES or wide.ndim == 1 else _filled(wide, inputs.loss_mask)
         for name, value in vars(inputs).items()
         if isinstance(value, Tensor) and value.is_floating_point()
+        for wide in [at_least_float32(value)]
     }
     return replace(inputs, **changed)
 
@@ -74,7 +75,5 @@ def prepared_groups(owner: str, inputs: AdvantageInputs) -> AdvantageInputs:
 
 
 def _filled(values: Tensor, loss_mask: Tensor) -> Tensor:
-    if values.ndim == 1:
-        return values
     mask = loss_mask if values.ndim == 2 else loss_mask.unsqueeze(2)
     return torch.where(mask, values, 0.0)

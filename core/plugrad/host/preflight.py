@@ -25,8 +25,8 @@ from plugrad.host.advantage import compute_advantages, with_prepared_rewards
 from plugrad.host.calling import blaming, no_gradient
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
-from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.received import WRITTEN_BY_SCORE
@@ -157,7 +157,7 @@ def _with_leaves(tiny: _TinyBatch, loss: BoundLoss) -> BatchLossInputs:
     batch = _few_rows(tiny) if "logits" in loss.needs else tiny.loss
     entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
     leaves = replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
-    return with_made_up_logits(leaves, tiny.vocabulary) if "logits" in loss.needs else leaves
+    return with_made_up_outputs(leaves, loss.needs, tiny.vocabulary)
 
 
 def _few_rows(tiny: _TinyBatch) -> BatchLossInputs:
@@ -226,6 +226,7 @@ def _loss_inputs(groups: list[list[Rollout]], vocabulary: int) -> BatchLossInput
         vocabulary=vocabulary,
         reward=torch.tensor([rollout["reward"] for rollout in rollouts]),
         group_ids=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
+        member=torch.tensor([j for group in groups for j, _ in enumerate(group)]),
         metadata=[rollout["example"] for rollout in rollouts],
     )
     assert inputs.old_logprobs is not None

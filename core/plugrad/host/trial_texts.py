@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from plugrad.contracts.environment import Example
 from plugrad.errors import ContractError
-from plugrad.host.logits import VOCABULARY
+from plugrad.host.made_up import VOCABULARY
 
 
 @dataclass(frozen=True)

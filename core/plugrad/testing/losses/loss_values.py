@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
-from plugrad.host.logits import with_made_up_logits
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
@@ -67,7 +67,7 @@ def _check_needs(loss: LossTrial) -> str:
     needs = sorted(loss.component.needs)
     if not needs:
         raise NotApplicable("it needs no optional field")
-    inputs = with_made_up_logits(draw_micro_batch()) if "logits" in needs else draw_micro_batch()
+    inputs = with_made_up_outputs(draw_micro_batch(), needs)
     whole = _everything(loss, inputs)
     for need in needs:
         other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}

@@ -18,6 +18,7 @@ from plugrad.host.synthetic import make_rollout
 from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
+from plugrad.policy.scored import Scored, Wanted
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
@@ -46,9 +47,9 @@ def recorded_groups() -> list[list[Rollout]]:
 def update_by_hand(loss: LossTrial) -> Update:
     """Compute sum_s w_s loss_s and its gradient, one sequence at a time: no micro-batches, no ranks."""
     groups = recorded_groups()
-    rollouts = [(group, rollout) for group, members in enumerate(groups) for rollout in members]
-    lengths = [len(rollout["completion_ids"]) for _, rollout in rollouts]
-    rows = count_rows(lengths, [group for group, _ in rollouts])
+    rollouts = [(group, member, rollout) for group, members in enumerate(groups) for member, rollout in enumerate(members)]
+    lengths = [len(rollout["completion_ids"]) for *_, rollout in rollouts]
+    rows = count_rows(lengths, [group for group, *_ in rollouts])
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     models = {name: _policy(seed) for name, seed in SEEDS.items()}
     bound = loss.fresh()
@@ -128,32 +129,34 @@ def _advantages(rollout: Rollout) -> list[float]:
     return [rollout["reward"]] * len(rollout["completion_ids"])
 
 
-def _inputs(models: dict[str, Policy], group: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
+def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
     """Return one sequence as a micro-batch, as in the trainer's first update."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-    wants_logits = "logits" in loss.needs
-    scores = models["policy"](ids, torch.ones_like(mask), mask, entropy="gradient", logits=wants_logits)
-    logprobs, entropy = scores[:2]
+    given = {need: True for need in ("logits", "hidden_states", "embedding") if need in loss.needs}
+    scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
-            f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask)[0]
+            f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask).logprobs
             for name, short in (("reference", "ref"), ("teacher", "teacher"))
         }
     zeros = [0.0] * len(prompt)
     return BatchLossInputs(
-        trainer_logprobs=logprobs,
+        trainer_logprobs=scored.logprobs,
         inference_logprobs=torch.tensor([zeros + rollout["inference_logprobs"]], dtype=torch.double),
         advantages=torch.tensor([zeros + _advantages(rollout)], dtype=torch.double),
         loss_mask=mask,
-        old_logprobs=logprobs.detach(),
-        entropy=entropy,
-        logits=scores.logits if wants_logits else None,
+        old_logprobs=scored.logprobs.detach(),
+        entropy=scored.entropy,
+        logits=scored.logits,
+        hidden_states=scored.hidden_states,
+        embedding=scored.embedding,
         input_ids=ids,
         reward=torch.tensor([rollout["reward"]], dtype=torch.double),
         group_ids=torch.tensor([group]),
+        member=torch.tensor([member]),
         metadata=[rollout["example"]],
         **frozen,
     )

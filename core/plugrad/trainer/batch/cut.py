@@ -56,7 +56,7 @@ class Cutting:
         first = (number - batch.first_group) % self.updates_per_batch
         chosen = range(first, len(batch.groups), self.updates_per_batch)
         sequences = [
-            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g)
+            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g, member=j)
             for g in chosen
             for j, rollout in enumerate(batch.groups[g])
         ]
@@ -72,7 +72,9 @@ def _as_everywhere(
     return [replace(m, counts=counts) for m in micro_batches] + [nothing(counts, layout)] * missing
 
 
-def training_sequence(rollout: Rollout, advantages: list[float], reward: float, group_id: int) -> TrainingSequence:
+def training_sequence(
+    rollout: Rollout, advantages: list[float], reward: float, *, group_id: int, member: int
+) -> TrainingSequence:
     """Put prompt and completion into one row: every completion token counts, including the end-of-sequence token."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     logprobs = rollout["inference_logprobs"]
@@ -84,6 +86,7 @@ def training_sequence(rollout: Rollout, advantages: list[float], reward: float, 
         inference_logprobs=None if logprobs is None else zeros + logprobs,
         reward=reward,
         group_id=group_id,
+        member=member,
         # A copy: what a loss writes into it stays in this batch.
         metadata=dict(rollout["example"]),
     )

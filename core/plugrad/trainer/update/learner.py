@@ -21,11 +21,11 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.loading import LoadedModel
-from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert, ignored_router_loss
+from plugrad.policy.scored import Wanted
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.optimizer import make_optimizer
@@ -65,10 +65,8 @@ class Learner:
     """The models that stay fixed, by the field of the losses' inputs that each fills."""
     keeps_old: bool
     """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
-    entropy: EntropyMode
-    """What each forward pass of the policy computes of the entropy."""
-    logits: bool
-    """Whether each forward pass of the policy returns logits."""
+    wanted: Wanted
+    """What each forward pass of the policy with gradient gives."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,7 +133,9 @@ class Learner:
         inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
         # The policy's precision: otherwise a copy of the policy would differ from it.
         with self.accelerator.autocast():
-            return replace(on_device, **{field: scorer(*inputs)[0].to(self.dtype) for field, scorer in scorers.items()})
+            return replace(
+                on_device, **{field: scorer(*inputs).logprobs.to(self.dtype) for field, scorer in scorers.items()}
+            )
 
 
 Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
@@ -166,6 +166,8 @@ def make_learner(
     """
     _warn_of_small_updates(loaded.model.dtype, accelerator)
     policy = Policy(loaded.model, run_file.rollout.temperature)
+    wanted = _wanted(losses, needs)
+    policy.check_gives(wanted)
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
     if accelerator.num_processes > 1:
@@ -187,8 +189,7 @@ def make_learner(
         max_grad_norm=run_file.optimizer.max_grad_norm,
         frozen=frozen,
         keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
-        entropy=_entropy_mode(losses, needs),
-        logits=any("logits" in loss.needs for loss in losses),
+        wanted=wanted,
     )
 
 
@@ -227,10 +228,15 @@ def _allow_unused_parameters(model: PreTrainedModel, accelerator: Accelerator) -
     accelerator.ddp_handler = replace(handler, find_unused_parameters=True)
 
 
-def _entropy_mode(losses: Sequence[BoundLoss], needs: frozenset[str]) -> EntropyMode:
-    if any("entropy" in loss.needs for loss in losses):
-        return "gradient"
-    return "value" if "entropy" in needs else "none"
+def _wanted(losses: Sequence[BoundLoss], needs: frozenset[str]) -> Wanted:
+    of_losses = frozenset[str]().union(*(loss.needs for loss in losses))
+    return Wanted(
+        # Metrics read its value alone.
+        entropy="gradient" if "entropy" in of_losses else "value" if "entropy" in needs else "none",
+        logits="logits" in of_losses,
+        hidden_states="hidden_states" in of_losses,
+        embedding="embedding" in of_losses,
+    )
 
 
 def _warn_of_small_updates(dtype: torch.dtype, accelerator: Accelerator) -> None:

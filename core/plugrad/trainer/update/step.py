@@ -20,6 +20,7 @@ from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
 from plugrad.host.reported import add_reported
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import row_weights
+from plugrad.policy.scored import Scored
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
@@ -105,16 +106,10 @@ def clip_gradient(learner: Learner) -> float:
 
 def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
     """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
-    logprobs, entropies, *found_logits = learner.policy(
-        micro_batch.input_ids,
-        micro_batch.attention_mask,
-        micro_batch.loss_mask,
-        entropy=learner.entropy,
-        logits=learner.logits,
-    )
-    own = logprobs.detach()
+    scored: Scored = learner.policy(micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, learner.wanted)
+    own = scored.logprobs.detach()
     return BatchLossInputs(
-        trainer_logprobs=logprobs,
+        trainer_logprobs=scored.logprobs,
         inference_logprobs=own if micro_batch.inference_logprobs is None else micro_batch.inference_logprobs,
         teacher_logprobs=micro_batch.teacher_logprobs,
         advantages=micro_batch.advantages,
@@ -122,11 +117,14 @@ def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress) -> Ba
         # With one update per batch the policy has not moved since.
         old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
         ref_logprobs=micro_batch.ref_logprobs,
-        entropy=entropies,
-        logits=found_logits[0] if found_logits else None,
+        entropy=scored.entropy,
+        logits=scored.logits,
+        hidden_states=scored.hidden_states,
+        embedding=scored.embedding,
         input_ids=micro_batch.input_ids,
         reward=micro_batch.reward,
         group_ids=micro_batch.group_ids,
+        member=micro_batch.member,
         metadata=micro_batch.metadata,
         step=progress.step,
         max_steps=progress.max_steps,
@@ -185,8 +183,8 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
-    # No metric reads logits: they are freed before the update ends.
-    return replace(inputs, **{**detached, "logits": None})
+    # No metric reads them: they are freed before the update ends.
+    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "hidden_states", "embedding"))})
 
 
 def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from plugrad import BatchLossInputs, LossInputs, at_least_float32
 
+OF_SEQUENCES = ("reward", "embedding")
+"""The fields without an entry per token."""
+
 Inputs = TypeVar("Inputs", LossInputs, BatchLossInputs)
 
 
@@ -19,15 +22,14 @@ def prepared(inputs: Inputs) -> Inputs:
     exp(20), their limit, overflows float16; and a foreign loss multiplies by the mask, which leaves a NaN one.
     """
     changed: dict[str, Any] = {
-        name: _filled(at_least_float32(value), inputs.loss_mask)
+        name: wide if name in OF_SEQUENCES else _filled(wide, inputs.loss_mask)
         for name, value in vars(inputs).items()
         if isinstance(value, Tensor) and value.is_floating_point()
+        for wide in [at_least_float32(value)]
     }
     return replace(inputs, **changed)
 
 
 def _filled(values: Tensor, mask: Tensor) -> Tensor:
     """Return the values with 0 where nothing counts, through which no gradient flows."""
-    if values.ndim < mask.ndim:
-        return values
     return torch.where(mask if values.ndim == mask.ndim else mask.unsqueeze(-1), values, 0.0)
