@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plugrad import RunFile, hookimpl
+from plugrad.contracts.where import Where
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
@@ -26,8 +27,8 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.step_record import Cost, make_record
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
-from plugrad.trainer.update.step import Progress
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
@@ -51,6 +52,8 @@ class Scenario:
     """Loss, weight, reduction."""
     options: tuple[tuple[str, object], ...] = ()
     """Of the first loss."""
+    where: tuple[tuple[str, object], ...] = ()
+    """The examples that the first loss counts."""
     folder: str | None = None
     """Where losses in files lie."""
     num_groups: int = 4
@@ -147,7 +150,7 @@ def _rollout(draw, group):
         "reward_components": {},
         "metrics": {"digits": float(len(ids) % 3)},
         "truncated": len(ids) == 12,
-        "example": {"example_id": group},
+        "example": {"example_id": group, "task": "math" if group % 2 else "code"},
     }
 
 
@@ -157,7 +160,8 @@ def losses(scenario):
         options = {} if bound else dict(scenario.options)
         component = load_component("loss", name, options, scan(), [scenario.folder] if scenario.folder else [])
         label = f"{component.name}/{reduction}"
-        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction))
+        where = Where.of(dict(scenario.where)) if scenario.where and not bound else None
+        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction, where=where))
     return bound
 
 
@@ -203,10 +207,11 @@ def shard(policy, optimizer):
 class Cuts:
     """Cuts as a run does, then pads what was cut, and remembers how many micro-batches an update had at most."""
 
-    def __init__(self, scenario):
+    def __init__(self, scenario, bound):
         # Where padding is said to cost nothing, the batch is cut for the budget alone.
         layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
-        self.cutting = Cutting(scenario.updates_per_batch, 16, layout)
+        wheres = {loss.label: loss.where for loss in bound if loss.where}
+        self.cutting = Cutting(scenario.updates_per_batch, 16, layout, wheres)
         self.extra_padding = scenario.extra_padding
         self.num_micro_batches = 0
 
@@ -228,7 +233,7 @@ def three_steps(scenario, accelerator, ranks=None):
         load_component("extension", "timing", {}, scan(), []),
     )
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
-    cuts, cost = Cuts(scenario), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
+    cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
     for step in range(STEPS):
         for update in run_updates(learner, batch, cuts, hooks, Progress(step, STEPS)):

@@ -111,7 +111,7 @@ def test_packed_micro_batches_are_full_of_tokens():
     assert full_blocks(lengths, 10) == [(0, 1), (1, 2), (2, 3), (3, 6)]
     assert full_blocks(lengths, 16) == [(0, 2), (2, 6)]
     assert full_blocks([], 16) == []
-    sequences = [TrainingSequence([1] * n, [True] * n, [0.0] * n, None, 0.0, 0, {}) for n in lengths]
+    sequences = [TrainingSequence([1] * n, [True] * n, [0.0] * n, None, 0.0, 0, 0, {}) for n in lengths]
     counts = Counts(sum(lengths), len(lengths), 1, 9)
     micro_batches = cut(sequences, counts, Layout(16, 0, torch.float32, packed=True))
     assert [int(m.attention_mask.sum()) for m in micro_batches] == [16, 16]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from plugrad.contracts.needs import ADVANTAGE_NEEDS, KNOWN_NEEDS, LOSS_NEEDS, METRIC_NEEDS
+from plugrad.contracts.needs import KNOWN_NEEDS
 from plugrad.errors import PluginError, did_you_mean, with_article
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
@@ -32,6 +32,12 @@ class LossFacts:
     policy_gradient: bool | None = None
     cut_dependent: bool = False
     sums_tokens: bool = True
+    whole_batch: bool = False
+
+    @property
+    def mixes_sequences(self) -> bool:
+        """Whether the loss of a sequence depends on others."""
+        return self.cut_dependent or self.whole_batch
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def loss(
     policy_gradient: bool | None = None,
     cut_dependent: bool = False,
     sums_tokens: bool = True,
+    whole_batch: bool = False,
 ) -> Callable[[Plugin], Plugin]:
     """State facts about a loss.
 
@@ -74,19 +81,28 @@ def loss(
         policy_gradient: the loss raises the log-prob of a token with a positive advantage, and has no gradient where the
             advantage is zero. Left out: the second part is not promised. False: neither is the first, and `plugrad check`
             does not test the sign.
-        cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut.
+        cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut. Write
+            `whole_batch` instead, unless it needs logits or hidden states.
         sums_tokens: the loss of a sequence is a sum over its tokens, as the reductions expect. False: it is a value of the
             sequence as a whole, such as a mean.
+        whole_batch: the loss mixes sequences, and is called once per update with those of all micro-batches and ranks. The
+            update is then exact at any cut, for one more forward pass without gradient. It takes `BatchLossInputs`.
 
     Raises:
-        PluginError: an unknown need or reduction.
+        PluginError: an unknown need or reduction, or both `cut_dependent` and `whole_batch`.
     """
+    if cut_dependent and whole_batch:
+        raise PluginError(
+            "@loss(cut_dependent=True, whole_batch=True): a loss that sees the whole batch does not depend on the cut. "
+            f"Drop cut_dependent.{_author()}"
+        )
     if reduction not in REDUCTIONS:
         raise PluginError(
             f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
-    return _mark(LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent, sums_tokens))
+    known = _checked("loss", needs, KNOWN_NEEDS["loss"])
+    return _mark(LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch))
 
 
 def advantage(
@@ -110,7 +126,7 @@ def advantage(
     Raises:
         PluginError: an unknown need.
     """
-    known = _checked("advantage", needs, ADVANTAGE_NEEDS)
+    known = _checked("advantage", needs, KNOWN_NEEDS["advantage"])
     return _mark(AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards))
 
 
@@ -123,7 +139,7 @@ def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
     Raises:
         PluginError: an unknown need.
     """
-    return _mark(MetricFacts(_checked("metric", needs, METRIC_NEEDS)))
+    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"])))
 
 
 def facts_of(target: object, default: Facts) -> Facts:

@@ -190,19 +190,19 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
 def _groups(examples: Sequence[Example], rollouts_per_example: int, texts: TrialTexts) -> list[list[Rollout]]:
     draw = random.Random(0)
     return [
-        [_rollout(draw, examples[i % len(examples)], 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
+        [_rollout(draw, examples[i % len(examples)], j, 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
         for i in range(NUM_EXAMPLES)
     ]
 
 
-def _rollout(draw: random.Random, example: Example, length: int, texts: TrialTexts) -> Rollout:
+def _rollout(draw: random.Random, example: Example, member: int, length: int, texts: TrialTexts) -> Rollout:
     rollout = make_rollout(
         draw,
         length,
         logprobs=(LOWEST, 0.0),
         vocabulary=texts.vocabulary,
         prompt=texts.prompt(example),
-        completion=texts.completion(example),
+        completion=texts.completion(example, member),
         reward=math.nan,
         example=example,
     )

@@ -65,6 +65,8 @@ class Learner:
     """The models that stay fixed, by the field of the losses' inputs that each fills."""
     keeps_old: bool
     """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
+    seed: int
+    """Of the run."""
     wanted: Wanted
     """What each forward pass of the policy with gradient gives."""
 
@@ -166,7 +168,7 @@ def make_learner(
     """
     _warn_of_small_updates(loaded.model.dtype, accelerator)
     policy = Policy(loaded.model, run_file.rollout.temperature)
-    wanted = _wanted(losses, needs)
+    wanted = wanted_by(losses, needs)
     policy.check_gives(wanted)
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
@@ -189,6 +191,7 @@ def make_learner(
         max_grad_norm=run_file.optimizer.max_grad_norm,
         frozen=frozen,
         keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
+        seed=run_file.seed,
         wanted=wanted,
     )
 
@@ -228,7 +231,8 @@ def _allow_unused_parameters(model: PreTrainedModel, accelerator: Accelerator) -
     accelerator.ddp_handler = replace(handler, find_unused_parameters=True)
 
 
-def _wanted(losses: Sequence[BoundLoss], needs: frozenset[str]) -> Wanted:
+def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) -> Wanted:
+    """Return what a forward pass must give for these losses, and for metrics with these needs."""
     of_losses = frozenset[str]().union(*(loss.needs for loss in losses))
     return Wanted(
         # Metrics read its value alone.
