@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from plugrad.contracts.needs import KNOWN_NEEDS
+from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS
 from plugrad.errors import PluginError, did_you_mean, with_article
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
@@ -186,6 +186,6 @@ def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") ->
     for need in sorted(asked - known):
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
-            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}.{where or _author()}"
+            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known - GIVEN_TO_LOSSES))}.{where or _author()}"
         )
     return frozenset(asked)
