@@ -30,6 +30,8 @@ VERL_IMPORTS = [
     "ray", "referencing", "requests", "rpds-py", "tensordict", "torchdata", "urllib3",
 ]  # fmt: skip
 """Only what verl's registries import. The rest of its requirements is for its trainers."""
+NO_BYTE_CODE = "--no-compile"
+"""Byte code takes pip longer than the rest of an installation, and is worth it where many processes import it."""
 
 
 def group(name: str) -> list[str]:
@@ -95,7 +97,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy in strict mode: core, plugin packages, benchmarks and the reference generator."""
-    install(session, *editable(".", *PACKAGES), *group("types"))
+    install(session, NO_BYTE_CODE, *editable(".", *PACKAGES), *group("types"))
     session.run("mypy")
     for folder in PACKAGES:
         session.run("mypy", "-p", Path(folder).name.replace("-", "_"))
@@ -113,7 +115,7 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; `nox -s docs -- --serve` shows it while you write."""
-    install(session, *editable(".", *PACKAGES), *group("docs"))
+    install(session, NO_BYTE_CODE, *editable(".", *PACKAGES), *group("docs"))
     command = ["serve"] if "--serve" in session.posargs else ["build", "--strict"]
     session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 

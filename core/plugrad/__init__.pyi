@@ -37,6 +37,7 @@ from plugrad.host.load import load as load
 from plugrad.host.loaded import LoadedAdvantage as LoadedAdvantage
 from plugrad.host.loaded import LoadedLoss as LoadedLoss
 from plugrad.host.loaded import LoadedMetric as LoadedMetric
+from plugrad.host.own_inputs import prepared_rows as prepared_rows
 from plugrad.json_text import read_json_lines as read_json_lines
 from plugrad.registry.resolve import resolve_callable as resolve_callable
 from plugrad.run import Run as Run

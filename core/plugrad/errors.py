@@ -8,6 +8,7 @@
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin raised, or broke its contract
     │   ├── InputsChanged    a plugin changed its inputs in place
+    │   ├── WronglyMade      an object of the contract was made with a missing, unknown or wrong field
     │   └── FieldMissing     a plugin read an optional field that it did not ask for
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is invalid
@@ -75,6 +76,10 @@ class InputsChanged(ContractError):
     """A plugin changed its inputs in place. Other components receive the same tensors."""
 
 
+class WronglyMade(ContractError):
+    """An object that plugins receive or return was made with a missing, unknown or wrong field."""
+
+
 class FieldMissing(ContractError):
     """A plugin read an optional field of its inputs that it did not ask for."""
 
@@ -112,6 +117,11 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
+def counted(number: int, noun: str, of_many: str = "") -> str:
+    """Return "1 weight", "2 weights", or another form of the noun for many."""
+    return f"{number:,} {noun if number == 1 else of_many or f'{noun}s'}"
+
+
 CLOSE = 0.7
 """How alike two words must be for one to be a slip of the pen for the other: 'timing' is none for 'nothing'."""
 
@@ -120,12 +130,19 @@ SHORTEST_PART = 4
 
 
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of `known`, or the empty string."""
+    """Return " Did you mean 'x'?" for the nearest of `known`, whatever its case and dashes, or the empty string."""
     if len(asked) > LIMIT:
         # The comparison takes time quadratic in the length.
         return ""
     names = list(known)
-    nearest = get_close_matches(asked, names, n=1, cutoff=CLOSE)
+    plain = {_plain(name): name for name in reversed(names)}
+    word = _plain(asked)
+    nearest = [word] if word in plain else get_close_matches(word, plain, n=1, cutoff=CLOSE)
     if not nearest and len(asked) >= SHORTEST_PART:
-        nearest = [name for name in names if name.startswith(asked)][:1]
-    return f" Did you mean {shown(nearest[0])}?" if nearest else ""
+        nearest = [name for name in map(_plain, names) if name.startswith(word)][:1]
+    return f" Did you mean {shown(plain[nearest[0]])}?" if nearest else ""
+
+
+def _plain(name: str) -> str:
+    """Return a name without what is easily mistaken: capitals, and dashes or spaces for underscores."""
+    return name.casefold().replace("-", "_").replace(" ", "_")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,9 @@ BYTE_ORDER_MARKS = {
     b"\x00\x00\xfe\xff": "the byte-order mark of UTF-32",
     b"\xef\xbb\xbf": "a byte-order mark",
 }
+HALF = re.compile("[\ud800-\udfff]")
+AROUND = 40
+"""Characters of a text before and after the place that a message shows."""
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SAVE_AS = "Save it as UTF-8 without a byte-order mark."
 
@@ -80,21 +83,45 @@ def _object_of(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{where} is {type(found).__name__}; each line is one JSON object.")
     if SURROGATE.search(line.decode()):
-        _check_unicode(found, where)
+        column = next((name for name, value in found.items() if half_of_a_pair([name, value])), None)
+        if column is not None:
+            raise DataError(
+                f"{where}: the column {shown(column)} has {half_of_a_pair([column, found[column]])}. Correct the line."
+            )
     return found
 
 
-def _check_unicode(columns: dict[str, Any], where: str) -> None:
-    for column, value in columns.items():
-        text = json.dumps([column, value], ensure_ascii=False)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            around = text[max(error.start - 20, 0) : error.start + 20]
-            raise DataError(
-                f"{where}: the column {shown(column)} has half of a surrogate pair, which is no character and cannot be "
-                f"tokenized: {around!a}. Correct the line."
-            ) from error
+def half_of_a_pair(value: Any) -> str | None:
+    """Return what to say about a text in a value that no tokenizer reads: it has half of a surrogate pair, as JSON may.
+
+    Returns:
+        The words "half of a surrogate pair, which ...: 'the words around it'", or None if every text is Unicode.
+    """
+    # Not by recursion: JSON may be nested as deeply as Python recurses.
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            match = HALF.search(part)
+            if match:
+                words = _around(part, match.start())
+                return f"half of a surrogate pair, which is no character and cannot be tokenized: {words!a}"
+        elif isinstance(part, Mapping):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, Sequence) and not isinstance(part, bytes):
+            waiting += part
+    return None
+
+
+def _around(text: str, place: int) -> str:
+    """Return the words around a place in a text, "..." where words are left out."""
+    start, end = max(place - AROUND, 0), place + AROUND
+    before, after = text[start:place], text[place:end]
+    if start and " " in before:
+        before = before.partition(" ")[2]
+    if end < len(text) and " " in after:
+        after = after.rpartition(" ")[0]
+    return f"{'...' * (start > 0)}{before}{after}{'...' * (end < len(text))}"
 
 
 def _decoded(text: str | bytes) -> str:

@@ -7,7 +7,10 @@ sequences. Every message and every display passes them through one of these func
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import Any
+
+from plugrad.user_interrupt import may_be_the_users
 
 LIMIT = 200
 """How many characters of one value a message shows."""
@@ -20,22 +23,28 @@ def shown(value: Any, limit: int = LIMIT) -> str:
     if isinstance(value, str | bytes) and len(value) > limit:
         things = "characters" if isinstance(value, str) else "bytes"
         return f"{value[:limit]!r}... ({len(value):,} {things})"
-    try:
-        text = repr(value)
-    except Exception as error:
-        # Integers of thousands of digits, lists nested too deeply, and classes whose own `__repr__` fails.
-        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
-    return printable(text, limit)
+    return printable(text_of(value, repr), limit)
 
 
 def printable(text: object, limit: int = LIMIT) -> str:
     """Return text without quotes, shortened to about `limit` characters, with the characters that do not print escaped.
 
-    Line feeds and tabs stay.
+    Line feeds and tabs stay. It never raises.
     """
-    whole = str(text)
+    whole = text_of(text)
     shortened = whole if len(whole) <= limit else f"{whole[:limit]}... ({len(whole):,} characters)"
     return escaped(shortened)
+
+
+def text_of(value: object, convert: Callable[[object], str] = str) -> str:
+    """Return `str(value)`. Where that raises, even SystemExit, the text says so."""
+    try:
+        return convert(value)
+    except BaseException as error:
+        if may_be_the_users(error):
+            raise
+        # Integers of thousands of digits, lists nested too deeply, and classes whose own method fails.
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 
 def printable_message(text: str) -> str:

@@ -49,7 +49,9 @@ def arguments(name: str) -> str:
     """Return the arguments of a function."""
     meanings = docstring(getattr(plugrad, name)).sections["Args"]
     parameters = inspect.signature(getattr(plugrad, name)).parameters.values()
-    return table(("argument", "default", "meaning"), [(f"`{p.name}`", _default(p), meanings[p.name]) for p in parameters])
+    # What a decorator decorates has no name.
+    named = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+    return table(("argument", "default", "meaning"), [(f"`{p.name}`", _default(p), meanings[p.name]) for p in named])
 
 
 def names() -> str:

@@ -31,6 +31,62 @@ if "ENDS_AT_IMPORT" in os.environ:
     end(os.environ["ENDS_AT_IMPORT"])
 
 
+class Rude:
+    """What cannot be shown: to do so ends the process."""
+
+    def __repr__(self):
+        raise SystemExit(0)
+
+    __str__ = __repr__
+
+
+class RudeError(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+class WorseError(BaseException):
+    __str__ = RudeError.__str__
+
+
+RUDE = {
+    "prompt": {"prompt": Rude()},
+    "column": {"prompt": "1+1=", "column": Rude()},
+    "key": {"prompt": "1+1=", Rude(): 1},
+    "id": {"prompt": "1+1=", "reference": "\ud800", "example_id": Rude()},
+    "no prompt": {Rude(): 1},
+    "fine": {"prompt": "1+1=", "reference": "2"},
+}
+
+
+def optional(inputs, rude=Rude()):  # noqa: B008
+    return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages).sum())
+
+
+def raising(inputs, from_step: int = 0):
+    if inputs.step >= from_step:
+        raise (WorseError if from_step else RudeError)()
+    return optional(inputs)
+
+
+class RudeEnvironment:
+    def __init__(self, example: str = "fine", score: str = "number"):
+        self.example, self.kind = example, score
+
+    def train_examples(self):
+        return [dict(RUDE[self.example]) for _ in range(4)]
+
+    def eval_examples(self):
+        return []
+
+    def score(self, rollouts):
+        if self.kind == "raises":
+            raise ValueError(Rude())
+        if self.kind == "metric":
+            rollouts[0]["metrics"][Rude()] = 1.0
+        return [{"number": 1.0, "rude": Rude(), "named": {Rude(): 1.0}}.get(self.kind, 1.0)] * len(rollouts)
+
+
 def loss(inputs, how: str, from_step: int = 0):
     if inputs.step >= from_step:
         end(how)

@@ -108,7 +108,7 @@ def advantage_shape(inputs):
 
 
 def advantage_dtype(inputs):
-    return AdvantageOutputs(inputs.rewards.long())
+    return AdvantageOutputs(inputs.rewards.to(torch.complex64))
 
 
 def advantage_device(inputs):

@@ -56,7 +56,7 @@ def test_a_declared_failure_is_none_and_one_that_passes_is(plugrad, broken):
         (["./none.py:loss", "--kind", "loss"], "none.py"),
         (
             ["./mine.py:helper"],
-            "the kind of 'helper' is not clear. Pass kind= (on the command line, --kind): loss,",
+            "the kind of 'helper' is not clear. Pass --kind (in Python, kind=): loss,",
         ),
     ],
 )

@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import typer
 
+from plugrad.cli.reporting import reporting
 from plugrad.host.calling import call_plugin
 from plugrad.registry.blame import Blamed
 from plugrad.registry.no_exit import no_exit_in_calls
@@ -122,6 +124,50 @@ def test_after_the_first_step_the_model_is_saved_and_the_exit_code_is_1(train, f
     assert done.returncode == 1, done.stderr
     assert re.search(r"raised SystemExit: (0|os\._exit\(0\))", done.stderr)
     assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("loss={name='ending.py:raising'}", "the loss 'raising' .*RudeError: <RudeError that cannot be shown: SystemExit>"),
+        *((selected("environment", "RudeEnvironment", example=name), "Rude") for name in ("prompt", "id", "no prompt")),
+        *(
+            (selected("environment", "RudeEnvironment", score=kind), "the environment 'RudeEnvironment' .*cannot be shown")
+            for kind in ("rude", "named", "metric", "raises")
+        ),
+    ],
+)
+def test_what_ends_the_process_when_it_is_shown(train, override, told):
+    done = train(override)
+    assert done.returncode == 2, done.stdout
+    assert re.search(told, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("example", ["column", "key"])
+def test_what_nobody_shows_can_be_trained_with(train, example):
+    done = train(selected("environment", "RudeEnvironment", example=example), "loss.name=ending.py:optional", "max_steps=1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_that_cannot_be_shown_after_the_first_step(train, folder):
+    done = train("loss={name='ending.py:raising', kwargs={from_step=1}}")
+    assert done.returncode == 1, done.stderr
+    assert "the loss 'raising'" in done.stderr
+    assert "WorseError: <WorseError that cannot be shown: SystemExit>" in done.stderr
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+
+
+def test_an_option_that_cannot_be_shown(plugrad, train):
+    done = plugrad("plugins", "show", "ending.py:optional", "--kind", "loss")
+    assert done.returncode == 0, done.stderr
+    assert "<Rude that cannot be shown" in done.stdout.replace("\n", " ")
+
+
+def test_whatever_ends_a_command_is_an_error_of_the_code_that_did(capsys):
+    with pytest.raises(typer.Exit) as end, reporting():
+        raise SystemExit(0)
+    assert end.value.exit_code == 2
+    assert "ContractError: code of a plugin raised SystemExit: 0 (" in capsys.readouterr().err
 
 
 def interrupted():

@@ -30,7 +30,7 @@ LOSSES = {
 ADVANTAGES = {
     "advantage_none": "returned NoneType; an advantage returns plugrad.AdvantageOutputs",
     "advantage_shape": "returned advantages of shape (1, 4); the inputs have (2, 4)",
-    "advantage_dtype": "raised TypeCheckError: ",
+    "advantage_dtype": "plugrad.AdvantageOutputs was given advantages = a tensor of complex64 of shape [2, 4]. It takes",
     "advantage_device": "returned advantages on meta, but its inputs are on cpu. Return them there (.cpu())",
     "advantage_nan": "returned an advantage that is not finite for example 0",
     "advantage_raises": "raised KeyError: 'oh no'",
@@ -40,8 +40,8 @@ ADVANTAGES = {
 }
 METRICS = {
     "metric_none": "returned NoneType; a metric returns a mapping",
-    "metric_text": "returned 'a': a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is str",
-    "metric_matrix": "this is a tensor of shape (8, 7)",
+    "metric_text": "returned 'a': a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is a str",
+    "metric_matrix": "of shape [8, 7]",
     "metric_raises": "raised AttributeError: 'MetricInputs' object has no attribute 'nothing'",
     "metric_changes_inputs": "changed 'rewards' of its inputs in place",
     "metric_hangs": "did not return within 0.5 s",

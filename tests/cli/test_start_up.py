@@ -1,10 +1,14 @@
 """What a command imports before it has something to do: no plugin, and nothing that takes seconds."""
 
+import gc
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+
+from plugrad.quick_imports import without_collections
 
 NUM_PLUGINS = 5
 HEAVY = ["torch", "transformers", "accelerate", "jaxtyping", "beartype", "plugrad.config.run_file", "plugrad.trainer"]
@@ -17,6 +21,19 @@ try:
     main()
 finally:
     print(*sys.modules, file=sys.stderr)
+"""
+STOP_AT_TORCH = """
+import gc, os, sys
+
+
+class StopsAtTorch:
+    def find_spec(self, name, *others):
+        if name == "torch":
+            os.write(1, b"collects" if gc.isenabled() else b"collects nothing")
+            os._exit(0)
+
+
+sys.meta_path.insert(0, StopsAtTorch())
 """
 
 
@@ -87,3 +104,40 @@ def test_plugins_are_listed_and_not_imported(modules_after):
         assert f"    number_{number}" in printed.splitlines()
         assert f"number_{number}" not in modules
     assert not {name for name in modules if name.startswith("plugrad.standard")}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "from plugrad.cli.main import app; app(['train', 'run.toml'])",
+        "from plugrad.cli.main import app; app(['train', 'run.toml', '--num-processes', '2'])",
+        "from plugrad.cli.main import app; app(['quickstart', '--output-dir', 'here'])",
+        "from plugrad.testing.workers import fork_nursery; fork_nursery()",
+        "from plugrad.testing.nursery import connection, serve; serve(connection()[0], ['torch'])",
+    ],
+)
+def test_garbage_collection_waits_until_torch_is_imported(folder, command):
+    done = subprocess.run([sys.executable, "-c", f"{STOP_AT_TORCH}\n{command}"], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["collects nothing"], done.stderr
+
+
+def test_and_goes_on_as_it_was_even_after_an_import_that_fails():
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        with pytest.raises(ModuleNotFoundError), without_collections():
+            import_module("no_such_module")
+        assert gc.isenabled() == before
+    gc.enable()
+
+
+def test_what_the_first_import_of_torch_has_made_is_not_looked_at_again(monkeypatch):
+    """In a process that has imported it before, garbage would stay too."""
+    before = gc.get_freeze_count()
+    with without_collections():
+        pass
+    assert gc.get_freeze_count() == before
+    monkeypatch.delitem(sys.modules, "torch")
+    with without_collections():
+        pass
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()

@@ -4,7 +4,7 @@ import pytest
 
 import plugrad
 from plugrad import DataError, read_json_lines
-from plugrad.json_text import parse_json
+from plugrad.json_text import half_of_a_pair, parse_json
 
 MEGABYTE = "x" * 2**20
 BAD = {
@@ -79,6 +79,39 @@ def test_a_line_of_examples_is_named_with_its_file(text, complaint, environment,
     with pytest.raises(DataError, match=rf"rows\.jsonl, line {number}:? .*{complaint}") as caught:
         plugrad.load("environment", environment, **options)
     assert len(caught.value.args[0]) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\ud800b", "'a\\ud800b'"),
+        ("x" * 100 + "\ud800", f"'...{'x' * 40}\\ud800'"),
+    ],
+)
+def test_half_of_a_pair_is_shown_between_whole_words(text, words):
+    assert half_of_a_pair({"a": [1, {"b": text}]}) == (
+        f"half of a surrogate pair, which is no character and cannot be tokenized: {words}"
+    )
+
+
+def test_no_word_around_half_of_a_pair_is_cut():
+    said = half_of_a_pair("one two " * 20 + "\ud800" + " three four" * 20)
+    excerpt = said.partition(": ")[2].strip("'")
+    assert excerpt.startswith("...")
+    assert excerpt.endswith("...")
+    assert {*excerpt.strip(".").split()} == {"one", "two", "\\ud800", "three", "four"}
+
+
+@pytest.mark.parametrize("value", ["\U0001f600", {"a": [None, 1.5, b"\xed"]}, [], "", None])
+def test_what_is_unicode_passes(value):
+    assert half_of_a_pair(value) is None
+
+
+def test_half_of_a_pair_is_found_however_deep():
+    value = "\ud800"
+    for _ in range(10**4):
+        value = [value]
+    assert half_of_a_pair(value)
 
 
 def test_lines_are_numbered_and_empty_ones_are_skipped_if_asked(tmp_path):

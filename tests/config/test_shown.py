@@ -68,6 +68,17 @@ def test_what_a_terminal_would_obey_is_escaped(text, safe):
     assert str(PlugradError(text)) == safe
 
 
+@pytest.mark.parametrize("asked", ["GSPO", "gspo-token", "Gspo_Token", "gspo token", "GSPOtoken", "gsop"])
+def test_a_name_is_suggested_whatever_its_case_and_dashes(asked):
+    wanted = "gspo" if "oken" not in asked else "gspo_token"
+    assert did_you_mean(asked, ["ppo_clip", "gspo", "gspo_token"]) == f" Did you mean {wanted!r}?"
+
+
+def test_a_name_is_suggested_as_it_is_written():
+    assert did_you_mean("myLoss", ["Other", "MyLoss", "my-loss"]) == " Did you mean 'MyLoss'?"
+    assert did_you_mean("temp", ["Temperature"]) == " Did you mean 'Temperature'?"
+
+
 def test_an_error_is_bounded_whatever_it_quotes():
     assert len(str(PlugradError("x" * 10**7))) < 1100
     assert str(PlugradError("\n" * 10**6)).count("\n") == 400

@@ -1,8 +1,8 @@
 """AdvantageInputs in both of its forms, and AdvantageOutputs in both of its."""
 
+import numpy as np
 import pytest
 import torch
-from jaxtyping import TypeCheckError
 
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError
 
@@ -78,10 +78,62 @@ def test_advantages_may_be_one_tensor_per_completion():
     assert AdvantageOutputs(ragged).advantages is ragged
 
 
-# Every element is wrong: of a list, beartype looks at one element, drawn at random.
+TWO = [[0.5, -0.5], [1.0, 2.0]]
+SEQUENCES = [[[0.5, 1.0], [2.0]], [[3.0], [4.0, 5.0, 6.0]]]
+
+
 @pytest.mark.parametrize(
-    "wrong", [torch.zeros(3), torch.zeros(2, 3, dtype=torch.long), [torch.zeros(3)], [[torch.zeros(2, 2)]], [[[0.0, 1.0]]]]
+    "given",
+    [
+        TWO,
+        [tuple(row) for row in TWO],
+        np.array(TWO),
+        np.array(TWO, dtype=">f4"),
+        np.array(TWO[::-1])[::-1],
+        [[np.float64(value) for value in row] for row in TWO],
+        [[torch.tensor(value) for value in row] for row in TWO],
+    ],
 )
-def test_other_advantages_are_refused(wrong):
-    with pytest.raises(TypeCheckError, match="advantages"):
+def test_numbers_become_a_float_tensor(given):
+    advantages = AdvantageOutputs(given).advantages
+    assert (advantages.tolist(), advantages.is_floating_point()) == (TWO, True)
+
+
+@pytest.mark.parametrize("given", [torch.tensor([[1, 0]]), torch.tensor([[True, False]]), np.array([[1, 0]]), [[1, False]]])
+def test_whole_numbers_become_floats(given):
+    advantages = AdvantageOutputs(given).advantages
+    assert (advantages.tolist(), advantages.dtype) == ([[1.0, 0.0]], torch.double)
+
+
+@pytest.mark.parametrize("as_sequence", [list, tuple, np.array, torch.tensor, lambda row: torch.tensor(row).long()])
+def test_sequences_of_numbers_become_float_tensors(as_sequence):
+    advantages = AdvantageOutputs([[as_sequence(row) for row in group] for group in SEQUENCES]).advantages
+    assert all(entry.is_floating_point() for group in advantages for entry in group)
+    whole = [[[float(int(value)) for value in row] for row in group] for group in SEQUENCES]
+    assert [[entry.tolist() for entry in group] for group in advantages] in (SEQUENCES, whole)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (torch.zeros(3), r"a tensor of float32 of shape \[3\]"),
+        (torch.zeros(2, 3, dtype=torch.complex64), "a tensor of complex64"),
+        ([torch.zeros(3)], r"a list whose first entry is a tensor of float32 of shape \[3\]"),
+        # Every element is wrong: of a list, beartype looks at one element, drawn at random.
+        ([[torch.zeros(2, 2)]], "a list whose first entry is a list whose first entry is a tensor"),
+        ([["high"]], ".* whose first entry is a str"),
+        (np.array([["high"]]), "a NumPy array of <U4"),
+        ([0.5, 0.5], "a list whose first entry is a float"),
+        (None, "None"),
+        (0.5, "a float"),
+    ],
+)
+def test_other_advantages_are_refused(wrong, found):
+    takes = r"It takes a float tensor of shape \[num_examples, rollouts_per_example\] or a list of lists of float tensors"
+    with pytest.raises(ContractError, match=rf"^plugrad\.AdvantageOutputs was given advantages = {found}.*\. {takes}"):
         AdvantageOutputs(wrong)
+
+
+def test_ragged_numbers_are_refused_with_their_sizes():
+    with pytest.raises(ContractError, match=r"was given one advantage per rollout, in groups of \[2, 1\]"):
+        AdvantageOutputs([[1.0, 2.0], [1.0]])

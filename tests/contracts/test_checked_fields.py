@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import plugrad
-from plugrad import AdvantageInputs, ContractError, LossInputs
+from plugrad import AdvantageInputs, AdvantageOutputs, ContractError, LossInputs, LossOutputs
 
 FIVE = torch.zeros(5)
 FIELDS = {"trainer_logprobs": FIVE, "inference_logprobs": FIVE, "advantages": FIVE, "loss_mask": FIVE > 0}
@@ -22,7 +22,10 @@ WRONG = {
     "None": ({"advantages": None}, r"advantages = None\. It takes a float tensor"),
     "floats for a mask": ({"loss_mask": FIVE}, r"loss_mask = a tensor of float32 .* It takes a bool tensor"),
     "an array": ({"trainer_logprobs": np.zeros(5)}, r"= a NumPy array of float64 of shape \[5\]\. .* Pass torch\.as_tensor"),
-    "a list": ({"trainer_logprobs": [0.0] * 5}, r"trainer_logprobs = a list\. .* Pass torch\.as_tensor"),
+    "a list": (
+        {"trainer_logprobs": [0.0] * 5},
+        r"trainer_logprobs = a list whose first entry is a float\. .* Pass torch\.as_tensor",
+    ),
     "a batch": ({"trainer_logprobs": torch.zeros(2, 5)}, r"of shape \[2, 5\]\. It takes a float tensor of shape \[seq\]"),
     "complex": ({"trainer_logprobs": FIVE.to(torch.complex64)}, "a tensor of complex64"),
     "a float": ({"reward": 1.0}, r"reward = a float\. It takes a float tensor with one element and no dimension"),
@@ -43,7 +46,16 @@ def test_a_wrong_field_is_named_with_what_was_found_and_what_is_wanted(given, co
     ("make", "complaint"),
     [
         (lambda: LossInputs(trainer_logprobs=FIVE), "was made without inference_logprobs, advantages, loss_mask. It needs"),
-        (lambda: LossInputs(**FIELDS, rewards=FIVE), "has no field rewards. It has trainer_logprobs, "),
+        (
+            lambda: LossInputs(**FIELDS, rewards=FIVE),
+            "has no field rewards. Did you mean 'reward'. It has trainer_logprobs, ",
+        ),
+        (lambda: LossOutputs(losses=FIVE), "has no field losses. Did you mean 'loss'. It has loss, metrics"),
+        (LossOutputs, "was made without loss. It needs loss"),
+        (lambda: LossOutputs(FIVE, {}, 1), "was made with 3 values without a name. It has loss, metrics"),
+        (lambda: LossOutputs(FIVE, loss=FIVE), "cannot be made: TypeError: .*multiple values for argument 'loss'"),
+        (AdvantageOutputs, "was made without advantages"),
+        (lambda: AdvantageOutputs(advantage=FIVE), "has no field advantage. Did you mean 'advantages'"),
         (lambda: LossInputs(FIVE, FIVE, FIVE, FIVE > 0), "takes keywords alone"),
         (lambda: AdvantageInputs(rewards=[[1.0]], completion_lengths=[[1]]), "rewards = a list"),
         (lambda: AdvantageInputs(rewards=np.zeros((1, 2)), completion_lengths=torch.ones(1, 2).long()), ".* a NumPy array"),

@@ -3,7 +3,7 @@
 import pytest
 
 from plugrad import PluginError, advantage, loss, metric
-from plugrad.contracts.markers import AdvantageFacts, LossFacts, MetricFacts, facts_of, needs_of
+from plugrad.contracts.markers import FACTS_ATTRIBUTE, AdvantageFacts, LossFacts, MetricFacts, facts_of, needs_of
 
 
 def plain(inputs):
@@ -42,6 +42,32 @@ def test_a_class_can_be_marked():
         def __call__(self, inputs): ...
 
     assert facts_of(Stateful, LossFacts()).reduction == "group"
+
+
+MARKED = [(loss, LossFacts()), (advantage, AdvantageFacts()), (metric, MetricFacts())]
+
+
+@pytest.mark.parametrize(("marker", "default"), MARKED)
+def test_a_marker_needs_no_parentheses(marker, default):
+    def function(inputs): ...
+
+    class Callable_:
+        def __call__(self, inputs): ...
+
+    for target in (function, Callable_):
+        assert marker(target) is target
+        assert facts_of(target, default) == default
+        assert getattr(target, FACTS_ATTRIBUTE) == default
+
+
+@pytest.mark.parametrize("marker", [marker for marker, _ in MARKED])
+@pytest.mark.parametrize("given", ["entropy", {"entropy"}, 3])
+def test_a_marker_of_no_function_says_what_to_write_and_where(marker, given):
+    name = marker.__name__
+    with pytest.raises(
+        PluginError, match=rf"^@{name}\(.*\) marks no function .* Write @{name}\(needs=.*test_markers.py, line"
+    ):
+        marker(given)
 
 
 def test_one_need_may_be_a_string():

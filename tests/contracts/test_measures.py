@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugrad import Max, Mean, Min, Sum
+from plugrad import ContractError, Max, Mean, Min, Sum
 from plugrad.contracts.measures import Measures, as_measure
 
 NAN = math.nan
@@ -26,6 +26,25 @@ def test_a_mean_over_a_mask_ignores_what_is_masked():
 def test_a_mean_over_booleans_is_a_share():
     mask = torch.tensor([True, True, True, False])
     assert Mean.over(torch.tensor([True, False, False, True]), mask).value() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "mask", "found"),
+    [
+        ([1.0, 2.0], torch.ones(2) > 0, "a list whose first entry is a float and a tensor of bool"),
+        (np.ones(2), torch.ones(2) > 0, r"a NumPy array of float64 of shape \[2\] and a tensor of bool"),
+        (torch.ones(2), torch.ones(2), r".* and a tensor of float32 of shape \[2\]. It takes a tensor of values and a bool"),
+        (torch.ones(3, 2), torch.ones(2) > 0, r"values of shape \[3, 2\] and a mask of shape \[2\]. Each value needs"),
+    ],
+)
+def test_a_mean_over_something_else_says_what_it_takes(values, mask, found):
+    with pytest.raises(ContractError, match=rf"^plugrad\.Mean\.over was given {found}"):
+        Mean.over(values, mask)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float16", ">f4", "int8"])
+def test_arrays_of_any_layout_are_read(dtype):
+    assert as_measure(np.array([4, 9, 2, 9], dtype=dtype)[::-2], num_sequences=1).value() == 9
 
 
 def test_a_mean_does_not_depend_on_how_it_was_cut():
@@ -99,18 +118,19 @@ def test_no_measure_keeps_a_graph(make):
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        (torch.zeros(2, 2), r"a tensor of shape \(2, 2\)"),
-        ("0.5", "this is str"),
-        (None, "NoneType"),
-        ({"a": 1.0}, "this is dict"),
-        ([1.0, "2"], "one is str"),
-        ([torch.zeros(2)], r"one is a tensor of shape \(2,\)"),
-        (np.array(["a"]), r"this is an array of <U1 of shape \(1,\)"),
-        (torch.tensor(1j), "of complex numbers"),
-        (1j, "this is complex"),
-        (Mean(torch.zeros(2), 1.0), r"the total of a Mean must be a number or a tensor with one element, .* \(2,\)"),
-        (Mean(None, 1.0), "the total of a Mean must be a number .* NoneType"),
-        (Max("high"), "the greatest of a Max must be a number .* str"),
+        (torch.zeros(2, 2), r"a tensor of float32 of shape \[2, 2\]"),
+        ("0.5", "this is a str"),
+        (None, "this is None"),
+        ({"a": 1.0}, "this is a dict"),
+        ([1.0, "2"], "one is a str"),
+        ([torch.zeros(2)], r"one is a tensor of float32 of shape \[2\]"),
+        (np.array(["a"]), r"this is a NumPy array of <U1 of shape \[1\]"),
+        (torch.tensor(1j), "this is a tensor of complex64"),
+        (1j, "this is a complex"),
+        (Mean(torch.zeros(2), 1.0), r"the total of a Mean must be a number or a tensor with one element, .* \[2\]"),
+        (Mean(None, 1.0), "the total of a Mean must be a number .* None"),
+        (Max("high"), "the greatest of a Max must be a number .* a str"),
+        (Sum(torch.tensor(1j)), "the total of a Sum must be a number .* complex64"),
     ],
 )
 def test_anything_else_is_no_measure(value, found):

@@ -1,9 +1,12 @@
 """Calling an advantage: one finite number per rollout, or per completion token."""
 
+import re
+
 import pytest
 import torch
 
 from plugrad import AdvantageInputs, AdvantageOutputs, ContractError
+from plugrad.errors import FieldMissing
 from plugrad.host.advantage import BoundAdvantage, compute_advantages, per_token, with_prepared_rewards
 
 INPUTS = AdvantageInputs(
@@ -39,6 +42,21 @@ def test_what_is_no_output_is_refused_with_its_owner(compute, returned):
         f"the advantage 'wrong' (mine) returned {type(returned).__name__}; "
         "an advantage returns plugrad.AdvantageOutputs(advantages=...)."
     )
+
+
+def test_outputs_that_are_made_wrongly_name_their_owner_and_the_line(compute):
+    with pytest.raises(ContractError) as caught:
+        compute(lambda inputs: AdvantageOutputs(inputs.rewards.sum()))
+    assert re.match(
+        r"the advantage 'wrong' \(mine\), at .*test_advantage\.py:\d+: plugrad\.AdvantageOutputs was given advantages = a "
+        r"tensor of float32 of shape \[\]\. It takes a float tensor of shape",
+        str(caught.value),
+    )
+
+
+def test_a_field_that_it_did_not_ask_for_is_named_if_it_is_returned(compute):
+    with pytest.raises(FieldMissing, match=r"write @advantage\(needs=\{'greedy_rewards'\}\)"):
+        compute(lambda inputs: AdvantageOutputs(inputs.greedy_rewards))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 1), (6, 1)])

@@ -96,6 +96,35 @@ def test_components_are_summed(sums, rollout):
     assert rollouts[0]["reward_components"] == {"right": 1.0, "short": -0.25}
 
 
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        (
+            [{"right": 1.0, "short": 0.5}, {"right": 1.0}],
+            "the reward components right, short and another has the reward components right",
+        ),
+        ([{"right": 1.0}, 1.0], "the reward components right and another has no reward components"),
+    ],
+)
+def test_components_that_differ_within_an_example_are_named_once(sums, rollout, scores, found, caplog):
+    environment = sums(scores=scores)
+    rollouts = [rollout(), rollout()]
+    for _ in range(2):
+        environment.score(rollouts)
+    assert [r["reward"] for r in rollouts] == [sum(score.values()) if isinstance(score, dict) else score for score in scores]
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith("the environment 'Sums' (mine): one completion of example 'sum' has " + found)
+    assert message.endswith("return all components for every completion.")
+
+
+def test_components_may_differ_between_examples(sums, rollout, caplog):
+    other = rollout(example={"example_id": "product", "prompt": "2*3="})
+    sums(scores=[{"right": 1.0}, {"tests": 0.5}]).score([rollout(), other])
+    assert other["reward_components"] == {"tests": 0.5}
+    assert not caplog.records
+
+
 def test_a_component_called_reward_is_the_reward(sums, rollout):
     rollouts = [rollout()]
     sums(scores=[{"right": 1.0, "short": 5.0, "reward": 0.5}]).score(rollouts)
@@ -104,7 +133,7 @@ def test_a_component_called_reward_is_the_reward(sums, rollout):
 
 
 @pytest.mark.parametrize(
-    ("scores", "found"), [([1.0], "1 scores"), ([1.0] * 3, "3 scores"), (None, "NoneType"), (1.0, "float")]
+    ("scores", "found"), [([1.0], "1 score"), ([1.0] * 3, "3 scores"), (None, "NoneType"), (1.0, "float")]
 )
 def test_there_is_one_score_per_rollout(sums, rollout, scores, found):
     with pytest.raises(ContractError, match=rf"'Sums' \(mine\)\.score returned {found} for 2 rollouts; return one each"):

@@ -5,6 +5,7 @@ import torch
 
 import plugrad
 from plugrad import AdvantageInputs, BatchLossInputs, ContractError, LossInputs, MetricInputs, OptionError, PluginError
+from plugrad.testing import checks_of
 
 # pi / pi_old is 1, 2 and 1/4.
 PI, OLD = torch.tensor([0.5, 0.5, 0.1]).log(), torch.tensor([0.5, 0.25, 0.4]).log()
@@ -95,6 +96,25 @@ def test_options_are_checked():
         OptionError, match=r"\[loss\] 'ppo_clip' \(plugrad .*\) has no option 'clip_esp'\. Did you mean 'clip_eps'\?"
     ):
         plugrad.load("loss", "ppo_clip", clip_esp=0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("losses", " Did you mean 'loss'?"),
+        ("Metric", " Did you mean 'metric'?"),
+        ("advantages", " Did you mean 'advantage'?"),
+        ("optimizer", ""),
+        ("", ""),
+    ],
+)
+def test_a_kind_that_there_is_not(kind, hint):
+    for ask in (plugrad.load, lambda kind, name: checks_of(name, kind=kind)):
+        with pytest.raises(PluginError) as caught:
+            ask(kind, "ppo_clip")
+        assert (
+            str(caught.value) == f"there is no kind {kind!r}.{hint} Kinds: loss, advantage, metric, environment, extension."
+        )
 
 
 def test_an_option_may_be_called_as_an_argument_of_load(write, tmp_path, monkeypatch):

@@ -73,11 +73,33 @@ def test_what_is_no_mapping_is_refused_with_its_owner(bound, metric_inputs, retu
         compute_metric(bound(wrong), metric_inputs)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (1, r"1; a name is text"),
+        (None, r"None; a name is text"),
+        ("", r"''; a name has 1 to 200 characters that all print"),
+        ("a\nb", r"'a\\nb'; a name has"),
+        ("\x1b[31m", r"'\\x1b\[31m'; a name has"),
+        ("\ud800", r"'\\ud800'; a name has"),
+        ("x" * 201, r"'x+'\.\.\. \(201 characters\); a name has"),
+    ],
+)
+def test_a_name_that_no_record_can_hold_is_refused(bound, metric_inputs, name, found):
+    def wrong(inputs):
+        return {name: 1.0}
+
+    with pytest.raises(ContractError, match=rf"the metric 'wrong' \(mine\) returned a metric named {found}"):
+        compute_metric(bound(wrong), metric_inputs)
+
+
 def test_a_value_that_is_no_number_is_refused_with_its_name(bound, metric_inputs):
     def wrong(inputs):
         return {"fine": 1.0, "kl": inputs.advantages}
 
-    with pytest.raises(ContractError, match=r"'wrong' \(mine\) returned 'kl': .* this is a tensor of shape \(2, 3\)"):
+    with pytest.raises(
+        ContractError, match=r"'wrong' \(mine\) returned 'kl': .* this is a tensor of float32 of shape \[2, 3\]"
+    ):
         compute_metric(bound(wrong), metric_inputs)
 
 

@@ -86,7 +86,9 @@ def programs(wheels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     constraints = ROOT / "constraints.txt"
-    call(folder / "bin" / "python", "-m", "pip", "install", "--constraint", constraints, *wheels.values(), cwd=folder)
+    # Byte code takes pip longer than all the rest, and little of it is needed here.
+    arguments = ["--no-compile", "--constraint", constraints, *wheels.values()]
+    call(folder / "bin" / "python", "-m", "pip", "install", *arguments, cwd=folder)
     yield folder / "bin"
     shutil.rmtree(folder)
 

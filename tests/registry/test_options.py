@@ -78,7 +78,6 @@ def test_a_missing_option_is_named_with_its_type():
         (list[int], [1, "2"]),
         (tuple[int, int], [1, 2, 3]),
         (Literal["token", "sequence"], "tokens"),
-        (Annotated[float, Field(ge=0)], -0.1),
         (dict[str, float], {"a": "b"}),
     ],
 )
@@ -88,6 +87,23 @@ def test_a_mistyped_option_is_refused(annotation, value):
     with pytest.raises(OptionError) as caught:
         options_of(mistyped, {"option": value})
     assert str(caught.value).startswith(f"[loss] 'mistyped' (mine): the option 'option' is {value!r}, which is not ")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "reason"),
+    [
+        (Annotated[float, Field(ge=0)], -0.1, "It should be greater than or equal to 0"),
+        (Annotated[float, Field(gt=0)] | None, -1, "It should be greater than 0"),
+        (Annotated[int, Field(lt=3)], 3, "It should be less than 3"),
+        (Annotated[list[int], Field(min_length=1)], [], "List should have at least 1 item after validation, not 0"),
+    ],
+)
+def test_a_value_beyond_its_limits_is_not_called_another_type(annotation, value, reason):
+    def limited(inputs, option: annotation): ...
+
+    with pytest.raises(OptionError) as caught:
+        options_of(limited, {"option": value})
+    assert str(caught.value) == f"[loss] 'limited' (mine): the option 'option' is {value!r}. {reason}."
 
 
 def test_the_reason_is_given():

@@ -423,6 +423,62 @@ def clamps_a_log_ratio(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(-_log_ratio(inputs).clamp(-10, 10) * inputs.advantages)
 
 
+@breaks("improbable_tokens")
+def clamps_the_log_probs(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs.clamp(min=-3) * inputs.advantages)
+
+
+@breaks("improbable_tokens")
+def clamps_the_log_probs_of_examples(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs.clamp(min=-20))
+
+
+@breaks("improbable_tokens")
+def clamps_both_log_probs_of_a_ratio(inputs: BatchLossInputs) -> LossOutputs:
+    difference = inputs.trainer_logprobs.clamp(min=-10) - inputs.inference_logprobs.clamp(min=-10)
+    return LossOutputs(-bounded_exp(in_float32_at_least(difference)) * inputs.advantages)
+
+
+@breaks("far_direction", needs={"ref_logprobs"})
+def drops_a_penalty_where_it_is_needed(inputs: BatchLossInputs) -> LossOutputs:
+    d = inputs.trainer_logprobs - inputs.ref_logprobs
+    return LossOutputs(torch.where(inputs.loss_mask & (d.abs() < 20), d, 0.0).abs())
+
+
+@breaks("runs")
+def divides_by_the_deviation_of_advantages(inputs: LossInputs) -> LossOutputs:
+    counted = inputs.advantages[inputs.loss_mask]
+    deviation = counted.std() if len(counted) > 1 else counted.new_ones(())
+    return LossOutputs(policy_gradient(inputs) / deviation)
+
+
+@breaks("runs")
+def divides_by_the_size_of_advantages(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / (inputs.advantages * inputs.loss_mask).abs().max())
+
+
+@breaks("runs")
+def takes_the_root_of_a_difference(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) + _log_ratio(inputs).square().sqrt())
+
+
+@breaks("runs")
+def has_an_epsilon_that_float32_rounds_to_zero(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * inputs.advantages.abs() / (inputs.advantages.abs() + 1e-60))
+
+
+@breaks("float16")
+def has_an_epsilon_that_float16_rounds_to_zero(inputs: BatchLossInputs) -> LossOutputs:
+    size = inputs.advantages.abs()
+    return LossOutputs(policy_gradient(inputs) * size / (size + 1e-8))
+
+
+@breaks("large_ratios")
+def has_an_epsilon_that_float16_rounds_to_zero_far_off(inputs: BatchLossInputs) -> LossOutputs:
+    weight = torch.where(inputs.loss_mask, -_log_ratio(inputs).abs(), 0.0).exp().detach()
+    return LossOutputs(policy_gradient(inputs) * weight / (weight + 1e-8))
+
+
 @breaks("large_ratios")
 def drops_a_token_after_exp(inputs: BatchLossInputs) -> LossOutputs:
     ratio = _log_ratio(inputs).exp()

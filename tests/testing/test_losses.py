@@ -4,6 +4,7 @@ from pathlib import Path
 from types import FunctionType
 
 import broken_losses
+import correct_losses
 import pytest
 import torch
 from installed import ready
@@ -34,6 +35,11 @@ def test_a_broken_loss_is_found_by_the_check_made_for_it(name):
     assert failed(results(reference, processes=check in PROCESSES, strict=check in STRICT)) == expected
 
 
+@pytest.mark.parametrize("name", correct_losses.CORRECT)
+def test_a_correct_loss_is_not_blamed(name):
+    assert not failed(results(f"{HERE / 'correct_losses.py'}:{name}"))
+
+
 WORDS = {
     "reads_what_it_did_not_ask_for": [
         "inputs.old_logprobs is None",
@@ -60,6 +66,13 @@ WORDS = {
     "has_the_sign_the_wrong_way_round_and_no_marker": ["a token with the advantage 1 has the gradient 1"],
     "drops_a_token_after_exp": ["nats above the other policies and the advantage 1, its gradient", "plugrad.finite_exp"],
     "clamps_a_penalty": ["100 nats above ref_logprobs the gradient of a token is 0, but 1", "Do not clamp a log-ratio"],
+    "clamps_the_log_probs": ["100 nats down, with every policy there, the gradient of a token is 0, but", "Do not clamp"],
+    "divides_by_the_deviation_of_advantages": ["with one advantage each", "whose deviation is 0: add a number"],
+    "divides_by_the_size_of_advantages": ["without advantages are [nan", "add a number to what you divide by"],
+    "takes_the_root_of_a_difference": ["on policy is not finite", "no finite gradient at 0"],
+    "has_an_epsilon_that_float32_rounds_to_zero": ["is not finite in float32", "a division by zero"],
+    "has_an_epsilon_that_float16_rounds_to_zero": ["in float16, but finite in float32", "an epsilon of 1e-8 is 0 there"],
+    "has_an_epsilon_that_float16_rounds_to_zero_far_off": ["an epsilon of 1e-8 is 0 there", "plugrad.at_least_float32(x)"],
     "subtracts_nearly_equal_numbers": ["with policies 0.0001 nats apart", "plugrad.k3(d)"],
     "averages_praise": ["'praised' is nan", "The mean of no token is NaN"],
     "changes_its_mind": ["is now a", "stops at the second micro-batch"],

@@ -16,6 +16,7 @@ import typer
 
 from plugrad.cli.check import check
 from plugrad.cli.check_process import ARGUMENTS, ENDED, INTERRUPTED, RAISED, STACK, run_checks_here, write_whole
+from plugrad.shown import text_of
 from plugrad.testing.workers import fork_nursery
 
 
@@ -28,7 +29,7 @@ def _end_with(parent: int) -> None:
 
 
 def _note_exception(error: BaseException, folder: Path) -> None:
-    (folder / RAISED).write_text(f"it raised {type(error).__name__}: {error}".removesuffix(": "), encoding="utf-8")
+    (folder / RAISED).write_text(f"it raised {type(error).__name__}: {text_of(error)}".removesuffix(": "), encoding="utf-8")
     frames = [f'File "{frame.filename}", line {frame.lineno}\n' for frame in traceback.extract_tb(error.__traceback__)]
     (folder / STACK).write_text("".join(reversed(frames)), encoding="utf-8")
 

@@ -57,24 +57,25 @@ def main() -> None:
     """Run the command line. No import finds anything in the working directory, where a run can write."""
     print_whatever_the_encoding()
     _refuse_planted_modules(leave_out_working_directory())
+    left_threads.note_owners()
     if IS_LAUNCHED:
         from plugrad.trainer.ranks.rank_exit import run_as_rank
 
         run_as_rank(_call)
     try:
         _call()
-    except SystemExit as end:
-        if left_threads.are_running():
-            from plugrad.trainer.ranks.rank_exit import end_process
+    except BaseException as end:
+        if left_threads.outlast():
+            from plugrad.trainer.ranks.rank_exit import end_process, exit_code_of
 
-            end_process(end.code if isinstance(end.code, int) else int(end.code is not None))
+            end_process(exit_code_of(end))
         raise
 
 
 def _call() -> None:
     """Call the command. Its help and its version are printed by others, who know nothing of a full disk."""
     try:
-        with reporting():
+        with reporting(ends_itself=True):
             working_directory()
             app()
     except typer.Exit as end:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from plugrad.errors import PluginError, did_you_mean
 from plugrad.registry.scan import KINDS, Catalogue, Entry, Kind, known_kind, scan
+from plugrad.shown import shown
 
 
 def show_components(reference: str, kind: str | None, console: Console) -> None:
@@ -58,7 +59,7 @@ def _show(kind: Kind, reference: str, catalogue: Catalogue, console: Console) ->
         for column in ("OPTION", "TYPE", "DEFAULT"):
             table.add_column(column)
         for option in options:
-            default = "(required)" if option.default is REQUIRED else repr(option.default)
+            default = "(required)" if option.default is REQUIRED else shown(option.default)
             table.add_row(option.name, type_name(option.annotation), default)
         console.print()
         console.print(table)

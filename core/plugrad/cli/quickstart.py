@@ -14,6 +14,7 @@ from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK
 from plugrad.errors import RunFileError
 from plugrad.paths import write_text
+from plugrad.quick_imports import without_collections
 from plugrad.shown import printable
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ def _goal(supervised: RunResult | None) -> list[str]:
 
 
 def _run_stage(stage: str, output_dir: Path, seed: int, overwrite: bool, console: Console, goal: list[str]) -> RunResult:
-    from plugrad.config.run_file import RunFile
-    from plugrad.trainer.record.display import display_for
-    from plugrad.trainer.train import train
+    with without_collections():
+        from plugrad.config.run_file import RunFile
+        from plugrad.trainer.record.display import display_for
+        from plugrad.trainer.train import train
 
     path = output_dir / f"{stage}.toml"
     try:

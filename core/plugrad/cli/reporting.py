@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import dropwhile
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from rich.console import Console
 import plugrad
 from plugrad.cli.output import Output
 from plugrad.errors import ContractError, PlugradError, RankError, RunFileError, TrainingError
+from plugrad.host.author import line_of
+from plugrad.registry.blame import advice_for, told
 from plugrad.run_result import RunInterrupted
 from plugrad.shown import printable, printable_message
 
@@ -39,12 +41,17 @@ IS_FIRST_HERE = os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager
-def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
-    """Yield the console to print on. An expected error ends the command with its message and exit code."""
+def reporting(*, show_traceback: bool = False, ends_itself: bool = False) -> Iterator[Console]:
+    """Yield the console to print on. An expected error ends the command with its message and exit code.
+
+    Args:
+        show_traceback: also print the traceback of the error.
+        ends_itself: the body raises SystemExit itself at its end. Otherwise it can only come from a plugin.
+    """
     console, errors = Output(), Output(stderr=True)
     _show_notices(errors)
     try:
-        with _failures_of_the_system():
+        with nullcontext() if ends_itself else _nobody_else_ends_it(), _failures_of_the_system():
             yield console
         if console.failure:
             raise RunFileError(
@@ -69,6 +76,20 @@ def reporting(*, show_traceback: bool = False) -> Iterator[Console]:
                 "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
             )
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _nobody_else_ends_it() -> Iterator[None]:
+    """Turn what is meant to end the process into an error: code of a plugin, such as a `__repr__`, can raise it anywhere."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as end:
+        line = line_of(end)
+        error = ContractError(f"code of a plugin raised {told(end)}{f' ({line})' if line else ''}{advice_for(end)}")
+        error.exit_code = getattr(end, "exit_code", error.exit_code)
+        raise error from end
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import typer
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
+from plugrad.quick_imports import without_collections
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -48,9 +49,10 @@ def train(
             _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))
             return
         # Imported only now: torch takes seconds, and most typing errors are in the run file.
-        from plugrad.trainer.ranks.ranks import leave
-        from plugrad.trainer.record.display import display_for, print_summary
-        from plugrad.trainer.train import train as run
+        with without_collections():
+            from plugrad.trainer.ranks.ranks import leave
+            from plugrad.trainer.record.display import display_for, print_summary
+            from plugrad.trainer.train import train as run
 
         result = run(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
         if IS_MAIN:
@@ -80,7 +82,8 @@ def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) ->
     from plugrad.config.rank_shares import check_shares
 
     check_shares(run_file, num_processes)
-    from plugrad.trainer.ranks.launch import launch
+    with without_collections():
+        from plugrad.trainer.ranks.launch import launch
 
     exit_code = launch(["train", *arguments, "--num-processes", str(num_processes)], num_processes)
     if exit_code:

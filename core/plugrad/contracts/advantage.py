@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from beartype import beartype
-from jaxtyping import Bool, Float, Int, Real, jaxtyped
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
-from plugrad.contracts.checked_fields import checked_fields
+from plugrad.contracts.checked_fields import checked_fields, converted_field
+from plugrad.contracts.float_tensors import as_groups
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 
@@ -46,10 +46,14 @@ class AdvantageInputs:
             object.__setattr__(self, "completion_lengths", _rectangle(lengths, torch.long))
 
 
-@jaxtyped(typechecker=beartype)
+@converted_field("advantages", as_groups)
+@checked_fields
 @dataclass(frozen=True)
 class AdvantageOutputs:
-    """One advantage per rollout, or one per completion token, laid out as `rollouts[i][j]`."""
+    """One advantage per rollout, or one per completion token, laid out as `rollouts[i][j]`.
+
+    Integers, arrays of NumPy and lists of numbers become float tensors.
+    """
 
     advantages: Float[Tensor, "num_examples rollouts_per_example"] | list[list[Float[Tensor, "_completion"]]]
     """Finite numbers. A tensor gives every token of a completion its rollout's advantage. A list has one tensor per rollout,

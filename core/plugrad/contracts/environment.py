@@ -24,16 +24,6 @@ def finite_number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def not_unicode(value: Any) -> str | None:
-    """Return a text in the value that has half a surrogate pair, as JSON may, and that no tokenizer reads. Or None."""
-    if isinstance(value, str):
-        return value if any("\ud800" <= character <= "\udfff" for character in value) else None
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    found = map(not_unicode, value) if isinstance(value, Sequence) and not isinstance(value, bytes) else ()
-    return next(filter(None, found), None)
-
-
 @runtime_checkable
 class Environment(Protocol):
     """A class whose constructor arguments are its options.
@@ -54,7 +44,7 @@ class Environment(Protocol):
         """Return one score per rollout, in order: a list, tuple, array, tensor or generator.
 
         A score is a finite number or a mapping of named components. The reward of a mapping is its component `reward`, or
-        the sum of all components if there is none.
+        the sum of all components if there is none. Components may differ between rollouts: one that is missing adds nothing.
 
         The rollouts are copies. `score` may write `metrics` (numbers by name; None where one is undefined), `info` and keys
         of its own, and nothing else.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plugrad.contracts.checked_fields import checked_fields
+from plugrad.contracts.checked_fields import checked_fields, named_fields
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
@@ -103,6 +103,7 @@ class BatchLossInputs:
     """The place of each row among the rollouts of its prompt, counted from 0."""
 
 
+@named_fields
 @dataclass(frozen=True)
 class LossOutputs:
     """What a loss returns: sums, never means over the batch. The host divides."""

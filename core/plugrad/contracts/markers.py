@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
 from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS
 from plugrad.errors import PluginError, did_you_mean, with_article
+from plugrad.shown import shown
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 Options = Mapping[str, Any]
@@ -64,7 +65,21 @@ Facts = LossFacts | AdvantageFacts | MetricFacts
 MARKERS: dict[type, str] = {LossFacts: "@loss", AdvantageFacts: "@advantage", MetricFacts: "@metric"}
 
 
+@overload
+def loss(plugin: Plugin, /) -> Plugin: ...
+@overload
 def loss(
+    *,
+    needs: Needs = ...,
+    reduction: Reduction = ...,
+    policy_gradient: bool | None = ...,
+    cut_dependent: bool = ...,
+    sums_tokens: bool = ...,
+    whole_batch: bool = ...,
+) -> Callable[[Plugin], Plugin]: ...
+def loss(
+    plugin: Plugin | None = None,
+    /,
     *,
     needs: Needs = frozenset(),
     reduction: Reduction = "token",
@@ -72,8 +87,8 @@ def loss(
     cut_dependent: bool = False,
     sums_tokens: bool = True,
     whole_batch: bool = False,
-) -> Callable[[Plugin], Plugin]:
-    """State facts about a loss.
+) -> Plugin | Callable[[Plugin], Plugin]:
+    """State facts about a loss. `@loss` alone is `@loss()`.
 
     Args:
         needs: the optional fields of `LossInputs` that the loss reads, or a function from its bound options to them.
@@ -89,7 +104,7 @@ def loss(
             update is then exact at any cut, for one more forward pass without gradient. It takes `BatchLossInputs`.
 
     Raises:
-        PluginError: an unknown need or reduction, or both `cut_dependent` and `whole_batch`.
+        PluginError: an unknown need or reduction, both `cut_dependent` and `whole_batch`, or it marks no function or class.
     """
     if cut_dependent and whole_batch:
         raise PluginError(
@@ -102,18 +117,32 @@ def loss(
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
     known = _checked("loss", needs, KNOWN_NEEDS["loss"])
-    return _mark(LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch))
+    facts = LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch)
+    return _mark(facts, plugin)
 
 
+@overload
+def advantage(plugin: Plugin, /) -> Plugin: ...
+@overload
 def advantage(
+    *,
+    min_rollouts_per_example: int = ...,
+    needs: Needs = ...,
+    mixes_groups: bool = ...,
+    order_dependent: bool = ...,
+    signal_from_equal_rewards: bool = ...,
+) -> Callable[[Plugin], Plugin]: ...
+def advantage(
+    plugin: Plugin | None = None,
+    /,
     *,
     min_rollouts_per_example: int = 1,
     needs: Needs = frozenset(),
     mixes_groups: bool = False,
     order_dependent: bool = False,
     signal_from_equal_rewards: bool = False,
-) -> Callable[[Plugin], Plugin]:
-    """State facts about an advantage.
+) -> Plugin | Callable[[Plugin], Plugin]:
+    """State facts about an advantage. `@advantage` alone is `@advantage()`.
 
     Args:
         min_rollouts_per_example: the minimum number of rollouts per example. It is checked before a model loads.
@@ -124,22 +153,27 @@ def advantage(
             the group's mean.
 
     Raises:
-        PluginError: an unknown need.
+        PluginError: an unknown need, or it marks no function or class.
     """
     known = _checked("advantage", needs, KNOWN_NEEDS["advantage"])
-    return _mark(AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards))
+    facts = AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards)
+    return _mark(facts, plugin)
 
 
-def metric(*, needs: Needs = frozenset()) -> Callable[[Plugin], Plugin]:
-    """State facts about a metric.
+@overload
+def metric(plugin: Plugin, /) -> Plugin: ...
+@overload
+def metric(*, needs: Needs = ...) -> Callable[[Plugin], Plugin]: ...
+def metric(plugin: Plugin | None = None, /, *, needs: Needs = frozenset()) -> Plugin | Callable[[Plugin], Plugin]:
+    """State facts about a metric. `@metric` alone is `@metric()`.
 
     Args:
         needs: the optional fields of `MetricInputs` that the metric reads, or a function from its bound options to them.
 
     Raises:
-        PluginError: an unknown need.
+        PluginError: an unknown need, or it marks no function or class.
     """
-    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"])))
+    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"])), plugin)
 
 
 def facts_of(target: object, default: Facts) -> Facts:
@@ -171,12 +205,16 @@ def _author() -> str:
     return f" See {frame.f_code.co_filename}, line {frame.f_lineno}."
 
 
-def _mark(facts: Facts) -> Callable[[Plugin], Plugin]:
+def _mark(facts: Facts, plugin: Plugin | None) -> Plugin | Callable[[Plugin], Plugin]:
+    marker = MARKERS[type(facts)]
+    if plugin is not None and not callable(plugin):
+        raise PluginError(f"{marker}({shown(plugin)}) marks no function or class. Write {marker}(needs=...).{_author()}")
+
     def mark(target: Plugin) -> Plugin:
         setattr(target, FACTS_ATTRIBUTE, facts)
         return target
 
-    return mark
+    return mark if plugin is None else mark(plugin)
 
 
 def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") -> Needs:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from plugrad.errors import ContractError
+from plugrad.contracts.checked_fields import described
+from plugrad.contracts.float_tensors import as_float_tensor, is_numeric_array
+from plugrad.errors import ContractError, WronglyMade
 
 Number = float | Tensor
 
@@ -28,9 +29,24 @@ class Mean:
 
     @classmethod
     def over(cls, values: Tensor, mask: Tensor) -> Mean:
-        """Return the mean of `values` (any dtype, including bool) where `mask` is True."""
+        """Return the mean of `values` (any dtype, including bool) where `mask` is True.
+
+        Raises:
+            WronglyMade: one is no tensor, the mask is not of booleans, or it has less elements than the values.
+        """
+        if not isinstance(values, Tensor) or not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise WronglyMade(
+                f"plugrad.Mean.over was given {described(values)} and {described(mask)}. It takes a tensor of values and a "
+                "bool tensor that is True where they count."
+            )
         values = values.detach()
-        return cls(torch.where(mask, values, torch.zeros_like(values)).sum(), mask.sum())
+        counted = torch.where(mask, values, torch.zeros_like(values))
+        if counted.shape != mask.shape:
+            raise WronglyMade(
+                f"plugrad.Mean.over was given values of shape {list(values.shape)} and a mask of shape {list(mask.shape)}. "
+                "Each value needs its own place in the mask, or its count is wrong."
+            )
+        return cls(counted.sum(), mask.sum())
 
     @classmethod
     def of(cls, values: Tensor | Iterable[float]) -> Mean:
@@ -111,15 +127,15 @@ def as_measure(value: object, num_sequences: int) -> Measure:
         return _detached(value)
     if isinstance(value, Real):
         return Mean(float(value) * num_sequences, float(num_sequences))
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        value = torch.as_tensor(value)
+    if is_numeric_array(value):
+        value = as_float_tensor(value)
     if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
         return Mean(value.detach() * num_sequences, float(num_sequences))
     if isinstance(value, Tensor) and value.ndim == 1 and not value.is_complex():
         return Mean.of(value.detach())
     if isinstance(value, list | tuple):
         return _mean_of_elements(value)
-    raise TypeError(f"a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is {_described(value)}")
+    raise TypeError(f"a metric must be a number, a scalar or 1-D tensor, or a Measure, and this is {described(value)}")
 
 
 def _mean_of_elements(values: Sequence[object]) -> Mean:
@@ -128,7 +144,7 @@ def _mean_of_elements(values: Sequence[object]) -> Mean:
         return Mean.of(float(value) for value in counted)  # type: ignore[arg-type]
     wrong = [value for value in counted if not (isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0))]
     if wrong:
-        raise TypeError(f"an element of a list must be a number, a scalar tensor or None, and one is {_described(wrong[0])}")
+        raise TypeError(f"an element of a list must be a number, a scalar tensor or None, and one is {described(wrong[0])}")
     return Mean.of(torch.stack([torch.as_tensor(value).detach().double() for value in counted]))
 
 
@@ -196,15 +212,13 @@ def _extreme(of_tensors: Any, of_floats: Any, left: Number, right: Number) -> Nu
 
 def _detached(measure: Measure) -> Measure:
     for name, number in vars(measure).items():
-        if not isinstance(number, Real) and not (isinstance(number, Tensor) and number.numel() == 1):
+        if not isinstance(number, Real) and not _is_one_number(number):
             raise TypeError(
                 f"the {name} of a {type(measure).__name__} must be a number or a tensor with one element, and this is "
-                f"{_described(number)}"
+                f"{described(number)}"
             )
     return type(measure)(**{k: v.detach() if isinstance(v, Tensor) else float(v) for k, v in vars(measure).items()})
 
 
-def _described(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}{' of complex numbers' * value.is_complex()}"
-    return f"an array of {value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+def _is_one_number(value: object) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()

@@ -26,7 +26,7 @@ class Rollout(TypedDict):
     reward: float
     """NaN until the environment has scored the rollout."""
     reward_components: dict[str, float]
-    """The named components of the score, if the environment returned a mapping."""
+    """The named components of its score, if the environment returned a mapping. Other rollouts may have others."""
     truncated: bool
     """True if the completion ended at `max_new_tokens`, not with an end-of-sequence token."""
     example: Mapping[str, Any]

@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 from plugrad.contracts.needs import KNOWN_NEEDS
+from plugrad.errors import WronglyMade
+from plugrad.shown import text_of
 
 SERVANTS = frozenset({"plugrad", "torch", "numpy", "jaxtyping", "beartype", "pluggy", "functools"})
 """Top-level modules that call an author's code, or are called by it."""
@@ -34,9 +36,9 @@ def line_of(error: BaseException) -> str | None:
 def fields_missing(inputs: Any, error: BaseException) -> list[str]:
     """Return the optional fields of `inputs` that are None, and whose use is the reason for `error`.
 
-    The author's code names them, in the line that raised if any line does, and Python complains about None.
+    The author's code names them, in the line that raised if any line does, and Python or a contract complains about None.
     """
-    if not isinstance(error, AssertionError) and "NoneType" not in str(error):
+    if not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error):
         return []
     needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset())
     absent = [name for name in sorted(needs) if getattr(inputs, name) is None]

@@ -8,11 +8,13 @@ from typing import Any
 
 from jaxtyping import TypeCheckError
 
-from plugrad.errors import ContractError, FieldMissing, InputsChanged
+from plugrad.errors import ContractError, FieldMissing, InputsChanged, WronglyMade
 from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
+from plugrad.host.missing_key import missing_key
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
+from plugrad.shown import text_of
 
 WRITES_INTO_INPUTS = (
     "leaf Variable that requires grad is being used in an in-place",
@@ -72,11 +74,18 @@ def blaming(owner: str) -> Blamed:
 
 def raised_by(owner: str, error: BaseException) -> ContractError:
     """Return the error that names the plugin which raised `error`."""
-    if any(words in str(error) for words in WRITES_INTO_INPUTS):
+    text = text_of(error)
+    if any(words in text for words in WRITES_INTO_INPUTS):
         return changed_in_place(owner, None)
-    message = f"TypeCheckError: {_shape_error(str(error))}" if isinstance(error, TypeCheckError) else told(error)
+    message = f"TypeCheckError: {_shape_error(text)}" if isinstance(error, TypeCheckError) else told(error)
     line = line_of(error)
-    return ContractError(f"{owner} raised {message}{f' ({line})' if line else ''}{advice_for(error)}")
+    if isinstance(error, WronglyMade):
+        return ContractError(f"{owner}{f', at {line}' * bool(line)}: {message}")
+    seen = f"{owner} raised {message}{f' ({line})' if line else ''}"
+    missing = missing_key(error)
+    return (
+        ContractError(f"{seen}. {missing.seen}", fix=missing.fix) if missing else ContractError(f"{seen}{advice_for(error)}")
+    )
 
 
 def no_gradient(owner: str, error: RuntimeError) -> ContractError:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plugrad.contracts.environment import Environment, Example, not_unicode
+from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, DataError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
-from plugrad.host.environment_scores import list_of_scores, take_over, write_score
+from plugrad.host.environment_scores import list_of_scores, take_over, unlike_components, write_score
 from plugrad.host.received import copies
 from plugrad.host.time_limit import waiting_notice
+from plugrad.json_text import half_of_a_pair
 from plugrad.registry.bind import Component
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -70,6 +72,17 @@ class BoundEnvironment:
     def _held_out(self) -> list[Example]:
         return _checked(self, "eval_examples", self.environment.eval_examples)
 
+    @cached_property
+    def _warnings(self) -> set[str]:
+        """What was warned of, once."""
+        return set()
+
+    def _warn_of_unlike_components(self, rollouts: Sequence[Rollout]) -> None:
+        found = None if "components" in self._warnings else unlike_components(rollouts)
+        if found:
+            self._warnings.add("components")
+            logger.warning("%s: %s", self.component, found)
+
     def score(self, rollouts: Sequence[Rollout]) -> None:
         """Score the rollouts, and write rewards, components and the environment's metrics into them.
 
@@ -92,6 +105,7 @@ class BoundEnvironment:
                 write_score(owner, score, rollout)
             for rollout, written in zip(rollouts, given, strict=True):
                 take_over(owner, written, rollout)
+        self._warn_of_unlike_components(rollouts)
 
 
 def _warn_of_other_methods(component: Component, environment: object) -> None:
@@ -128,9 +142,9 @@ def _with_id(bound: BoundEnvironment, example: Any, index: int) -> Example:
     # A copy: the environment may change its own later.
     with_id = {**({} if "example_id" in example else {"example_id": index}), **example}
     for column in ("prompt", "reference"):
-        if text := not_unicode(example.get(column)):
+        if half := half_of_a_pair(example.get(column)):
             raise DataError(
-                f"{bound.component}: the {column} of example {with_id['example_id']!r} has half of a surrogate pair, which "
-                f"is no character and cannot be tokenized: {text[:80]!a}. Correct it, or encode it with errors='replace'."
+                f"{bound.component}: the {column} of example {shown(with_id['example_id'])} has {half}. Correct it, or "
+                "encode it with errors='replace'."
             )
     return with_id

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
 from plugrad.contracts.environment import finite_number
 from plugrad.contracts.rollout import Rollout
-from plugrad.errors import ContractError, DataError
+from plugrad.errors import ContractError, DataError, counted
 from plugrad.host.calling import changed_in_place, refuse_coroutine
 from plugrad.host.received import WRITTEN_BY_SCORE, changed_key
+from plugrad.host.reported import metric_name
+from plugrad.registry.wording import some_of
+from plugrad.shown import printable, shown
 
 TAKEN_AS_THEY_ARE = ("info", "trajectory")
 
@@ -24,7 +27,7 @@ def list_of_scores(owner: str, scores: object, num_rollouts: int) -> list[Any]:
         ContractError: there is not one score per rollout.
     """
     refuse_coroutine(f"{owner}.score", scores)
-    rollouts = f"{num_rollouts} rollouts; return one each"
+    rollouts = f"{counted(num_rollouts, 'rollout')}; return one each"
     if isinstance(scores, Mapping | Set | str | bytes) or not isinstance(scores, Iterable) or _has_no_axis(scores):
         raise ContractError(f"{owner}.score returned {type(scores).__name__} for {rollouts}.")
     # An array's or tensor's own method is faster, and gives Python's numbers.
@@ -32,7 +35,7 @@ def list_of_scores(owner: str, scores: object, num_rollouts: int) -> list[Any]:
     # A generator may have no end.
     listed = values if isinstance(values, list) else list(islice(values, num_rollouts + 1))
     if len(listed) != num_rollouts:
-        raise ContractError(f"{owner}.score returned {len(listed)} scores for {rollouts}.")
+        raise ContractError(f"{owner}.score returned {counted(len(listed), 'score')} for {rollouts}.")
     return listed
 
 
@@ -47,7 +50,7 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
         return
     unnamed = next((name for name in score if not isinstance(name, str)), None)
     if not score or unnamed is not None:
-        found = "an empty mapping" if not score else f"a component named {unnamed!r}"
+        found = "an empty mapping" if not score else f"a component named {shown(unnamed)}"
         raise DataError(
             f"{owner} returned the reward {found}, for {_which(rollout)}. A mapping has at least one component, and each is "
             "named by text."
@@ -55,6 +58,22 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
     components = {name: _number(owner, value, rollout) for name, value in score.items()}
     rollout["reward"] = components["reward"] if "reward" in components else _number(owner, sum(components.values()), rollout)
     rollout["reward_components"] = components
+
+
+def unlike_components(rollouts: Sequence[Rollout]) -> str | None:
+    """Return what is odd about the components of scored rollouts: they differ within an example. Or None."""
+    first: dict[str, frozenset[str]] = {}
+    for rollout in rollouts:
+        names = frozenset(rollout["reward_components"])
+        example = shown(rollout["example"].get("example_id"))
+        others = first.setdefault(example, names)
+        if names != others:
+            return (
+                f"one completion of example {example} has {_listed(others)} and another has {_listed(names)}. A component "
+                "that is missing adds nothing to the reward, so these completions are compared by different sums. If that "
+                "is not meant, return all components for every completion."
+            )
+    return None
 
 
 def take_over(owner: str, given: object, rollout: Rollout) -> None:
@@ -74,6 +93,10 @@ def take_over(owner: str, given: object, rollout: Rollout) -> None:
     rollout["metrics"] = _metrics(owner, given.get("metrics", {}), rollout)
 
 
+def _listed(names: frozenset[str]) -> str:
+    return f"the reward components {some_of(sorted(map(printable, names)))}" if names else "no reward components"
+
+
 def _has_no_axis(scores: object) -> bool:
     return getattr(scores, "ndim", 1) == 0
 
@@ -85,7 +108,7 @@ def _number(owner: str, value: object, rollout: Rollout) -> float:
         if inspect.iscoroutine(value):
             value.close()
         raise DataError(
-            f"{owner} returned the reward {value!r}, which is not a finite number, for {_which(rollout)}.{awaited}"
+            f"{owner} returned the reward {shown(value)}, which is not a finite number, for {_which(rollout)}.{awaited}"
         )
     return number
 
@@ -98,24 +121,18 @@ def _metrics(owner: str, metrics: object, rollout: Rollout) -> dict[str, float]:
             "names to numbers: rollout['metrics']['name'] = 1.0."
         )
     return {
-        _name(owner, name, rollout): _metric(owner, name, value, rollout)
+        metric_name(f"{owner} set", name, f", for {_which(rollout)}"): _metric(owner, name, value, rollout)
         for name, value in metrics.items()
         if value is not None
     }
-
-
-def _name(owner: str, name: object, rollout: Rollout) -> str:
-    if not isinstance(name, str):
-        raise ContractError(f"{owner} set a metric named {name!r}, for {_which(rollout)}; a name is text.")
-    return name
 
 
 def _metric(owner: str, name: object, value: Any, rollout: Rollout) -> float:
     number = finite_number(value)
     if number is None:
         raise ContractError(
-            f"{owner} set the metric {name!r} to {_told(value)}, which is not a finite number, for {_which(rollout)}. Where "
-            "it is undefined, set it to None, which leaves the rollout out."
+            f"{owner} set the metric {shown(name)} to {_told(value)}, which is not a finite number, for {_which(rollout)}. "
+            "Where it is undefined, set it to None, which leaves the rollout out."
         )
     return number
 
@@ -126,4 +143,4 @@ def _told(value: object) -> str:
 
 
 def _which(rollout: Rollout) -> str:
-    return f"the completion {rollout['completion']!r} of example {rollout['example'].get('example_id')!r}"
+    return f"the completion {rollout['completion']!r} of example {shown(rollout['example'].get('example_id'))}"

@@ -26,7 +26,7 @@ from plugrad.host.no_backward import NoBackward
 from plugrad.host.prepared import check_prepared, check_same_shape
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
-from plugrad.host.reported import add_reported
+from plugrad.host.reported import add_reported, metric_name
 from plugrad.registry.bind import Component
 from plugrad.registry.blame import Blamed
 from plugrad.registry.manager import build_manager
@@ -131,8 +131,7 @@ class Hooks:
         measures, owner = Measures(), self._around["compute_metrics"]
         with blaming(owner):
             for name, value in found.items():
-                if not isinstance(name, str):
-                    raise ContractError(f"{owner} added a metric named {name!r}; a name is text.")
+                metric_name(f"{owner} added", name)
                 add_reported(measures, name, value, len(inputs.rewards), f"{owner} added {name!r}")
         return measures
 

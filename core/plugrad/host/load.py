@@ -15,7 +15,7 @@ from plugrad.paths import working_directory
 from plugrad.registry.bind import Component, bind
 from plugrad.registry.resolve import load as load_source
 from plugrad.registry.resolve import resolve, search_modules_in
-from plugrad.registry.scan import Catalogue, Kind, scan
+from plugrad.registry.scan import Catalogue, Kind, known_kind, scan
 
 
 def load(kind: Kind, reference: str, /, **options: Any) -> Any:
@@ -31,10 +31,10 @@ def load(kind: Kind, reference: str, /, **options: Any) -> Any:
         the environment or extension itself.
 
     Raises:
-        PluginError: the component is not found, or cannot be imported.
+        PluginError: there is no such kind, or the component is not found or cannot be imported.
         OptionError: the component does not take these options.
     """
-    folders = [working_directory()]
+    kind, folders = known_kind(kind), [working_directory()]
     component = load_component(kind, reference, options, scan(), folders)
     if kind == "loss":
         assert isinstance(component.facts, LossFacts)

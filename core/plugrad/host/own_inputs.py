@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs, LossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Rows = TypeVar("Rows", BatchLossInputs, MetricInputs)
+Rows = TypeVar("Rows", LossInputs, BatchLossInputs, MetricInputs)
 
 
 def with_one_argument(method: Method) -> Method:
@@ -44,12 +44,13 @@ def with_one_argument(method: Method) -> Method:
 
 
 def prepared_rows(inputs: Rows) -> Rows:
-    """Return the rows in float32 at least, with 0 in every masked slot, through which no gradient flows.
+    """Return a sequence, or rows, in float32 at least, with 0 in every masked slot, through which no gradient flows.
 
-    NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too.
+    NaN times 0 is NaN, so a mask that multiplies is not enough. `input_ids` stay: the prompt's tokens are masked too. A
+    number per sequence, such as the reward, has no mask.
     """
     changed: dict[str, Any] = {
-        name: wide if name in OF_SEQUENCES or wide.ndim == 1 else _filled(wide, inputs.loss_mask)
+        name: wide if name in OF_SEQUENCES else _filled(wide, inputs.loss_mask)
         for name, value in vars(inputs).items()
         if isinstance(value, Tensor) and value.is_floating_point()
         for wide in [at_least_float32(value)]
@@ -75,5 +76,6 @@ def prepared_groups(owner: str, inputs: AdvantageInputs) -> AdvantageInputs:
 
 
 def _filled(values: Tensor, loss_mask: Tensor) -> Tensor:
-    mask = loss_mask if values.ndim == 2 else loss_mask.unsqueeze(2)
-    return torch.where(mask, values, 0.0)
+    if values.ndim < loss_mask.ndim:
+        return values
+    return torch.where(loss_mask if values.ndim == loss_mask.ndim else loss_mask.unsqueeze(-1), values, 0.0)

@@ -7,8 +7,33 @@ import math
 
 from plugrad.contracts.measures import Measures, as_measure
 from plugrad.errors import ContractError
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
+
+
+LONGEST_NAME = 200
+
+
+def metric_name(owner: str, name: object, place: str = "") -> str:
+    """Return the name of a metric that a plugin reports.
+
+    Args:
+        owner: whose metric it is, and what was done with it: "the loss 'x' (mine.py) returned".
+        name: what the plugin calls it.
+        place: where that was, for messages: ", for the completion 'x'".
+
+    Raises:
+        ContractError: it is no text, too long, or has a character that does not print.
+    """
+    if not isinstance(name, str):
+        raise ContractError(f"{owner} a metric named {shown(name)}{place}; a name is text.")
+    if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ContractError(
+            f"{owner} a metric named {shown(name)}{place}; a name has 1 to {LONGEST_NAME} characters that all print: "
+            "it is a key of the run's record and a word on the screen."
+        )
+    return name
 
 
 def add_reported(measures: Measures, key: str, value: object, num_sequences: int, told: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from plugrad.host.calling import changed_in_place
 from plugrad.host.time_limit import time_limit
+from plugrad.shown import text_of
 
 logger = logging.getLogger("plugrad")
 
@@ -87,4 +88,4 @@ def _snapshot(given: Any, leave_out: Collection[str]) -> dict[tuple[int, str], s
 
 
 def _text(value: Any) -> str:
-    return repr(value.tolist() if isinstance(value, Tensor) else value)
+    return text_of(value.tolist() if isinstance(value, Tensor) else value, repr)

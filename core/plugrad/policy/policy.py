@@ -186,10 +186,14 @@ def _say_what_is_noisy(noisy: Mapping[str, nn.Module]) -> None:
     if not noisy:
         return
     names = ", ".join(sorted({type(module).__name__ for module in noisy.values()}))
-    logger.info("In training mode, the model's %s would not compute what samples: they stay in evaluation mode.", names)
+    logger.info(
+        "The model's %s: in training mode it draws random numbers or gives other log-probs than in evaluation mode, which "
+        "samples. It stays in evaluation mode, and is trained all the same.",
+        names,
+    )
     if any(getattr(module, "gradient_checkpointing", False) for module in noisy.values()):
         logger.warning(
-            "Gradient checkpointing saves no memory in the model's %s: it needs training mode, in which they would not "
-            "compute what samples. Set the dropout in the model's configuration to 0.",
+            "Gradient checkpointing saves no memory in the model's %s: it needs training mode, in which these would "
+            "give other log-probs than what samples. Set the dropout in the model's configuration to 0.",
             names,
         )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from plugrad.errors import ModelError
+from plugrad.errors import ModelError, counted
+from plugrad.policy.unused_weights import key_of_layers, unused_parts
 from plugrad.policy.weight_files import names
 
 logger = logging.getLogger("plugrad")
@@ -39,7 +40,8 @@ def check_size(name: str, model: PreTrainedModel, num_stored: int | None) -> Non
 def check_loaded(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> None:
     """Check that every weight of the model came from its files.
 
-    Tied weights, and those that the class always recreates, are not in `info`.
+    Tied weights, and those that the class always recreates, are not in `info`. Leftovers, such as the weights of a vision
+    tower, are noted.
 
     Args:
         name: of the model.
@@ -47,7 +49,8 @@ def check_loaded(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> 
         info: Transformers' `output_loading_info`.
 
     Raises:
-        ModelError: some are missing or have another shape. It lists them.
+        ModelError: some are missing or have another shape, or the files hold more layers than the configuration asks for, or
+            other parts of its layers. It lists them.
     """
     missing, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     mismatched = [
@@ -59,18 +62,44 @@ def check_loaded(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> 
         "" if kind in architectures else f" It was saved as {names(list(map(str, architectures)))}." * bool(architectures)
     )
     if missing or mismatched:
-        found = [f"{len(missing)} are missing: {names(missing)}"] * bool(missing)
-        found += [f"{len(mismatched)} do not fit: {names(mismatched)}"] * bool(mismatched)
-        found += [f"{len(unused)} belong nowhere: {names(unused)}"] * bool(unused)
+        found = [f"{len(missing)} {_verb(missing, 'is', 'are')} missing: {names(missing)}"] * bool(missing)
+        found += [f"{len(mismatched)} {_verb(mismatched, 'does', 'do')} not fit: {names(mismatched)}"] * bool(mismatched)
+        found += [f"{len(unused)} {_verb(unused, 'belongs', 'belong')} nowhere: {names(unused)}"] * bool(unused)
         raise ModelError(
             f"the weights of the model {name!r} are not those of a {kind}, so parts of it would be random: "
             f"{'; '.join(found)}.{saved_as} {NOT_THE_SAME}"
         )
     if unused:
+        _check_unused(name, model, unused)
         logger.warning(
-            f"{len(unused)} weights of the model {name!r} have no place in a {kind} and are not used: {names(unused)}."
-            f"{saved_as}"
+            f"{counted(len(unused), 'weight')} of the model {name!r} {_verb(unused, 'has', 'have')} no place in a {kind} "
+            f"and {_verb(unused, 'is', 'are')} not used: {names(unused)}.{saved_as}"
         )
+
+
+def _check_unused(name: str, model: PreTrainedModel, unexpected: list[str]) -> None:
+    # Quantised weights have companions of many names.
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    unused = unused_parts(model, unexpected)
+    drop = "If they are left over on purpose, load and save the model with Transformers, which drops them."
+    if unused.more_layers:
+        key = key_of_layers(model, unused.num_layers)
+        raise ModelError(
+            f"the files of the model {name!r} hold {unused.num_stored_layers} layers, and config.json asks for "
+            f"{unused.num_layers}, so {counted(len(unused.more_layers), 'weight')} would be left out: "
+            f"{names(unused.more_layers)}. Set {key} = {unused.num_stored_layers} in config.json. {drop}"
+        )
+    if unused.parts:
+        raise ModelError(
+            f"the files of the model {name!r} hold {counted(len(unused.parts), 'weight')} of its layers that a "
+            f"{type(model).__name__} as in config.json does not have, so it would be another model than was saved: "
+            f"{names(unused.parts)}. {NOT_THE_SAME} {drop}"
+        )
+
+
+def _verb(things: list[str], of_one: str, of_many: str) -> str:
+    return of_one if len(things) == 1 else of_many
 
 
 def check_finite(name: str, model: PreTrainedModel) -> None:

@@ -93,6 +93,12 @@ def is_in_a_call() -> bool:
     return bool(_calls.get(threading.get_ident()))
 
 
+def owner_of_this_call() -> str | None:
+    """Return whose call this thread is in, or None."""
+    stack = _calls.get(threading.get_ident())
+    return stack[-1].owner if stack else None
+
+
 def longest_call() -> CallInProgress | None:
     """Return the plugin's call that has taken longest so far, in any thread, or None."""
     innermost = [stack[-1] for stack in list(_calls.values()) if stack]

@@ -22,6 +22,13 @@ from plugrad.shown import LIMIT, printable, shown
 
 logger = logging.getLogger("plugrad")
 
+OF_LIMITS = frozenset(
+    {
+        "greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "finite_number", "too_short",
+        "too_long", "string_too_short", "string_too_long", "string_pattern_mismatch",
+    }
+)  # fmt: skip
+"""Pydantic's errors about values of the right type."""
 REQUIRED = inspect.Parameter.empty
 
 
@@ -151,18 +158,38 @@ def checked_option(source: Source, option: Option, value: Any, folders: Sequence
         return value
     if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
         return absolute_reference(value, folders)
-    found = f"{_table(source)}: the option {option.name!r} is {shown(value)}, which is not {type_name(option.annotation)}"
+    found = f"{_table(source)}: the option {option.name!r} is {shown(value)}{_not_its_type(option)}"
     try:
         checked = validated(option.annotation, value)
     except ValidationError as error:
-        reasons = printable("; ".join(detail["msg"] for detail in error.errors()), 2 * LIMIT)
-        raise OptionError(f"{found} ({reasons}).") from error
+        raise OptionError(_refused(found, option, error)) from error
     except Exception as error:
         # The types of plugins have validators of their own, and pydantic refuses some annotations altogether.
         raise OptionError(f"{found} ({printable(error, 2 * LIMIT)}).") from error
     if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
         return [absolute_reference(item, folders) for item in checked]
     return _absolute(checked, folders)
+
+
+def _refused(found: str, option: Option, error: ValidationError) -> str:
+    details = [detail for detail in error.errors() if detail["type"] != "none_required"] or error.errors()
+    is_limit = all(
+        detail["type"] in OF_LIMITS and not any(isinstance(part, int) for part in detail["loc"]) for detail in details
+    )
+    # It is of the right type, so to say that it is not would mislead.
+    if is_limit and has_limits(option.annotation):
+        reasons = "; ".join(detail["msg"] for detail in details).replace("Input should", "It should")
+        return f"{found.removesuffix(_not_its_type(option))}. {printable(reasons, 2 * LIMIT)}."
+    return f"{found} ({printable('; '.join(detail['msg'] for detail in error.errors()), 2 * LIMIT)})."
+
+
+def has_limits(annotation: Any) -> bool:
+    """Return whether an annotation says more than a type, such as the smallest number."""
+    return get_origin(annotation) is Annotated or any(map(has_limits, get_args(annotation)))
+
+
+def _not_its_type(option: Option) -> str:
+    return f", which is not {type_name(option.annotation)}"
 
 
 def _table(source: Source) -> str:

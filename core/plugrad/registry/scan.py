@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from plugrad.errors import PluginError, did_you_mean
 from plugrad.registry.local_modules import LOCAL
 from plugrad.registry.metadata_files import check_files, read_text
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
@@ -40,7 +41,9 @@ def known_kind(text: str) -> Kind:
     for kind in KINDS:
         if kind == text:
             return kind
-    raise PluginError(f"there is no kind {text!r}.{did_you_mean(text, KINDS)} Kinds: {', '.join(KINDS)}.")
+    singular = GROUPS.get(f"plugrad.{text}")
+    hint = f" Did you mean {singular!r}?" if singular else did_you_mean(str(text), KINDS)
+    raise PluginError(f"there is no kind {shown(text)}.{hint} Kinds: {', '.join(KINDS)}.")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class UnclearKind(PluginError):
     """A component does not show its kind."""
 
 
-PASS_KIND = f"Pass kind= (on the command line, --kind): {', '.join(KINDS)}."
+PASS_KIND = f"Pass --kind (in Python, kind=): {', '.join(KINDS)}."
 
 
 def component_of(given: ComponentLike, kind: Kind, options: Mapping[str, Any] | None = None) -> Component:

@@ -32,7 +32,8 @@ def explained(error: PlugradError, usual: Explained, *, is_first: bool) -> Expla
     if isinstance(cause, MissingColumn):
         return Explained(str(error), STOPS, cause.remedy)
     if isinstance(error, ContractError) and error.fix:
-        return Explained(error.seen, error.why or STOPS, error.fix)
+        made_up = " The rollouts of a trial are made up." if type(cause) is KeyError else ""
+        return Explained(error.seen, error.why or STOPS, error.fix + made_up)
     if not is_first:
         return usual
     line = line_of(cause) if cause is not None else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from plugrad.errors import PluginError
-from plugrad.registry.scan import Kind
+from plugrad.registry.scan import Kind, known_kind
 from plugrad.testing.advantages import advantage_checks
 from plugrad.testing.checks import Check, reject_unknown
 from plugrad.testing.components import ComponentLike, component_of, kind_of
@@ -46,7 +46,7 @@ def checks_of(
     Raises:
         PlugradError: it is not found, does not import, does not take these options, or could be several kinds.
     """
-    kind = kind or kind_of(component)
+    kind = kind_of(component) if kind is None else known_kind(kind)
     return list(CHECKS[kind](component_of(component, kind, options), strict=strict, example=example))
 
 

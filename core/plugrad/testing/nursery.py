@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from plugrad.quick_imports import without_collections
+
 REQUEST, OUTPUT, ERRORS = "request.json", "output", "errors"
 """The files of a worker: what it is to do, and what it has printed."""
 LONGEST = 1 << 16
@@ -39,8 +41,9 @@ def serve(requests: socket.socket, modules: Sequence[str] = ()) -> NoReturn:
     """
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for module in modules:
-            importlib.import_module(module)
+        with without_collections():
+            for module in modules:
+                importlib.import_module(module)
         # The system forgets the processes that have ended.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from plugrad.processes import PYTHON, environment_with_own_path, how_it_ended, without_working_directory
+from plugrad.quick_imports import without_collections
 from plugrad.testing.nursery import ERRORS, OUTPUT, REQUEST, can_fork, connection, serve
 
 FIRST_MODULES = ("plugrad.testing.kinds", "plugrad.testing.effects")
@@ -68,8 +69,9 @@ def fork_nursery() -> None:
     """Fork this process as the one from which workers come. No thread has started here, and no component is imported."""
     if not can_fork():
         return
-    for module in FIRST_MODULES:
-        import_module(module)
+    with without_collections():
+        for module in FIRST_MODULES:
+            import_module(module)
     ours, theirs = connection()
     if os.fork() == 0:
         ours.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -36,12 +37,14 @@ CountOrZero = Annotated[int, Field(ge=0), COUNTS]
 NumProcesses = Annotated[int, Field(gt=0), AfterValidator(Between(1, 1024))]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's generators take no other."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveOrInf = Annotated[float, Field(gt=0)]
+IN_FLOAT32 = 1e30
+"""Tensors of float32 hold such numbers, and their products with ordinary ones."""
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(Between(-IN_FLOAT32, IN_FLOAT32))]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(Between(1 / IN_FLOAT32, IN_FLOAT32))]
+PositiveOrInf = Annotated[float, Field(gt=0), AfterValidator(Between(1 / IN_FLOAT32, math.inf))]
 """A bound that inf turns off."""
-PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0), AfterValidator(Between(0, 1e9))]
+PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(Between(0, IN_FLOAT32))]
+Seconds = Annotated[float, Field(gt=0), AfterValidator(Between(1e-3, 1e9))]
 """Python's timers take no more than 9e9 seconds."""
 Temperature = Annotated[float, Field(gt=0), AfterValidator(Between(1e-6, 1e6))]
 """Logits divided by less are not finite, divided by more all the same."""

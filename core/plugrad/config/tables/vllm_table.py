@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from plugrad.config.secret_arguments import refuse_secret
-from plugrad.config.tables.number_types import Count, Positive
+from plugrad.config.tables.number_types import Between, Count, Positive
 from plugrad.config.tables.table import Table
 
 
@@ -17,7 +17,7 @@ class VllmTable(Table):
     tensor_parallel_size: Count = Field(
         default=1, description="Number of neighbouring ranks that share one engine. Must divide the number of ranks."
     )
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1), AfterValidator(Between(1e-3, 1))] = Field(
         default=0.4, description="Fraction of a GPU's memory that vLLM may use, including its weights."
     )
     kv_cache_gib: Positive | None = Field(

@@ -7,7 +7,7 @@
 - `gradients`: sign, zeros, and the derivative of the value.
 - `sums`: a sum over tokens, not a mean.
 - `numerics`: 16-bit inputs, and policies that hardly differ.
-- `far`: policies that are far apart.
+- `far`: policies that are far apart, and tokens that are improbable.
 - `metrics`: the metrics that a loss returns.
 - `two_ranks`: two processes take the same step as one.
 

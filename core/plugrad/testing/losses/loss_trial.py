@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +13,13 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.contracts.measures import Measure, as_measure
-from plugrad.errors import PlugradError
 from plugrad.host.calling import no_gradient
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
-from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
-from plugrad.testing.numbers import TOLERANCE, Numbers, compare_numbers, is_finite
+from plugrad.testing.numbers import TOLERANCE, Numbers, compare_numbers
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class LossTrial:
     """A loss on trial."""
 
     component: Component
+    failures: dict[torch.dtype, Any] = field(default_factory=dict, compare=False)
+    """What is known of ordinary numbers by dtype: see `ordinary.not_finite`."""
 
     @cached_property
     def facts(self) -> LossFacts:
@@ -53,14 +54,6 @@ class LossTrial:
         bound = loss or self.fresh()
         with random_state_of(seed):
             return compute_loss(bound, view(bound, inputs))
-
-    def works_in(self, dtype: torch.dtype) -> bool:
-        """Whether it is finite for ordinary numbers of this dtype. The check of the dtype says why it is not."""
-        try:
-            values, gradients = self.values_and_gradients(draw_micro_batch(dtype=dtype))
-        except PlugradError:
-            return False
-        return all(map(is_finite, (values, *gradients)))
 
     def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
         """Return its metrics for a micro-batch, as measures."""

@@ -15,8 +15,8 @@ from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.loss_trial import LossTrial, compare_rows, view
+from plugrad.testing.losses.ordinary import IN_RUNS, not_finite
 from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
-from plugrad.testing.numbers import is_finite
 
 LIMIT_S = 60.0
 
@@ -26,12 +26,12 @@ def _check_runs(loss: LossTrial) -> str:
     try:
         values, gradients = loss.values_and_gradients(inputs)
         _check_owns_no_parameters(loss, inputs)
+        for dtype in IN_RUNS:
+            failure = not_finite(loss, dtype)
+            if failure:
+                raise Broken(failure.seen, fix=failure.fix)
     except InputsChanged:
         raise NotApplicable("it changes its inputs: see inputs_unchanged") from None
-    if not is_finite(values):
-        raise Broken(f"the losses of seven ordinary sequences are {[round(v, 4) for v in values.tolist()]}")
-    if not all(is_finite(gradient) for gradient in gradients):
-        raise Broken("the gradient of seven ordinary sequences is not finite")
     if not any(bool(gradient.any()) for gradient in gradients):
         raise Broken("the gradient with respect to every log-prob and entropy is zero")
     return f"losses from {values.min():.3g} to {values.max():.3g}"
@@ -90,7 +90,7 @@ def _everything(loss: LossTrial, inputs: BatchLossInputs) -> Any:
 
 RUNS: Promise[LossTrial] = Promise(
     "runs",
-    "on ordinary log-probs its value and gradient are finite, and the gradient is not zero",
+    "on ordinary log-probs and advantages its value and gradient are finite, and the gradient is not zero",
     "A single value that is not finite turns the whole policy into NaN at the next update.",
     "Compute from inputs.trainer_logprobs (or inputs.entropy) without detach(). Look for a division by zero, log(0), or "
     "torch.where over a branch that is not finite: its gradient is NaN there too.",

@@ -12,8 +12,8 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.synthetic import in_dtype, map_tensors
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.losses.loss_trial import LossTrial, name_of
+from plugrad.testing.losses.ordinary import not_finite, works_in
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, moved, on_policy
-from plugrad.testing.numbers import is_finite
 
 COARSE = 0.1
 NO_DIGIT = 0.5
@@ -21,14 +21,23 @@ IN_DIGITS = (torch.float32, torch.bfloat16)
 """float16 has no number as small as a small penalty at a small distance."""
 SMALL = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (2**-9, 3 * 2**-9), torch.float16: (2**-9, 3 * 2**-9)}
 """Distances of two policies, in nats, by dtype. A 16-bit number can hold them between -0.5 and -0.25."""
+WIDEN = (
+    "Compute in float32 at least: plugrad.at_least_float32(x), or plugrad.finite_exp(x), which does so. Create tensors with "
+    "x.new_tensor(...) or zeros_like(x); do not hard-code a dtype."
+)
+RANGES = {
+    torch.bfloat16: "bfloat16 has three digits: 1 + 0.003 is 1, and a small difference of large numbers is 0.",
+    torch.float16: "float16 ends at 65504, which is less than exp(12), and begins at 6e-8: an epsilon of 1e-8 is 0 there.",
+}
+"""What can make a number infinite or NaN that is finite in float32."""
 
 
 def _half_precision(dtype: torch.dtype) -> Callable[[LossTrial], str]:
     def check(loss: LossTrial) -> str:
+        failure = not_finite(loss, dtype)
+        if failure:
+            raise Broken(f"{failure.seen}, but finite in float32", why=RANGES[dtype])
         drifted = draw_micro_batch(dtype=dtype)
-        values, gradients = loss.values_and_gradients(drifted)
-        if not is_finite(values) or not all(is_finite(gradient) for gradient in gradients):
-            raise Broken("its value or gradient is not finite")
         # Far from the clip bounds: elsewhere, rounding can push the ratio of a correct loss across one.
         error = _gradient_error(loss, on_policy(drifted), "its gradient")
         for nats in SMALL[dtype]:
@@ -59,7 +68,7 @@ def _near_zero(inputs: BatchLossInputs) -> BatchLossInputs:
 
 
 def _check_small_differences(loss: LossTrial) -> str:
-    for dtype, distances in ((d, SMALL[d]) for d in IN_DIGITS if loss.works_in(d)):
+    for dtype, distances in ((d, SMALL[d]) for d in IN_DIGITS if works_in(loss, d)):
         for nats in (sign * nats for nats in distances for sign in (1, -1)):
             inputs = moved(_near_zero(draw_micro_batch(dtype=dtype, advantage=0.0)), [nats] * len(LENGTHS))
             found, expected = _numbers(loss, inputs), _numbers(loss, in_dtype(inputs, torch.double))
@@ -86,8 +95,7 @@ def _promise(dtype: torch.dtype, what: str) -> Promise[LossTrial]:
         name_of(dtype),
         f"it works in {name_of(dtype)}, with about the same result",
         f"Other training loops pass log-probs in 16 bits, and {name_of(dtype)} {what}.",
-        "Compute in float32 at least: plugrad.at_least_float32(x), or plugrad.finite_exp(x), which does so. Create "
-        "tensors with x.new_tensor(...) or zeros_like(x); do not hard-code a dtype.",
+        WIDEN,
         _half_precision(dtype),
     )
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from plugrad.registry.blame import interrupt, raises_user_interrupt
 from plugrad.registry.calls_in_progress import longest_call
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.user_interrupt import interrupt, raises_user_interrupt
 
 WORTH_NAMING_S = 5.0
 """A plugin that has been working for longer is named: the step cannot end before it."""

@@ -13,7 +13,7 @@ from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
-from plugrad.host.reported import add_reported
+from plugrad.host.reported import add_reported, metric_name
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
@@ -107,6 +107,7 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> T
     owner, num_sequences = str(loss.component), len(prepared.loss_mask)
     with blaming(owner):
         for name, value in outputs.metrics.items():
+            metric_name(f"{owner} returned", name)
             told = f"{owner} returned the metric {name!r}"
             add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,20 @@ def test_binary_kl_is_finite_where_a_token_is_certain():
     assert binary_kl(certain, rare).isfinite().all()
     assert binary_kl(rare, certain).isfinite().all()
     assert binary_kl(certain, certain).item() == 0.0
+
+
+@pytest.mark.parametrize("logprob", [1e-6, 1.0, 100.0, 1e4])
+@pytest.mark.parametrize("field", ["trainer_logprobs", "inference_logprobs"])
+@pytest.mark.parametrize(("loss", "options"), [(dppo, {}), (dppo, {"divergence": "kl"}), (dppo_kl, {}), (ipo, {})])
+def test_a_log_prob_above_zero_is_a_probability_of_one(rows, loss, options, field, logprob):
+    inputs = rows(RATIOS, ADVANTAGES, probability=0.4)
+    changed = getattr(inputs, field).detach().clone()
+    changed[0, -1] = logprob
+    metrics = loss(replace(inputs, **{field: changed}), **options).metrics
+    values = {name: measure.value() for name, measure in metrics.items()}
+    assert all(map(math.isfinite, values.values())), values
+    if "divergence" in values and not options:
+        assert values["divergence"] <= 1.0
 
 
 def test_dppo_kl_masks_by_the_side_of_the_advantage(rows, evaluate, close):

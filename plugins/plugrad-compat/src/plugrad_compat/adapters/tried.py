@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, prepared_rows
 from plugrad_compat.adapters.foreign import ForeignLoss
-from plugrad_compat.adapters.foreign_inputs import prepared
 from plugrad_compat.adapters.probe import Probe
 from plugrad_compat.adapters.responses import as_rows
 
@@ -41,7 +40,7 @@ class TriedLoss:
         check: Callable[[ForeignLoss, Probe], None],
         call: Callable[[ForeignLoss, BatchLossInputs], LossOutputs],
     ) -> LossOutputs:
-        rows = prepared(rows)
+        rows = prepared_rows(rows)
         if self._is_tried:
             return call(self._foreign, rows)
         # The trial uses another instance, so that its state does not reach the run.

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import plugrad
-from plugrad import CallableReference, ContractError, LossOutputs, OptionError, loss, resolve_callable
-from plugrad_compat.adapters.foreign_inputs import prepared
+from plugrad import CallableReference, ContractError, LossOutputs, OptionError, loss, prepared_rows, resolve_callable
 from plugrad_compat.adapters.signatures import PRIME_RL_LOSS, checked_signature
 from plugrad_compat.prime_rl.inputs import LossInputs
 
@@ -55,7 +54,7 @@ class PrimeRlLoss:
 
     def __call__(self, inputs: plugrad.LossInputs) -> LossOutputs:
         """Return the sum over one sequence."""
-        inputs = prepared(inputs)
+        inputs = prepared_rows(inputs)
         theirs = LossInputs(
             trainer_logprobs=inputs.trainer_logprobs,
             inference_logprobs=inputs.inference_logprobs,

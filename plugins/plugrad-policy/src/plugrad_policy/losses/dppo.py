@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
+from plugrad_policy.losses.probability import probability
 
 Positive = Annotated[float, Field(gt=0)]
 THRESHOLDS = {"tv": 0.15, "kl": 0.05}
@@ -40,7 +41,7 @@ def dppo(
     """
     policy, sampler, counted = inputs.trainer_logprobs, inputs.inference_logprobs, inputs.loss_mask
     ratio = finite_exp((policy - sampler).detach())
-    moved = policy.detach().exp() - sampler.exp()
+    moved = probability(policy) - probability(sampler)
     distance = moved.abs() if divergence == "tv" else binary_kl(sampler, policy.detach())
     limit = THRESHOLDS[divergence] if threshold is None else threshold
     masked = (distance > limit) & (inputs.advantages * moved > 0)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
+from plugrad_policy.losses.probability import probability
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -45,7 +46,7 @@ def dppo_kl(
     """
     counted, positive = inputs.loss_mask, inputs.advantages > 0
     log_r = inputs.trainer_logprobs - inputs.inference_logprobs
-    moved = inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp()
+    moved = probability(inputs.trainer_logprobs) - probability(inputs.inference_logprobs)
     high, low = positive & (moved > mask_high), ~positive & (moved < -mask_low)
     masked = high | low
     per_token = torch.where(masked, 0.0, -adv_tau * finite_exp(log_r) * inputs.advantages) + kl_tau * log_r.square()

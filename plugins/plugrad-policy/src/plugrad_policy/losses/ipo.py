@@ -9,6 +9,7 @@ from pydantic import Field
 
 from plugrad import BatchLossInputs, LossOutputs, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
+from plugrad_policy.losses.probability import probability
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -37,6 +38,6 @@ def ipo(
         is_masked: the share of counted tokens with M = 0.
     """
     log_r = inputs.trainer_logprobs - inputs.inference_logprobs
-    masked = (inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp()).abs() > threshold
+    masked = (probability(inputs.trainer_logprobs) - probability(inputs.inference_logprobs)).abs() > threshold
     per_token = torch.where(masked, 0.0, -adv_tau * finite_exp(log_r) * inputs.advantages) + kl_tau * log_r.square()
     return LossOutputs(per_token, mismatch_metrics(log_r, masked, inputs.loss_mask))

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
 from plugrad_policy.losses.mismatch import mismatch_metrics
+from plugrad_policy.losses.probability import probability
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -50,7 +51,7 @@ def reference_kl(
     assert target is not None
     ref_kl = target - inputs.trainer_logprobs.detach()
     log_r = inputs.trainer_logprobs - inputs.inference_logprobs
-    masked = inputs.trainer_logprobs.detach().exp() - inputs.inference_logprobs.exp() < -mask_low
+    masked = probability(inputs.trainer_logprobs) - probability(inputs.inference_logprobs) < -mask_low
     per_token = torch.where(masked, 0.0, -finite_exp(log_r) * ref_kl) + kl_tau * log_r.square()
     metrics = {"ref_kl": Mean.over(ref_kl, counted), **mismatch_metrics(log_r, masked, counted)}
     return LossOutputs(per_token, metrics)
