@@ -26,19 +26,35 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SAVE_AS = "Save it as UTF-8 without a byte-order mark."
 
 
-def parse_json(text: str | bytes, what: str = "it") -> Any:
+def json_of(value: Any) -> str:
+    """Return a value as indented JSON with a line feed. Numbers that are not finite become texts, as `plain` has them."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Return a value with the numbers that JSON does not have as texts: "inf", "-inf" and "nan", as TOML writes them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def parse_json(text: str | bytes, what: str = "it", *, has_constants: bool = False) -> Any:
     """Return what a JSON text holds.
 
     Args:
         text: the text; bytes must be UTF-8.
         what: whose text this is. Messages begin with it.
+        has_constants: whether Python's `Infinity` and `NaN` are read, as the texts that `plain` makes of them.
 
     Raises:
         ValueError: it is not JSON, is nested too deeply, or holds NaN, an infinite number, an integer of too many digits, or
             a key twice.
     """
+    constant = (lambda name: str(float(name))) if has_constants else _refuse_constant
     try:
-        return json.loads(_decoded(text), object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)
+        return json.loads(_decoded(text), object_pairs_hook=_object, parse_float=_finite, parse_constant=constant)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{what} is not JSON: {error.msg} at {place}") from error

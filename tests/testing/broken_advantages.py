@@ -59,6 +59,27 @@ def normalizes_what_rounding_left(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards) / (inputs.rewards.std(dim=1, keepdim=True) + 1e-6))
 
 
+@breaks("reward_order")
+def has_the_sign_the_wrong_way_round(inputs: AdvantageInputs):
+    return AdvantageOutputs(-centred(inputs.rewards))
+
+
+@breaks("reward_order", mixes_groups=True, min_rollouts_per_example=2)
+def normalizes_the_wrong_way_round(inputs: AdvantageInputs):
+    rewards = inputs.rewards.double()
+    return AdvantageOutputs(-centred(rewards) / (rewards.std() + 1e-4))
+
+
+@breaks("reward_order")
+def prefers_what_is_unusual(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(centred(inputs.rewards.double()).abs()))
+
+
+@breaks("rounded_rewards", min_rollouts_per_example=2)
+def normalizes_with_a_tiny_epsilon(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(inputs.rewards) / (inputs.rewards.std(dim=1, keepdim=True) + 1e-8))
+
+
 @breaks("runs")
 def reads_a_column(inputs: AdvantageInputs):
     weights = [[rollout["example"]["difficulty"] for rollout in group] for group in inputs.rollouts]

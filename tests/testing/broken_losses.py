@@ -1,6 +1,7 @@
 """Losses that each break a promise. The decorator names the check that is made for it, and those that must see it too."""
 
 import os
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -264,6 +265,42 @@ class CountsItsCalls:
         return LossOutputs(policy_gradient(inputs) * self.calls)
 
 
+@breaks("state")
+class KeepsItsLosses:
+    def __init__(self):
+        self.kept = []
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.kept.append(policy_gradient(inputs))
+        return LossOutputs(self.kept[-1])
+
+
+@breaks("state")
+class KeepsGraphsFurtherDown:
+    def __init__(self):
+        self.latest = {"sequences": deque(maxlen=3)}
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        self.latest["sequences"].append((inputs.step, {"log-probs": inputs.trainer_logprobs}))
+        return LossOutputs(policy_gradient(inputs))
+
+
+@breaks("state")
+class KeepsItsInputs:
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.latest = inputs
+        return LossOutputs(policy_gradient(inputs))
+
+
+KEPT = []
+
+
+@breaks("state")
+def keeps_its_losses_in_a_global(inputs: BatchLossInputs) -> LossOutputs:
+    KEPT.append(policy_gradient(inputs))
+    return LossOutputs(KEPT[-1])
+
+
 class Learns:
     """Divides by the mean length of the sequences in the update before."""
 
@@ -334,6 +371,33 @@ def takes_the_mean_of_a_row(inputs: BatchLossInputs) -> LossOutputs:
 @breaks("sums_tokens", policy_gradient=True)
 def divides_every_token_by_the_length(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs) / inputs.loss_mask.sum(1, keepdim=True))
+
+
+@breaks("sums_tokens")
+def divides_by_the_root_of_the_length(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) / inputs.loss_mask.sum(1, keepdim=True).sqrt())
+
+
+@breaks("sums_tokens")
+def divides_by_one_more_than_the_length(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs((policy_gradient(inputs) * inputs.loss_mask).sum() / (1 + inputs.loss_mask.sum()))
+
+
+@breaks("sums_tokens", needs={"entropy"})
+def divides_an_entropy_by_the_root_of_the_length(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.entropy / inputs.loss_mask.sum().sqrt())
+
+
+@breaks("clip_side", policy_gradient=True)
+def takes_the_larger_of_two_objectives(inputs: BatchLossInputs) -> LossOutputs:
+    ratio, advantages = bounded_exp(in_float32_at_least(_log_ratio(inputs))), inputs.advantages
+    return LossOutputs(-torch.maximum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages))
+
+
+@breaks("clip_side")
+def takes_the_smaller_of_two_losses(inputs: LossInputs) -> LossOutputs:
+    ratio, advantages = bounded_exp(in_float32_at_least(_log_ratio(inputs))), inputs.advantages
+    return LossOutputs(torch.minimum(-ratio * advantages, -ratio.clamp(0.8, 1.2) * advantages))
 
 
 @breaks("advantage_sign")

@@ -90,3 +90,44 @@ def clips_twice(inputs: BatchLossInputs) -> LossOutputs:
 def adds_a_penalty(inputs: BatchLossInputs) -> LossOutputs:
     penalty = plugrad.k3(torch.where(inputs.loss_mask, inputs.ref_logprobs - inputs.trainer_logprobs, 0.0))
     return LossOutputs(_clipped(finite_exp(_log_ratio(inputs)), inputs.advantages) + 0.1 * penalty)
+
+
+@correct()
+class KeepsNumbers:
+    """A ring of numbers, none of which matters to the loss."""
+
+    def __init__(self):
+        self.kept = []
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        self.kept = [inputs.trainer_logprobs.detach(), {"mean": float(inputs.advantages.mean())}]
+        return LossOutputs(-inputs.trainer_logprobs * inputs.advantages)
+
+
+@correct()
+def bounds_the_ratio_from_above(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-finite_exp(_log_ratio(inputs)).clamp(max=8) * inputs.advantages)
+
+
+@correct()
+def discounts_from_the_end(inputs: LossInputs) -> LossOutputs:
+    left = inputs.loss_mask.flip(0).cumsum(0).flip(0)
+    return LossOutputs(-(0.9**left) * inputs.advantages * inputs.trainer_logprobs)
+
+
+@correct()
+def discounts_from_the_start(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-(0.9 ** inputs.loss_mask.cumsum(1)) * inputs.advantages * inputs.trainer_logprobs)
+
+
+@correct()
+def weighs_by_the_ratio_of_the_sequence(inputs: LossInputs) -> LossOutputs:
+    ratio = finite_exp((_log_ratio(inputs) * inputs.loss_mask).sum()).clamp(max=1).detach()
+    return LossOutputs(-ratio * inputs.advantages * inputs.trainer_logprobs)
+
+
+@correct(reduction="sequence")
+def clips_the_mean_ratio_of_the_sequence(inputs: BatchLossInputs) -> LossOutputs:
+    lengths = inputs.loss_mask.sum(1, keepdim=True)
+    ratio = finite_exp((_log_ratio(inputs) * inputs.loss_mask).sum(1, keepdim=True) / lengths)
+    return LossOutputs(_clipped(ratio, inputs.advantages))

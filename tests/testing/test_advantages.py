@@ -134,6 +134,41 @@ def of_ten(inputs: AdvantageInputs) -> AdvantageOutputs:
     return AdvantageOutputs(inputs.rewards - inputs.rewards.mean(dim=1, keepdim=True))
 
 
+def costs(inputs: AdvantageInputs) -> AdvantageOutputs:
+    return AdvantageOutputs(inputs.rewards.mean(dim=1, keepdim=True) - inputs.rewards)
+
+
+def test_rewards_may_be_costs_if_it_says_so():
+    assert failed(results(costs)) == {"reward_order"}
+    assert seen(advantage(opposes_rewards=True)(costs), "reward_order") == "it declares opposes_rewards"
+
+
+@advantage(min_rollouts_per_example=2)
+def as_published(inputs: AdvantageInputs, epsilon: float = 1e-4) -> AdvantageOutputs:
+    rewards = inputs.rewards
+    return AdvantageOutputs((rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + epsilon))
+
+
+def ranks(inputs: AdvantageInputs) -> AdvantageOutputs:
+    ordered = inputs.rewards.double().argsort(dim=1, stable=True).argsort(dim=1).double()
+    equal = inputs.rewards.amax(1, keepdim=True) == inputs.rewards.amin(1, keepdim=True)
+    of_nan = inputs.rewards * 0
+    return AdvantageOutputs(torch.where(equal, 0.0, ordered - ordered.mean(1, keepdim=True)) + of_nan)
+
+
+def clipped(inputs: AdvantageInputs) -> AdvantageOutputs:
+    return AdvantageOutputs((inputs.rewards - inputs.rewards.mean(1, keepdim=True)).clamp(-0.1, 0.1))
+
+
+@pytest.mark.parametrize("name", ["as_published", "clipped"])
+def test_usual_formulas_are_not_blamed(name):
+    assert not failed(results(globals()[name]))
+
+
+def test_ranks_keep_the_order_of_rewards():
+    assert "reward_order" not in failed(results(ranks))
+
+
 def test_groups_are_as_large_as_it_asks_for():
     assert not failed(results(of_ten))
     assert seen(of_ten, "fewest_rollouts") == "10 rollouts per example are enough"

@@ -1,5 +1,7 @@
 """The kit for losses: each broken one is found by the check that is made for it, and by no other; correct ones pass."""
 
+import re
+import sys
 from pathlib import Path
 from types import FunctionType
 
@@ -73,6 +75,12 @@ WORDS = {
     "has_an_epsilon_that_float32_rounds_to_zero": ["is not finite in float32", "a division by zero"],
     "has_an_epsilon_that_float16_rounds_to_zero": ["in float16, but finite in float32", "an epsilon of 1e-8 is 0 there"],
     "has_an_epsilon_that_float16_rounds_to_zero_far_off": ["an epsilon of 1e-8 is 0 there", "plugrad.at_least_float32(x)"],
+    "KeepsItsLosses": ["keeps a tensor with its graph: self.kept[0]", "Keep x.detach()"],
+    "KeepsGraphsFurtherDown": ["self.latest['sequences'][0][1]['log-probs']"],
+    "KeepsItsInputs": ["self.latest.trainer_logprobs"],
+    "keeps_its_losses_in_a_global": ["its graph: KEPT[0]"],
+    "divides_by_the_root_of_the_length": ["each of them has 0.707 of its gradient", 'choose reduction="sequence"'],
+    "takes_the_larger_of_two_objectives": ["is raised 1 nats above the sampling policy, and no longer below it"],
     "subtracts_nearly_equal_numbers": ["with policies 0.0001 nats apart", "plugrad.k3(d)"],
     "averages_praise": ["'praised' is nan", "The mean of no token is NaN"],
     "changes_its_mind": ["is now a", "stops at the second micro-batch"],
@@ -207,6 +215,22 @@ def test_what_a_loss_takes_out_of_the_graph_is_held_fixed():
 
     [check] = [check for check in loss_checks(detached_ratio) if check.name == "gradcheck"]
     assert "what it detaches held fixed" in check()
+
+
+def floods(inputs: BatchLossInputs) -> LossOutputs:
+    sys.stdout.write(f"loss of {inputs.trainer_logprobs}\n")
+    sys.stderr.write("a warning\n")
+    return LossOutputs(-inputs.trainer_logprobs * inputs.advantages)
+
+
+def test_what_a_loss_prints_is_reported_once_and_counted(capsys, caplog):
+    assert not failed(results(floods))
+    assert capsys.readouterr() == ("", "")
+    printed, errors = (record.getMessage() for record in caplog.records)
+    assert "writes to standard error: 'a warning a warning" in errors
+    assert "prints: 'loss of tensor([[" in printed
+    assert int(re.search(r"and so on, (\d+) lines", printed)[1]) > 500
+    assert len(printed) < 500
 
 
 def test_checks_leave_the_random_state_as_it_was():

@@ -10,7 +10,7 @@ from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.new import new
-from plugrad.cli.output import drop_unwritten, print_whatever_the_encoding
+from plugrad.cli.output import drop_unwritten, open_what_is_closed, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
@@ -55,6 +55,7 @@ def _options(
 
 def main() -> None:
     """Run the command line. No import finds anything in the working directory, where a run can write."""
+    open_what_is_closed()
     print_whatever_the_encoding()
     _refuse_planted_modules(leave_out_working_directory())
     left_threads.note_owners()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from io import TextIOWrapper
+from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -21,7 +23,9 @@ class Output(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         # No markup: rich would interpret the brackets in `list[int]`, in a path or in a summary.
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        # The stream as it is now: a plugin may replace or close those of `sys`.
+        file = sys.stderr if stderr else sys.stdout
+        super().__init__(file=file, stderr=stderr, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render with escape sequences made visible: the last place that text passes, whoever wrote it."""
@@ -31,7 +35,7 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         """Write nothing more, not even at exit."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        _write_no_more(self.file)
 
     def _check_buffer(self) -> None:
         try:
@@ -39,15 +43,43 @@ class Output(Console):
         except OSError as error:
             self.failure = error
             self.on_broken_pipe()
+        except ValueError as error:
+            if not self.file.closed:
+                raise
+            self.failure = OSError(str(error))
+            self.on_broken_pipe()
 
 
 def drop_unwritten() -> None:
     """Forget what the standard streams could not write: Python would try again at its end, and exit with its own code."""
     for stream in (sys.stdout, sys.stderr):
+        # A plugin may have replaced or closed it.
+        if stream is None or stream.closed:
+            continue
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            _write_no_more(stream)
+
+
+def _write_no_more(stream: IO[str]) -> None:
+    with suppress(ValueError, OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_what_is_closed() -> None:
+    """Open the null device for every standard stream that is closed, as by `>&-`.
+
+    Otherwise the next file that the process opens would take its number, and receive what is meant for the stream.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Each is the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def print_whatever_the_encoding() -> None:

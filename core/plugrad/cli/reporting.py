@@ -107,7 +107,9 @@ def _failures_of_the_system() -> Iterator[None]:
             raise
         assert isinstance(chain, OSError)
         assert chain.errno is not None
-        raise TrainingError(f"the system refuses to go on: {printable(chain)}. {EXHAUSTED[chain.errno]}") from error
+        exhausted = TrainingError(f"the system refuses to go on: {printable(chain)}. {EXHAUSTED[chain.errno]}")
+        exhausted.exit_code = getattr(error, "exit_code", exhausted.exit_code)
+        raise exhausted from error
 
 
 def _show(error: PlugradError, console: Console, show_traceback: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from plugrad.json_text import parse_json
+from plugrad.json_text import json_of, parse_json
 from plugrad.paths import read_bytes, write_text
 from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED, remove
 
@@ -80,7 +79,7 @@ class PlannedRun:
 
     def write(self, outcome: Outcome) -> None:
         """Write how it ended."""
-        write_text(self.folder / OUTCOME, json.dumps(asdict(outcome), indent=2) + "\n")
+        write_text(self.folder / OUTCOME, json_of(asdict(outcome)))
 
     def start_afresh(self) -> None:
         """Create the folder, and remove what an earlier process of this run left in it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.compare.quantities import QUANTITIES, Statistic
 from plugrad.compare.results_table import as_markdown
 from plugrad.compare.summary import ArmSummary, Summary, summarize
+from plugrad.json_text import json_of
 from plugrad.paths import write_text
 
 TABLE, PICTURE = "table.md", "curves.svg"
@@ -41,7 +41,7 @@ class Report:
     def write(self) -> Summary:
         """Write the results so far, and return them."""
         summary = summarize(self.runs, self.baseline)
-        _write_whole(self.folder / COMPARISON, json.dumps(self._as_json(summary), indent=2) + "\n")
+        _write_whole(self.folder / COMPARISON, json_of(self._as_json(summary)))
         _write_whole(self.folder / TABLE, as_markdown(summary, self.title))
         return summary
 

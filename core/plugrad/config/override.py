@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugrad.errors import RunFileError
+from plugrad.secret_texts import find_secret, find_secret_argument
 from plugrad.shown import LIMIT, printable, shown
 
 DEEPEST = 100
@@ -89,7 +90,9 @@ class Override:
             raise RunFileError(f"{self}: its value cannot be read: {printable(error)}.") from error
 
     def __str__(self) -> str:
-        return f"{self.option} {shown(self.text)}"
+        key, equals, value = self.text.partition("=")
+        is_secret = find_secret(key, value) or find_secret_argument(value.split())
+        return f"{self.option} {shown(f'{key}{equals}...' if is_secret else self.text)}"
 
 
 def toml_value(text: str) -> Any:

@@ -50,6 +50,7 @@ class AdvantageFacts:
     mixes_groups: bool = False
     order_dependent: bool = False
     signal_from_equal_rewards: bool = False
+    opposes_rewards: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def advantage(
     mixes_groups: bool = ...,
     order_dependent: bool = ...,
     signal_from_equal_rewards: bool = ...,
+    opposes_rewards: bool = ...,
 ) -> Callable[[Plugin], Plugin]: ...
 def advantage(
     plugin: Plugin | None = None,
@@ -141,6 +143,7 @@ def advantage(
     mixes_groups: bool = False,
     order_dependent: bool = False,
     signal_from_equal_rewards: bool = False,
+    opposes_rewards: bool = False,
 ) -> Plugin | Callable[[Plugin], Plugin]:
     """State facts about an advantage. `@advantage` alone is `@advantage()`.
 
@@ -151,12 +154,15 @@ def advantage(
         order_dependent: the order of rollouts and examples matters, for example to a running mean.
         signal_from_equal_rewards: a group of equal rewards may have non-zero advantages, for example if the baseline is not
             the group's mean.
+        opposes_rewards: a rollout with a higher reward may have a lower advantage, for example if rewards are costs.
 
     Raises:
         PluginError: an unknown need, or it marks no function or class.
     """
     known = _checked("advantage", needs, KNOWN_NEEDS["advantage"])
-    facts = AdvantageFacts(min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards)
+    facts = AdvantageFacts(
+        min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards, opposes_rewards
+    )
     return _mark(facts, plugin)
 
 

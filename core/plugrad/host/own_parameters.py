@@ -72,7 +72,7 @@ def _trained(variables: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, T
         for label, part in [(f"{prefix}{name}", value), *((f"{prefix}{name}[{key!r}]", part) for key, part in parts)]:
             if isinstance(part, nn.Module):
                 yield from ((f"{label}.{inner}", p) for inner, p in part.named_parameters() if p.requires_grad)
-            elif isinstance(part, Tensor) and part.requires_grad:
+            elif isinstance(part, Tensor) and part.requires_grad and part.is_leaf:
                 yield label, part
 
 

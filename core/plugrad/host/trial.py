@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import random
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -15,12 +13,10 @@ import torch
 from torch import Tensor
 
 from plugrad.host.calling import changed_in_place
+from plugrad.host.printed import prints_reported
 from plugrad.host.time_limit import time_limit
 from plugrad.shown import text_of
 
-logger = logging.getLogger("plugrad")
-
-SHOWN_CHARACTERS = 200
 REMEDY = "If it is only slow the first time, raise preflight_timeout_s."
 
 
@@ -38,7 +34,7 @@ def on_trial(owner: str, given: Any, limit_s: float, may_write: Collection[str] 
         ContractError: the component hung, or changed its inputs.
     """
     before = _snapshot(given, may_write)
-    with _prints_reported(owner), time_limit(limit_s, owner, REMEDY):
+    with prints_reported(owner), time_limit(limit_s, owner, REMEDY):
         yield
     after = _snapshot(given, may_write)
     changed = next((name for name, value in before.items() if after.get(name) != value), None)
@@ -61,19 +57,6 @@ def random_state_of(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         np.random.set_state(numpys)
-
-
-@contextmanager
-def _prints_reported(owner: str) -> Iterator[None]:
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            yield
-    finally:
-        text = " ".join(printed.getvalue().split())
-        if text:
-            shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-            logger.warning("%s prints: %r. It will do so throughout the run. Return numbers as metrics.", owner, shown)
 
 
 def _snapshot(given: Any, leave_out: Collection[str]) -> dict[tuple[int, str], str]:

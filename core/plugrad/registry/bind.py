@@ -15,7 +15,7 @@ from plugrad.registry.option_forms import forms_of
 from plugrad.registry.options import check_options
 from plugrad.registry.resolve import Source
 from plugrad.registry.signature import FACTS, form_of, is_constructed
-from plugrad.shown import shown
+from plugrad.secret_texts import shown_unless_secret
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Component:
         return PluginError(f"{self} cannot tell what it needs: its `needs` function raised {told(error)}")
 
     def _not_created(self, error: BaseException) -> PluginError:
-        options = ", ".join(f"{name}={shown(value)}" for name, value in self.options.items())
+        options = ", ".join(f"{name}={shown_unless_secret(name, value)}" for name, value in self.options.items())
         return PluginError(f"{self} cannot be created with {options or 'its defaults'}: {told(error)}")
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import multiprocessing
+import multiprocessing.process
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from plugrad.errors import ContractError
 from plugrad.registry.calls_in_progress import owner_of_this_call
+
+BaseProcess = multiprocessing.process.BaseProcess
 
 logger = logging.getLogger("plugrad")
 

@@ -17,7 +17,7 @@ from plugrad.errors import OptionError
 from plugrad.registry.option_types import SETS, dumped
 from plugrad.registry.options import Option, checked_option, is_checked, options_of
 from plugrad.registry.resolve import Source
-from plugrad.shown import shown
+from plugrad.secret_texts import find_secret, shown_unless_secret
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 UNNAMED = "Annotate it with a type that TOML can hold: bool, int, float, str, Path, an Enum, a dataclass, a list or a dict"
@@ -46,7 +46,8 @@ def forms_of(
         except NoFormError as error:
             if name in given and not same(value, option.default):
                 raise OptionError(
-                    f"[{source.kind}] {source.name!r} ({source.owner}): the option {name!r} is {shown(value)}, which a run "
+                    f"[{source.kind}] {source.name!r} ({source.owner}): the option {name!r} is "
+                    f"{shown_unless_secret(name, value)}, which a run "
                     f"file cannot repeat: {error}"
                 ) from error
     return forms
@@ -54,7 +55,7 @@ def forms_of(
 
 def recorded(bound: Mapping[str, Any], forms: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as JSON holds them, for a record: defaults without a form as text that is the same in every run."""
-    return {name: forms[name] if name in forms else _text(value) for name, value in bound.items() if value is not None}
+    return {name: forms[name] if name in forms else _text(name, value) for name, value in bound.items() if value is not None}
 
 
 def same(value: Any, other: Any) -> bool:
@@ -86,6 +87,8 @@ def _form(value: Any, option: Option, read: Callable[[Any], Any]) -> Any:
         raise NoFormError(_remedy(value, option)) from error
     if not same(again, value):
         raise NoFormError(_remedy(value, option))
+    if find_secret(option.name, form) is not None:
+        raise NoFormError("it would be recorded. Let the component read it from an environment variable.")
     return form
 
 
@@ -115,6 +118,6 @@ def _has_none(value: Any) -> bool:
     return value is None or any(map(_has_none, parts))
 
 
-def _text(value: Any) -> Any:
+def _text(name: str, value: Any) -> Any:
     parts = sorted(map(repr, value)) if isinstance(value, SETS) else value
-    return ADDRESS.sub("", shown(parts))
+    return ADDRESS.sub("", shown_unless_secret(name, parts))

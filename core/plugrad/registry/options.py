@@ -18,6 +18,7 @@ from plugrad.paths import find_file
 from plugrad.registry.option_types import validated
 from plugrad.registry.resolve import Source, absolute_reference
 from plugrad.registry.signature import hints_of, is_constructed, parameters_of
+from plugrad.secret_texts import shown_unless_secret
 from plugrad.shown import LIMIT, printable, shown
 
 logger = logging.getLogger("plugrad")
@@ -43,7 +44,7 @@ class Option:
 
     def __str__(self) -> str:
         if self.default is not REQUIRED:
-            return f"{self.name}={shown(self.default)}"
+            return f"{self.name}={shown_unless_secret(self.name, self.default)}"
         return f"{self.name} (required, {type_name(self.annotation)})"
 
 
@@ -158,7 +159,8 @@ def checked_option(source: Source, option: Option, value: Any, folders: Sequence
         return value
     if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
         return absolute_reference(value, folders)
-    found = f"{_table(source)}: the option {option.name!r} is {shown(value)}{_not_its_type(option)}"
+    value_shown = shown_unless_secret(option.name, value)
+    found = f"{_table(source)}: the option {option.name!r} is {value_shown}{_not_its_type(option)}"
     try:
         checked = validated(option.annotation, value)
     except ValidationError as error:

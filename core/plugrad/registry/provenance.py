@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
-from plugrad.json_text import parse_json
+from plugrad.json_text import parse_json, plain
 from plugrad.paths import read_bytes
 from plugrad.registry.bind import Component
 from plugrad.registry.metadata_files import check_files, read_text
@@ -82,7 +82,7 @@ def _record_component(component: Component) -> dict[str, Any]:
         "location": entry.location if entry else _file_of(component),
         "origin": origin_of(entry.distribution) if entry else None,
         "sha256": _digest(_file_of(component)),
-        "options": recorded(component.options, component.forms),
+        "options": plain(recorded(component.options, component.forms)),
     }
 
 

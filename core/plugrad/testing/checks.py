@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -11,13 +11,14 @@ from typing import Any, Generic, TypeVar
 from unittest import SkipTest
 
 from plugrad.errors import InputsChanged, PluginError, PlugradError, did_you_mean
+from plugrad.host.printed import held_back
 from plugrad.registry.bind import Component
 from plugrad.testing.explain import Explained, explained
 from plugrad.testing.trial_examples import columns_of_examples
 
 S = TypeVar("S")
 
-KIT_VERSION = "2"
+KIT_VERSION = "3"
 """Version of the set of promises. It rises when a promise is added or becomes stricter."""
 
 CAUSE = "_cause"
@@ -206,6 +207,8 @@ def run_checks(
 ) -> list[Result]:
     """Run each check. One whose outcome follows from another one's failure is not run.
 
+    What the component prints is held back, and reported once.
+
     Args:
         checks: of one component.
         expected_failures: reasons by check name, for checks that are known to fail.
@@ -220,10 +223,11 @@ def run_checks(
     for check in checks:
         check.promise.prepare()
     results: list[Result] = []
-    for check in checks:
-        watch(check)
-        results.append(_try_check(check, expected.get(check.name)))
-        note(results[-1])
+    with held_back(str(checks[0].owner)) if checks else nullcontext():
+        for check in checks:
+            watch(check)
+            results.append(_try_check(check, expected.get(check.name)))
+            note(results[-1])
     return results
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import PlugradError, RankError, TrainingError
+from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
@@ -29,6 +29,7 @@ from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.run_diff import EarlierRun
 from plugrad.trainer.record.run_folder import MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
+from plugrad.trainer.saving_on_failure import saving_on_failure, telling_where_it_is
 
 logger = logging.getLogger("plugrad")
 
@@ -96,10 +97,12 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     try:
         training.hooks.on_run_start(training.run)
         peers.begin()
-        with _saving_on_failure(training, peers):
-            num_steps = train_loop(training)
-        model = _save(training)
-        training.hooks.on_run_end(training.run)
+        with _failing_as_a_run_that_had_begun(peers):
+            with saving_on_failure(training):
+                num_steps = train_loop(training)
+            model = _save(training)
+            with telling_where_it_is(model):
+                training.hooks.on_run_end(training.run)
     except KeyboardInterrupt:
         # At once: an environment that scores a batch ahead may take a while.
         training.rollouts.close(waits=False)
@@ -112,24 +115,19 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
 
 
 @contextmanager
-def _saving_on_failure(training: Training, peers: Peers) -> Iterator[None]:
-    """Save the model as it is when the run fails, then let the failure through."""
+def _failing_as_a_run_that_had_begun(peers: Peers) -> Iterator[None]:
+    """Give every failure the exit code of a run that had begun, and let it through."""
     try:
         yield
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         peers.noticed.set()
-        if isinstance(error, PlugradError) and not isinstance(error, RankError):
-            error.exit_code = 1
-        learner = training.learner
-        # The other ranks may be gone: only a model that is whole on the main rank can be saved.
-        if training.records.records and learner.ranks.is_main and not learner.is_sharded:
-            with suppress(TrainingError):
-                model = save_model(training.run.folder, learner.save)
-                logger.warning("The model as it was after the last step is saved in %s.", model)
         if isinstance(error, torch.OutOfMemoryError):
             out_of_memory = TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}")
             out_of_memory.exit_code = 1
             raise out_of_memory from error
+        error.exit_code = 1  # type: ignore[attr-defined]
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,11 @@ from plugrad.contracts.where import ColumnValue
 
 class ComponentTable(Table):
     """The name of a component and its options."""
+
+    secrets_belong: ClassVar[str] = (
+        "let the component read it from an environment variable, and give it the variable's name "
+        '(api_key_env = "MY_API_KEY" instead of api_key = "...")'
+    )
 
     name: str = Field(description="`name`, `package/name`, `module:function` or `file.py:function`.")
     kwargs: dict[str, Any] = Field(default={}, description="Options of the component, checked against its signature.")

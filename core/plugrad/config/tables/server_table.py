@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from plugrad.config.secret_arguments import refuse_secret_arguments, secret
+from plugrad.config.secret_arguments import OF_SERVERS, refuse_secret_arguments
 from plugrad.config.tables.number_types import Count, CountOrZero, NumProcesses, Positive, Seconds
 from plugrad.config.tables.table import Table
 from plugrad.paths import absolute
@@ -32,10 +32,6 @@ def _is_address(value: str) -> str:
         raise ValueError('the port must be from 1 to 65535. Write an address such as "http://127.0.0.1:8000"') from None
     if parts.scheme not in ("http", "https") or not _is_host(parts.hostname or ""):
         raise ValueError('this is not a server address. Write one such as "http://127.0.0.1:8000"')
-    if parts.username or parts.password:
-        raise secret(
-            "a run file must not hold a password. Put the server's key in the environment variable that api_key_env names"
-        )
     if value != (address := f"{parts.scheme}://{parts.netloc}"):
         raise ValueError(f'write "{address}": the scheme, the host and the port only')
     return value
@@ -57,6 +53,8 @@ def _is_host(name: str) -> bool:
 
 class ServerTable(Table):
     """`[rollout.server]`: the servers of the engine `vllm-server`, and how requests reach them."""
+
+    secrets_belong: ClassVar[str] = OF_SERVERS
 
     addresses: list[Annotated[str, AfterValidator(_is_address)]] = Field(
         default=[],
@@ -98,9 +96,9 @@ class ServerTable(Table):
         description="Size of the KV cache in GiB, per server that plugrad starts. Default: 1 on a CPU, vLLM's on a GPU.",
     )
 
-    @field_validator("args")
+    @field_validator("args", mode="before")
     @classmethod
-    def _hold_no_secrets(cls, args: list[str]) -> list[str]:
+    def _give_no_secrets(cls, args: Any) -> Any:
         refuse_secret_arguments(args)
         return args
 

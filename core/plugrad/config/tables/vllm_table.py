@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
-from plugrad.config.secret_arguments import refuse_secret
+from plugrad.config.secret_arguments import IN_ARGUMENTS
 from plugrad.config.tables.number_types import Between, Count, Positive
 from plugrad.config.tables.table import Table
 
 
 class VllmTable(Table):
     """`[rollout.vllm]`: vLLM in the training process, one engine per rank."""
+
+    secrets_belong: ClassVar[str] = IN_ARGUMENTS
 
     tensor_parallel_size: Count = Field(
         default=1, description="Number of neighbouring ranks that share one engine. Must divide the number of ranks."
@@ -35,10 +37,3 @@ class VllmTable(Table):
         default=[], description="vLLM plugins that may load (`VLLM_PLUGINS`). All others are blocked."
     )
     kwargs: dict[str, Any] = Field(default={}, description="Further arguments for vLLM's `LLM`.")
-
-    @field_validator("kwargs")
-    @classmethod
-    def _hold_no_secrets(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        for name, value in kwargs.items():
-            refuse_secret(name, value)
-        return kwargs

@@ -6,6 +6,7 @@ import os
 
 from plugrad.config.tables.server_table import API_KEY_VARIABLE, ServerTable
 from plugrad.errors import EngineError
+from plugrad.secret_texts import shown_unless_secret
 
 
 def api_key(table: ServerTable) -> str | None:
@@ -16,8 +17,10 @@ def api_key(table: ServerTable) -> str | None:
     """
     key = os.environ.get(api_key_variable(table))
     if not key and table.api_key_env is not None:
+        # Somebody may have written the key itself.
+        named = shown_unless_secret("key", table.api_key_env)
         raise EngineError(
-            f"rollout.server.api_key_env names the environment variable {table.api_key_env}, which is not set: export the "
+            f"rollout.server.api_key_env names the environment variable {named}, which is not set: export the "
             "servers' API key in it, or remove the line from the run file if the servers have none."
         )
     return key or None

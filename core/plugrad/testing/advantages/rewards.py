@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, PlugradError
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial, Groups, named
-from plugrad.testing.advantages.trial_groups import in_single_precision, scaled, shifted, with_nan
+from plugrad.testing.advantages.trial_groups import exchanged, in_single_precision, scaled, shifted, with_nan, zero_or_one
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import Numbers, are_same, compare_numbers
 
@@ -17,6 +18,11 @@ NO_SIGNAL = 1e-6
 SHIFT, SCALE = 10.0, 10.0
 ROUGHLY = 1e-3
 """An advantage that divides by a deviation adds a small number to it."""
+EXCHANGED = ((0.0, 1.0), (0.0, 0.5), (0.5, 1.0))
+"""The ranks of two rollouts in their group, between 0 for the lowest reward and 1 for the highest."""
+NOTHING = 1e-9
+AMPLIFIED = 0.1
+"""Of the usual advantage of 1. A rounding of 4e-6, as at a reward of 35, is 0.04 where a deviation has 1e-4 added to it."""
 SPOILT = (1, 2)
 EQUAL_LENGTHS = (5,)
 
@@ -40,10 +46,48 @@ def _check_rounded_rewards(advantage: AdvantageTrial) -> str:
     for reward in ROUNDED:
         inputs = in_single_precision(advantage.draw(reward=reward))
         name, value = max(advantage.numbers(inputs).items(), key=lambda item: abs(item[1]))
-        if not abs(value) <= NO_SIGNAL * max(1.0, abs(reward)):
+        if not abs(value) <= max(AMPLIFIED, NO_SIGNAL * abs(reward)):
             raise Broken(f"if every reward is {reward:g} in float32, {name} is {value:.6g}")
         largest = max(largest, abs(value))
     return f"{largest:.0e} at most" if largest else "all 0"
+
+
+def _check_reward_order(advantage: AdvantageTrial) -> str:
+    if advantage.facts.opposes_rewards:
+        raise NotApplicable("it declares opposes_rewards")
+    kinds = {"": advantage.draw(), " of 0 and 1": zero_or_one(advantage.draw())}
+    largest = max(_gain(advantage, inputs, ranks, what) for what, inputs in kinds.items() for ranks in EXCHANGED)
+    if not largest:
+        raise NotApplicable("no advantage changes with the order of rewards")
+    return f"a better reward adds up to {largest:.3g}"
+
+
+def _gain(advantage: AdvantageTrial, inputs: AdvantageInputs, ranks: tuple[float, float], what: str) -> float:
+    """Return the most that a rollout gains by exchanging its reward for a better one in its group. None may lose."""
+    places = [_places(rewards, ranks) for rewards in inputs.rewards.tolist()]
+    before, after = advantage.groups(inputs), advantage.groups(exchanged(inputs, places))
+    largest = 0.0
+    for group, (lower, higher) in enumerate(places):
+        for place, worse, better in ((lower, before, after), (higher, after, before)):
+            bad, good = _mean(worse[group][place]), _mean(better[group][place])
+            if good < bad - NOTHING * max(1.0, abs(bad)):
+                raise Broken(
+                    f"with rewards{what}, rollout {place} of example {group} has the advantage {bad:.6g} with the lower "
+                    f"reward of two rollouts, and {good:.6g} with the higher one"
+                )
+            largest = max(largest, good - bad)
+    return largest
+
+
+def _places(rewards: Sequence[float], ranks: tuple[float, float]) -> tuple[int, int]:
+    """Return where the rewards of these ranks are: 0 is the lowest, 1 the highest."""
+    order = sorted(range(len(rewards)), key=lambda j: rewards[j])
+    low, high = (order[round(rank * (len(order) - 1))] for rank in ranks)
+    return low, high
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _check_scale_and_shift(advantage: AdvantageTrial) -> str:
@@ -102,13 +146,22 @@ REWARDS: tuple[Promise[AdvantageTrial], ...] = (
     ),
     Promise(
         "rounded_rewards",
-        "equal rewards in float32 give no advantage either",
+        "equal rewards in float32 give no advantage to speak of either",
         "The mean of equal numbers can differ from them in the last digit. Divided by a deviation of the same size, that is "
         "a full advantage. Other training loops and reward models use float32.",
         "Compute in float64, inputs.rewards.double(), and treat a spread that is tiny in relation to the rewards as none: "
         "plugrad.equal_rewards(rewards) finds such groups. An absolute threshold does not.",
         _check_rounded_rewards,
         after=("equal_rewards", "single_precision"),
+    ),
+    Promise(
+        "reward_order",
+        "of two rollouts that exchange their rewards, the one that gains does not lose advantage",
+        "With the wrong sign the policy learns to avoid what was rewarded, and the curves still look alive.",
+        "An advantage is how much better a rollout is than expected: the reward minus the baseline, and not the reverse. "
+        "If rewards are costs, declare @advantage(opposes_rewards=True).",
+        _check_reward_order,
+        after=("deterministic", "inputs_unchanged"),
     ),
     Promise(
         "scale_and_shift",

@@ -85,6 +85,23 @@ def scaled(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
     return batch(_each(inputs, change), [by * r for r in _greedy(inputs)])
 
 
+def zero_or_one(inputs: AdvantageInputs) -> AdvantageInputs:
+    """Return the inputs with rewards of 0 and 1: those of at least a half become 1."""
+    return batch(
+        _each(inputs, lambda rollout: _rewarded(rollout, float(rollout["reward"] >= 0.5))),
+        [float(r >= 0.5) for r in _greedy(inputs)],
+    )
+
+
+def exchanged(inputs: AdvantageInputs, places: Sequence[tuple[int, int]]) -> AdvantageInputs:
+    """Return the inputs with the rewards of two rollouts of each group exchanged, in one component, and nothing else."""
+    groups = [list(group) for group in inputs.rollouts]
+    for group, (one, other) in zip(groups, places, strict=True):
+        first, second = group[one], group[other]
+        group[one], group[other] = _rewarded(first, second["reward"]), _rewarded(second, first["reward"])
+    return batch(groups, _greedy(inputs))
+
+
 def in_single_precision(inputs: AdvantageInputs) -> AdvantageInputs:
     """Return the inputs with rewards in float32, as other training loops pass them."""
     assert inputs.greedy_rewards is not None

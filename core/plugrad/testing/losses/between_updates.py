@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from plugrad.host.loss import BoundLoss
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.kept_graphs import graphs_kept_by
 from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
 from plugrad.testing.state import declares_state, through_a_checkpoint
@@ -17,6 +18,7 @@ def _check_state(loss: LossTrial) -> str:
     before = _rows(loss, used, BEFORE)
     _rows(loss, used, LATER)
     seen = compare_rows(_rows(loss, used, BEFORE), before, "Called again after another batch")
+    _require_no_graph(used)
     if not declares_state(loss.component):
         if used.learns_of_updates:
             raise Broken("it has after_update, and no state_dict and load_state_dict")
@@ -26,6 +28,16 @@ def _check_state(loss: LossTrial) -> str:
     copy.instance.load_state_dict(through_a_checkpoint(used.instance.state_dict()))
     restored = compare_rows(_rows(loss, copy, LATER), _rows(loss, used, LATER), "Restored from its state_dict")
     return f"declared; {restored}"
+
+
+def _require_no_graph(used: BoundLoss) -> None:
+    kept = next(graphs_kept_by(used.instance), None)
+    if kept:
+        raise Broken(
+            f"after a call it keeps a tensor with its graph: {kept}",
+            why="A graph holds the activations of a whole forward pass in memory, and a list of them grows without end.",
+            fix="Keep x.detach(), or a number. What you want to know of an update is a metric: after_update receives it.",
+        )
 
 
 def _check_after_update(loss: LossTrial) -> str:

@@ -189,7 +189,7 @@ FAR_OFF: tuple[Promise[LossTrial], ...] = (
         "a pull on probable tokens is still there where every policy finds a token improbable",
         "A clamped log-prob has no gradient below the bound: a rare token that was rewarded is never raised, and a bad one "
         "never lowered.",
-        "Do not clamp trainer_logprobs: log-probs are finite. Bound the ratio of two policies instead, as PPO does.",
+        "Do not clamp trainer_logprobs: log-probs are finite. Bound the ratio of two policies instead.",
         _check_improbable_tokens,
         after=("micro_batches", "large_ratios"),
     ),

@@ -13,11 +13,22 @@ from torch.overrides import TorchFunctionMode
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import sum_rows
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.cuts import skip_if_cut_dependent
 from plugrad.testing.losses.loss_trial import LossTrial, gradients_of
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, on_policy, rows_of, with_row_advantages
+from plugrad.testing.losses.trial_micro_batches import (
+    LENGTHS,
+    draw_micro_batch,
+    moved,
+    on_policy,
+    rows_of,
+    with_row_advantages,
+)
 
 SIGNS = (1.0, -0.5, 0.25, -1.0, 2.0, -2.0, 0.5)
 NEGLIGIBLE = 1e-12
+ONE_ROW = 1
+MOVED = (1.0, 3.0)
+"""Nats between the policy and the one that sampled: beyond the bounds of every clip that is meant to hold."""
 STEP = 1e-6
 PRECISION = 1e-5
 FEW = (1, 4, 6)
@@ -50,6 +61,36 @@ def _check_advantage_sign(loss: LossTrial) -> str:
     )
 
 
+def _check_clip_side(loss: LossTrial) -> str:
+    skip_if_cut_dependent(loss)
+    if loss.facts.policy_gradient is False:
+        raise NotApplicable("it declares policy_gradient=False")
+    rows = rows_of(on_policy(draw_micro_batch()), [ONE_ROW] * 4)
+    inputs = with_row_advantages(rows, [1.0, 1.0, -1.0, -1.0])
+    seen = []
+    for nats in MOVED:
+        far = moved(inputs, [nats, -nats, -nats, nats])
+        # A penalty is not part of what follows the advantage.
+        values, push = _following_the_advantage(loss, far)
+        kept = [bool((push[row] > NEGLIGIBLE).any()) for row in range(4)]
+        clipped = [not kept[row] and abs(values[row]) > NEGLIGIBLE for row in range(4)]
+        if kept[0] and kept[2] and clipped[1] and clipped[3]:
+            raise Broken(
+                f"a token with a positive advantage is raised {nats:g} nats above the sampling policy, and no longer below "
+                "it; one with a negative is lowered below it, and no longer above it"
+            )
+        seen.append("kept" if kept[1] or kept[3] else "left out")
+    return f"{' and '.join(f'{nats:g}' for nats in MOVED)} nats against the advantage: {', '.join(seen)}"
+
+
+def _following_the_advantage(loss: LossTrial, inputs: BatchLossInputs) -> tuple[list[float], Tensor]:
+    """Return what the advantages add to the rows' values, and how far descending pushes each token their way."""
+    without = replace(inputs, advantages=torch.zeros_like(inputs.advantages))
+    values, (gradient, _) = loss.values_and_gradients(inputs)
+    others, (other, _) = loss.values_and_gradients(without)
+    return (values - others).tolist(), (other - gradient) * inputs.advantages.sign()
+
+
 def _gradient(loss: LossTrial, inputs: BatchLossInputs) -> Tensor:
     _, (gradient, _) = loss.values_and_gradients(inputs)
     return gradient
@@ -60,7 +101,7 @@ def _check_zero_advantage(loss: LossTrial) -> str:
         raise NotApplicable("it does not declare policy_gradient=True")
     _, gradients = loss.values_and_gradients(draw_micro_batch(advantage=0.0))
     largest = max(float(gradient.abs().max()) for gradient in gradients)
-    if largest > NEGLIGIBLE:
+    if not largest <= NEGLIGIBLE:
         raise Broken(f"with all advantages 0 the gradient is up to {largest:.4g}")
     return "no gradient"
 
@@ -146,6 +187,15 @@ GRADIENTS: tuple[Promise[LossTrial], ...] = (
         "@loss(policy_gradient=False).",
         _check_advantage_sign,
         untested="sign not tested",
+    ),
+    Promise(
+        "clip_side",
+        "it clips, if at all, where the policy has already followed the advantage",
+        "A clip stops a token that has moved far enough. On the wrong side it lets those go that have moved the wrong way, "
+        "and the others move without bound.",
+        "Take the smaller one of the two objectives: -torch.minimum(ratio * A, clipped * A). As losses, the larger one.",
+        _check_clip_side,
+        after=("micro_batches", "advantage_sign"),
     ),
     Promise(
         "zero_advantage",

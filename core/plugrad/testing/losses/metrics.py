@@ -15,6 +15,7 @@ from plugrad.host.calling import call_plugin
 from plugrad.host.sequence_adapter import SEQUENCE_FIELDS
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.kept_graphs import graphs_in
 from plugrad.testing.losses.cuts import CUTS
 from plugrad.testing.losses.loss_trial import LossTrial, view
 from plugrad.testing.losses.trial_micro_batches import (
@@ -36,7 +37,7 @@ def _check_metrics(loss: LossTrial) -> str:
         except TypeError as error:
             raise Broken(f"{name!r}: {error}") from error
     _check_means(loss)
-    attached = [name for name, value in metrics.items() if _has_graph(value)]
+    attached = [name for name, value in metrics.items() if any(graphs_in(value, name))]
     if attached:
         raise Broken(f"{', '.join(map(repr, attached))} still carries the graph of the loss")
     return ", ".join(metrics) or "none"
@@ -73,11 +74,6 @@ def _first_row(inputs: BatchLossInputs) -> LossInputs:
     columns = {name: getattr(inputs, name) for name in SEQUENCE_FIELDS}
     row: dict[str, Any] = {name: value[0] if isinstance(value, Tensor | list) else value for name, value in columns.items()}
     return LossInputs(**row)
-
-
-def _has_graph(value: Any) -> bool:
-    parts = [value] if isinstance(value, Tensor) else getattr(value, "__dict__", {}).values()
-    return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
 def _check_metrics_add_up(loss: LossTrial) -> str:

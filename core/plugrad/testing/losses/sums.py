@@ -8,7 +8,7 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.loss_trial import LossTrial
-from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, repeated
+from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, on_policy, repeated
 
 NEGLIGIBLE = 1e-9
 ONCE = 1e-6
@@ -30,8 +30,34 @@ def _check_sums_tokens(loss: LossTrial) -> str:
             f"with the {LENGTHS[row]} tokens of sequence {row} twice, one after the other, its {what} stays "
             f"{before[row, place]:.6g}: a mean stays where a sum doubles"
         )
+    _require_no_division_by_length(loss, on_policy(inputs))
     low, high = float(growth.min()), float(growth.max())
     return f"with every token twice: x {low:.3g}" + (f" to {high:.3g}" if high - low > ONCE else "")
+
+
+def _require_no_division_by_length(loss: LossTrial, inputs: BatchLossInputs) -> None:
+    """Raise Broken if every token of every sequence pulls less where the sequence is longer.
+
+    On policy, so that no ratio of whole sequences shrinks with the tokens. Weights that fall from token to token, or from
+    the end, leave one of the two copies of a token as it was.
+    """
+    _, before = loss.values_and_gradients(inputs)
+    _, after = loss.values_and_gradients(repeated(inputs))
+    shares: list[tuple[int, float, float]] = []
+    for row, (mask, twice) in enumerate(zip(inputs.loss_mask, repeated(inputs).loss_mask, strict=True)):
+        one = torch.stack([gradient[row][mask] for gradient in before])
+        two = torch.stack([gradient[row][twice] for gradient in after])
+        pulls = torch.cat([one, one], dim=1)
+        counted = pulls.abs() > NEGLIGIBLE
+        if bool(counted.any()):
+            share = (two / pulls)[counted]
+            shares.append((row, float(share.min()), float(share.max())))
+    if shares and all(high - low < ONCE and high < 1 - ONCE for _, low, high in shares):
+        row, of_gradient, _ = shares[0]
+        raise Broken(
+            f"with the {LENGTHS[row]} tokens of sequence {row} twice, one after the other, each of them has "
+            f"{of_gradient:.3g} of its gradient: the loss is divided by something that grows with the length"
+        )
 
 
 def _of_sequences(loss: LossTrial, inputs: BatchLossInputs) -> Tensor:
@@ -52,7 +78,7 @@ def _skip_if_not_a_sum(loss: LossTrial) -> None:
 SUMS: tuple[Promise[LossTrial], ...] = (
     Promise(
         "sums_tokens",
-        "the loss of a sequence is a sum over its tokens, not a mean",
+        "the loss of a sequence is a sum over its tokens, not a mean, and divided by no length",
         "The reduction divides by the counted tokens, once and for the whole batch. A mean is divided twice: the gradient "
         "is too small, and long sequences count less than short ones.",
         "Return the values per token, or their sum: (per_token * inputs.loss_mask).sum(-1). For a mean per sequence, choose "

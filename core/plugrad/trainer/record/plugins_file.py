@@ -20,7 +20,8 @@ def read_plugins(path: Path) -> dict[str, Any]:
         ValueError: the file cannot be read, or is not such a record.
     """
     try:
-        record = parse_json(read_bytes(path))
+        # An older plugrad wrote Python's constants.
+        record = parse_json(read_bytes(path), has_constants=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
     if not _is_record(record):

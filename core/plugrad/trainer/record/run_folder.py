@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.json_text import json_of
 from plugrad.paths import write_text
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
@@ -63,7 +63,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
             remove(folder / name)
         remove_stale_weights(folder)
         write_run_file(run_file, folder / RUN_FILE)
-        write_text(folder / PLUGINS, json.dumps(plugins, indent=2) + "\n")
+        write_text(folder / PLUGINS, json_of(plugins))
     except OSError as error:
         raise _cannot_be_written(folder, error) from error
     return folder

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from plugrad.errors import TrainingError
+from plugrad.shown import printable
 from plugrad.trainer.record.run_folder import MODEL, PLUGINS, RUN_FILE, UNFINISHED, remove
 
 
@@ -26,7 +27,12 @@ def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
         unfinished.rename(finished)
     # Safetensors raises an exception of its own where the disk is full.
     except Exception as error:
-        raise TrainingError(f"the model cannot be saved in {folder}: {type(error).__name__}: {error}") from error
+        with suppress(OSError):
+            remove(unfinished)
+        raise TrainingError(
+            f"the model cannot be saved in {folder}: {type(error).__name__}: {printable(error)}. Make room, or choose "
+            "another output_dir. The metrics of every step are kept."
+        ) from error
     return finished
 
 
