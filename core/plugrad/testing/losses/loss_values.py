@@ -81,7 +81,7 @@ def _shifted(value: Tensor, mask: Tensor) -> Tensor:
     steps = torch.arange(value.numel()).reshape(value.shape) % 5
     if not value.is_floating_point():
         return value + steps
-    return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.ndim == 2 else 1)
+    return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.shape == mask.shape else 1)
 
 
 def _everything(loss: LossTrial, inputs: BatchLossInputs) -> Any:
