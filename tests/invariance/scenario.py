@@ -67,6 +67,8 @@ class Scenario:
     """One sequence has no counted token."""
     turned: bool = False
     """The groups, and the sequences within them, come in the opposite order."""
+    alike: bool = False
+    """The rollouts of a group answer the same prompt, begin with the same tokens and have the same advantage."""
     extra_padding: int = 0
     """Columns of padding that nobody needs."""
     checkpointing: bool = False
@@ -126,11 +128,14 @@ def recorded(scenario, ranks):
     """Groups of three with lengths drawn at random; prompts differ in length too. This rank's share of them."""
     draw = random.Random(scenario.seed)
     groups = [[_rollout(draw, group) for _ in range(3)] for group in range(scenario.num_groups)]
+    if scenario.alike:
+        groups = [[_beginning_like(group[0], rollout) for rollout in group] for group in groups]
     if scenario.empty:
         groups[1][2].update(completion_ids=[], inference_logprobs=[])
+    drawn = [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2) for _ in group] for g, group in enumerate(groups)]
     advantages = [
-        [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2)] * len(r["completion_ids"]) for r in group]
-        for g, group in enumerate(groups)
+        [[row[0 if scenario.alike else place]] * len(r["completion_ids"]) for place, r in enumerate(group)]
+        for row, group in zip(drawn, groups, strict=True)
     ]
     rewards = [[rollout["reward"] for rollout in group] for group in groups]
     if scenario.turned:
@@ -152,6 +157,11 @@ def _rollout(draw, group):
         "truncated": len(ids) == 12,
         "example": {"example_id": group, "task": "math" if group % 2 else "code"},
     }
+
+
+def _beginning_like(first, rollout):
+    ids = first["completion_ids"] + rollout["completion_ids"][len(first["completion_ids"]) :]
+    return {**rollout, "prompt_ids": first["prompt_ids"], "completion_ids": ids[: len(rollout["completion_ids"])]}
 
 
 def losses(scenario):

@@ -98,7 +98,8 @@ def loss(
             advantage is zero. Left out: the second part is not promised. False: neither is the first, and `plugrad check`
             does not test the sign.
         cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut. Write
-            `whole_batch` instead, unless it needs logits or hidden states.
+            `whole_batch` instead, unless it needs logits or hidden states, which exist for one micro-batch at a time, or
+            draws random numbers for each micro-batch.
         sums_tokens: the loss of a sequence is a sum over its tokens, as the reductions expect. False: it is a value of the
             sequence as a whole, such as a mean.
         whole_batch: the loss mixes sequences, and is called once per update with those of all micro-batches and ranks. The

@@ -54,7 +54,7 @@ def _check_advantage_sign(loss: LossTrial) -> str:
         )
     moved = [row for row in range(len(LENGTHS)) if bool((push[row] > NEGLIGIBLE).any())]
     still = sorted(set(range(len(LENGTHS))) - set(moved))
-    if loss.facts.policy_gradient and (not moved or (still and not loss.facts.cut_dependent)):
+    if loss.facts.policy_gradient and (not moved or (still and not loss.facts.mixes_sequences)):
         raise Broken(f"on policy, a sequence with the advantage {SIGNS[still[0]]:g} has no gradient")
     return (
         f"{int((push > NEGLIGIBLE).sum())} of {int(inputs.loss_mask.sum())} tokens pushed the right way, none the wrong way"

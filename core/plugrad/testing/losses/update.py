@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from plugrad.config.run_file import RunFile
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
-from plugrad.host.synthetic import make_rollout
+from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
@@ -45,7 +47,7 @@ def recorded_groups() -> list[list[Rollout]]:
 
 
 def update_by_hand(loss: LossTrial) -> Update:
-    """Compute sum_s w_s loss_s and its gradient, one sequence at a time: no micro-batches, no ranks."""
+    """Compute sum_s w_s loss_s and its gradient, without micro-batches or ranks: one sequence at a time, or all at once."""
     groups = recorded_groups()
     rollouts = [(group, member, rollout) for group, members in enumerate(groups) for member, rollout in enumerate(members)]
     lengths = [len(rollout["completion_ids"]) for *_, rollout in rollouts]
@@ -53,12 +55,11 @@ def update_by_hand(loss: LossTrial) -> Update:
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     models = {name: _policy(seed) for name, seed in SEEDS.items()}
     bound = loss.fresh()
+    sequences = [_inputs(models, *rollout, bound) for rollout in rollouts]
     with random_state_of(0):
-        values = [
-            weight * sum_rows(compute_loss(bound, bound.view(inputs)), inputs.loss_mask)[0]
-            for weight, inputs in zip(weights, (_inputs(models, *rollout, bound) for rollout in rollouts), strict=True)
-        ]
-    total = torch.stack(values).sum()
+        parts = [_together(sequences)] if loss.facts.whole_batch else sequences
+        sums = torch.cat([sum_rows(compute_loss(bound, bound.view(part)), part.loss_mask) for part in parts])
+    total = (weights * sums).sum()
     found = torch.autograd.grad(total, list(models["policy"].parameters()), allow_unused=True)
     gradient = [
         g if g is not None else torch.zeros_like(p) for g, p in zip(found, models["policy"].parameters(), strict=True)
@@ -108,6 +109,21 @@ class _Watch:
     def before_update(self) -> None:
         parameters = list(self._model.parameters())
         self.gradient = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in parameters])
+
+
+def _together(sequences: Sequence[BatchLossInputs]) -> BatchLossInputs:
+    """Return sequences below one another, padded to the longest."""
+    width = max(inputs.loss_mask.shape[1] for inputs in sequences)
+
+    def joined(name: str, _: Tensor) -> Tensor:
+        parts = [getattr(inputs, name) for inputs in sequences]
+        if name not in OF_SEQUENCES:
+            # Of what has more dimensions, a loss of the whole batch gets nothing.
+            parts = [pad(part, (0, width - part.shape[1])) for part in parts]
+        return torch.cat(parts)
+
+    metadata = [example for inputs in sequences for example in inputs.metadata or []]
+    return replace(map_tensors(sequences[0], joined), metadata=metadata)
 
 
 def _policy(seed: int) -> Policy:
