@@ -21,7 +21,7 @@ from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
-from plugrad.trainer.update.progress import Progress
+from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
 
 NUM_PROMPTS, PER_PROMPT, LONGEST = 2, 4, 9

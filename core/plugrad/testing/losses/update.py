@@ -77,7 +77,7 @@ def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     from plugrad.trainer.ranks.accelerate_config import make_accelerator
     from plugrad.trainer.ranks.ranks import Ranks
     from plugrad.trainer.update.learner import make_learner
-    from plugrad.trainer.update.progress import Progress
+    from plugrad.trainer.update.run_progress import Progress
     from plugrad.trainer.update.run_updates import run_updates
 
     accelerator = make_accelerator()

@@ -166,14 +166,10 @@ def make_learner(
         ranks: of the run.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    _warn_of_small_updates(loaded.model.dtype, accelerator)
     policy = Policy(loaded.model, run_file.rollout.temperature)
     wanted = wanted_by(losses, needs)
     policy.check_gives(wanted)
-    _check_rows_alone(policy, accelerator)
-    _warn_of_router_loss(policy)
-    if accelerator.num_processes > 1:
-        _allow_unused_parameters(loaded.model, accelerator)
+    _check_trains_here(policy, accelerator)
     optimizer = make_optimizer(policy, run_file.optimizer)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
@@ -194,6 +190,15 @@ def make_learner(
         seed=run_file.seed,
         wanted=wanted,
     )
+
+
+def _check_trains_here(policy: Policy, accelerator: Accelerator) -> None:
+    """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
+    _warn_of_small_updates(policy.model.dtype, accelerator)  # type: ignore[arg-type]
+    _check_rows_alone(policy, accelerator)
+    _warn_of_router_loss(policy)
+    if accelerator.num_processes > 1:
+        _allow_unused_parameters(policy.model, accelerator)  # type: ignore[arg-type]
 
 
 def _warn_of_router_loss(policy: Policy) -> None:

@@ -19,7 +19,7 @@ from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.learner import Learner
-from plugrad.trainer.update.progress import Progress
+from plugrad.trainer.update.run_progress import Progress
 
 
 @dataclass(frozen=True)

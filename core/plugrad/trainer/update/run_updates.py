@@ -10,7 +10,7 @@ from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.metric_inputs import metric_inputs
-from plugrad.trainer.update.progress import Progress
+from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.step import StepOutcome, train_step
 
 

@@ -20,7 +20,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
-from plugrad.trainer.update.progress import Progress
+from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
 
 

@@ -26,7 +26,7 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.update.learner import Learner, wanted_by
 from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
-from plugrad.trainer.update.progress import Progress
+from plugrad.trainer.update.run_progress import Progress
 
 Slopes = Mapping[str, Tensor]
 """By output of the policy: the derivative of the objective with respect to it, for the rows of one micro-batch."""
