@@ -56,7 +56,7 @@ def compute_advantages(inputs: AdvantageInputs) -> AdvantageOutputs:
 def prepare_loss(component: SelectedLoss, inputs: BatchLossInputs) -> BatchLossInputs:
     """Change the inputs of a loss. `component` is the loss, with its `name`, `label`, `weight`, `reduction` and `needs`.
 
-    When: once per micro-batch and selected loss, before the loss.
+    When: once per micro-batch and selected loss, before the loss. For a loss of the whole batch: once per update.
     Core: returns `inputs`.
     Extension: drop tokens from `loss_mask`, or change fields, for example to correct a trainer-engine mismatch. A dropped
         token contributes zero. The denominators of the objective do not change: they are counted before this hook.
@@ -68,7 +68,7 @@ def prepare_loss(component: SelectedLoss, inputs: BatchLossInputs) -> BatchLossI
 def compute_loss(component: SelectedLoss, inputs: BatchLossInputs) -> LossOutputs:
     """Turn inputs into losses. The result is in batch form, `[batch, seq]` or `[batch]`.
 
-    When: once per micro-batch and selected loss.
+    When: once per micro-batch and selected loss. For a loss of the whole batch: once per update.
     Core: calls the loss and checks its result.
     Extension: time it, check it, replace its result.
     """

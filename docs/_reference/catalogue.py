@@ -119,7 +119,7 @@ def _described(entry: Entry, found: Catalogue) -> Described:
 def _weights(found: Described) -> Weights:
     facts = found.facts
     assert isinstance(facts, LossFacts)
-    return weights_of(plugrad.load("loss", found.reference), is_cut_dependent=facts.cut_dependent)
+    return weights_of(plugrad.load("loss", found.reference), mixes_sequences=facts.mixes_sequences)
 
 
 def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
@@ -132,8 +132,9 @@ def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
 def _facts(found: Described) -> str:
     needs = ", ".join(f"`{need}`" for need in sorted(found.needs)) or "nothing more"
     by_options = " by default; some options need more" if callable(found.facts.needs) else ""
+    mixes = " It sees the whole batch." if found.facts.whole_batch else ""
     cut = " It depends on the cut." if found.facts.cut_dependent else ""
-    return f"Needs {needs}{by_options}. Reduction: `{found.facts.reduction}`.{cut}"
+    return f"Needs {needs}{by_options}. Reduction: `{found.facts.reduction}`.{mixes}{cut}"
 
 
 def _advantage_row(found: Described) -> Sequence[str]:

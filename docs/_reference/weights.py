@@ -46,18 +46,18 @@ class Weights:
         return not torch.equal(self.up, self.down)
 
 
-def weights_of(loss: LoadedLoss, *, is_cut_dependent: bool = False) -> Weights:
+def weights_of(loss: LoadedLoss, *, mixes_sequences: bool = False) -> Weights:
     """Return the weights that a picture shows."""
-    up, down = (weights(loss, RATIOS, advantage, is_cut_dependent=is_cut_dependent) for advantage in (1.0, -1.0))
+    up, down = (weights(loss, RATIOS, advantage, mixes_sequences=mixes_sequences) for advantage in (1.0, -1.0))
     return Weights(up, down)
 
 
-def weights(loss: LoadedLoss, ratios: Tensor, advantage: float, *, is_cut_dependent: bool = False) -> Tensor:
+def weights(loss: LoadedLoss, ratios: Tensor, advantage: float, *, mixes_sequences: bool = False) -> Tensor:
     """-d loss / d log pi, over |A|, for sequences of a single token with each of the ratios.
 
-    A loss that depends on the cut sees them one by one: in one micro-batch, they would change each other's weight.
+    A loss that mixes sequences sees them one by one: together, they would change each other's weight.
     """
-    parts = ratios.split(1 if is_cut_dependent else len(ratios))
+    parts = ratios.split(1 if mixes_sequences else len(ratios))
     return torch.cat([_weights(loss, part.unsqueeze(1), advantage) for part in parts]).squeeze(1)
 
 

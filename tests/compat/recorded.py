@@ -21,8 +21,8 @@ from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
-from plugrad.trainer.update.step import Progress
 
 NUM_PROMPTS, PER_PROMPT, LONGEST = 2, 4, 9
 LR, EPS = 1e-2, 1e-3

@@ -132,11 +132,11 @@ def test_the_source_of_their_estimators_does_too(name, copied):
 def test_its_losses_that_mix_sequences_are_given_whole_micro_batches(name, batch, config):
     theirs = core_algos.get_policy_loss_fn(name)
     one_at_a_time = load("loss", "plugrad-compat/verl", target=f"{MODULE}:{theirs.__name__}")
-    with pytest.raises(plugrad.ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+    with pytest.raises(plugrad.ContractError, match=r'mixes sequences.* name = "verl_whole_batch"'):
         one_at_a_time(inputs_of(batch))
     torch.manual_seed(0)
     wanted, _ = theirs(**batch, loss_agg_mode="token-mean", config=config)
-    ours = load("loss", "plugrad-compat/verl_micro_batch", target=f"{MODULE}:{theirs.__name__}")
+    ours = load("loss", "plugrad-compat/verl_whole_batch", target=f"{MODULE}:{theirs.__name__}")
     torch.manual_seed(0)
     found = ours(inputs_of(batch)).loss.sum() / sum(LENGTHS)
     torch.testing.assert_close(value_and_gradient(found, batch), value_and_gradient(wanted, batch), rtol=1e-6, atol=1e-9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plugrad import AdvantageInputs, BatchLossInputs, ContractError, LossInputs, LossOutputs, MetricInputs
-from plugrad.contracts.needs import LOSS_NEEDS
+from plugrad.contracts.needs import GIVEN_TO_LOSSES, LOSS_NEEDS
 
 REQUIRED = ["trainer_logprobs", "inference_logprobs", "advantages", "loss_mask"]
 
@@ -34,7 +34,7 @@ def test_four_fields_are_enough():
     assert later.pop("step") == 0
     assert later.pop("max_steps") == 1
     later.pop("metadata")
-    assert set(later) == LOSS_NEEDS
+    assert set(later) == LOSS_NEEDS | (GIVEN_TO_LOSSES - {"metadata", "group_ids"})
     assert set(later.values()) == {None}
 
 

@@ -77,7 +77,7 @@ def test_one_need_may_be_a_string():
 def test_an_unknown_need_is_refused_with_a_suggestion():
     with pytest.raises(PluginError, match=r"@loss\(needs=\{'ref_logprob'\}\): .* Did you mean 'ref_logprobs'\?") as caught:
         loss(needs={"entropy", "ref_logprob"})
-    known = "entropy, input_ids, logits, old_logprobs, ref_logprobs, reward, teacher_logprobs"
+    known = "embedding, entropy, hidden_states, input_ids, logits, old_logprobs, ref_logprobs, reward, teacher_logprobs"
     assert f"A loss may need {known}." in str(caught.value)
 
 
@@ -112,3 +112,14 @@ def test_what_a_function_of_the_options_returns_is_checked_too():
 def test_the_marker_of_another_kind_is_refused(marker, used_as, found, wanted):
     with pytest.raises(PluginError, match=f"is marked with {found} but used where {wanted} is expected"):
         facts_of(marker(lambda inputs: None), used_as)
+
+
+def test_what_every_loss_gets_may_be_named_as_a_need():
+    marked = loss(needs={"metadata", "member", "group_ids", "entropy"})(plain)
+    assert facts_of(marked, LossFacts()).needs >= {"metadata", "member"}
+
+
+def test_a_loss_of_the_whole_batch_does_not_depend_on_the_cut():
+    assert facts_of(loss(whole_batch=True)(plain), LossFacts()).mixes_sequences
+    with pytest.raises(PluginError, match=r"sees the whole batch does not depend on the cut\. Drop cut_dependent"):
+        loss(whole_batch=True, cut_dependent=True)

@@ -125,14 +125,14 @@ def test_an_option_moves_the_edge():
 def test_where_the_policy_has_not_moved_every_policy_gradient_pushes_alike(entry):
     loss = plugrad.load("loss", f"{entry.package}/{entry.name}")
     at_one = int((pictures().RATIOS - 1).abs().argmin())
-    found = pictures().weights_of(loss, is_cut_dependent=loss.bound.component.facts.cut_dependent)
+    found = pictures().weights_of(loss, mixes_sequences=loss.bound.component.facts.mixes_sequences)
     assert found.up[at_one].item() == pytest.approx(1.0, abs=1e-6)
     assert found.down[at_one].item() == pytest.approx(-1.0, abs=1e-6)
 
 
 def test_one_micro_batch_of_all_ratios_is_the_same_as_one_each():
     loss = plugrad.load("loss", "gspo")
-    one_each = pictures().weights_of(loss, is_cut_dependent=True)
+    one_each = pictures().weights_of(loss, mixes_sequences=True)
     torch.testing.assert_close(pictures().weights_of(loss).up, one_each.up)
 
 

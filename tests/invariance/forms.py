@@ -1,6 +1,7 @@
 """One loss in both of its forms, one that learns of every update, and two that do what the cut decides."""
 
 import numpy as np
+import torch
 
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
 
@@ -71,3 +72,22 @@ class CountsItsCalls:
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         self._calls += 1
         return LossOutputs(-self._calls * inputs.advantages * inputs.trainer_logprobs)
+
+
+@loss(needs={"embedding", "entropy"}, whole_batch=True)
+def contrasts(inputs: BatchLossInputs) -> LossOutputs:
+    """Each row against all others, those of its own prompt as positives."""
+    rows = torch.nn.functional.normalize(inputs.embedding, dim=1)
+    others = ~torch.eye(len(rows), dtype=torch.bool)
+    log_shares = (rows @ rows.T / 0.1).masked_fill(~others, -torch.inf).log_softmax(dim=1)
+    positive = (inputs.group_ids[:, None] == inputs.group_ids) & others
+    weighted = torch.where(positive, log_shares, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+    spread = inputs.trainer_logprobs.sum(dim=1).std() + inputs.entropy.sum()
+    return LossOutputs(-weighted + 0.1 * spread, {"rows": float(len(rows)), "positives": positive.sum(dim=1).double()})
+
+
+@loss(whole_batch=True)
+def draws(inputs: BatchLossInputs) -> LossOutputs:
+    """Takes a random half of the batch's tokens."""
+    kept = torch.rand(inputs.loss_mask.shape) < 0.5
+    return LossOutputs(-inputs.trainer_logprobs * inputs.advantages * kept)

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plugrad import RunFile, hookimpl
+from plugrad.contracts.where import Where
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
@@ -26,8 +27,8 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.step_record import Cost, make_record
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
-from plugrad.trainer.update.step import Progress
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
@@ -51,6 +52,8 @@ class Scenario:
     """Loss, weight, reduction."""
     options: tuple[tuple[str, object], ...] = ()
     """Of the first loss."""
+    where: tuple[tuple[str, object], ...] = ()
+    """The examples that the first loss counts."""
     folder: str | None = None
     """Where losses in files lie."""
     num_groups: int = 4
@@ -64,6 +67,8 @@ class Scenario:
     """One sequence has no counted token."""
     turned: bool = False
     """The groups, and the sequences within them, come in the opposite order."""
+    alike: bool = False
+    """The rollouts of a group answer the same prompt, begin with the same tokens and have the same advantage."""
     extra_padding: int = 0
     """Columns of padding that nobody needs."""
     checkpointing: bool = False
@@ -123,11 +128,14 @@ def recorded(scenario, ranks):
     """Groups of three with lengths drawn at random; prompts differ in length too. This rank's share of them."""
     draw = random.Random(scenario.seed)
     groups = [[_rollout(draw, group) for _ in range(3)] for group in range(scenario.num_groups)]
+    if scenario.alike:
+        groups = [[_beginning_like(group[0], rollout) for rollout in group] for group in groups]
     if scenario.empty:
         groups[1][2].update(completion_ids=[], inference_logprobs=[])
+    drawn = [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2) for _ in group] for g, group in enumerate(groups)]
     advantages = [
-        [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2)] * len(r["completion_ids"]) for r in group]
-        for g, group in enumerate(groups)
+        [[row[0 if scenario.alike else place]] * len(r["completion_ids"]) for place, r in enumerate(group)]
+        for row, group in zip(drawn, groups, strict=True)
     ]
     rewards = [[rollout["reward"] for rollout in group] for group in groups]
     if scenario.turned:
@@ -147,8 +155,13 @@ def _rollout(draw, group):
         "reward_components": {},
         "metrics": {"digits": float(len(ids) % 3)},
         "truncated": len(ids) == 12,
-        "example": {"example_id": group},
+        "example": {"example_id": group, "task": "math" if group % 2 else "code"},
     }
+
+
+def _beginning_like(first, rollout):
+    ids = first["completion_ids"] + rollout["completion_ids"][len(first["completion_ids"]) :]
+    return {**rollout, "prompt_ids": first["prompt_ids"], "completion_ids": ids[: len(rollout["completion_ids"])]}
 
 
 def losses(scenario):
@@ -157,7 +170,8 @@ def losses(scenario):
         options = {} if bound else dict(scenario.options)
         component = load_component("loss", name, options, scan(), [scenario.folder] if scenario.folder else [])
         label = f"{component.name}/{reduction}"
-        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction))
+        where = Where.of(dict(scenario.where)) if scenario.where and not bound else None
+        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction, where=where))
     return bound
 
 
@@ -203,10 +217,11 @@ def shard(policy, optimizer):
 class Cuts:
     """Cuts as a run does, then pads what was cut, and remembers how many micro-batches an update had at most."""
 
-    def __init__(self, scenario):
+    def __init__(self, scenario, bound):
         # Where padding is said to cost nothing, the batch is cut for the budget alone.
         layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
-        self.cutting = Cutting(scenario.updates_per_batch, 16, layout)
+        wheres = {loss.label: loss.where for loss in bound if loss.where}
+        self.cutting = Cutting(scenario.updates_per_batch, 16, layout, wheres)
         self.extra_padding = scenario.extra_padding
         self.num_micro_batches = 0
 
@@ -228,7 +243,7 @@ def three_steps(scenario, accelerator, ranks=None):
         load_component("extension", "timing", {}, scan(), []),
     )
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
-    cuts, cost = Cuts(scenario), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
+    cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
     for step in range(STEPS):
         for update in run_updates(learner, batch, cuts, hooks, Progress(step, STEPS)):

@@ -58,6 +58,38 @@ def test_several_losses_with_their_own_reductions(num_micro_batches):
     assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), whole(scenario))
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+def test_a_loss_of_the_whole_batch(reduction, num_micro_batches):
+    scenario = Scenario(seed=8, terms=(("forms.py:contrasts", 0.7, reduction), *SEVERAL), folder=HERE, updates_per_batch=2)
+    expected = whole(scenario)
+    assert expected.records[0][f"contrasts/{reduction}/rows"] == 6.0, "all rows of an update at once"
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+
+
+def test_what_a_loss_of_the_whole_batch_draws():
+    scenario = Scenario(seed=8, terms=one_loss("token", "forms.py:draws"), folder=HERE)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=30, extra_padding=1)), expected)
+    assert len({record["loss"] for record in expected.records}) == 3
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("task", ["math", "code", ("math", "code"), "absent"])
+def test_a_loss_of_some_examples(reduction, task):
+    scenario = Scenario(
+        seed=3, terms=(("ppo_clip", 1.0, reduction), ("entropy_bonus", 0.1, "token")), where=(("task", task),)
+    )
+    assert_same(cut(replace(scenario, budget=30)), whole(scenario))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_loss_of_some_examples_is_that_of_a_batch_of_these(reduction):
+    all_four = Scenario(seed=3, terms=one_loss(reduction), where=(("task", ("math", "code")),), budget=30)
+    assert_same(cut(all_four), whole(Scenario(seed=3, terms=one_loss(reduction))))
+
+
 @pytest.mark.parametrize("updates_per_batch", [2, 4])
 def test_several_updates_of_one_batch(updates_per_batch):
     scenario = Scenario(seed=2, terms=SEVERAL, updates_per_batch=updates_per_batch)

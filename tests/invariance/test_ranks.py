@@ -38,6 +38,19 @@ SCENARIOS = {
         seed=8, terms=(("forms.py:gaps_by_sequence", 1.0, "group"),), budget=40, updates_per_batch=2, **IN_FILE
     ),
     "metrics with gaps, by batch": Scenario(seed=8, terms=(("forms.py:gaps_by_batch", 1.0, "group"),), budget=40, **IN_FILE),
+    "the whole batch": Scenario(
+        seed=8, terms=(("forms.py:contrasts", 1.0, "sequence_sum"), *SEVERAL), budget=30, updates_per_batch=2, **IN_FILE
+    ),
+    "the whole batch, none on the first": Scenario(
+        seed=4, terms=(("forms.py:contrasts", 0.7, "group"), *SEVERAL), budget=40, shares=(0, 1), **IN_FILE
+    ),
+    "the whole batch, at random": Scenario(
+        seed=5, terms=(("forms.py:draws", 1.0, "token"),), budget=30, empty=True, **IN_FILE
+    ),
+    "some examples": Scenario(seed=3, terms=SEVERAL, budget=40, shares=(3, 1), where=(("task", "math"),)),
+    "some examples of the whole batch": Scenario(
+        seed=8, terms=(("forms.py:contrasts", 1.0, "sequence"), *SEVERAL), budget=30, where=(("task", "code"),), **IN_FILE
+    ),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),

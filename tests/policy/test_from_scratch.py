@@ -36,7 +36,7 @@ def from_scratch(**fields):
 def test_a_model_type_alone_is_a_small_model_that_learns(model_type):
     model = load_model(from_scratch(model_type=model_type), ["0123456789+="]).model
     ids = torch.arange(3, 11).unsqueeze(0)
-    logprobs, _ = Policy(model, 1.0)(ids, torch.ones_like(ids), torch.ones_like(ids).bool())
+    logprobs = Policy(model, 1.0)(ids, torch.ones_like(ids), torch.ones_like(ids).bool()).logprobs
     logprobs.sum().backward()
     assert 200_000 < sum(parameter.numel() for parameter in model.parameters()) < 1_500_000
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoMode
 from plugrad import ModelError
 from plugrad.policy.lm_head import LinearHead, find_head
 from plugrad.policy.policy import Policy
+from plugrad.policy.scored import Wanted
 from plugrad.testing import tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [10, 11, 12, 0, 0]])
@@ -104,7 +105,7 @@ def gradients(scores, model):
 
 
 def assert_scores_are_those_of_the_logits(model, policy):
-    found = [values[:, 1:] for values in policy(IDS, ATTENTION, COUNTED, entropy="gradient")]
+    found = [values[:, 1:] for values in policy(IDS, ATTENTION, COUNTED, Wanted(entropy="gradient"))[:2]]
     wanted = scores_of_logits(model, policy.temperature)
     for one, other in zip([*found, *gradients(found, model)], [*wanted, *gradients(wanted, model)], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
@@ -204,7 +205,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         {"use_reentrant": False}
     )
     found = [
-        gradients([v[:, 1:] for v in Policy(m, 0.7).train()(IDS, ATTENTION, COUNTED, entropy="gradient")], m)
+        gradients([v[:, 1:] for v in Policy(m, 0.7).train()(IDS, ATTENTION, COUNTED, Wanted(entropy="gradient"))[:2]], m)
         for m in (plain, checkpointed)
     ]
     for one, other in zip(*found, strict=True):

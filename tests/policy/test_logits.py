@@ -8,7 +8,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 import plugrad
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, loss
-from plugrad.policy.policy import Policy, ScoresAndLogits
+from plugrad.policy.policy import Policy
+from plugrad.policy.scored import Scored, Wanted
 from plugrad.testing import conformance, loss_checks, run_checks, tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 2, 0, 0]])
@@ -50,8 +51,8 @@ def reinforce_of_the_batch(inputs: BatchLossInputs) -> LossOutputs:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_their_softmax_is_the_log_probs(model_type, temperature):
     policy = Policy(tiny_model(dtype="float64", model_type=model_type), temperature)
-    wanted, entropy = policy(IDS, ATTENTION, COUNTED, entropy="value")
-    found = policy(IDS, ATTENTION, COUNTED, entropy="value", logits=True)
+    wanted, entropy = policy(IDS, ATTENTION, COUNTED, Wanted(entropy="value"))[:2]
+    found = policy(IDS, ATTENTION, COUNTED, Wanted(entropy="value", logits=True))
     own = found.logits.log_softmax(dim=2).gather(2, IDS.unsqueeze(2)).squeeze(2) * COUNTED
     # Gemma2 and Cohere multiply their norms' weights in float32.
     for values in (found.logprobs, own):
@@ -62,15 +63,15 @@ def test_their_softmax_is_the_log_probs(model_type, temperature):
 
 def test_a_model_without_a_linear_head_gives_its_own():
     policy = Policy(tiny_model(dtype="float64"), 0.5)
-    wanted = policy(IDS, ATTENTION, COUNTED, logits=True).logits
+    wanted = policy(IDS, ATTENTION, COUNTED, Wanted(logits=True)).logits
     policy.head = None
-    torch.testing.assert_close(policy(IDS, ATTENTION, COUNTED, logits=True).logits, wanted)
+    torch.testing.assert_close(policy(IDS, ATTENTION, COUNTED, Wanted(logits=True)).logits, wanted)
 
 
 def test_packed_sequences_have_the_same():
     padded, packed = Policy(tiny_model(dtype="float64"), 1.0), Policy(tiny_model(dtype="float64"), 1.0, packs=True)
     packed.model.set_attn_implementation("plugrad_sequences_by_position")
-    found, wanted = (policy(IDS, ATTENTION, COUNTED, logits=True).logits for policy in (packed, padded))
+    found, wanted = (policy(IDS, ATTENTION, COUNTED, Wanted(logits=True)).logits for policy in (packed, padded))
     torch.testing.assert_close(found, wanted)
 
 
@@ -97,7 +98,7 @@ def logits_made():
             assert [logits() for logits in made if logits() is not None] == []
 
     def remember(_module, _inputs, outputs):
-        if isinstance(outputs, ScoresAndLogits):
+        if isinstance(outputs, Scored) and outputs.logits is not None:
             made.append(weakref.ref(outputs.logits))
 
     handles = [register_module_forward_pre_hook(none_are_alive), register_module_forward_hook(remember)]

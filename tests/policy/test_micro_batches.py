@@ -12,7 +12,7 @@ from plugrad.policy.reductions import Counts
 
 def sequence(length, counted, row=0):
     mask = [False] * (length - counted) + [True] * counted
-    return TrainingSequence([row + 1] * length, mask, [1.0] * length, [-1.0] * length, 0.5, row // 2, {"example_id": row})
+    return TrainingSequence([row + 1] * length, mask, [1.0] * length, [-1.0] * length, 0.5, row // 2, 0, {"example_id": row})
 
 
 def cut_all(sequences, budget):
@@ -59,6 +59,6 @@ def test_where_nothing_counts_one_micro_batch_without_rows_is_left():
 
 
 def test_replayed_completions_have_no_inference_logprobs():
-    replayed = TrainingSequence([1, 2], [False, True], [0.0, 1.0], None, 1.0, 0, {})
+    replayed = TrainingSequence([1, 2], [False, True], [0.0, 1.0], None, 1.0, 0, 0, {})
     (micro_batch,) = cut_all([replayed], 10)
     assert micro_batch.inference_logprobs is None

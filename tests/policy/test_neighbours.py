@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
+from plugrad.policy.scored import Wanted
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 0, 0, 0]])
@@ -45,10 +46,10 @@ def test_a_model_that_mixes_rows_gets_one_row_at_a_time(kind, logits, caplog):
         policy = Policy(mixing(kind), 0.7)
     assert policy.rows_alone
     assert "Every sequence gets a forward pass of its own" in caplog.text
-    together = policy(IDS, ATTENTION, COUNTED, entropy="gradient", logits=logits)
+    together = policy(IDS, ATTENTION, COUNTED, Wanted(entropy="gradient", logits=logits))
     for row, length in enumerate((6, 3)):
         batch = [column[row : row + 1, :length] for column in (IDS, ATTENTION, COUNTED)]
-        for found, wanted in zip(together, policy(*batch, entropy="gradient", logits=logits), strict=True):
+        for found, wanted in zip(together, policy(*batch, Wanted(entropy="gradient", logits=logits)), strict=True):
             torch.testing.assert_close(found[row, :length], wanted[0], rtol=1e-12, atol=1e-12)
             assert not found[row, length:].any()
 

@@ -9,6 +9,7 @@ from plugrad.policy.packing import LIKE_FLASH, can_pack, keeps_sequences_apart, 
 from plugrad.policy.partition import full_blocks
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts
+from plugrad.policy.scored import Wanted
 from plugrad.testing import tiny_model
 
 LENGTHS = torch.tensor([7, 4, 1, 6])
@@ -22,7 +23,7 @@ MIXED = [
 
 
 def scores(model, *, packs):
-    logprobs, entropy = Policy(model, 0.7, packs=packs)(IDS, ATTENTION, COUNTED, entropy="gradient")
+    logprobs, entropy = Policy(model, 0.7, packs=packs)(IDS, ATTENTION, COUNTED, Wanted(entropy="gradient"))[:2]
     weights = torch.linspace(-1, 2, IDS.numel(), dtype=logprobs.dtype).view_as(IDS)
     total = (weights * logprobs).sum() + (weights.flip(1) * entropy).sum()
     return [logprobs, entropy, *torch.autograd.grad(total, list(model.parameters()))]
@@ -46,7 +47,7 @@ def test_logits_of_an_unknown_head_are_packed_too():
     policies = [Policy(model, 0.7, packs=packs) for packs in (True, False)]
     for policy in policies:
         policy.head = None
-    packed, padded = (policy(IDS, ATTENTION, COUNTED, entropy="value") for policy in policies)
+    packed, padded = (policy(IDS, ATTENTION, COUNTED, Wanted(entropy="value")) for policy in policies)
     for one, other in zip(packed, padded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
@@ -110,7 +111,7 @@ def test_packed_micro_batches_are_full_of_tokens():
     assert full_blocks(lengths, 10) == [(0, 1), (1, 2), (2, 3), (3, 6)]
     assert full_blocks(lengths, 16) == [(0, 2), (2, 6)]
     assert full_blocks([], 16) == []
-    sequences = [TrainingSequence([1] * n, [True] * n, [0.0] * n, None, 0.0, 0, {}) for n in lengths]
+    sequences = [TrainingSequence([1] * n, [True] * n, [0.0] * n, None, 0.0, 0, 0, {}) for n in lengths]
     counts = Counts(sum(lengths), len(lengths), 1, 9)
     micro_batches = cut(sequences, counts, Layout(16, 0, torch.float32, packed=True))
     assert [int(m.attention_mask.sum()) for m in micro_batches] == [16, 16]
@@ -125,10 +126,10 @@ def test_on_a_gpu_packed_is_padded(implementation):
     dtype = "bfloat16" if implementation == "flash_attention_2" else "float32"
     model = tiny_model(dtype=dtype).cuda()
     batch = [tensor.cuda() for tensor in (IDS, ATTENTION, COUNTED)]
-    padded, _ = Policy(model, 1.0)(*batch)
+    padded = Policy(model, 1.0)(*batch).logprobs
     model.set_attn_implementation(implementation)
     policy = Policy(model, 1.0)
     assert policy.packs
-    packed, _ = policy(*batch)
+    packed = policy(*batch).logprobs
     tolerance = 0.05 if dtype == "bfloat16" else 1e-4
     torch.testing.assert_close(packed, padded, rtol=tolerance, atol=tolerance)

@@ -4,7 +4,7 @@ import pytest
 
 from plugrad import DataError, ModelError
 from plugrad.rollout import chat
-from plugrad.rollout.prompts import tokenize_prompts, tokenize_reference
+from plugrad.rollout.prompts import reference_texts, tokenize_completion, tokenize_prompts
 from plugrad.testing import tiny_tokenizer
 
 CHAT = [{"role": "user", "content": "2+2?"}]
@@ -71,10 +71,10 @@ def test_a_prompt_that_is_too_long_is_an_error_with_both_numbers():
 
 def test_a_reference_ends_with_the_end_of_sequence_token():
     tokenizer = tiny_tokenizer()
-    ids = tokenize_reference({"prompt": "", "reference": "42"}, tokenizer)
+    ids = tokenize_completion("42", {"prompt": ""}, tokenizer)
     assert ids == [*tokenizer("42")["input_ids"], tokenizer.eos_token_id]
 
 
 def test_a_missing_reference_names_the_columns():
     with pytest.raises(DataError, match=r"example 7 has none \(columns: prompt, answer, example_id\)"):
-        tokenize_reference({"prompt": "", "answer": "42", "example_id": 7}, tiny_tokenizer())
+        reference_texts({"prompt": "", "answer": "42", "example_id": 7}, 2)

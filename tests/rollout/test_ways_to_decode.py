@@ -54,7 +54,7 @@ def test_log_probs_are_the_models_own(model_type, dtype, fields, way):
 def test_experts_compute_in_float64(model_type):
     model = tiny_model(model_type=model_type, dtype="float64", num_experts_per_tok=2)
     ids = torch.arange(3, 9).unsqueeze(0)
-    logprobs, _ = Policy(model, 1.0)(ids, torch.ones_like(ids).bool(), torch.ones_like(ids).bool())
+    logprobs = Policy(model, 1.0)(ids, torch.ones_like(ids).bool(), torch.ones_like(ids).bool()).logprobs
     assert logprobs.dtype == torch.float64
     assert logprobs.isfinite().all()
 

@@ -19,8 +19,8 @@ DISTANCES = (0.0, 1e-4, 0.1, 1.0, 19.0, 21.0, 50.0, 88.0, 90.0, 100.0, 1000.0, 1
 DIFFERENCES = sorted({sign * distance for sign in (1, -1) for distance in DISTANCES})
 ADVANTAGES = (1.0, -1.0, 0.0)
 GARBAGE = (math.nan, math.inf, -math.inf, 1e30, -1e30, -1e9, 7.0)
-OF_OTHER_SYSTEMS = {"skyrl", "skyrl_micro_batch", "verl", "verl_micro_batch", "prime_rl"}
-OF_OTHER_SYSTEMS |= {"nemo_rl", "nemo_rl_sequence", "nemo_rl_micro_batch"}
+OF_OTHER_SYSTEMS = {"skyrl", "skyrl_whole_batch", "verl", "verl_whole_batch", "prime_rl"}
+OF_OTHER_SYSTEMS |= {"nemo_rl", "nemo_rl_sequence", "nemo_rl_whole_batch"}
 """They run a function of another system's, whose numerics are its own."""
 VARIANTS = [
     ("importance_sampling", {"ratio_type": "sequence", "kl_tau": 0.1}),

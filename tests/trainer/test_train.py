@@ -184,7 +184,7 @@ def test_the_policy_that_is_saved_is_the_one_that_was_trained(run, run_file):
     tokenizer = AutoTokenizer.from_pretrained(result.model)
     ids = torch.tensor([tokenizer("1+1=2")["input_ids"]])
     mask = torch.ones_like(ids, dtype=torch.bool)
-    logprobs, _ = Policy(model, 1.0)(ids, mask, mask)
+    logprobs = Policy(model, 1.0)(ids, mask, mask).logprobs
     expected = model(ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).squeeze(-1)
     torch.testing.assert_close(logprobs[:, 1:], expected)
 

@@ -107,7 +107,7 @@ def largest_of_version(prompts, groups, model, version):
             ids = torch.tensor([[*prompt.ids, *completion.ids]])
             counted = torch.arange(ids.shape[1]).unsqueeze(0) >= len(prompt.ids)
             with torch.no_grad():
-                logprobs, _ = Policy(model, 1.0)(ids, torch.ones_like(ids, dtype=torch.bool), counted)
+                logprobs = Policy(model, 1.0)(ids, torch.ones_like(ids, dtype=torch.bool), counted).logprobs
             difference = (logprobs[counted] - torch.tensor(completion.logprobs)).abs()
             theirs = torch.tensor(completion.policy_versions) == version
             largest = max([largest, *difference[theirs].tolist()])

@@ -13,6 +13,11 @@ from plugrad.contracts.checked_fields import checked_fields, named_fields
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
+POLICY_OUTPUTS = ("trainer_logprobs", "entropy", "logits", "hidden_states", "embedding")
+"""The fields that the policy computes, with gradient."""
+OF_SEQUENCES = frozenset({"reward", "embedding", "member", "group_ids"})
+"""The fields with one entry per sequence and none per token."""
+
 
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,10 @@ class LossInputs:
     logits: Float[Tensor, "seq vocab"] | None = None
     """Logits divided by the temperature, with gradient: their log-softmax is log pi_theta of every token at this position.
     They take memory for tokens x vocabulary, several times over."""
+    hidden_states: Float[Tensor, "seq hidden"] | None = None
+    """The last hidden states, with gradient, in float32 at least. Entry t is the state that predicts token t."""
+    embedding: Float[Tensor, "hidden"] | None = None
+    """The last hidden state of the last counted token, with gradient: the state that has read the whole sequence."""
     input_ids: Int[Tensor, "seq"] | None = None
     """The tokens, prompt first."""
     reward: Float[Tensor, ""] | None = None
@@ -52,6 +61,8 @@ class LossInputs:
     """`max_steps` of the run file."""
     metadata: Mapping[str, Any] | None = None
     """The columns of the sequence's example."""
+    member: Int[Tensor, ""] | None = None
+    """The place of the sequence among the rollouts of its example, counted from 0."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:
@@ -66,7 +77,8 @@ class LossInputs:
 class BatchLossInputs:
     """A micro-batch. The fields mean what they mean in `LossInputs`; each row is a whole sequence, padded on the right.
 
-    The cut into micro-batches is arbitrary, so a loss that mixes rows states `@loss(cut_dependent=True)`.
+    The cut into micro-batches is arbitrary, so a loss that mixes rows states `@loss(whole_batch=True)`. It gets the rows of
+    all micro-batches and ranks at once, ordered by their prompt and place in its group.
     """
 
     trainer_logprobs: Float[Tensor, "batch seq"]
@@ -78,6 +90,8 @@ class BatchLossInputs:
     teacher_logprobs: Float[Tensor, "batch seq"] | None = None
     entropy: Float[Tensor, "batch seq"] | None = None
     logits: Float[Tensor, "batch seq vocab"] | None = None
+    hidden_states: Float[Tensor, "batch seq hidden"] | None = None
+    embedding: Float[Tensor, "batch hidden"] | None = None
     input_ids: Int[Tensor, "batch seq"] | None = None
     reward: Float[Tensor, "batch"] | None = None
     step: int = 0
@@ -86,6 +100,8 @@ class BatchLossInputs:
     """Rows with the same number are rollouts of the same prompt."""
     metadata: Sequence[Mapping[str, Any]] | None = None
     """The columns of each row's example."""
+    member: Int[Tensor, "batch"] | None = None
+    """The place of each row among the rollouts of its prompt, counted from 0."""
 
 
 @named_fields

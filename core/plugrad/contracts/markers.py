@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
-from plugrad.contracts.needs import ADVANTAGE_NEEDS, KNOWN_NEEDS, LOSS_NEEDS, METRIC_NEEDS
+from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.shown import shown
 
@@ -33,6 +33,12 @@ class LossFacts:
     policy_gradient: bool | None = None
     cut_dependent: bool = False
     sums_tokens: bool = True
+    whole_batch: bool = False
+
+    @property
+    def mixes_sequences(self) -> bool:
+        """Whether the loss of a sequence depends on others."""
+        return self.cut_dependent or self.whole_batch
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ def loss(
     policy_gradient: bool | None = ...,
     cut_dependent: bool = ...,
     sums_tokens: bool = ...,
+    whole_batch: bool = ...,
 ) -> Callable[[Plugin], Plugin]: ...
 def loss(
     plugin: Plugin | None = None,
@@ -80,6 +87,7 @@ def loss(
     policy_gradient: bool | None = None,
     cut_dependent: bool = False,
     sums_tokens: bool = True,
+    whole_batch: bool = False,
 ) -> Plugin | Callable[[Plugin], Plugin]:
     """State facts about a loss. `@loss` alone is `@loss()`.
 
@@ -89,19 +97,29 @@ def loss(
         policy_gradient: the loss raises the log-prob of a token with a positive advantage, and has no gradient where the
             advantage is zero. Left out: the second part is not promised. False: neither is the first, and `plugrad check`
             does not test the sign.
-        cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut.
+        cut_dependent: the loss mixes the rows of a micro-batch, so its value depends on how the batch is cut. Write
+            `whole_batch` instead, unless it needs logits or hidden states, which exist for one micro-batch at a time, or
+            draws random numbers for each micro-batch.
         sums_tokens: the loss of a sequence is a sum over its tokens, as the reductions expect. False: it is a value of the
             sequence as a whole, such as a mean.
+        whole_batch: the loss mixes sequences, and is called once per update with those of all micro-batches and ranks. The
+            update is then exact at any cut, for one more forward pass without gradient. It takes `BatchLossInputs`.
 
     Raises:
-        PluginError: an unknown need or reduction, or it marks no function or class.
+        PluginError: an unknown need or reduction, both `cut_dependent` and `whole_batch`, or it marks no function or class.
     """
+    if cut_dependent and whole_batch:
+        raise PluginError(
+            "@loss(cut_dependent=True, whole_batch=True): a loss that sees the whole batch does not depend on the cut. "
+            f"Drop cut_dependent.{_author()}"
+        )
     if reduction not in REDUCTIONS:
         raise PluginError(
             f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
-    facts = LossFacts(_checked("loss", needs, LOSS_NEEDS), reduction, policy_gradient, cut_dependent, sums_tokens)
+    known = _checked("loss", needs, KNOWN_NEEDS["loss"])
+    facts = LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch)
     return _mark(facts, plugin)
 
 
@@ -142,7 +160,7 @@ def advantage(
     Raises:
         PluginError: an unknown need, or it marks no function or class.
     """
-    known = _checked("advantage", needs, ADVANTAGE_NEEDS)
+    known = _checked("advantage", needs, KNOWN_NEEDS["advantage"])
     facts = AdvantageFacts(
         min_rollouts_per_example, known, mixes_groups, order_dependent, signal_from_equal_rewards, opposes_rewards
     )
@@ -162,7 +180,7 @@ def metric(plugin: Plugin | None = None, /, *, needs: Needs = frozenset()) -> Pl
     Raises:
         PluginError: an unknown need, or it marks no function or class.
     """
-    return _mark(MetricFacts(_checked("metric", needs, METRIC_NEEDS)), plugin)
+    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"])), plugin)
 
 
 def facts_of(target: object, default: Facts) -> Facts:
@@ -213,6 +231,6 @@ def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") ->
     for need in sorted(asked - known):
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
-            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known))}.{where or _author()}"
+            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known - GIVEN_TO_LOSSES))}.{where or _author()}"
         )
     return frozenset(asked)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.markers import Reduction
-from plugrad.contracts.needs import LOSS_NEEDS
-from plugrad.errors import ContractError
+from plugrad.contracts.markers import LossFacts, Reduction
+from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES
+from plugrad.contracts.where import Where
+from plugrad.errors import ContractError, PluginError
 from plugrad.host.calling import call_plugin, call_with_inputs
 from plugrad.host.loss_outputs import check_gradient, check_outputs
 from plugrad.host.no_backward import NoBackward
@@ -35,6 +36,8 @@ class BoundLoss:
     """Its name in this run. Two uses of one loss have different labels."""
     weight: float
     reduction: Reduction
+    where: Where | None = None
+    """The examples that it counts; None for all."""
 
     @property
     def name(self) -> str:
@@ -42,24 +45,34 @@ class BoundLoss:
         return self.component.name
 
     @property
+    def facts(self) -> LossFacts:
+        """What its marker states."""
+        return cast(LossFacts, self.component.facts)
+
+    @property
     def needs(self) -> frozenset[str]:
         """The optional fields that it reads."""
         return self.component.needs
 
     @classmethod
-    def create(cls, component: Component, *, label: str, weight: float, reduction: Reduction) -> BoundLoss:
+    def create(
+        cls, component: Component, *, label: str, weight: float, reduction: Reduction, where: Where | None = None
+    ) -> BoundLoss:
         """Create an instance of the component with its place in the objective.
 
         Raises:
-            PluginError: it cannot be created, or has parameters of its own.
+            PluginError: it cannot be created, has parameters of its own, or cannot see a whole batch though it asks for it.
         """
+        _check_whole_batch(component)
         instance = component.create()
         check_owns_no_parameters(str(component), instance)
-        return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction)
+        return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction, where)
 
     def fresh(self) -> BoundLoss:
         """Return the same loss with a new instance. A class starts without state."""
-        return BoundLoss.create(self.component, label=self.label, weight=self.weight, reduction=self.reduction)
+        return BoundLoss.create(
+            self.component, label=self.label, weight=self.weight, reduction=self.reduction, where=self.where
+        )
 
     @property
     def learns_of_updates(self) -> bool:
@@ -79,6 +92,23 @@ class BoundLoss:
         """Return the inputs without the optional fields that this loss does not need."""
         hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs)
         return replace(inputs, **hidden)
+
+
+def _check_whole_batch(component: Component) -> None:
+    facts = cast(LossFacts, component.facts)
+    if not facts.whole_batch:
+        return
+    if component.form != "batch":
+        raise PluginError(
+            f"{component} declares whole_batch and takes one sequence (LossInputs). A loss that mixes sequences takes all "
+            "of them: annotate its argument with BatchLossInputs, or drop whole_batch."
+        )
+    wide = sorted(component.needs & NOT_OF_WHOLE_BATCHES)
+    if wide:
+        raise PluginError(
+            f"{component} declares whole_batch and needs {' and '.join(wide)}, which never exist for a whole batch. Pool "
+            "first: `embedding` is the last hidden state of a sequence. Or declare cut_dependent instead of whole_batch."
+        )
 
 
 def _in_batch_form(component: Component, instance: Any) -> Callable[[BatchLossInputs], Any]:

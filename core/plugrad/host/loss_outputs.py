@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.loss import POLICY_OUTPUTS, BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.measures import Measure, Measures
 from plugrad.errors import ContractError
 from plugrad.host.calling import refuse_coroutine
@@ -67,7 +67,8 @@ def _merge(owner: str, name: str, values: list[Any]) -> Tensor | Measure:
 
 def check_gradient(owner: str, outputs: LossOutputs, inputs: LossInputs | BatchLossInputs) -> None:
     """Raise ContractError if a loss has no gradient where the policy has one, and is not 0 everywhere."""
-    given = [field for field in (inputs.trainer_logprobs, inputs.entropy, inputs.logits) if field is not None]
+    outputs_of_policy = [getattr(inputs, name) for name in POLICY_OUTPUTS]
+    given = [field for field in outputs_of_policy if field is not None]
     # In a loop of one's own, the entropy may be a constant.
     if outputs.loss.requires_grad or not torch.is_grad_enabled() or not all(field.requires_grad for field in given):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import POLICY_OUTPUTS, BatchLossInputs
 from plugrad.errors import ContractError
 
 ITSELF = "calls backward() itself"
@@ -23,7 +23,7 @@ class NoBackward:
 
     def __init__(self, owner: str, inputs: BatchLossInputs) -> None:
         self._owner = owner
-        outputs = (inputs.trainer_logprobs, inputs.entropy, inputs.logits)
+        outputs = [getattr(inputs, name) for name in POLICY_OUTPUTS]
         self._nodes = [output.grad_fn for output in outputs if output is not None and output.grad_fn is not None]
         self._leaves = [output for output in outputs if output is not None and output.is_leaf and output.requires_grad]
         self._happened = False

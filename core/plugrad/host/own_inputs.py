@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.loss import BatchLossInputs, LossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs, LossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
@@ -50,9 +50,10 @@ def prepared_rows(inputs: Rows) -> Rows:
     number per sequence, such as the reward, has no mask.
     """
     changed: dict[str, Any] = {
-        name: _filled(at_least_float32(value), inputs.loss_mask)
+        name: wide if name in OF_SEQUENCES else _filled(wide, inputs.loss_mask)
         for name, value in vars(inputs).items()
         if isinstance(value, Tensor) and value.is_floating_point()
+        for wide in [at_least_float32(value)]
     }
     return replace(inputs, **changed)
 

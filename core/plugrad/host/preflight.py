@@ -25,8 +25,8 @@ from plugrad.host.advantage import compute_advantages, with_prepared_rewards
 from plugrad.host.calling import blaming, no_gradient
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
-from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.received import WRITTEN_BY_SCORE
@@ -158,7 +158,7 @@ def _with_leaves(tiny: _TinyBatch, loss: BoundLoss) -> BatchLossInputs:
     batch = _few_rows(tiny) if "logits" in loss.needs else tiny.loss
     entropy = batch.entropy.detach().requires_grad_() if batch.entropy is not None else None
     leaves = replace(batch, trainer_logprobs=batch.trainer_logprobs.detach().requires_grad_(), entropy=entropy)
-    return with_made_up_logits(leaves, tiny.vocabulary) if "logits" in loss.needs else leaves
+    return with_made_up_outputs(leaves, loss.needs, tiny.vocabulary)
 
 
 def _few_rows(tiny: _TinyBatch) -> BatchLossInputs:
@@ -191,19 +191,19 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
 def _groups(examples: Sequence[Example], rollouts_per_example: int, texts: TrialTexts) -> list[list[Rollout]]:
     draw = random.Random(0)
     return [
-        [_rollout(draw, examples[i % len(examples)], 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
+        [_rollout(draw, examples[i % len(examples)], j, 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
         for i in range(NUM_EXAMPLES)
     ]
 
 
-def _rollout(draw: random.Random, example: Example, length: int, texts: TrialTexts) -> Rollout:
+def _rollout(draw: random.Random, example: Example, member: int, length: int, texts: TrialTexts) -> Rollout:
     rollout = make_rollout(
         draw,
         length,
         logprobs=(LOWEST, 0.0),
         vocabulary=texts.vocabulary,
         prompt=texts.prompt(example),
-        completion=texts.completion(example),
+        completion=texts.completion(example, member),
         reward=math.nan,
         example=example,
     )
@@ -227,6 +227,7 @@ def _loss_inputs(groups: list[list[Rollout]], vocabulary: int) -> BatchLossInput
         vocabulary=vocabulary,
         reward=torch.tensor([rollout["reward"] for rollout in rollouts]),
         group_ids=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
+        member=torch.tensor([j for group in groups for j, _ in enumerate(group)]),
         metadata=[rollout["example"] for rollout in rollouts],
     )
     assert inputs.old_logprobs is not None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.component_tables import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
+from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.load import load_component
@@ -119,7 +120,8 @@ def _losses(loader: _Loader) -> list[BoundLoss]:
     for table, component, label in zip(tables, components, _labels([c.name for c in components]), strict=True):
         assert isinstance(component.facts, LossFacts)
         reduction = table.reduction or component.facts.reduction
-        bound.append(BoundLoss.create(component, label=label, weight=table.weight, reduction=reduction))
+        where = Where.of(table.where) if table.where else None
+        bound.append(BoundLoss.create(component, label=label, weight=table.weight, reduction=reduction, where=where))
     return bound
 
 

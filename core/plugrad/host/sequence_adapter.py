@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs, LossInputs, LossOutputs
 from plugrad.errors import ContractError
 from plugrad.host.calling import blaming, changed_in_place
 from plugrad.host.loss_outputs import check_gradient, check_sequence_outputs, merged
@@ -100,7 +100,7 @@ class PerSequence:
         )
 
     def _map(self, columns: dict[str, Tensor], shared: dict[str, Any], length: int) -> LossOutputs:
-        rows = {name: column[:, :length] if column.ndim > 1 else column for name, column in columns.items()}
+        rows = {name: column if name in OF_SEQUENCES else column[:, :length] for name, column in columns.items()}
         # One mask for all of them, so that a loss may index by it: `loss[inputs.loss_mask].sum()`.
         mask = rows.pop("loss_mask")[0]
         several = Several()
@@ -114,7 +114,9 @@ class PerSequence:
     def _loop(
         self, columns: dict[str, Tensor], shared: dict[str, Any], examples: list[Any], lengths: list[int]
     ) -> LossOutputs:
-        ragged = {name: _ragged(column, lengths) for name, column in columns.items()}
+        ragged = {
+            name: column.unbind() if name in OF_SEQUENCES else _ragged(column, lengths) for name, column in columns.items()
+        }
         rows = [
             LossInputs.unchecked({**shared, "metadata": example, **dict(zip(columns, values, strict=True))})
             for example, *values in zip(examples, *ragged.values(), strict=True)
@@ -177,8 +179,6 @@ def _split(columns: dict[str, Tensor], sizes: list[int]) -> list[dict[str, Tenso
 
 def _ragged(column: Tensor, lengths: list[int]) -> Sequence[Tensor]:
     """Return the rows, each cut to the length of its sequence."""
-    if column.ndim == 1:
-        return column.unbind()
     inside = torch.arange(column.shape[1]) < torch.tensor(lengths).unsqueeze(1)
     places = inside.flatten().nonzero().squeeze(1).to(column.device, non_blocking=True)
     rows: Sequence[Tensor] = column.flatten(0, 1).index_select(0, places).split(lengths)

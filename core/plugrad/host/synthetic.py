@@ -105,6 +105,7 @@ def loss_inputs(
         "input_ids": torch.randint(*_tokens_of(vocabulary), mask.shape, generator=generator),
         "reward": torch.rand(len(lengths), generator=generator, dtype=torch.double),
         "group_ids": torch.arange(len(lengths)),
+        "member": torch.zeros(len(lengths), dtype=torch.long),
         "metadata": [{"example_id": row} for row in range(len(lengths))],
     }
     return BatchLossInputs(**{**made, **fields})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from plugrad.contracts.environment import Example
 from plugrad.errors import ContractError
-from plugrad.host.logits import VOCABULARY
+from plugrad.host.made_up import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,18 @@ class TrialTexts:
     vocabulary: int = VOCABULARY
     """The number of logits at a position."""
     prompt: Callable[[Example], str] = lambda example: str(example["prompt"])
-    completion: Callable[[Example], str] = lambda example: str(example.get("reference", ""))
-    """The reference, as the environment will see it."""
+    completion: Callable[[Example, int], str] = lambda example, member: given_text(example, member) or ""
+    """The reference of the rollout at this place of a group, as the environment will see it."""
     replays: bool = False
     """Whether completions are replayed, and so have no log-probs of an engine."""
+
+
+def given_text(example: Example, member: int) -> str | None:
+    """Return the example's `references` at the place `member`, or its `reference`; None if there is none."""
+    several: Any = example.get("references")
+    listed = isinstance(several, list | tuple) and member < len(several)
+    text: Any = several[member] if listed else example.get("reference")
+    return text if isinstance(text, str) else None
 
 
 MADE_UP_TEXTS = TrialTexts()

@@ -27,6 +27,8 @@ class TrainingSequence:
     """None for a replayed completion. The trainer's own log-probs, detached, then take their place."""
     reward: float
     group_id: int
+    member: int
+    """The rollout's place in its group."""
     metadata: Mapping[str, Any]
 
     @property
@@ -59,6 +61,7 @@ class MicroBatch:
     inference_logprobs: Float[Tensor, "batch seq"] | None
     reward: Float[Tensor, "batch"]
     group_ids: Int[Tensor, "batch"]
+    member: Int[Tensor, "batch"]
     metadata: list[Mapping[str, Any]]
     rows: list[int]
     """Index of each row in the optimizer batch."""
@@ -122,6 +125,7 @@ def _micro_batch(
         inference_logprobs=None if replayed else _padded([s.inference_logprobs for s in chosen], width, 0.0, layout.dtype),
         reward=torch.tensor([s.reward for s in chosen], dtype=layout.dtype),
         group_ids=torch.tensor([s.group_id for s in chosen]),
+        member=torch.tensor([s.member for s in chosen]),
         metadata=[s.metadata for s in chosen],
         rows=rows,
         row_counts=RowCounts(row_counts.tokens[rows], row_counts.group_tokens[rows]),
@@ -131,7 +135,7 @@ def _micro_batch(
 
 def nothing(counts: Counts, layout: Layout) -> MicroBatch:
     """Return a row in which no token counts: a rank without sequences still runs its forward and backward passes."""
-    empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, {})
+    empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, 0, {})
     return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, layout), rows=[])
 
 

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plugrad.errors import ModelError
+from plugrad.formulas.ratios import at_least_float32
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import backbone, find_head
 from plugrad.policy.logprobs import EntropyMode, logits_of, scores_from_logits, token_scores
 from plugrad.policy.neighbours import keeps_rows_apart
 from plugrad.policy.packing import can_pack, packed_inputs
 from plugrad.policy.routers import expert_counts
+from plugrad.policy.scored import Rows, Scored, Wanted, at_counted, joined, last_counted, of_rows
 from plugrad.policy.training_mode import keep_evaluating, noisy_modules
 
 logger = logging.getLogger("plugrad")
 
-
-class ScoresAndLogits(NamedTuple):
-    """The policy's scores of each counted token, and the logits of all tokens in its place."""
-
-    logprobs: Float[Tensor, "batch seq"]
-    entropy: Float[Tensor, "batch seq"] | None
-    logits: Float[Tensor, "batch seq vocab"]
-
-
-class Scored(NamedTuple):
-    """What one pass through the model scored."""
-
-    logprobs: Float[Tensor, "batch seq"]
-    entropy: Float[Tensor, "batch seq"] | None
-    logits: Float[Tensor, "batch seq vocab"] | None
-
-
-class Rows(NamedTuple):
-    """What one pass through the model reads."""
-
-    input_ids: Int[Tensor, "batch seq"]
-    attention_mask: Bool[Tensor, "batch seq"]
-    counted: Bool[Tensor, "batch seq"]
-
-    def one_by_one(self) -> list[Rows]:
-        """Return each row alone, without its padding."""
-        lengths = self.attention_mask.sum(dim=1).tolist()
-        return [Rows(*(column[row : row + 1, :length] for column in self)) for row, length in enumerate(lengths)]
+LOGPROBS = Wanted()
 
 
 class Policy(nn.Module):
@@ -93,45 +69,65 @@ class Policy(nn.Module):
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Bool[Tensor, "batch seq"],
         counted: Bool[Tensor, "batch seq"],
-        entropy: EntropyMode = "none",
-        *,
-        logits: bool = False,
-    ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"] | None] | ScoresAndLogits:
-        """Return log-prob and entropy of each counted token given the tokens before it, and zero elsewhere.
+        wanted: Wanted = LOGPROBS,
+    ) -> Scored:
+        """Return the log-prob of each counted token given the tokens before it, and what else is wanted.
 
-        The head runs only where `counted` is True. The first token of a row has no context and never counts. With `logits`,
-        also return the logits of that softmax, which then exist for the whole micro-batch.
+        The head runs only where `counted` is True. The first token of a row has no context and never counts.
         """
         batch = Rows(input_ids, attention_mask, counted)
         parts = batch.one_by_one() if self.rows_alone else [batch]
-        scored = _joined([self._of_rows(part, entropy, logits) for part in parts], input_ids.shape[1])
-        if scored.logits is None:
-            return scored.logprobs, scored.entropy
-        return ScoresAndLogits(scored.logprobs, scored.entropy, scored.logits)
+        return joined([self._of_rows(part, wanted) for part in parts], input_ids.shape[1])
 
-    def _of_rows(self, rows: Rows, entropy: EntropyMode, logits: bool) -> Scored:
+    def _of_rows(self, rows: Rows, wanted: Wanted) -> Scored:
         """Run the model once on all the rows."""
         input_ids, attention_mask, counted = rows
         # A row in which nothing counts only fills up a rank's share.
         routed = attention_mask & counted.any(dim=1, keepdim=True)
         predicts = nn.functional.pad(counted[:, 1:], (0, 1))
+        last = last_counted(counted)
         targets = input_ids[:, 1:][counted[:, 1:]]
         if self.packs:
             inputs, chosen = packed_inputs(input_ids, attention_mask), predicts[attention_mask].unsqueeze(0)
-            routed = routed[attention_mask]
+            routed, last = routed[attention_mask], last[attention_mask].unsqueeze(0)
         else:
             chosen = predicts
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
-        if logits or self.head is None:
-            found = self._logits(inputs, chosen, routed)
-            logprobs, entropies = scores_from_logits(found, targets, temperature=1.0, entropy=entropy)
+        found = states = None
+        if self.head is None:
+            found = self._own_logits(inputs, chosen)
         else:
-            logprobs, entropies = self._scores(self._hidden(inputs, routed)[chosen], targets, entropy)
+            states = self._hidden(inputs, routed)
+            found = self._logits(states[chosen]) if wanted.logits else None
+        if found is not None:
+            logprobs, entropies = scores_from_logits(found, targets, temperature=1.0, entropy=wanted.entropy)
+        else:
+            assert states is not None
+            logprobs, entropies = self._scores(states[chosen], targets, wanted.entropy)
         return Scored(
-            _scatter(logprobs, counted),
-            None if entropies is None else _scatter(entropies, counted),
-            _scatter(found, counted) if logits else None,
+            logprobs=at_counted(logprobs, counted),
+            entropy=None if entropies is None else at_counted(entropies, counted),
+            logits=at_counted(found, counted) if found is not None and wanted.logits else None,
+            hidden_states=at_counted(self._given(states, chosen), counted) if wanted.hidden_states else None,
+            embedding=of_rows(self._given(states, last), counted) if wanted.embedding else None,
         )
+
+    def check_gives(self, wanted: Wanted) -> None:
+        """Check that the model's last hidden states are known if they are wanted.
+
+        Raises:
+            ModelError: they are not.
+        """
+        if wanted.states and self.head is None:
+            raise ModelError(
+                f"{type(self.model).__name__} turns its last hidden states into logits in its own way, so plugrad runs it "
+                "as a whole and does not see them. A loss that needs hidden_states or embedding cannot be used with it: "
+                "choose another model or another loss."
+            )
+
+    def _given(self, states: Tensor | None, places: Bool[Tensor, "..."]) -> Float[Tensor, "places hidden"]:
+        assert states is not None, "check_gives comes first"
+        return at_least_float32(states[places])
 
     def _hidden(self, inputs: dict[str, Any], routed: Bool[Tensor, "..."]) -> Float[Tensor, "batch seq hidden"]:
         """Return the last hidden states. In a pass with gradient, add up how many tokens each expert gets."""
@@ -143,14 +139,15 @@ class Policy(nn.Module):
         hidden: Tensor = outputs[0]
         return hidden
 
-    def _logits(
-        self, inputs: dict[str, Any], chosen: Bool[Tensor, "batch seq"], routed: Bool[Tensor, "..."]
-    ) -> Float[Tensor, "tokens vocab"]:
-        """Return the logits at the chosen positions, divided by the temperature, in float32 at least."""
-        if self.head is None:
-            found = self.model(**inputs).logits[chosen]
-            return found.to(torch.promote_types(found.dtype, torch.float32)) / self.temperature  # type: ignore[no-any-return]
-        head, hidden = self._head_and_hidden(self._hidden(inputs, routed)[chosen])
+    def _own_logits(self, inputs: dict[str, Any], chosen: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens vocab"]:
+        """Return the model's own logits at the chosen positions, divided by the temperature, in float32 at least."""
+        found: Tensor = self.model(**inputs).logits[chosen]
+        return at_least_float32(found) / self.temperature
+
+    def _logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Return the logits that follow from hidden states, divided by the temperature, in float32 at least."""
+        assert self.head is not None
+        head, hidden = self._head_and_hidden(hidden)
         return logits_of(
             hidden,
             head.weight,
@@ -183,30 +180,6 @@ class Policy(nn.Module):
             scaling=self.head.scaling,
             softcap=self.head.softcap,
         )
-
-
-def _scatter(values: Tensor, counted: Tensor) -> Tensor:
-    places = counted.clone()
-    places[:, 0] = False
-    if values.ndim == 1:
-        return torch.zeros(counted.shape, dtype=values.dtype, device=values.device).masked_scatter(places, values)
-    return values.new_zeros(*counted.shape, values.shape[1]).masked_scatter(places.unsqueeze(2), values)
-
-
-def _joined(parts: Sequence[Scored], width: int) -> Scored:
-    """Put what was scored in several passes below one another, zero beyond the end of each."""
-    if len(parts) == 1 and parts[0].logprobs.shape[1] == width:
-        return parts[0]
-
-    def column(values: Sequence[Tensor | None]) -> Any:
-        return None if values[0] is None else torch.cat([_widened(part, width) for part in values if part is not None])
-
-    return Scored(*map(column, zip(*parts, strict=True)))
-
-
-def _widened(values: Tensor, width: int) -> Tensor:
-    missing = width - values.shape[1]
-    return nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing)) if missing else values
 
 
 def _say_what_is_noisy(noisy: Mapping[str, nn.Module]) -> None:

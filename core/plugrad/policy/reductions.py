@@ -6,8 +6,8 @@ objective = sum over losses k of  weight_k * sum over sequences s of  w_ks * los
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,12 @@ class Counts:
     """All sequences, including those without a counted token."""
     groups: int
     max_new_tokens: int
+    of_losses: Mapping[str, Counts] = field(default_factory=dict)
+    """By the label of a loss that counts some examples alone: the counts of these."""
+
+    def of(self, label: str) -> Counts:
+        """Return what the reduction of a loss divides by."""
+        return self.of_losses.get(label, self)
 
 
 def total(parts: Sequence[Counts]) -> Counts:
@@ -35,6 +41,7 @@ def total(parts: Sequence[Counts]) -> Counts:
         sequences=sum(part.sequences for part in parts),
         groups=sum(part.groups for part in parts),
         max_new_tokens=parts[0].max_new_tokens,
+        of_losses={label: total([part.of_losses[label] for part in parts]) for label in parts[0].of_losses},
     )
 
 

@@ -52,16 +52,14 @@ def tokenize_prompts(
     return [Prompt(text, its_ids, example) for text, its_ids, example in zip(texts, ids, examples, strict=True)]
 
 
-def tokenize_reference(example: Example, tokenizer: PreTrainedTokenizerBase, end: TurnEnd | None = None) -> list[int]:
-    """Tokenize the example's `reference` as a completion.
+def tokenize_completion(
+    text: str, example: Example, tokenizer: PreTrainedTokenizerBase, end: TurnEnd | None = None
+) -> list[int]:
+    """Tokenize a text as a completion of the example's prompt.
 
     It ends as an answer does: after chat messages with `end`, which is how the chat template ends a turn, and otherwise with
     the end-of-sequence token.
-
-    Raises:
-        DataError: the example has no string `reference`.
     """
-    text = reference_text(example)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     token = tokenizer.eos_token_id if end is None or is_plain(example) else end.token
     if ids and ids[-1] == token:
@@ -71,17 +69,33 @@ def tokenize_reference(example: Example, tokenizer: PreTrainedTokenizerBase, end
     return list(tokenizer(text + end.text, add_special_tokens=False)["input_ids"])
 
 
-def reference_text(example: Example) -> str:
-    """Return the example's `reference`.
+def reference_texts(example: Example, num_rollouts: int) -> list[str]:
+    """Return the completion that each rollout of an example replays: its `references`, or its `reference` for all.
 
     Raises:
-        DataError: it is missing or not a string.
+        DataError: neither is there, one is not text, or there are more or fewer `references` than rollouts.
     """
+    if "references" not in example:
+        return [_reference_text(example)] * num_rollouts
+    references: Any = example["references"]
+    owner = f"the column 'references' of example {shown(example.get('example_id'))}"
+    if not isinstance(references, list | tuple) or not all(isinstance(text, str) for text in references):
+        raise DataError(f"{owner} is {shown(references)}: it must be a list of strings, one for each rollout to replay.")
+    if len(references) != num_rollouts:
+        raise DataError(
+            f"{owner} has {len(references)}, and rollout.rollouts_per_example is {num_rollouts}: rollout j replays entry j. "
+            f"Set rollouts_per_example = {len(references)}, or give every example {num_rollouts}."
+        )
+    return list(references)
+
+
+def _reference_text(example: Example) -> str:
     reference = example.get("reference")
     if not isinstance(reference, str):
         raise DataError(
-            f"the dataset engine replays the column 'reference', but example {shown(example.get('example_id'))} has "
-            f"{'none' if reference is None else type(reference).__name__ + ' there'} (columns: {', '.join(example)})."
+            f"the dataset engine replays the column 'reference' (or 'references', one for each rollout), but example "
+            f"{shown(example.get('example_id'))} has {'none' if reference is None else type(reference).__name__ + ' there'} "
+            f"(columns: {printable(', '.join(example))})."
         )
     return reference
 
@@ -89,11 +103,14 @@ def reference_text(example: Example) -> str:
 def strings_of(examples: Iterable[Example]) -> Iterator[str]:
     """Yield the prompts and references that are strings, and the strings in those that are chat messages."""
     for example in examples:
-        for column in ("prompt", "reference"):
-            value: Any = example.get(column)
+        for value in (example.get("prompt"), example.get("reference"), *_list_of(example.get("references"))):
             messages = value if isinstance(value, list | tuple) else []
             contents = [message.get("content") for message in messages if isinstance(message, dict)]
             yield from (text for text in (value, *contents) if isinstance(text, str))
+
+
+def _list_of(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def is_plain(example: Example) -> bool:

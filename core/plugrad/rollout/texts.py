@@ -14,7 +14,7 @@ from plugrad.contracts.environment import Example
 from plugrad.rollout.chat import TurnEnd, turn_end
 from plugrad.rollout.completion_text import completion_text, cut_at_stop
 from plugrad.rollout.engine import Completion, Prompt
-from plugrad.rollout.prompts import prompt_text, tokenize_prompts, tokenize_reference
+from plugrad.rollout.prompts import prompt_text, reference_texts, tokenize_completion, tokenize_prompts
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class Texts:
         """Return the text of the example's prompt: see `prompt_text`."""
         return prompt_text(example, self.tokenizer, self.chat_template_kwargs)
 
-    def reference(self, example: Example) -> list[int]:
-        """Tokenize the example's reference: see `tokenize_reference`."""
-        return tokenize_reference(example, self.tokenizer, self.turn_end)
+    def references(self, example: Example, num_rollouts: int) -> list[list[int]]:
+        """Tokenize what each rollout of an example replays: see `reference_texts` and `tokenize_completion`."""
+        texts = reference_texts(example, num_rollouts)
+        ids = {text: tokenize_completion(text, example, self.tokenizer, self.turn_end) for text in dict.fromkeys(texts)}
+        return [ids[text] for text in texts]
 
     def cut(self, completion: Completion) -> Completion:
         """End a sampled completion at its first stop string."""

@@ -9,7 +9,7 @@ from typing import Any
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.host import synthetic
-from plugrad.host.logits import with_made_up_logits
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.synthetic import DRIFT, NEWEST_VERSION, make_rollout, metric_inputs
 from plugrad.testing.trial_examples import trial_example
 
@@ -48,7 +48,8 @@ def rollouts(
 def loss_inputs(lengths: Sequence[int], *, seed: int = 0, drift: float = DRIFT, **fields: Any) -> BatchLossInputs:
     """Return a micro-batch in float64 with every field, one row per completion length.
 
-    The logits follow from `trainer_logprobs`: their log-softmax gives each counted token its log-prob.
+    Logits, hidden states and embedding follow from `trainer_logprobs`: the log-softmax of the logits gives each counted
+    token its log-prob.
 
     Args:
         lengths: of the completions, in tokens; each prompt has two more.
@@ -57,7 +58,7 @@ def loss_inputs(lengths: Sequence[int], *, seed: int = 0, drift: float = DRIFT, 
         fields: replace the fields made here.
     """
     inputs = synthetic.loss_inputs(lengths, seed=seed, drift=drift, **fields)
-    return inputs if "logits" in fields else with_made_up_logits(inputs)
+    return with_made_up_outputs(inputs, {"logits", "hidden_states", "embedding"} - fields.keys())
 
 
 def _rollout(

@@ -9,7 +9,9 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import Selection, select
 from plugrad.registry.bind import Component
+from plugrad.rollout.prompts import reference_texts
 from plugrad.trainer.batch.amounts import check_amounts
+from plugrad.trainer.chosen_examples import check_chosen_examples
 from plugrad.trainer.texts_for_trial import trial_texts
 
 
@@ -23,11 +25,16 @@ def check_plugins(
         environment_of: gives the environment; several runs with the same one can read its examples once.
 
     Raises:
-        PlugradError: a plugin, an option or an example cannot be used, or a step is larger than the examples allow.
+        PlugradError: a plugin, an option or an example cannot be used, a reference is missing, or a step is larger than the
+            examples allow.
     """
     selection = select(run_file)
     environment = environment_of(selection.environment)
     check_amounts(run_file, environment)
+    check_chosen_examples(selection.losses, environment)
+    if not run_file.rollout.engine_kind.samples:
+        for example in environment.train_examples():
+            reference_texts(example, run_file.rollout.rollouts_per_example)
     texts = trial_texts(run_file, environment)
     preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
     return selection, environment

@@ -89,7 +89,7 @@ class SampleAndScore:
     def _scored(self, prompt: Prompt, completion: Completion) -> list[ScoredToken]:
         ids = torch.tensor([[*prompt.ids, *completion.ids]], device=self.learner.accelerator.device)
         sampled = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) >= len(prompt.ids)
-        logprobs, _ = self.learner.policy(ids, torch.ones_like(sampled), sampled)
+        logprobs = self.learner.policy(ids, torch.ones_like(sampled), sampled).logprobs
         ours: list[float] = logprobs[sampled].tolist()
         return [
             ScoredToken(str(self.learner.tokenizer.decode([token])), prompt.text, theirs, mine)

@@ -154,7 +154,8 @@ def _make_learner(
 
 def _cutting(run_file: RunFile, learner: Learner) -> Cutting:
     layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
-    return Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout)
+    wheres = {loss.label: loss.where for loss in learner.losses if loss.where}
+    return Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout, wheres)
 
 
 def _rollouts(checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:

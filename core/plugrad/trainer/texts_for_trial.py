@@ -5,10 +5,10 @@ from __future__ import annotations
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.host.environment import BoundEnvironment
-from plugrad.host.trial_texts import TrialTexts
+from plugrad.host.trial_texts import TrialTexts, given_text
 from plugrad.policy.loading import load_tokenizer
 from plugrad.rollout.engine import Completion
-from plugrad.rollout.prompts import strings_of
+from plugrad.rollout.prompts import strings_of, tokenize_completion
 from plugrad.rollout.texts import Texts
 
 
@@ -22,10 +22,11 @@ def trial_texts(run_file: RunFile, environment: BoundEnvironment) -> TrialTexts:
     tokenizer, vocabulary = load_tokenizer(run_file.model, strings_of(examples), run_file.folders)
     texts = Texts.of(run_file.rollout, tokenizer)
 
-    def completion(example: Example) -> str:
-        if not isinstance(example.get("reference"), str):
+    def completion(example: Example, member: int) -> str:
+        text = given_text(example, member)
+        if text is None:
             return ""
-        ids = texts.reference(example)
+        ids = tokenize_completion(text, example, tokenizer, texts.turn_end)
         return texts.completion(Completion(ids, None, truncated=False, policy_versions=[0] * len(ids)))
 
     return TrialTexts(

@@ -159,14 +159,14 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
         (
             "class Mine:\n    loss_type = LossType.SEQUENCE_LEVEL\n"
             "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
-            "nemo_rl_micro_batch",
+            "nemo_rl_whole_batch",
             '"nemo_rl_sequence" if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes',
         ),
         (
             "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"
             "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl_sequence",
-            'Write name = "nemo_rl", or "nemo_rl_micro_batch" if it mixes sequences',
+            'Write name = "nemo_rl", or "nemo_rl_whole_batch" if it mixes sequences',
         ),
         (
             "class Mine:\n    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
@@ -209,3 +209,16 @@ def test_its_functions():
     with pytest.raises(PluginError, match="NeMo RL has k1, k2, k3"):
         calculate_kl(ratio, ratio, "k4")
     assert LossType("token_level") is LossType.TOKEN_LEVEL
+
+
+def test_a_loss_of_logits_that_mixes_sequences_is_told_to_take_log_probs(tokens, target, with_logits):
+    told = r"Let it take log-probs: the argument next_token_logprobs.* input_type = LossInputType.LOGPROB"
+    with pytest.raises(plugrad.ContractError, match=rf'mixes sequences.*{told}.*name = "nemo_rl_whole_batch"'):
+        load(target("nemo_rl_losses", "MeanSeeking"))(with_logits([1.0, 1.1], [1.0, 1.0]))
+    with pytest.raises(PluginError, match=rf"MeanSeeking' takes logits, .*never exist at once. {told}"):
+        load(target("nemo_rl_losses", "MeanSeeking"), "nemo_rl_whole_batch")
+    mixed = load(target("nemo_rl_losses", "LaterMeanSeeking"), "nemo_rl_whole_batch")
+    assert mixed.bound.component.facts.whole_batch
+    inputs = tokens([1.0, 1.2], [1.0, 1.0])
+    counted = inputs.trainer_logprobs[inputs.loss_mask]
+    assert mixed(inputs).loss.sum().item() == pytest.approx((counted - counted.mean()).square().sum().item())

@@ -81,10 +81,10 @@ def test_a_sum_that_is_said_to_be_a_mean_is_found(tokens, target):
 
 
 def test_a_loss_that_mixes_sequences_is_found_and_has_a_way(tokens, target):
-    with pytest.raises(ContractError, match=r'mixes sequences.*name = "skyrl_micro_batch"'):
+    with pytest.raises(ContractError, match=r'mixes sequences.*name = "skyrl_whole_batch"'):
         load(target("skyrl_losses", "mixing"))(tokens([1.0, 2.0], [1.0, 2.0]))
-    mixed = load(target("skyrl_losses", "mixing"), "skyrl_micro_batch")
-    assert mixed.bound.component.facts.cut_dependent
+    mixed = load(target("skyrl_losses", "mixing"), "skyrl_whole_batch")
+    assert mixed.bound.component.facts.whole_batch
     # Over the mean advantage of 1.5 the two tokens have -0.5 and 0.5.
     assert mixed(tokens([1.0, 2.0], [1.0, 2.0])).loss.item() == pytest.approx(0.5 - 1.0)
 

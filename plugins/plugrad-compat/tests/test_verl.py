@@ -41,13 +41,13 @@ def test_a_function_that_takes_the_mean_over_each_sequence_says_so(tokens, targe
 
 
 def test_one_that_mixes_sequences_has_a_way(tokens, target):
-    with pytest.raises(ContractError, match='name = "verl_micro_batch"'):
+    with pytest.raises(ContractError, match='name = "verl_whole_batch"'):
         load(target("verl_losses", "my_clip_cov"))(tokens([1.0], [1.0]))
-    assert load(target("verl_losses", "my_clip_cov"), "verl_micro_batch").bound.component.facts.cut_dependent
+    assert load(target("verl_losses", "my_clip_cov"), "verl_whole_batch").bound.component.facts.whole_batch
 
 
 def test_one_that_mixes_only_what_a_threshold_selects_is_found_too(tokens, target):
-    with pytest.raises(ContractError, match=r'mixes sequences.* name = "verl_micro_batch"'):
+    with pytest.raises(ContractError, match=r'mixes sequences.* name = "verl_whole_batch"'):
         load(target("verl_losses", "my_thresholded"))(tokens([1.0], [1.0]))
 
 
@@ -129,7 +129,7 @@ def test_a_setting_of_grpo_reaches_its_parameter(target):
 
 
 def test_of_one_that_mixes_sequences_what_it_divides_by_is_tried_too(tokens, target):
-    mixed = load(target("verl_losses", "my_clip_cov"), "verl_micro_batch", divides_by="tokens")
+    mixed = load(target("verl_losses", "my_clip_cov"), "verl_whole_batch", divides_by="tokens")
     with pytest.raises(ContractError, match=r"returns a sum .* divides_by = \"nothing\""):
         mixed(tokens([1.0, 2.0], [1.0, 2.0]))
 

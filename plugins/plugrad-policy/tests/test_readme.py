@@ -40,8 +40,9 @@ def test_every_entry_point_is_in_its_table_with_a_meaning(group: str) -> None:
     assert all(len(meaning.split()) > 3 for meaning in found.values())
 
 
-def test_the_losses_that_depend_on_the_cut_are_named() -> None:
+def test_the_losses_that_see_the_whole_batch_are_named() -> None:
     (named,) = re.findall(r"The losses ([^.]*)\s+compare tokens", (FOLDER / "README.md").read_text(encoding="utf-8"))
     losses = {name: plugrad.load("loss", target) for name, target in OFFERED["plugrad.losses"].items()}
-    dependent = [name for name, loss in losses.items() if loss.bound.component.facts.cut_dependent]
-    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(dependent)
+    facts = {name: loss.bound.component.facts for name, loss in losses.items()}
+    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(name for name, of_it in facts.items() if of_it.whole_batch)
+    assert not any(of_it.cut_dependent for of_it in facts.values())

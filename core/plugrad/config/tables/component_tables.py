@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from plugrad.config.tables.number_types import Finite
 from plugrad.config.tables.table import Table
 from plugrad.contracts.markers import Reduction
+from plugrad.contracts.where import ColumnValue
 
 
 class ComponentTable(Table):
@@ -48,4 +49,9 @@ class LossTable(ComponentTable):
     weight: Finite = Field(default=1.0, description="Factor of this loss in the objective.")
     reduction: Reduction | None = Field(
         default=None, description="How token losses are averaged. Default: as the loss declares."
+    )
+    where: dict[str, ColumnValue | Annotated[list[ColumnValue], Field(min_length=1)]] = Field(
+        default={},
+        description="The examples that this loss counts and is averaged over, by the values of their columns, such as "
+        '`{ task = "math" }`. A list means any of its values. Default: all.',
     )

@@ -28,6 +28,8 @@ class Jsonl:
             replayed completion has the reward 0, and sampled ones are refused.
         prompt_column: the column with the prompt: a string, or chat messages.
         reference_column: the column with the known answer, if any. The `dataset` engine replays it.
+        references_column: the column with one text for each rollout, if any, such as the chosen and the rejected answer of a
+            pair. The `dataset` engine then replays these instead.
         eval_path: a file of held-out examples.
         num_eval: without `eval_path`, the number of lines of `path` to hold out, drawn with `seed`.
         seed: decides which lines are held out.
@@ -39,13 +41,14 @@ class Jsonl:
         reward: CallableReference | None = None,
         prompt_column: str = "prompt",
         reference_column: str = "reference",
+        references_column: str = "references",
         eval_path: Path | None = None,
         num_eval: Annotated[int, Field(ge=0)] = 0,
         seed: int = 0,
     ) -> None:
         self._reward_reference = reward
         self._reward = None if reward is None else resolve_callable(reward)
-        self._columns = {"prompt": prompt_column, "reference": reference_column}
+        self._columns = {"prompt": prompt_column, "reference": reference_column, "references": references_column}
         examples = list(self._read(path))
         if not examples:
             raise DataError(f"{path} has no examples: it is empty.")

@@ -82,7 +82,7 @@ def largest_mismatch(
             ids = torch.tensor([[*prompt.ids, *completion.ids]], device=model.device)
             counted = torch.arange(ids.shape[1], device=model.device).unsqueeze(0) >= len(prompt.ids)
             with torch.no_grad():
-                logprobs, _ = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted)
+                logprobs = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted).logprobs
             theirs = torch.tensor(completion.logprobs, device=model.device)
             differences.append(float((logprobs[counted] - theirs).abs().max()))
     return max(differences)

@@ -1,6 +1,7 @@
 """The checks of a loss. To add one, write a promise in one of these modules; `PROMISES` collects them.
 
 - `cuts`: micro-batches, padding, the order of sequences, and masked slots.
+- `mixing`: losses that see the whole batch.
 - `emptied`: sequences that an extension emptied.
 - `loss_values`: values that are finite, repeatable and determined by the inputs.
 - `between_updates`: what it remembers from call to call and from update to update.
@@ -29,6 +30,7 @@ from plugrad.testing.losses.gradients import GRADIENTS
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.loss_values import RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
+from plugrad.testing.losses.mixing import MIXING
 from plugrad.testing.losses.numerics import NUMERICS
 from plugrad.testing.losses.sums import SUMS
 from plugrad.testing.losses.two_ranks import RANKS
@@ -40,6 +42,7 @@ PROMISES: tuple[Promise[Any], ...] = (
     *EMPTIED,
     *VALUES,
     *STATE,
+    *MIXING,
     *SUMS,
     *GRADIENTS,
     *NUMERICS,

@@ -29,7 +29,7 @@ IN_FLOAT32 = 1e-5
 REMEDY = (
     "Most often the loss divides by loss_mask.sum(), or takes a mean, over its micro-batch. Return the values per token, or "
     "their sum per sequence, and let `reduction` divide by the counts of the whole batch. A loss that must see several "
-    "sequences at once declares @loss(cut_dependent=True)."
+    "sequences at once declares @loss(whole_batch=True)."
 )
 
 
@@ -72,7 +72,7 @@ def _check_gradient_flow(loss: LossTrial) -> str:
 
 
 def _check_own_sequence(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     inputs = draw_micro_batch()
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
     outputs = loss.outputs(replace(inputs, trainer_logprobs=leaf))
@@ -95,7 +95,7 @@ def _check_padding(loss: LossTrial) -> str:
 
 
 def _check_permutation(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     inputs = draw_micro_batch()
     expected = loss.rows(inputs)
     turned = loss.rows(rows_of(inputs, ORDER))
@@ -103,7 +103,7 @@ def _check_permutation(loss: LossTrial) -> str:
 
 
 def _check_micro_batches(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     inputs = draw_micro_batch()
     whole, seen = loss.rows(inputs), ""
     for sizes in CUTS:
@@ -113,10 +113,10 @@ def _check_micro_batches(loss: LossTrial) -> str:
     return seen
 
 
-def skip_if_cut_dependent(loss: LossTrial) -> None:
+def skip_if_it_mixes(loss: LossTrial) -> None:
     """Raise NotApplicable if a loss declares that it mixes sequences."""
-    if loss.facts.cut_dependent:
-        raise NotApplicable("it declares cut_dependent")
+    if loss.facts.mixes_sequences:
+        raise NotApplicable(f"it declares {'whole_batch' if loss.facts.whole_batch else 'cut_dependent'}")
 
 
 CUT: tuple[Promise[LossTrial], ...] = (

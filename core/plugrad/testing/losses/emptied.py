@@ -13,7 +13,7 @@ from plugrad.host.loss import sum_rows, without_empty_rows
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, Promise
 from plugrad.testing.hosting import hooks_around
-from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.losses.cuts import skip_if_it_mixes
 from plugrad.testing.losses.loss_trial import LossTrial, gradients_of, view
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
 from plugrad.testing.numbers import compare_numbers
@@ -36,7 +36,7 @@ class _Drop:
 
 
 def _check_emptied_rows(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     inputs, bound, hooks = draw_micro_batch(), loss.fresh(), hooks_around(_Drop(DROPPED))
     leaf = inputs.trainer_logprobs.clone().requires_grad_()
     prepared, kept = without_empty_rows(hooks.prepare_loss(bound, view(bound, replace(inputs, trainer_logprobs=leaf))))

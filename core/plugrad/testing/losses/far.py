@@ -10,7 +10,7 @@ import torch
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.synthetic import in_dtype, map_tensors
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.losses.cuts import skip_if_it_mixes
 from plugrad.testing.losses.loss_trial import LossTrial, name_of
 from plugrad.testing.losses.numerics import RANGES, WIDEN
 from plugrad.testing.losses.ordinary import works_in
@@ -95,7 +95,7 @@ def _require_finite_metrics(loss: LossTrial, far: BatchLossInputs, ordinary: Bat
 
 def _check_far_direction(loss: LossTrial) -> str:
     # The rows lie at different distances: in a loss that mixes rows, each would pull on the others.
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     near = NEAR_BEYOND_CLIPS if _reacts_to_advantages(loss) else NEAR
     needs = {"inference_logprobs", *loss.component.needs}
     groups = [[name for name in group if name in needs] for group in ONE_OTHER]
@@ -142,7 +142,7 @@ def _keeps_pulls(loss: LossTrial, inputs: BatchLossInputs, place: str, where: st
 
 
 def _check_improbable_tokens(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     rows, found = rows_of(_probable(draw_micro_batch()), [ONE_ROW] * len((*LOWER, *FAR))), False
     for advantage in ADVANTAGES:
         inputs = with_row_advantages(_lowered(rows, (*LOWER, *FAR)), [advantage] * len((*LOWER, *FAR)))

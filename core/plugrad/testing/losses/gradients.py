@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import sum_rows
 from plugrad.testing.checks import Broken, NotApplicable, Promise
-from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.losses.cuts import skip_if_it_mixes
 from plugrad.testing.losses.loss_trial import LossTrial, gradients_of
 from plugrad.testing.losses.trial_micro_batches import (
     LENGTHS,
@@ -54,7 +54,7 @@ def _check_advantage_sign(loss: LossTrial) -> str:
         )
     moved = [row for row in range(len(LENGTHS)) if bool((push[row] > NEGLIGIBLE).any())]
     still = sorted(set(range(len(LENGTHS))) - set(moved))
-    if loss.facts.policy_gradient and (not moved or (still and not loss.facts.cut_dependent)):
+    if loss.facts.policy_gradient and (not moved or (still and not loss.facts.mixes_sequences)):
         raise Broken(f"on policy, a sequence with the advantage {SIGNS[still[0]]:g} has no gradient")
     return (
         f"{int((push > NEGLIGIBLE).sum())} of {int(inputs.loss_mask.sum())} tokens pushed the right way, none the wrong way"
@@ -62,7 +62,7 @@ def _check_advantage_sign(loss: LossTrial) -> str:
 
 
 def _check_clip_side(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    skip_if_it_mixes(loss)
     if loss.facts.policy_gradient is False:
         raise NotApplicable("it declares policy_gradient=False")
     rows = rows_of(on_policy(draw_micro_batch()), [ONE_ROW] * 4)

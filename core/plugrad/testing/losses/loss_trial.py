@@ -14,8 +14,8 @@ from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.contracts.measures import Measure, as_measure
 from plugrad.host.calling import no_gradient
-from plugrad.host.logits import with_made_up_logits
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
@@ -86,9 +86,9 @@ class LossTrial:
 
 
 def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the inputs with only the fields that a loss needs, logits included."""
-    lacking = "logits" in bound.needs and inputs.logits is None
-    return bound.view(with_made_up_logits(inputs) if lacking else inputs)
+    """Return the inputs with only the fields that a loss needs, and those that a model would give made up."""
+    lacking = {need for need in bound.needs if getattr(inputs, need, None) is None}
+    return bound.view(with_made_up_outputs(inputs, lacking))
 
 
 def gradients_of(total: Tensor, leaves: Sequence[Tensor], owner: str = "the loss") -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
-from plugrad.host.logits import with_made_up_logits
+from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
@@ -56,8 +56,8 @@ def _check_inputs_unchanged(loss: LossTrial) -> str:
 
 
 def _check_deterministic(loss: LossTrial) -> str:
-    inputs, draws = draw_micro_batch(), loss.facts.cut_dependent
-    # A different seed exposes a loss that draws. One that declares cut_dependent may draw.
+    inputs, draws = draw_micro_batch(), loss.facts.mixes_sequences
+    # A different seed exposes a loss that draws. One that mixes sequences may draw.
     again = loss.rows(inputs, seed=0 if draws else 1)
     seen = compare_rows(again, loss.rows(inputs), "Called again on the same batch")
     return f"{seen}, from the same seed" if draws else seen
@@ -67,7 +67,7 @@ def _check_needs(loss: LossTrial) -> str:
     needs = sorted(loss.component.needs)
     if not needs:
         raise NotApplicable("it needs no optional field")
-    inputs = with_made_up_logits(draw_micro_batch()) if "logits" in needs else draw_micro_batch()
+    inputs = with_made_up_outputs(draw_micro_batch(), needs)
     whole = _everything(loss, inputs)
     for need in needs:
         other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}
@@ -81,7 +81,7 @@ def _shifted(value: Tensor, mask: Tensor) -> Tensor:
     steps = torch.arange(value.numel()).reshape(value.shape) % 5
     if not value.is_floating_point():
         return value + steps
-    return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.ndim == 2 else 1)
+    return value + (steps.to(value.dtype) - 2) / 4 * (mask if value.shape == mask.shape else 1)
 
 
 def _everything(loss: LossTrial, inputs: BatchLossInputs) -> Any:
@@ -109,7 +109,7 @@ VALUES: tuple[Promise[LossTrial], ...] = (
         "the same batch gives the same values",
         "Otherwise no run can be repeated, and ranks or micro-batches differ by chance.",
         "Do not draw random numbers or read a clock. A loss that must sample from the batch declares "
-        "@loss(cut_dependent=True) and draws with torch's generator, which the run seeds.",
+        "@loss(whole_batch=True) and draws with torch's generator, which the run seeds.",
         _check_deterministic,
     ),
     Promise(

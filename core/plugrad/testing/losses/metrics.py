@@ -16,7 +16,7 @@ from plugrad.host.sequence_adapter import SEQUENCE_FIELDS
 from plugrad.host.trial import random_state_of
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.kept_graphs import graphs_in
-from plugrad.testing.losses.cuts import CUTS
+from plugrad.testing.losses.cuts import CUTS, skip_if_it_mixes
 from plugrad.testing.losses.loss_trial import LossTrial, view
 from plugrad.testing.losses.trial_micro_batches import (
     LENGTHS,
@@ -77,8 +77,7 @@ def _first_row(inputs: BatchLossInputs) -> LossInputs:
 
 
 def _check_metrics_add_up(loss: LossTrial) -> str:
-    if loss.facts.cut_dependent:
-        raise NotApplicable("it declares cut_dependent")
+    skip_if_it_mixes(loss)
     inputs = draw_micro_batch()
     whole = _measured(loss, [inputs])
     if not whole:

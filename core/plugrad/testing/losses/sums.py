@@ -7,6 +7,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.testing.checks import Broken, NotApplicable, Promise
+from plugrad.testing.losses.cuts import skip_if_it_mixes
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, on_policy, repeated
 
@@ -67,8 +68,7 @@ def _of_sequences(loss: LossTrial, inputs: BatchLossInputs) -> Tensor:
 
 
 def _skip_if_not_a_sum(loss: LossTrial) -> None:
-    if loss.facts.cut_dependent:
-        raise NotApplicable("it declares cut_dependent")
+    skip_if_it_mixes(loss)
     if loss.facts.reduction == "sequence_sum":
         raise NotApplicable("with the reduction 'sequence_sum', each sequence may count once")
     if not loss.facts.sums_tokens:

@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from plugrad.testing.checks import Broken, Promise
-from plugrad.testing.losses.cuts import skip_if_cut_dependent
+from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import BY_FORMULA, TASK, Task, Update
 from plugrad.testing.numbers import TOLERANCE, is_close
@@ -31,7 +30,8 @@ IMPORTS = (PROCESS, "plugrad.trainer.update.run_updates", "plugrad.trainer.updat
 
 
 def _check_one_rank_equals_two(loss: LossTrial) -> str:
-    skip_if_cut_dependent(loss)
+    if loss.facts.cut_dependent:
+        raise NotApplicable("it declares cut_dependent")
     updates = _updates(Task(importable_reference(loss.component), loss.component.forms, EDGES, columns_of_the_author()))
     expected = updates.pop(BY_FORMULA)
     for rank, found in updates.items():

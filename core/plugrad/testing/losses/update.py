@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from plugrad.config.run_file import RunFile
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
-from plugrad.host.synthetic import make_rollout
+from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
+from plugrad.policy.scored import Scored, Wanted
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
@@ -44,20 +47,19 @@ def recorded_groups() -> list[list[Rollout]]:
 
 
 def update_by_hand(loss: LossTrial) -> Update:
-    """Compute sum_s w_s loss_s and its gradient, one sequence at a time: no micro-batches, no ranks."""
+    """Compute sum_s w_s loss_s and its gradient, without micro-batches or ranks: one sequence at a time, or all at once."""
     groups = recorded_groups()
-    rollouts = [(group, rollout) for group, members in enumerate(groups) for rollout in members]
-    lengths = [len(rollout["completion_ids"]) for _, rollout in rollouts]
-    rows = count_rows(lengths, [group for group, _ in rollouts])
+    rollouts = [(group, member, rollout) for group, members in enumerate(groups) for member, rollout in enumerate(members)]
+    lengths = [len(rollout["completion_ids"]) for *_, rollout in rollouts]
+    rows = count_rows(lengths, [group for group, *_ in rollouts])
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     models = {name: _policy(seed) for name, seed in SEEDS.items()}
     bound = loss.fresh()
+    sequences = [_inputs(models, *rollout, bound) for rollout in rollouts]
     with random_state_of(0):
-        values = [
-            weight * sum_rows(compute_loss(bound, bound.view(inputs)), inputs.loss_mask)[0]
-            for weight, inputs in zip(weights, (_inputs(models, *rollout, bound) for rollout in rollouts), strict=True)
-        ]
-    total = torch.stack(values).sum()
+        parts = [_together(sequences)] if loss.facts.whole_batch else sequences
+        sums = torch.cat([sum_rows(compute_loss(bound, bound.view(part)), part.loss_mask) for part in parts])
+    total = (weights * sums).sum()
     found = torch.autograd.grad(total, list(models["policy"].parameters()), allow_unused=True)
     gradient = [
         g if g is not None else torch.zeros_like(p) for g, p in zip(found, models["policy"].parameters(), strict=True)
@@ -75,8 +77,8 @@ def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     from plugrad.trainer.ranks.accelerate_config import make_accelerator
     from plugrad.trainer.ranks.ranks import Ranks
     from plugrad.trainer.update.learner import make_learner
+    from plugrad.trainer.update.run_progress import Progress
     from plugrad.trainer.update.run_updates import run_updates
-    from plugrad.trainer.update.step import Progress
 
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
@@ -109,6 +111,21 @@ class _Watch:
         self.gradient = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in parameters])
 
 
+def _together(sequences: Sequence[BatchLossInputs]) -> BatchLossInputs:
+    """Return sequences below one another, padded to the longest."""
+    width = max(inputs.loss_mask.shape[1] for inputs in sequences)
+
+    def joined(name: str, _: Tensor) -> Tensor:
+        parts = [getattr(inputs, name) for inputs in sequences]
+        if name not in OF_SEQUENCES:
+            # Of what has more dimensions, a loss of the whole batch gets nothing.
+            parts = [pad(part, (0, width - part.shape[1])) for part in parts]
+        return torch.cat(parts)
+
+    metadata = [example for inputs in sequences for example in inputs.metadata or []]
+    return replace(map_tensors(sequences[0], joined), metadata=metadata)
+
+
 def _policy(seed: int) -> Policy:
     return Policy(tiny_model(seed, dtype="float64"), temperature=1.0)
 
@@ -128,32 +145,34 @@ def _advantages(rollout: Rollout) -> list[float]:
     return [rollout["reward"]] * len(rollout["completion_ids"])
 
 
-def _inputs(models: dict[str, Policy], group: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
+def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
     """Return one sequence as a micro-batch, as in the trainer's first update."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-    wants_logits = "logits" in loss.needs
-    scores = models["policy"](ids, torch.ones_like(mask), mask, entropy="gradient", logits=wants_logits)
-    logprobs, entropy = scores[:2]
+    given = {need: True for need in ("logits", "hidden_states", "embedding") if need in loss.needs}
+    scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
-            f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask)[0]
+            f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask).logprobs
             for name, short in (("reference", "ref"), ("teacher", "teacher"))
         }
     zeros = [0.0] * len(prompt)
     return BatchLossInputs(
-        trainer_logprobs=logprobs,
+        trainer_logprobs=scored.logprobs,
         inference_logprobs=torch.tensor([zeros + rollout["inference_logprobs"]], dtype=torch.double),
         advantages=torch.tensor([zeros + _advantages(rollout)], dtype=torch.double),
         loss_mask=mask,
-        old_logprobs=logprobs.detach(),
-        entropy=entropy,
-        logits=scores.logits if wants_logits else None,
+        old_logprobs=scored.logprobs.detach(),
+        entropy=scored.entropy,
+        logits=scored.logits,
+        hidden_states=scored.hidden_states,
+        embedding=scored.embedding,
         input_ids=ids,
         reward=torch.tensor([rollout["reward"]], dtype=torch.double),
         group_ids=torch.tensor([group]),
+        member=torch.tensor([member]),
         metadata=[rollout["example"]],
         **frozen,
     )

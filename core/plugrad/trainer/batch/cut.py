@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from plugrad.contracts.rollout import Rollout
+from plugrad.contracts.where import Where
 from plugrad.policy.micro_batches import Layout, MicroBatch, TrainingSequence, cut, nothing
 from plugrad.policy.reductions import Counts, total
 from plugrad.trainer.batch.sampler import RolloutBatch
@@ -21,13 +22,14 @@ class OptimizerBatch:
     micro_batches: list[MicroBatch] = field(default_factory=list)
     """Empty until the batch is cut."""
 
-    def counts(self, max_new_tokens: int) -> Counts:
+    def counts(self, max_new_tokens: int, wheres: Mapping[str, Where]) -> Counts:
         """Return what the reductions divide by, for this rank alone."""
-        return Counts(
-            tokens=sum(sequence.counted_tokens for sequence in self.sequences),
-            sequences=len(self.sequences),
-            groups=len(self.groups),
-            max_new_tokens=max_new_tokens,
+        return replace(
+            _counts(self.sequences, max_new_tokens),
+            of_losses={
+                label: _counts([s for s in self.sequences if where.holds(s.metadata)], max_new_tokens)
+                for label, where in wheres.items()
+            },
         )
 
 
@@ -38,6 +40,8 @@ class Cutting:
     updates_per_batch: int
     max_new_tokens: int
     layout: Layout
+    wheres: Mapping[str, Where] = field(default_factory=dict)
+    """By the labels of the losses that count some examples alone."""
 
     def cut(self, batch: RolloutBatch, ranks: Ranks) -> list[OptimizerBatch]:
         """Put group g, counted over all ranks, whole into optimizer batch g mod `updates_per_batch`.
@@ -45,7 +49,7 @@ class Cutting:
         The counts are summed over all ranks, and every rank gets the same number of micro-batches.
         """
         uncut = [self._optimizer_batch(batch, number) for number in range(self.updates_per_batch)]
-        cuts = [cut(part.sequences, part.counts(self.max_new_tokens), self.layout) for part in uncut]
+        cuts = [cut(part.sequences, part.counts(self.max_new_tokens, self.wheres), self.layout) for part in uncut]
         everywhere = zip(*ranks.gather([(micro[0].counts, len(micro)) for micro in cuts]), strict=True)
         return [
             replace(part, micro_batches=_as_everywhere(micro, counts_and_numbers, self.layout))
@@ -56,11 +60,20 @@ class Cutting:
         first = (number - batch.first_group) % self.updates_per_batch
         chosen = range(first, len(batch.groups), self.updates_per_batch)
         sequences = [
-            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g)
+            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g, member=j)
             for g in chosen
             for j, rollout in enumerate(batch.groups[g])
         ]
         return OptimizerBatch([batch.groups[g] for g in chosen], sequences)
+
+
+def _counts(sequences: Sequence[TrainingSequence], max_new_tokens: int) -> Counts:
+    return Counts(
+        tokens=sum(sequence.counted_tokens for sequence in sequences),
+        sequences=len(sequences),
+        groups=len({sequence.group_id for sequence in sequences}),
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def _as_everywhere(
@@ -72,7 +85,9 @@ def _as_everywhere(
     return [replace(m, counts=counts) for m in micro_batches] + [nothing(counts, layout)] * missing
 
 
-def training_sequence(rollout: Rollout, advantages: list[float], reward: float, group_id: int) -> TrainingSequence:
+def training_sequence(
+    rollout: Rollout, advantages: list[float], reward: float, *, group_id: int, member: int
+) -> TrainingSequence:
     """Put prompt and completion into one row: every completion token counts, including the end-of-sequence token."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     logprobs = rollout["inference_logprobs"]
@@ -84,6 +99,7 @@ def training_sequence(rollout: Rollout, advantages: list[float], reward: float, 
         inference_logprobs=None if logprobs is None else zeros + logprobs,
         reward=reward,
         group_id=group_id,
+        member=member,
         # A copy: what a loss writes into it stays in this batch.
         metadata=dict(rollout["example"]),
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
-from plugrad.rollout.prompts import reference_text
 from plugrad.rollout.texts import Texts
 from plugrad.shown import shown
 
@@ -56,13 +55,10 @@ def fitting_examples(
         room: the maximum number of tokens in a prompt, or None for no limit.
 
     Raises:
-        DataError: prompts are too long and must not be left out, a prompt is not text, or a reference is missing.
+        DataError: prompts are too long and must not be left out, or a prompt is not text.
         ModelError: a prompt is chat messages, and the tokenizer has no chat template.
     """
     limits = _Limits(run_file, texts, room)
-    if not run_file.rollout.engine_kind.samples:
-        for example in train_examples:
-            reference_text(example)
     held_out = limits.too_long(eval_examples, budget=None)
     train = limits.too_long(train_examples, budget=run_file.tokens_per_micro_batch)
     long = [*train.values(), *held_out.values()]
@@ -85,6 +81,7 @@ class _Limits:
                 f"{room + self._max_new_tokens} tokens: nothing is left for a prompt. Lower it."
             )
         self._budget = run_file.tokens_per_micro_batch
+        self._num_rollouts = run_file.rollout.rollouts_per_example
         self._replays = not run_file.rollout.engine_kind.samples
         self._texts, self._room = texts, room
 
@@ -97,7 +94,8 @@ class _Limits:
         for index, prompt in self._perhaps_longer(examples, min(limits, default=None)):
             completion = self._max_new_tokens
             if self._replays and budget is not None:
-                completion = min(len(self._texts.reference(examples[index])), completion)
+                replayed = self._texts.references(examples[index], self._num_rollouts)
+                completion = min(max(map(len, replayed)), completion)
             long = _TooLong(examples[index], prompt, prompt + completion)
             if self._exceeds_context(long) or (budget is not None and long.num_tokens > budget):
                 found[index] = long

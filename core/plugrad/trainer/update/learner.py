@@ -21,11 +21,11 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.loading import LoadedModel
-from plugrad.policy.logprobs import EntropyMode
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert, ignored_router_loss
+from plugrad.policy.scored import Wanted
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.optimizer import make_optimizer
@@ -65,10 +65,10 @@ class Learner:
     """The models that stay fixed, by the field of the losses' inputs that each fills."""
     keeps_old: bool
     """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
-    entropy: EntropyMode
-    """What each forward pass of the policy computes of the entropy."""
-    logits: bool
-    """Whether each forward pass of the policy returns logits."""
+    seed: int
+    """Of the run."""
+    wanted: Wanted
+    """What each forward pass of the policy with gradient gives."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,7 +135,9 @@ class Learner:
         inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
         # The policy's precision: otherwise a copy of the policy would differ from it.
         with self.accelerator.autocast():
-            return replace(on_device, **{field: scorer(*inputs)[0].to(self.dtype) for field, scorer in scorers.items()})
+            return replace(
+                on_device, **{field: scorer(*inputs).logprobs.to(self.dtype) for field, scorer in scorers.items()}
+            )
 
 
 Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
@@ -164,12 +166,10 @@ def make_learner(
         ranks: of the run.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    _warn_of_small_updates(loaded.model.dtype, accelerator)
     policy = Policy(loaded.model, run_file.rollout.temperature)
-    _check_rows_alone(policy, accelerator)
-    _warn_of_router_loss(policy)
-    if accelerator.num_processes > 1:
-        _allow_unused_parameters(loaded.model, accelerator)
+    wanted = wanted_by(losses, needs)
+    policy.check_gives(wanted)
+    _check_trains_here(policy, accelerator)
     optimizer = make_optimizer(policy, run_file.optimizer)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
@@ -187,9 +187,18 @@ def make_learner(
         max_grad_norm=run_file.optimizer.max_grad_norm,
         frozen=frozen,
         keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
-        entropy=_entropy_mode(losses, needs),
-        logits=any("logits" in loss.needs for loss in losses),
+        seed=run_file.seed,
+        wanted=wanted,
     )
+
+
+def _check_trains_here(policy: Policy, accelerator: Accelerator) -> None:
+    """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
+    _warn_of_small_updates(policy.model.dtype, accelerator)  # type: ignore[arg-type]
+    _check_rows_alone(policy, accelerator)
+    _warn_of_router_loss(policy)
+    if accelerator.num_processes > 1:
+        _allow_unused_parameters(policy.model, accelerator)  # type: ignore[arg-type]
 
 
 def _warn_of_router_loss(policy: Policy) -> None:
@@ -227,10 +236,16 @@ def _allow_unused_parameters(model: PreTrainedModel, accelerator: Accelerator) -
     accelerator.ddp_handler = replace(handler, find_unused_parameters=True)
 
 
-def _entropy_mode(losses: Sequence[BoundLoss], needs: frozenset[str]) -> EntropyMode:
-    if any("entropy" in loss.needs for loss in losses):
-        return "gradient"
-    return "value" if "entropy" in needs else "none"
+def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) -> Wanted:
+    """Return what a forward pass must give for these losses, and for metrics with these needs."""
+    of_losses = frozenset[str]().union(*(loss.needs for loss in losses))
+    return Wanted(
+        # Metrics read its value alone.
+        entropy="gradient" if "entropy" in of_losses else "value" if "entropy" in needs else "none",
+        logits="logits" in of_losses,
+        hidden_states="hidden_states" in of_losses,
+        embedding="embedding" in of_losses,
+    )
 
 
 def _warn_of_small_updates(dtype: torch.dtype, accelerator: Accelerator) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from plugrad.contracts.metric import MetricInputs
 from plugrad.host.received import copies_of_groups
 from plugrad.trainer.batch.cut import OptimizerBatch
-from plugrad.trainer.update.step import Progress, StepOutcome
+from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.step import StepOutcome
 
 COLUMNS = (
     "trainer_logprobs",

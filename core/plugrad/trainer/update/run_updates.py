@@ -10,7 +10,8 @@ from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.metric_inputs import metric_inputs
-from plugrad.trainer.update.step import Progress, StepOutcome, train_step
+from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.step import StepOutcome, train_step
 
 
 def run_updates(

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.loss import POLICY_OUTPUTS, BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.errors import TrainingError
-from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
-from plugrad.host.loss import BoundLoss, sum_rows, without_empty_rows
-from plugrad.host.reported import add_reported, metric_name
 from plugrad.policy.micro_batches import MicroBatch
-from plugrad.policy.reductions import row_weights
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
 
 
 @dataclass(frozen=True)
@@ -38,52 +37,20 @@ class StepOutcome:
     """For the metrics: the rows of each micro-batch and the losses' inputs for them, detached."""
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """What an update adds up over its micro-batches."""
-
-    sums: Measures = field(default_factory=Measures)
-    """The objective and each loss's share of it."""
-    metrics: Measures = field(default_factory=Measures)
-    """What the losses measured."""
-
-    def totals(self, ranks: Ranks) -> Measures:
-        """Return the sums over all ranks. Each counts as one value, so that several updates are averaged."""
-        return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the run is, as losses and metrics see it."""
-
-    step: int
-    max_steps: int
-    version: int = 0
-    """The number of weight updates so far: the version of the policy before the next one."""
-
-
 def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress) -> StepOutcome:
     """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence on every rank.
 
     The weights w_ks were divided by the counts of all ranks when the batch was cut, so neither the cut nor the number of
     ranks changes the result. Every rank has the same number of micro-batches.
     """
-    accelerator, ledger, scored = learner.accelerator, Ledger(), []
-    for micro_batch, is_last in _mark_last(micro_batches):
-        with nullcontext() if is_last else accelerator.no_sync(learner.policy):
-            inputs = forward(learner, micro_batch, progress)
-            # The first term is 0. It gives every parameter a gradient even if no token counts.
-            objective = inputs.trainer_logprobs.sum() * 0
-            terms = [(loss, weighted_sum(hooks, loss, inputs, micro_batch, ledger)) for loss in learner.losses]
-            for loss, term in terms:
-                objective = objective + loss.weight * term
-            with naming_kept_graphs(inputs, terms):
-                # DDP and FSDP average over ranks where the formula sums.
-                accelerator.backward(objective * accelerator.num_processes)
-        ledger.sums.add("loss", Sum(objective.detach()))
-        scored.append((micro_batch.rows, _detached(inputs)))
-        # Otherwise the logits of this micro-batch would live beside those of the next.
-        del inputs, terms, objective
+    ledger, scored = Ledger.of(learner.losses), []
+    # Before any gradient: they see the policy as the micro-batches will.
+    slopes = slopes_of_mixing_losses(learner, micro_batches, hooks, progress, ledger)
+    for index, micro_batch in enumerate(micro_batches):
+        is_last = index == len(micro_batches) - 1
+        with nullcontext() if is_last else learner.accelerator.no_sync(learner.policy):
+            inputs = _add_gradient(learner, micro_batch, hooks, progress, slopes[index], ledger)
+        scored.append((micro_batch.rows, inputs))
     grad_norm = clip_gradient(learner)
     lr, measures = learner.lr, ledger.totals(learner.ranks)
     updated = _may_update(learner.ranks, hooks, grad_norm, measures["loss"].value())
@@ -97,67 +64,36 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
     return StepOutcome(measures, ledger.metrics, updated, scored)
 
 
+def _add_gradient(
+    learner: Learner, micro_batch: MicroBatch, hooks: Hooks, progress: Progress, slopes: Slopes, ledger: Ledger
+) -> BatchLossInputs:
+    """Add the gradient of a micro-batch's part of the objective; return the losses' inputs, detached."""
+    inputs = forward(learner, micro_batch, progress, learner.wanted)
+    rows = Rows(inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows))
+    # The first term is 0. It gives every parameter a gradient even if no token counts.
+    objective = inputs.trainer_logprobs.sum() * 0 + _linear(slopes, inputs)
+    terms = [(loss, weighted_sum(hooks, loss, rows, ledger)) for loss in learner.losses if not loss.facts.whole_batch]
+    counting = [(loss, term) for loss, term in terms if term is not None]
+    for loss, term in counting:
+        objective = objective + loss.weight * term
+    with naming_kept_graphs(inputs, counting):
+        # DDP and FSDP average over ranks where the formula sums.
+        learner.accelerator.backward(objective * learner.accelerator.num_processes)
+    return _detached(inputs)
+
+
+def _linear(slopes: Slopes, inputs: BatchLossInputs) -> Tensor | float:
+    """Return the sum over rows of <slope, output of the policy>: its gradient is that of the losses that mix rows."""
+    total: Tensor | float = 0.0
+    for name, slope in slopes.items():
+        total = total + (slope * getattr(inputs, name)).sum()
+    return total
+
+
 def clip_gradient(learner: Learner) -> float:
     """Clip the gradient to `max_grad_norm`; return its norm before."""
     norm = learner.accelerator.clip_grad_norm_(learner.policy.parameters(), learner.max_grad_norm)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
-def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
-    """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
-    logprobs, entropies, *found_logits = learner.policy(
-        micro_batch.input_ids,
-        micro_batch.attention_mask,
-        micro_batch.loss_mask,
-        entropy=learner.entropy,
-        logits=learner.logits,
-    )
-    own = logprobs.detach()
-    return BatchLossInputs(
-        trainer_logprobs=logprobs,
-        inference_logprobs=own if micro_batch.inference_logprobs is None else micro_batch.inference_logprobs,
-        teacher_logprobs=micro_batch.teacher_logprobs,
-        advantages=micro_batch.advantages,
-        loss_mask=micro_batch.loss_mask,
-        # With one update per batch the policy has not moved since.
-        old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
-        ref_logprobs=micro_batch.ref_logprobs,
-        entropy=entropies,
-        logits=found_logits[0] if found_logits else None,
-        input_ids=micro_batch.input_ids,
-        reward=micro_batch.reward,
-        group_ids=micro_batch.group_ids,
-        metadata=micro_batch.metadata,
-        step=progress.step,
-        max_steps=progress.max_steps,
-    )
-
-
-def weighted_sum(hooks: Hooks, loss: BoundLoss, inputs: BatchLossInputs, micro_batch: MicroBatch, ledger: Ledger) -> Tensor:
-    """Return sum_s w_s loss_s over the micro-batch; add it and the loss's own metrics to the ledger.
-
-    Rows in which nothing counts contribute 0 and never reach the loss.
-    """
-    weights = row_weights(loss.reduction, micro_batch.row_counts, micro_batch.counts).to(inputs.advantages)
-    view = loss.view(inputs)
-    prepared = hooks.prepare_loss(loss, view)
-    hooks.check_prepared(prepared, view)
-    # Unless an extension changed the mask, every row counts: asking the device would cost a synchronisation.
-    if prepared.loss_mask is not inputs.loss_mask or not micro_batch.rows:
-        counting, kept = without_empty_rows(prepared)
-        if counting is None:
-            return inputs.trainer_logprobs.sum() * 0
-        prepared, weights = counting, weights[kept]
-    outputs = hooks.compute_loss(loss, prepared)
-    total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
-    ledger.sums.add(f"{loss.label}/loss", Sum(total.detach()))
-    owner, num_sequences = str(loss.component), len(prepared.loss_mask)
-    with blaming(owner):
-        for name, value in outputs.metrics.items():
-            metric_name(f"{owner} returned", name)
-            told = f"{owner} returned the metric {name!r}"
-            add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
-    return total
 
 
 def _tell_losses(learner: Learner, sums: Measures, metrics: Measures) -> None:
@@ -186,10 +122,5 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
-    # No metric reads logits: they are freed before the update ends.
-    return replace(inputs, **{**detached, "logits": None})
-
-
-def _mark_last(micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
-    for index, micro_batch in enumerate(micro_batches):
-        yield micro_batch, index == len(micro_batches) - 1
+    # No metric reads them: they are freed before the update ends.
+    return replace(inputs, **{**detached, **dict.fromkeys(set(POLICY_OUTPUTS) - {"trainer_logprobs", "entropy"})})

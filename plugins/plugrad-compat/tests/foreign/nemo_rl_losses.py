@@ -60,6 +60,18 @@ class MeanSeeking(LossFunction):
         return masked_mean(centred, mask, global_normalization_factor=global_valid_toks), {}
 
 
+class LaterMeanSeeking(LossFunction):
+    """The same as its later versions are written: with log-probs."""
+
+    input_type = LossInputType.LOGPROB
+    loss_type = LossType.TOKEN_LEVEL
+
+    def __call__(self, next_token_logprobs, data, global_valid_seqs, global_valid_toks):
+        mask = data["token_mask"][:, 1:] * data["sample_mask"].unsqueeze(-1)
+        centred = (next_token_logprobs - masked_mean(next_token_logprobs, mask)).square()
+        return masked_mean(centred, mask, global_normalization_factor=global_valid_toks), {}
+
+
 class LaterClippedPGLossFn(LossFunction):
     """As its later versions are written: with log-probs, and metrics of which it says what they are divided by."""
 

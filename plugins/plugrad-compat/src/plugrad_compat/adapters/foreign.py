@@ -38,8 +38,8 @@ class ForeignLoss:
     metrics: Metrics
     """How its metrics add up."""
     config: Config
-    micro_batch_name: str | None
-    """The plugrad loss that passes it whole micro-batches, if there is one."""
+    way_to_mix: str
+    """What to do if it mixes sequences."""
 
     def of_sequence(self, inputs: BatchLossInputs) -> LossOutputs:
         """Return the sum over one sequence. The host chooses the denominator."""
@@ -47,8 +47,8 @@ class ForeignLoss:
         counts = _counted(inputs)
         return LossOutputs(self._sum(scalar, counts.sum()), self.metrics.measures(metrics, counts))
 
-    def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of a scalar that mixes rows: the micro-batch's sum, split by token counts."""
+    def of_whole_batch(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of a scalar that mixes rows: the sum of all, split by token counts."""
         scalar, metrics = self._called(inputs)
         counts = _counted(inputs)
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
@@ -62,7 +62,7 @@ class ForeignLoss:
         if found.mixes:
             raise ContractError(
                 f"{self.target!r} mixes sequences: its loss of two together differs from the loss of each alone. With one "
-                f"sequence at a time it would be another loss. {self._way_to_mix()}"
+                f"sequence at a time it would be another loss. {self.way_to_mix}"
             )
         self._agree_on(found.divides_by)
 
@@ -82,14 +82,6 @@ class ForeignLoss:
                 f"{_SAID[self.divides_by]}. Each sequence would be weighted by its length once too often or too little. "
                 f'Write kwargs = {{ divides_by = "{found}", ... }}.'
             )
-
-    def _way_to_mix(self) -> str:
-        if self.micro_batch_name is None:
-            return "plugrad cannot keep together what it mixes, such as the two completions of a pair."
-        return (
-            f'Select name = "{self.micro_batch_name}", which passes it whole micro-batches. It then depends on how the '
-            "batch is cut."
-        )
 
     def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
         return scalar * tokens if self.divides_by == "tokens" else scalar
@@ -114,6 +106,11 @@ class ForeignLoss:
         # SkyRL's older functions return only a clip ratio.
         named = metrics if isinstance(metrics, Mapping) else {"clip_ratio": metrics}
         return loss.reshape(()), self.metrics.numbers(named, self.target, self.style)
+
+
+def select(name: str) -> str:
+    """Return what to do with a loss that mixes sequences: select it by the name of a loss of the whole batch."""
+    return f'Select name = "{name}", which passes it the sequences of all micro-batches and ranks at once.'
 
 
 _SAID = {"tokens": "a mean over its tokens", "nothing": "a sum over its tokens"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,7 +76,9 @@ class Probe:
         """Return one sequence as a micro-batch: a prompt of two tokens and five counted tokens."""
         inputs = loss_inputs([LENGTH], seed=seed, drift=0.1, reward=torch.ones(1, dtype=torch.double))
         advantage = 0.5 + torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
-        inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, group_ids=None, metadata=None)
+        # No foreign loss reads the others.
+        unread: dict[str, Any] = dict.fromkeys(("group_ids", "metadata", "hidden_states", "embedding"))
+        inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, **unread)
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 
 

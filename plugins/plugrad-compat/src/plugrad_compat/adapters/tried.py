@@ -26,13 +26,13 @@ class TriedLoss:
         """
         return self._tried(as_rows(inputs), ForeignLoss.check, ForeignLoss.of_sequence)
 
-    def of_micro_batch(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of the micro-batch's loss, for a loss that mixes sequences.
+    def of_whole_batch(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of the batch's loss, for a loss that mixes sequences.
 
         Raises:
             ContractError: the loss has another divisor than declared, or did not return a scalar.
         """
-        return self._tried(inputs, ForeignLoss.check_divisor, ForeignLoss.of_micro_batch)
+        return self._tried(inputs, ForeignLoss.check_divisor, ForeignLoss.of_whole_batch)
 
     def _tried(
         self,

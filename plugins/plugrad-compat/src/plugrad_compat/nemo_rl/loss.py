@@ -1,4 +1,4 @@
-"""`nemo_rl`, `nemo_rl_sequence` and `nemo_rl_micro_batch`: a NeMo RL LossFunction from your own file or package."""
+"""`nemo_rl`, `nemo_rl_sequence` and `nemo_rl_whole_batch`: a NeMo RL LossFunction from your own file or package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss, resolve_callable
 from plugrad_compat.adapters.config import Config
-from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss, select
 from plugrad_compat.adapters.metrics import Are, Metrics
 from plugrad_compat.adapters.probe import Probe
 from plugrad_compat.adapters.signatures import NEMO_RL_LOSS, Signature, checked_signature
@@ -30,13 +30,19 @@ KEYS = {
 SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
 """The plugrad loss for each `loss_type` of NeMo RL. They differ in the host's denominator."""
 MIXING = {
-    "token_level": ', or "nemo_rl_micro_batch" if it mixes sequences',
+    "token_level": ', or "nemo_rl_whole_batch" if it mixes sequences',
     "sequence_level": " if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes "
     "sequences, such as the two completions of a pair",
 }
 """What remains for a loss that mixes sequences."""
 LOGPROBS, LOGITS = "next_token_logprobs", ("next_token_logits", "logits")
 """What a loss is called with: the one that its parameters or its `input_type` name."""
+WHOLE_BATCH = "nemo_rl_whole_batch"
+BY_LOGPROBS = (
+    f"Let it take log-probs: the argument {LOGPROBS}, shifted left by one as its logits are, and input_type = "
+    "LossInputType.LOGPROB."
+)
+"""What remains for a loss of logits that mixes sequences."""
 NORMALIZED: dict[str, Are] = {"tokens": "per token", "sequences": "per sequence", "none": "counts"}
 """How metrics add up, for each MetricNormalizer of NeMo RL."""
 
@@ -67,7 +73,25 @@ def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str
     return frozenset({*logits, *(need for key, need in KEYS.items() if key in read)})
 
 
-@loss(needs=needs_of("token_level"))
+_needs_of_tokens = needs_of("token_level")
+
+
+def needs_of_the_whole_batch(options: Mapping[str, Any]) -> frozenset[str]:
+    """Return the needs of a loss that mixes sequences.
+
+    Raises:
+        PluginError: it takes logits.
+    """
+    needs = _needs_of_tokens(options)
+    if "logits" in needs:
+        raise PluginError(
+            f"{options['target']!r} takes logits, and {WHOLE_BATCH} calls it once per update with all sequences, whose "
+            f"logits never exist at once. {BY_LOGPROBS}"
+        )
+    return needs
+
+
+@loss(needs=_needs_of_tokens)
 class NemoRlLoss(TriedLoss):
     """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL, called with one sequence at a time.
 
@@ -110,9 +134,9 @@ class NemoRlSequenceLoss(TriedLoss):
         return self.of_sequence(inputs)
 
 
-@loss(needs=needs_of("token_level"), cut_dependent=True)
-class NemoRlMicroBatchLoss(TriedLoss):
-    """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with whole micro-batches.
+@loss(needs=needs_of_the_whole_batch, whole_batch=True)
+class NemoRlWholeBatchLoss(TriedLoss):
+    """sum_t l_t of a NeMo RL loss with LossType.TOKEN_LEVEL that mixes sequences, called with the whole batch.
 
     Args:
         target: `file.py:name` or `module:name` of an instance, or of a class that is created with `config`.
@@ -129,8 +153,8 @@ class NemoRlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, "token_level", divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of the micro-batch's loss."""
-        return self.of_micro_batch(inputs)
+        """Return each row's share of the batch's loss."""
+        return self.of_whole_batch(inputs)
 
 
 def foreign_loss(
@@ -148,8 +172,14 @@ def foreign_loss(
     _check_level(target, made, level)
 
     call = _Call(made, signature, _called_with(target, made, signature), set() if read is None else read)
-    way_to_mix = "nemo_rl_micro_batch" if level == "token_level" else None
+    way_to_mix = _way_to_mix(level, call.called_with)
     return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, _metrics(made, divides_by), whole, way_to_mix)
+
+
+def _way_to_mix(level: str, called_with: str) -> str:
+    if level != "token_level":
+        return "plugrad cannot keep together what it mixes, such as the two completions of a pair."
+    return f"{BY_LOGPROBS} {select(WHOLE_BATCH)}" if called_with in LOGITS else select(WHOLE_BATCH)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The losses `skyrl` and `skyrl_micro_batch`: a SkyRL policy loss from your own file or package."""
+"""The losses `skyrl` and `skyrl_whole_batch`: a SkyRL policy loss from your own file or package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss
-from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss, select
 from plugrad_compat.adapters.metrics import Metrics
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
@@ -52,9 +52,9 @@ class SkyrlLoss(TriedLoss):
         return self.of_sequence(inputs)
 
 
-@loss(needs={"old_logprobs"}, cut_dependent=True)
-class SkyrlMicroBatchLoss(TriedLoss):
-    """sum_t l_t of a SkyRL policy loss that mixes sequences, called with whole micro-batches.
+@loss(needs={"old_logprobs"}, whole_batch=True)
+class SkyrlWholeBatchLoss(TriedLoss):
+    """sum_t l_t of a SkyRL policy loss that mixes sequences, called with the whole batch.
 
     Args:
         target: `file.py:name` or `module:name` of a `PolicyLoss` class or a function, or a name that the file
@@ -72,8 +72,8 @@ class SkyrlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of the micro-batch's loss."""
-        return self.of_micro_batch(inputs)
+        """Return each row's share of the batch's loss."""
+        return self.of_whole_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
@@ -87,7 +87,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
     if "loss_reduction" in config:
         _say_where_the_reduction_is(target, str(config["loss_reduction"]))
     call = _call(target, found, whole)
-    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, Metrics(), whole, "skyrl_micro_batch")
+    return ForeignLoss(target, SKYRL_FUNCTION.name, call, divides_by, Metrics(), whole, select("skyrl_whole_batch"))
 
 
 @dataclass(frozen=True)

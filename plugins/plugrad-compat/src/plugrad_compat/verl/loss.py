@@ -1,4 +1,4 @@
-"""The losses `verl` and `verl_micro_batch`: a verl policy loss from your own file, or one of verl's."""
+"""The losses `verl` and `verl_whole_batch`: a verl policy loss from your own file, or one of verl's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, loss
 from plugrad_compat.adapters.config import Config
-from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss
+from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss, select
 from plugrad_compat.adapters.metrics import Metrics
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.responses import Responses
@@ -79,9 +79,9 @@ class VerlLoss(TriedLoss):
         return self.of_sequence(inputs)
 
 
-@loss(needs={"old_logprobs"}, cut_dependent=True)
-class VerlMicroBatchLoss(TriedLoss):
-    """sum_t l_t of a verl policy loss that mixes sequences, called with whole micro-batches.
+@loss(needs={"old_logprobs"}, whole_batch=True)
+class VerlWholeBatchLoss(TriedLoss):
+    """sum_t l_t of a verl policy loss that mixes sequences, called with the whole batch.
 
     Args:
         target: `file.py:name` or `module:name` of the function, or a name that the file registers.
@@ -99,8 +99,8 @@ class VerlMicroBatchLoss(TriedLoss):
         super().__init__(partial(foreign_loss, target, config or {}, divides_by))
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        """Return each row's share of the micro-batch's loss."""
-        return self.of_micro_batch(inputs)
+        """Return each row's share of the batch's loss."""
+        return self.of_whole_batch(inputs)
 
 
 def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> ForeignLoss:
@@ -119,7 +119,7 @@ def foreign_loss(target: str, config: dict[str, Any], divides_by: DividesBy) -> 
 
     call = _Function(found, signature, handed)
     watched = whole if handed is whole else Config({})
-    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, Metrics(), watched, "verl_micro_batch")
+    return ForeignLoss(target, VERL_LOSS.name, call, divides_by, Metrics(), watched, select("verl_whole_batch"))
 
 
 @dataclass(frozen=True)

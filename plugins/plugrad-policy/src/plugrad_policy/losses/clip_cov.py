@@ -15,7 +15,7 @@ from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate, is_cli
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
-@loss(needs={"old_logprobs"}, policy_gradient=True, cut_dependent=True)
+@loss(needs={"old_logprobs"}, policy_gradient=True, whole_batch=True)
 def clip_cov(
     inputs: BatchLossInputs,
     fraction: Fraction = 2e-4,
@@ -26,12 +26,10 @@ def clip_cov(
 ) -> LossOutputs:
     """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), and 0 at the held-back tokens;  r = pi / pi_old.
 
-    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the micro-batch's counted tokens.
-    Tokens with a covariance between cov_low and cov_high are candidates. `fraction` of the counted tokens, at least
-    one, is drawn from them at random and held back. Tokens that the clip decides are never drawn.
-
-    The covariance and the number drawn depend on the micro-batch (`cut_dependent`). The draw uses torch's random
-    state.
+    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the counted tokens of the whole
+    batch (`whole_batch`). Tokens with a covariance between cov_low and cov_high are candidates. `fraction` of the counted
+    tokens, at least one, is drawn from them at random and held back. Tokens that the clip decides are never drawn. The
+    draw uses torch's random state.
 
     Args:
         fraction: the share of counted tokens to hold back; verl's default, after the authors' code.

@@ -8,22 +8,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_policy.losses.top_entropy_quantile import lower_bound
+from plugrad import BatchLossInputs, LossOutputs, Mean, at_least_float32, loss
+from plugrad_policy.losses.ties import lower_bound, reaches
 
 Quantile = Annotated[float, Field(ge=0, lt=1)]
 
 
-@loss(needs={"entropy"}, cut_dependent=True)
+@loss(needs={"entropy"}, whole_batch=True)
 def entropy_quantile_bonus(inputs: BatchLossInputs, quantile: Quantile = 0.8) -> LossOutputs:
-    """-M H(pi) at each counted token,  M = 1 where H is not below its `quantile` over the micro-batch, else 0.
+    """-M H(pi) at each counted token,  M = 1 where H is not below its `quantile` over the batch, else 0.
 
     Add it to a policy gradient with a small weight. Core's `entropy_bonus` raises the entropy of every token, even
     where only one continuation makes sense. This loss raises it only where the policy has a choice. The paper trains
     on these tokens alone, which is `top_entropy_quantile`. It does not propose a bonus on them.
 
-    The entropy bound depends on the micro-batch (`cut_dependent`). A token below it contributes zero and stays in the
-    denominator.
+    The quantile is that of the counted tokens of the whole batch (`whole_batch`). A token below it contributes zero and
+    stays in the denominator.
 
     Args:
         quantile: the share of counted tokens without a bonus. 0.8 leaves the paper's 20%; 0 is `entropy_bonus`.
@@ -35,9 +35,9 @@ def entropy_quantile_bonus(inputs: BatchLossInputs, quantile: Quantile = 0.8) ->
         is_raised: the share of counted tokens with a bonus.
     """
     assert inputs.entropy is not None
-    entropy, counted = inputs.entropy, inputs.loss_mask
+    entropy, counted = at_least_float32(inputs.entropy), inputs.loss_mask
     bound = lower_bound(entropy.detach(), counted, 1 - quantile)
-    raised = entropy.detach() >= bound
+    raised = reaches(entropy.detach(), bound)
     metrics: dict[str, Tensor | Mean] = {
         "entropy": Mean.over(entropy, counted),
         "raised_entropy": Mean.over(entropy, counted & raised),

@@ -6,24 +6,22 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
-from plugrad_policy.losses.covariance import covariances
+from plugrad_policy.losses.covariance import covariances, rounding
+from plugrad_policy.losses.ties import greatest
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-@loss(needs={"old_logprobs"}, cut_dependent=True)
+@loss(needs={"old_logprobs"}, whole_batch=True)
 def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotNegative = 1.0) -> LossOutputs:
     """-r A, plus coefficient |log r| at the penalised tokens;  r = pi / pi_old.
 
-    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the micro-batch's counted tokens.
-    The penalised tokens are those with the largest covariance: `fraction` of the counted tokens, at least one. There
-    is no clip. The penalty |log r| follows the authors' code; the paper writes KL(pi_old, pi).
-
-    The covariance and the number of penalised tokens depend on the micro-batch (`cut_dependent`).
+    The covariance of a token is (A - mean A) (log pi - mean log pi), with means over the counted tokens of the whole
+    batch (`whole_batch`). The penalised tokens are those with the largest covariance: `fraction` of the counted tokens,
+    at least one. There is no clip. The penalty |log r| follows the authors' code; the paper writes KL(pi_old, pi).
 
     Args:
         fraction: the share of counted tokens to penalise. verl uses 2e-4, SkyRL 0.2.
@@ -38,7 +36,8 @@ def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotN
     assert inputs.old_logprobs is not None
     counted = inputs.loss_mask
     log_r = inputs.trainer_logprobs - inputs.old_logprobs
-    chosen = greatest(covariances(inputs), counted, max(int(fraction * int(counted.sum())), 1))
+    number = max(int(fraction * int(counted.sum())), 1)
+    chosen = greatest(covariances(inputs), counted, number, tolerance=rounding(inputs))
     per_token = -finite_exp(log_r) * inputs.advantages + torch.where(chosen, coefficient * log_r.abs(), 0.0)
     metrics = {
         "penalised_fraction": Mean.over(chosen, counted),
@@ -46,11 +45,3 @@ def kl_cov(inputs: BatchLossInputs, fraction: Fraction = 2e-4, coefficient: NotN
         "ratio": Mean.over(finite_exp(log_r), counted),
     }
     return LossOutputs(per_token, metrics)
-
-
-def greatest(values: Tensor, counted: Tensor, number: int) -> Tensor:
-    """Return a mask of the `number` largest counted values."""
-    places = torch.where(counted, values, -torch.inf).flatten().topk(min(number, values.numel())).indices
-    chosen = torch.zeros_like(counted).flatten()
-    chosen[places] = True
-    return chosen.view_as(counted) & counted

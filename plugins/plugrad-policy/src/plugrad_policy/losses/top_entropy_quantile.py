@@ -8,21 +8,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
+from plugrad import BatchLossInputs, LossOutputs, Mean, at_least_float32, finite_exp, loss
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate
+from plugrad_policy.losses.ties import lower_bound, reaches
 
 Quantile = Annotated[float, Field(gt=0, le=1)]
 
 
-@loss(needs={"old_logprobs", "entropy"}, policy_gradient=True, cut_dependent=True)
+@loss(needs={"old_logprobs", "entropy"}, policy_gradient=True, whole_batch=True)
 def top_entropy_quantile(
     inputs: BatchLossInputs, quantile: Quantile = 0.2, clip_low: ClipRange = 0.2, clip_high: ClipRange = 0.28
 ) -> LossOutputs:
     """-M min(r A, clip(r, 1 - clip_low, 1 + clip_high) A),  r = pi / pi_old.
 
-    M is 1 where the policy's entropy is in the top `quantile` of the micro-batch's counted tokens, else 0. The entropy
-    bound depends on the micro-batch (`cut_dependent`). TRL computes the bound over all ranks' micro-batches. A masked
-    token contributes zero and stays in the denominator, as in TRL.
+    M is 1 where the policy's entropy is in the top `quantile` of the counted tokens of the whole batch (`whole_batch`),
+    else 0. TRL computes the bound over one micro-batch of every rank. A masked token contributes zero and stays in the
+    denominator, as in TRL.
 
     Args:
         quantile: the share of tokens to train on; the paper's 20%. TRL's `top_entropy_quantile` is 1.0, all of them.
@@ -37,9 +38,9 @@ def top_entropy_quantile(
     assert inputs.old_logprobs is not None
     assert inputs.entropy is not None
     counted = inputs.loss_mask
-    entropy = inputs.entropy.detach()
+    entropy = at_least_float32(inputs.entropy.detach())
     bound = lower_bound(entropy, counted, quantile)
-    masked = entropy < bound
+    masked = ~reaches(entropy, bound)
     ratio = finite_exp(inputs.trainer_logprobs - inputs.old_logprobs)
     per_token = clipped_surrogate(ratio, inputs.advantages, low=clip_low, high=clip_high)
     metrics: dict[str, Tensor | Mean] = {
@@ -48,14 +49,3 @@ def top_entropy_quantile(
         "ratio": Mean.over(ratio, counted),
     }
     return LossOutputs(torch.where(masked, 0.0, per_token), metrics)
-
-
-def lower_bound(values: Tensor, counted: Tensor, share: float) -> Tensor:
-    """Return the lower bound of the top `share` of the counted values, interpolated as `torch.quantile` does."""
-    ordered = values[counted].sort().values
-    if not len(ordered):
-        return values.new_zeros(())
-    place = (1 - share) * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return torch.lerp(ordered[below], ordered[above], place - below)

@@ -1,0 +1,124 @@
+"""The objective of an update: what the losses get of a micro-batch, and their weighted sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.measures import Mean, Measures, Sum
+from plugrad.host.calling import blaming
+from plugrad.host.hooks import Hooks
+from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
+from plugrad.host.reported import add_reported, metric_name
+from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.reductions import Counts, RowCounts, row_weights
+from plugrad.policy.scored import Scored, Wanted
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.run_progress import Progress
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What an update adds up over its micro-batches."""
+
+    sums: Measures = field(default_factory=Measures)
+    """The objective and each loss's share of it."""
+    metrics: Measures = field(default_factory=Measures)
+    """What the losses measured."""
+
+    @classmethod
+    def of(cls, losses: Sequence[BoundLoss]) -> Ledger:
+        """Return a ledger in which every loss has a share of 0: an update may have no row that it counts."""
+        ledger = cls()
+        for name in ("loss", *(f"{loss.label}/loss" for loss in losses)):
+            ledger.sums.add(name, Sum(0.0))
+        return ledger
+
+    def add_term(self, loss: BoundLoss, term: Tensor) -> None:
+        """Add a part of one loss's share of the objective."""
+        self.sums.add(f"{loss.label}/loss", Sum(term.detach()))
+        self.sums.add("loss", Sum(loss.weight * term.detach()))
+
+    def totals(self, ranks: Ranks) -> Measures:
+        """Return the sums over all ranks. Each counts as one value, so that several updates are averaged."""
+        return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
+
+
+def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> BatchLossInputs:
+    """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
+    scored: Scored = learner.policy(micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, wanted)
+    own = scored.logprobs.detach()
+    return BatchLossInputs(
+        trainer_logprobs=scored.logprobs,
+        inference_logprobs=own if micro_batch.inference_logprobs is None else micro_batch.inference_logprobs,
+        teacher_logprobs=micro_batch.teacher_logprobs,
+        advantages=micro_batch.advantages,
+        loss_mask=micro_batch.loss_mask,
+        # With one update per batch the policy has not moved since.
+        old_logprobs=own if micro_batch.old_logprobs is None else micro_batch.old_logprobs,
+        ref_logprobs=micro_batch.ref_logprobs,
+        entropy=scored.entropy,
+        logits=scored.logits,
+        hidden_states=scored.hidden_states,
+        embedding=scored.embedding,
+        input_ids=micro_batch.input_ids,
+        reward=micro_batch.reward,
+        group_ids=micro_batch.group_ids,
+        member=micro_batch.member,
+        metadata=micro_batch.metadata,
+        step=progress.step,
+        max_steps=progress.max_steps,
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an optimizer batch, and what the weights of a loss depend on."""
+
+    inputs: BatchLossInputs
+    row_counts: RowCounts
+    counts: Counts
+    all_count: bool
+    """Whether each row is known to have a counted token: asking the device would cost a synchronisation."""
+
+
+def weighted_sum(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> Tensor | None:
+    """Return sum_s w_s loss_s over the rows, or None if the loss counts none; add it and the loss's metrics to the ledger.
+
+    Rows in which nothing counts, or that the loss's `where` leaves out, contribute 0 and never reach the loss.
+    """
+    inputs = loss.view(rows.inputs)
+    weights = row_weights(loss.reduction, rows.row_counts, rows.counts.of(loss.label)).to(inputs.advantages)
+    prepared = hooks.prepare_loss(loss, inputs)
+    hooks.check_prepared(prepared, inputs)
+    kept = _counting(loss, rows, prepared)
+    if kept is not None:
+        if not bool(kept.any()):
+            return None
+        prepared, weights = keep_rows(prepared, kept), weights[kept]
+    outputs = hooks.compute_loss(loss, prepared)
+    total = (weights * sum_rows(outputs, prepared.loss_mask)).sum()
+    ledger.add_term(loss, total)
+    owner, num_sequences = str(loss.component), len(prepared.loss_mask)
+    with blaming(owner):
+        for name, value in outputs.metrics.items():
+            metric_name(f"{owner} returned", name)
+            told = f"{owner} returned the metric {name!r}"
+            add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
+    return total
+
+
+def _counting(loss: BoundLoss, rows: Rows, prepared: BatchLossInputs) -> Tensor | None:
+    """Return True for each row that the loss counts `[batch]`, or None if it counts all."""
+    mask = prepared.loss_mask
+    # Only an extension that changes the mask, or a row that fills up a rank's share, leaves a row without counted tokens.
+    kept = None if rows.all_count and mask is rows.inputs.loss_mask else mask.any(dim=1)
+    if loss.where is None:
+        return kept
+    chosen = torch.tensor([loss.where.holds(example) for example in rows.inputs.metadata or []], device=mask.device)
+    return chosen if kept is None else kept & chosen
