@@ -22,6 +22,7 @@ OURS = {
     "testing/workers.py": "in a temporary folder of its own",
     "testing/losses/two_ranks.py": "in the same",
     "trainer/engines.py": "opens a rollout engine",
+    "trainer/ranks/interrupts.py": "os.devnull",
     "trainer/record/memory.py": "a file of the kernel's",
 }
 PARSES = {
@@ -33,6 +34,7 @@ PARSES = {
     "registry/known_packages.py": "a file of the package's own",
     "registry/option_forms.py": "what it has just written",
     "rollout/servers/server_checks.py": "a model's config.json, whatever it is: an unreadable one is a notice",
+    "secret_texts.py": "a value of a run file that may hold a secret, whatever it is: an unreadable one is a text",
     "testing/nursery.py": "what its own parent wrote",
     "testing/portable.py": "what its own child wrote",
     "trainer/ranks/failure_watch.py": "what another rank of the run wrote",
