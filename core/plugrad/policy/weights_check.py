@@ -121,8 +121,8 @@ def check_stored_types(name: str, model: PreTrainedModel, integers: Mapping[str,
     bad = [f"{key} ({kind})" for key, kind in integers.items() if not parameters.isdisjoint((key, f"{prefix}.{key}"))]
     if bad:
         raise ModelError(
-            f"{counted(len(bad), 'weight')} of the model {name!r} {_verb(bad, 'is', 'are')} stored as integers: {names(bad)}. The "
-            "file is damaged, or quantised without a quantization_config in config.json. Copy or download it again."
+            f"{counted(len(bad), 'weight')} of the model {name!r} {_verb(bad, 'is', 'are')} stored as integers: {names(bad)}"
+            ". The file is damaged, or quantised without a quantization_config in config.json. Copy or download it again."
         )
 
 
