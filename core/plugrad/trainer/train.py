@@ -103,9 +103,13 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
             with saving_on_failure(training):
                 num_steps = train_loop(training)
             model = _save(training)
+            training.stop.is_saved = True
             with telling_where_it_is(model):
                 training.hooks.on_run_end(training.run)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        model = training.run.folder / MODEL
+        saved = f"The model is in {model}." if training.stop.is_saved else "No model was saved."
+        stopped.add_note(f"Finished steps, if any, are in metrics.jsonl. {saved}")
         # At once: an environment that scores a batch ahead may take a while.
         training.rollouts.close(waits=False)
         raise
