@@ -76,7 +76,7 @@ def test_a_second_signal_stops_at_once_and_keeps_whole_lines(forked, folder, fir
     os.kill(process.pid, second)
     done = process.wait()
     assert done.returncode == code
-    assert "Interrupted at once" in done.stderr
+    assert "Interrupted at once. Finished steps, if any, are in metrics.jsonl. No model was saved." in done.stderr
     assert "Traceback" not in done.stderr
     assert records(folder)[0]["step"] == 1
     assert not (folder / "runs" / "run" / "model").exists()
@@ -161,6 +161,7 @@ AT_THE_END = """
 import os
 import resource
 import sys
+import time
 
 import plugrad
 from plugrad import LossOutputs
@@ -182,6 +183,9 @@ class Ends:
     def on_run_end(self, run):
         if self.how == "exits":
             sys.exit(0)
+        if self.how == "waits":
+            while True:
+                time.sleep(0.05)
         if self.how == "interrupts":
             raise KeyboardInterrupt
 """
@@ -209,6 +213,20 @@ def test_a_run_that_fails_at_its_end_has_the_exit_code_of_one_that_had_begun(end
     run = folder / "runs" / "run"
     assert (run / "model" / "config.json").is_file() == is_saved
     assert not (run / "model.unfinished").exists()
+
+
+def test_ctrl_c_in_on_run_end_says_that_the_model_is_saved(forked, folder):
+    (folder / "ending.py").write_text(AT_THE_END.replace("while True:", "open('waits', 'w')\n            while True:"))
+    process = forked("train", "run.toml", "--set", "extension=[{name='ending.py:Ends', kwargs={how='waits'}}]")
+    process.wait_for((folder / "waits").is_file)
+    os.kill(process.pid, signal.SIGINT)
+    process.wait_for(lambda: "stops at once" in process.errors.read_text())
+    os.kill(process.pid, signal.SIGINT)
+    done = process.wait()
+    assert done.returncode == 130
+    assert "The run is complete and its model saved; waiting for on_run_end. Ctrl-C again stops at once." in done.stderr
+    assert f"The model is in {folder / 'runs' / 'run' / 'model'}." in done.stderr
+    assert "No model was saved" not in done.stderr
 
 
 def test_a_failing_plugin_does_not_cost_what_was_learnt(plugrad, folder):

@@ -72,9 +72,7 @@ def reporting(*, show_traceback: bool = False, ends_itself: bool = False) -> Ite
         raise typer.Exit(128 + stopped.signal if IS_MAIN else 0) from None
     except KeyboardInterrupt as stopped:
         if IS_MAIN:
-            errors.print(
-                "Interrupted at once. Finished steps, if any, are in metrics.jsonl; no model was saved.", soft_wrap=True
-            )
+            errors.print(" ".join(["Interrupted at once.", *getattr(stopped, "__notes__", [])]), soft_wrap=True)
         raise typer.Exit(128 + signal_of(stopped)) from None
 
 

@@ -39,7 +39,7 @@ class Blamed:
         self._before = Interrupts.count
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        self._call.__exit__()
+        self._call.__exit__(_kind, error)
         handled_here = not self._in_main_thread or knows_the_user(signal.getsignal(signal.SIGINT))
         # Unless the plugin installed another one.
         if self._installed and signal.getsignal(signal.SIGINT) is interrupt_on_signal:

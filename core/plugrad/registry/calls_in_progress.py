@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from plugrad.registry.copied_process import end_copy
+
 logger = logging.getLogger("plugrad")
 
 LOOK_EVERY_S = 1.0
@@ -58,13 +60,16 @@ class InProgress:
         self._owner = owner
 
     def __enter__(self) -> None:
+        self._process = os.getpid()
         self._thread = threading.get_ident()
         self._stack = _calls.setdefault(self._thread, [])
         self._stack.append(CallInProgress(self._owner, time.monotonic()))
         if _mirrors.current is not None:
             _mirrors.current.note(self._thread, self._owner)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object = None, error: BaseException | None = None, *_: object) -> None:
+        if os.getpid() != self._process:
+            end_copy(self._owner, error)
         self._stack.pop()
         if _mirrors.current is not None:
             _mirrors.current.note(self._thread, self._stack[-1].owner if self._stack else "")

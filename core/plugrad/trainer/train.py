@@ -14,6 +14,7 @@ from rich.console import Console
 from plugrad.config.run_file import RunFile
 from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
+from plugrad.registry.copied_process import tell_again
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
@@ -70,6 +71,7 @@ def train(
         RunInterrupted: a signal ended the run early.
     """
     started = time.perf_counter()
+    tell_again()
     run_file = run_file.with_absolute_paths()
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
@@ -101,9 +103,13 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
             with saving_on_failure(training):
                 num_steps = train_loop(training)
             model = _save(training)
+            training.stop.is_saved = True
             with telling_where_it_is(model):
                 training.hooks.on_run_end(training.run)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        model = training.run.folder / MODEL
+        saved = f"The model is in {model}." if training.stop.is_saved else "No model was saved."
+        stopped.add_note(f"Finished steps, if any, are in metrics.jsonl. {saved}")
         # At once: an environment that scores a batch ahead may take a while.
         training.rollouts.close(waits=False)
         raise

@@ -19,6 +19,8 @@ from plugrad.user_interrupt import interrupt, raises_user_interrupt
 WORTH_NAMING_S = 5.0
 """A plugin that has been working for longer is named: the step cannot end before it."""
 
+STOPPING = "Stopping after this step, and saving the model."
+SAVED = "The run is complete and its model saved; waiting for on_run_end."
 HANGUP = getattr(signal, "SIGHUP", None)
 """The terminal was closed. Windows has no such signal."""
 
@@ -30,6 +32,8 @@ class StopRequest:
     """Whether the run was asked to stop, and by which signal."""
 
     signal: signal.Signals | None = None
+    is_saved: bool = False
+    """Whether the run is complete and its model saved: only extensions are still working."""
     announces: bool = True
     """Whether it logs that the run stops: one of several ranks does."""
 
@@ -56,7 +60,7 @@ class StopRequest:
         again = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "SIGTERM again"}.get(self.signal, "SIGTERM")
         # A signal may come in the middle of a write to the same stream, which then refuses a second one.
         with suppress(RuntimeError):
-            logger.warning("Stopping after this step, and saving the model. %s stops at once.%s", again, _waiting_for())
+            logger.warning("%s %s stops at once.%s", SAVED if self.is_saved else STOPPING, again, _waiting_for())
 
 
 def _waiting_for() -> str:
