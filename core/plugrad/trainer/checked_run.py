@@ -14,6 +14,7 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.select import Selection, resolved
 from plugrad.policy.from_scratch import with_small_defaults
 from plugrad.policy.loading import quiet_transformers
+from plugrad.registry.copied_process import tell_again
 from plugrad.registry.provenance import record
 from plugrad.trainer.checked_plugins import check_plugins
 from plugrad.trainer.engines import check_engine, engine_record
@@ -40,6 +41,7 @@ def check_run(run_file: RunFile, ranks: Ranks, *, overwrite: bool, num_processes
     Raises:
         PlugradError: a plugin, an option, an example, the engine or the run folder cannot be used.
     """
+    tell_again()
     ranks.together(lambda: _check_processes(run_file, num_processes, ranks))
     ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite))
     ranks.together(lambda: check_engine(run_file, ranks))

@@ -14,7 +14,6 @@ from rich.console import Console
 from plugrad.config.run_file import RunFile
 from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
-from plugrad.registry.copied_process import tell_again
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
@@ -71,7 +70,6 @@ def train(
         RunInterrupted: a signal ended the run early.
     """
     started = time.perf_counter()
-    tell_again()
     run_file = run_file.with_absolute_paths()
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
