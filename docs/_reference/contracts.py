@@ -49,8 +49,8 @@ def arguments(name: str) -> str:
     """Return the arguments of a function."""
     meanings = docstring(getattr(plugrad, name)).sections["Args"]
     parameters = inspect.signature(getattr(plugrad, name)).parameters.values()
-    # What a decorator decorates has no name.
-    named = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+    # What a decorator decorates is no argument that anybody writes.
+    named = [p for p in parameters if p.name in meanings]
     return table(("argument", "default", "meaning"), [(f"`{p.name}`", _default(p), meanings[p.name]) for p in named])
 
 
