@@ -71,6 +71,16 @@ def find_file(path: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
+def absolute_folder(name: str, folders: Sequence[Path]) -> str:
+    """Return the absolute path of a folder that one of `folders` has; any other name, such as a hub id, as it is.
+
+    Raises:
+        RunFileError: as `find_file` does.
+    """
+    found = find_file(name, folders)
+    return str(found) if found and found.is_dir() else name
+
+
 def exists(path: Path) -> bool:
     """Return whether there is something at a path.
 

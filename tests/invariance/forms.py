@@ -91,3 +91,18 @@ def draws(inputs: BatchLossInputs) -> LossOutputs:
     """Takes a random half of the batch's tokens."""
     kept = torch.rand(inputs.loss_mask.shape) < 0.5
     return LossOutputs(-inputs.trainer_logprobs * inputs.advantages * kept)
+
+
+@loss(needs={"values", "old_values", "returns"}, policy_gradient=False)
+def clipped_values(inputs: BatchLossInputs) -> LossOutputs:
+    near = inputs.old_values + (inputs.values - inputs.old_values).clamp(-0.02, 0.02)
+    worse = torch.maximum((inputs.values - inputs.returns).square(), (near - inputs.returns).square())
+    return LossOutputs(0.5 * worse, {"value": Mean.over(inputs.values, inputs.loss_mask)})
+
+
+@loss(needs={"values", "returns"}, whole_batch=True, policy_gradient=False)
+def explains(inputs: BatchLossInputs) -> LossOutputs:
+    """One minus the share of the variance of returns that the values explain."""
+    values, returns = (x[inputs.loss_mask] for x in (inputs.values, inputs.returns))
+    share = (returns - values).var() / returns.var()
+    return LossOutputs(share.expand(len(inputs.loss_mask)), {"explained": 1 - share.detach()})

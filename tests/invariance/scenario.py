@@ -29,6 +29,7 @@ from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.scores import with_scores
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
@@ -71,6 +72,8 @@ class Scenario:
     """The rollouts of a group answer the same prompt, begin with the same tokens and have the same advantage."""
     extra_padding: int = 0
     """Columns of padding that nobody needs."""
+    critic: bool = False
+    """Values are estimated, and advantages and returns are made of them."""
     checkpointing: bool = False
     sharded: bool = False
     save_to: str | None = None
@@ -188,6 +191,7 @@ def run_file(scenario):
         environment={"name": "arithmetic"},
         rollout={"prompts_per_step": 4},
         optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear"},
+        critic={"lr": 3e-2} if scenario.critic else None,
     )
 
 
@@ -201,7 +205,10 @@ def learner_of(scenario, bound, accelerator, ranks):
     needs = frozenset({"entropy"}).union(*(loss.needs for loss in bound))
     frozen = load_frozen_models(file, loaded, needs, accelerator.device)
     wrap = shard if scenario.sharded else None
-    return make_learner(file, loaded, frozen, bound, needs=needs, accelerator=accelerator, ranks=ranks, wrap=wrap)
+    first = frozenset({"values"} if scenario.critic else ())
+    return make_learner(
+        file, loaded, frozen, bound, needs=needs, scores_first=first, accelerator=accelerator, ranks=ranks, wrap=wrap
+    )
 
 
 def shard(policy, optimizer):
@@ -209,8 +216,14 @@ def shard(policy, optimizer):
     layers = getattr(policy.model.model, "language_model", policy.model.model).layers
     for layer in layers:
         fully_shard(layer)
+    if policy.critic is not None:
+        fully_shard(policy.critic.head)
+    places = {id(parameter): place for place, parameter in enumerate(policy.parameters())}
+    chosen = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     fully_shard(policy)
-    optimizer.param_groups[0]["params"] = list(policy.parameters())
+    sharded = list(policy.parameters())
+    for group, own in zip(optimizer.param_groups, chosen, strict=True):
+        group["params"] = [sharded[place] for place in own]
     return policy, optimizer
 
 
@@ -237,7 +250,7 @@ def three_steps(scenario, accelerator, ranks=None):
     bound = losses(scenario)
     learner = learner_of(scenario, bound, accelerator, ranks)
     batch = recorded(scenario, ranks)
-    gradients = Gradients(learner.model)
+    gradients = Gradients(accelerator.unwrap_model(learner.policy))
     advantage, extension = (
         load_component("advantage", "constant", {}, scan(), []),
         load_component("extension", "timing", {}, scan(), []),
@@ -246,13 +259,33 @@ def three_steps(scenario, accelerator, ranks=None):
     cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
     for step in range(STEPS):
-        for update in run_updates(learner, batch, cuts, hooks, Progress(step, STEPS)):
+        scored = of_values(batch, learner, cuts.cutting)
+        for update in run_updates(learner, scored, cuts, hooks, Progress(step, STEPS)):
             records.append(make_record(step, batch, [update], cost, ranks))
     if scenario.save_to:
-        state_dict = learner.whole_state_dict() if learner.is_sharded else None
+        state_dict = learner.whole_weights() if learner.is_sharded else None
         if ranks.is_main:
             learner.save(Path(scenario.save_to), state_dict)
-    return Result(records, gradients.kept, [whole(p) for p in learner.model.parameters()], cuts.num_micro_batches)
+    return Result(
+        records,
+        gradients.kept,
+        [whole(p) for p in accelerator.unwrap_model(learner.policy).parameters()],
+        cuts.num_micro_batches,
+    )
+
+
+def of_values(batch, learner, cutting):
+    """Return the batch with the critic's values, and with advantages and returns that follow from them."""
+    if not learner.scores_first:
+        return batch
+    scored = with_scores(batch, learner, cutting)
+    rewarded = [zip(*columns, strict=True) for columns in zip(scored.scores["values"], batch.rewards, strict=True)]
+    returns = [[[reward + 0.3 * later for later in values[1:]] for values, reward in group] for group in rewarded]
+    advantages = [
+        [[r - v for r, v in zip(row, values[:-1], strict=True)] for row, values in zip(*group, strict=True)]
+        for group in zip(returns, scored.scores["values"], strict=True)
+    ]
+    return replace(scored, advantages=advantages, returns=returns)
 
 
 def padded(micro_batch, columns):

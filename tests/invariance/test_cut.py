@@ -90,6 +90,21 @@ def test_a_loss_of_some_examples_is_that_of_a_batch_of_these(reduction):
     assert_same(cut(all_four), whole(Scenario(seed=3, terms=one_loss(reduction))))
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+@pytest.mark.parametrize("form", ["clipped_values", "explains"])
+def test_a_critic(form, reduction, num_micro_batches):
+    scenario = Scenario(
+        seed=8, terms=(("ppo_clip", 1.0, "token"), (f"forms.py:{form}", 0.5, reduction)), folder=HERE, updates_per_batch=2,
+        critic=True,
+    )  # fmt: skip
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+    losses_of_values = [record[f"{form}/{reduction}/loss"] for record in expected.records]
+    assert losses_of_values[-1] != losses_of_values[0]
+
+
 @pytest.mark.parametrize("updates_per_batch", [2, 4])
 def test_several_updates_of_one_batch(updates_per_batch):
     scenario = Scenario(seed=2, terms=SEVERAL, updates_per_batch=updates_per_batch)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
+CRITIC = (("ppo_clip", 1.0, "token"), ("forms.py:clipped_values", 0.5, "group"))
 SCENARIOS = {
     **{reduction: Scenario(seed=1, terms=(("ppo_clip", 1.0, reduction),), budget=40) for reduction in REDUCTIONS},
     "several losses": Scenario(seed=2, terms=SEVERAL, budget=30),
@@ -50,6 +51,22 @@ SCENARIOS = {
     "some examples": Scenario(seed=3, terms=SEVERAL, budget=40, shares=(3, 1), where=(("task", "math"),)),
     "some examples of the whole batch": Scenario(
         seed=8, terms=(("forms.py:contrasts", 1.0, "sequence"), *SEVERAL), budget=30, where=(("task", "code"),), **IN_FILE
+    ),
+    "a critic": Scenario(
+        seed=8,
+        terms=(*CRITIC, ("forms.py:explains", 0.1, "token")),
+        budget=30,
+        updates_per_batch=2,
+        critic=True,
+        **IN_FILE,
+    ),
+    "a critic, none on the first": Scenario(
+        seed=4,
+        terms=(("ppo_clip", 1.0, "token"), ("forms.py:clipped_values", 0.5, "group")),
+        budget=40,
+        shares=(0, 1),
+        critic=True,
+        **IN_FILE,
     ),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),

@@ -4,7 +4,8 @@ import pytest
 
 from plugrad import ModelError, RunFileError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
-from plugrad.policy.loading import load_frozen, load_model, load_tokenizer
+from plugrad.policy.loading import load_model, load_tokenizer
+from plugrad.policy.loading_beside import load_frozen
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM
 
 from plugrad import ModelError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
-from plugrad.policy.loading import load_frozen, load_model
+from plugrad.policy.loading import load_model
+from plugrad.policy.loading_beside import load_frozen
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 ROWS = len(tiny_tokenizer())

@@ -12,6 +12,7 @@ from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
 from plugrad.config.reading import check_depth, read_tables
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
+from plugrad.config.tables.critic_table import CriticTable
 from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.config.tables.model_table import ModelTable
 from plugrad.config.tables.number_types import Count, Seconds, Seed
@@ -77,6 +78,9 @@ class RunFile(Table):
     advantage: AdvantageTable | None = Field(
         default=None, description="Default: `group_mean`, or `constant` with the engine `dataset`."
     )
+    critic: CriticTable | None = Field(
+        default=None, description="The values of states, for advantages and losses that need them. Default: none."
+    )
     metric: Annotated[list[MetricTable], BeforeValidator(_as_list)] = Field(default=[], description="Metrics with options.")
     extension: Annotated[list[ExtensionTable], BeforeValidator(_as_list)] = Field(
         default=[], description="Extensions, applied in this order."
@@ -133,6 +137,7 @@ class RunFile(Table):
                 "search_paths": list(dict.fromkeys(map(str, folders))),
                 "output_dir": str(absolute(self.output_dir)),
                 "model": self.model.with_absolute_paths(folders),
+                "critic": self.critic and self.critic.with_absolute_paths(folders),
                 "rollout": self.rollout.with_absolute_paths(folders),
             }
         )

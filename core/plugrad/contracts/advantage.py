@@ -32,6 +32,15 @@ class AdvantageInputs:
     components, `reward_components` has the change as `extensions`."""
     greedy_rewards: Real[Tensor, "num_examples"] | Bool[Tensor, "num_examples"] | None = None
     """The reward of one greedy completion per example. The policy is not trained on these completions."""
+    values: list[list[Float[Tensor, "_completion_and_one"]]] | None = None
+    """The critic's values, in the unit of rewards: entry t is V of the state in which token t was chosen, and the last entry
+    V of the state after the last token."""
+    old_logprobs: list[list[Float[Tensor, "_completion"]]] | None = None
+    """log pi of each token before the first update on these rollouts, in nats."""
+    ref_logprobs: list[list[Float[Tensor, "_completion"]]] | None = None
+    """log pi_ref of each token, from the frozen reference model."""
+    teacher_logprobs: list[list[Float[Tensor, "_completion"]]] | None = None
+    """log pi_teacher of each token, from the frozen teacher model."""
 
     def __post_init__(self) -> None:
         if self.rewards is None:
@@ -58,6 +67,8 @@ class AdvantageOutputs:
     advantages: Float[Tensor, "num_examples rollouts_per_example"] | list[list[Float[Tensor, "_completion"]]]
     """Finite numbers. A tensor gives every token of a completion its rollout's advantage. A list has one tensor per rollout,
     with one entry per completion token, including the end-of-sequence token."""
+    returns: list[list[Float[Tensor, "_completion"]]] | None = None
+    """What a critic is trained on, in the unit of rewards: one finite number per completion token."""
 
 
 def _rectangle(rows: list[list[float]] | list[list[int]], dtype: torch.dtype) -> Tensor:

@@ -13,8 +13,8 @@ from plugrad.contracts.checked_fields import checked_fields, named_fields
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
-POLICY_OUTPUTS = ("trainer_logprobs", "entropy", "logits", "hidden_states", "embedding")
-"""The fields that the policy computes, with gradient."""
+POLICY_OUTPUTS = ("trainer_logprobs", "entropy", "logits", "hidden_states", "embedding", "values")
+"""The fields that the policy or the critic computes, with gradient."""
 OF_SEQUENCES = frozenset({"reward", "embedding", "member", "group_ids"})
 """The fields with one entry per sequence and none per token."""
 
@@ -51,6 +51,12 @@ class LossInputs:
     """The last hidden states, with gradient, in float32 at least. Entry t is the state that predicts token t."""
     embedding: Float[Tensor, "hidden"] | None = None
     """The last hidden state of the last counted token, with gradient: the state that has read the whole sequence."""
+    values: Float[Tensor, "seq"] | None = None
+    """The critic's values, with gradient, in the unit of rewards. Entry t is V of the state in which token t was chosen."""
+    old_values: Float[Tensor, "seq"] | None = None
+    """The critic's values before the first update on this batch of rollouts."""
+    returns: Float[Tensor, "seq"] | None = None
+    """What the values are trained on: `AdvantageOutputs.returns`."""
     input_ids: Int[Tensor, "seq"] | None = None
     """The tokens, prompt first."""
     reward: Float[Tensor, ""] | None = None
@@ -92,6 +98,9 @@ class BatchLossInputs:
     logits: Float[Tensor, "batch seq vocab"] | None = None
     hidden_states: Float[Tensor, "batch seq hidden"] | None = None
     embedding: Float[Tensor, "batch hidden"] | None = None
+    values: Float[Tensor, "batch seq"] | None = None
+    old_values: Float[Tensor, "batch seq"] | None = None
+    returns: Float[Tensor, "batch seq"] | None = None
     input_ids: Int[Tensor, "batch seq"] | None = None
     reward: Float[Tensor, "batch"] | None = None
     step: int = 0

@@ -40,6 +40,12 @@ class MetricInputs:
     """log pi before the first update on this batch of rollouts."""
     ref_logprobs: Float[Tensor, "batch seq"] | None = None
     """log pi_ref, from the frozen reference model."""
+    values: Float[Tensor, "batch seq"] | None = None
+    """The critic's values before the update. Entry t is V of the state in which token t was chosen."""
+    old_values: Float[Tensor, "batch seq"] | None = None
+    """The critic's values before the first update on this batch of rollouts."""
+    returns: Float[Tensor, "batch seq"] | None = None
+    """What the values are trained on: `AdvantageOutputs.returns`."""
     step: int = 0
     """The batch of rollouts, counted from 0."""
     policy_version: int = 0

@@ -14,6 +14,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
 from plugrad.registry.bind import Component
+from plugrad.shown import shown
 
 OF_EXTENSIONS = "extensions"
 """The reward component that extensions make by changing the reward."""
@@ -58,6 +59,8 @@ def check_advantages(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInp
     _check_device(owner, outputs, inputs)
     _check_shape(owner, outputs, inputs)
     _check_finite(owner, outputs)
+    if outputs.returns is not None:
+        _check_returns(owner, outputs.returns, inputs)
 
 
 def with_prepared_rewards(inputs: AdvantageInputs) -> AdvantageInputs:
@@ -127,6 +130,18 @@ def _check_shape(owner: str, outputs: AdvantageOutputs, inputs: AdvantageInputs)
             f"{owner} returned advantages of shape {found}; the inputs have {expected}. Return one advantage per rollout "
             "[num_examples, rollouts_per_example], or a list with one advantage per completion token of each rollout."
         )
+
+
+def _check_returns(owner: str, returns: list[list[Tensor]], inputs: AdvantageInputs) -> None:
+    found = [[len(tokens) for tokens in group] for group in returns]
+    if found != inputs.completion_lengths.tolist():
+        raise ContractError(
+            f"{owner} returned returns of lengths {shown(found)}; the completions have "
+            f"{shown(inputs.completion_lengths.tolist())} tokens. Return one tensor per rollout with one number per "
+            "completion token: the value after the last token has no return."
+        )
+    if not all(bool(torch.isfinite(tokens).all()) for group in returns for tokens in group):
+        raise ContractError(f"{owner} returned returns that are not finite. A critic trained on them would become NaN.")
 
 
 def _check_finite(owner: str, outputs: AdvantageOutputs) -> None:

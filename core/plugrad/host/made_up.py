@@ -20,11 +20,11 @@ LEAST = 1e-12
 def with_made_up_outputs(
     inputs: BatchLossInputs, needs: Collection[str] | None = None, vocabulary: int = VOCABULARY
 ) -> BatchLossInputs:
-    """Return the inputs with the logits, hidden states and embedding that a loss needs; with all of them by default.
+    """Return the inputs with what a model gives and a loss needs: logits, hidden states, embedding, values; by default all.
 
-    They are functions of `trainer_logprobs`, so a loss that reads any has its gradient there. Masked slots hold the values
-    of the log-probs. What a row has does not depend on other rows. Like a policy's, they are in float32 at least. The
-    logits give each counted token its own log-prob.
+    They are functions of `trainer_logprobs` or the entropy, so a loss that reads any has its gradient there. Masked slots
+    hold the values of the log-probs. What a row has does not depend on other rows. Like a policy's, they are in float32 at
+    least. The logits give each counted token its own log-prob.
     """
     made: dict[str, Any] = {}
     if needs is None or "logits" in needs:
@@ -33,6 +33,8 @@ def with_made_up_outputs(
         made["hidden_states"] = _states(inputs)
     if needs is None or "embedding" in needs:
         made["embedding"] = _embedding(inputs)
+    if needs is None or "values" in needs:
+        made["values"] = _values(inputs)
     return replace(inputs, **made) if made else inputs
 
 
@@ -61,6 +63,12 @@ def _states(inputs: BatchLossInputs) -> Float[Tensor, "batch seq hidden"]:
 def _embedding(inputs: BatchLossInputs) -> Float[Tensor, "batch hidden"]:
     counted = inputs.loss_mask.unsqueeze(2)
     return torch.where(counted, _states(inputs), 0.0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def _values(inputs: BatchLossInputs) -> Float[Tensor, "batch seq"]:
+    # Of the entropy, if there is one: a critic knows nothing of how probable a token is.
+    of = _wide(inputs.trainer_logprobs if inputs.entropy is None else inputs.entropy)
+    return torch.where(inputs.loss_mask, (0.3 * of).sin(), of)
 
 
 def _wide(values: Tensor) -> Tensor:

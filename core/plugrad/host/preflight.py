@@ -29,10 +29,11 @@ from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
 from plugrad.host.made_up import with_made_up_outputs
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
+from plugrad.host.provided import check_returns_given
 from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_reported, metric_name, warn_of_nan
 from plugrad.host.select import Selection
-from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs
+from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs, scores_of
 from plugrad.host.trial import on_trial, random_state_of
 from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
 from plugrad.registry.bind import Component
@@ -50,6 +51,8 @@ SHARED = (
     "entropy",
     "old_logprobs",
     "ref_logprobs",
+    "old_values",
+    "returns",
 )
 """The fields that loss inputs and metric inputs share."""
 LIMIT_S = 60.0
@@ -89,7 +92,8 @@ def preflight(
             environment.score(rollouts)
         batch = _tiny_batch(groups, selection.advantage.needs, texts.vocabulary)
         with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
-            compute_advantages(selection.advantage.fresh(), batch.advantage)
+            outputs = compute_advantages(selection.advantage.fresh(), batch.advantage)
+        check_returns_given(selection, outputs)
         for loss in selection.losses:
             _try_loss(loss, batch, limit_s)
         for metric in selection.metrics:
@@ -212,10 +216,11 @@ def _rollout(draw: random.Random, example: Example, member: int, length: int, te
 
 def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str], vocabulary: int) -> _TinyBatch:
     greedy = torch.rand(len(groups), dtype=torch.double) if "greedy_rewards" in advantage_needs else None
+    advantage = AdvantageInputs(rollouts=groups, greedy_rewards=greedy, **scores_of(groups, advantage_needs))
     loss = _loss_inputs(groups, vocabulary)
     shared = {name: getattr(loss, name) for name in SHARED}
     metric = in_dtype(metric_inputs(groups, policy_version=0, **shared), torch.float32)
-    return _TinyBatch(groups, AdvantageInputs(rollouts=groups, greedy_rewards=greedy), loss, metric, vocabulary)
+    return _TinyBatch(groups, advantage, loss, metric, vocabulary)
 
 
 def _loss_inputs(groups: list[list[Rollout]], vocabulary: int) -> BatchLossInputs:

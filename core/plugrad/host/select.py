@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.component_tables import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
+from plugrad.contracts.needs import SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
@@ -18,6 +19,7 @@ from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.host.process_state import StateKept
+from plugrad.host.provided import check_provided
 from plugrad.host.time_limit import time_limit, waiting_notice
 from plugrad.registry.bind import Component
 from plugrad.registry.disable import without
@@ -49,6 +51,13 @@ class Selection:
         """The optional fields that any loss or metric needs."""
         return self.loss_needs.union(*(metric.component.needs for metric in self.metrics))
 
+    @property
+    def scores_first(self) -> frozenset[str]:
+        """The fields of `AdvantageInputs` that models compute of all rollouts, before the advantage is called."""
+        first = self.advantage.needs & SCORES
+        # What a loss calls old values are the values of this pass.
+        return first | {"values"} if "old_values" in self.needs else first
+
     def components(self) -> Iterator[Component]:
         """Yield every component, in the order of the run file."""
         yield self.environment
@@ -77,7 +86,7 @@ def select(run_file: RunFile) -> Selection:
         metrics=_metrics(loader, losses),
         extensions=[loader.load("extension", table) for table in run_file.extension],
     )
-    _check_needs(selection, run_file)
+    check_provided(selection, run_file)
     return selection
 
 
@@ -201,20 +210,6 @@ def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None
         raise RunFileError(
             f"{advantage} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
             f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another advantage."
-        )
-
-
-def _check_needs(selection: Selection, run_file: RunFile) -> None:
-    wants_teacher = next((loss for loss in selection.losses if "teacher_logprobs" in loss.needs), None)
-    if wants_teacher and run_file.model.teacher is None:
-        raise RunFileError(
-            f"{wants_teacher.component} needs teacher_logprobs, and the run file has no teacher. "
-            'Add [model.teacher] with name = "a hub id or folder", or change the option that requires it.'
-        )
-    if run_file.model.teacher and not wants_teacher:
-        logger.warning(
-            "The model of [model.teacher] is not loaded: no loss needs teacher_logprobs. If a loss reads them, mark it with "
-            '@loss(needs={"teacher_logprobs"}).'
         )
 
 

@@ -6,7 +6,7 @@ Every number comes from a generator or a seed that the caller passes. The random
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.metric import MetricInputs
+from plugrad.contracts.needs import SCORES
 from plugrad.contracts.rollout import Rollout
 
 PROMPT_LENGTH = 2
@@ -102,6 +103,8 @@ def loss_inputs(
         "old_logprobs": sampling_policy(),
         "ref_logprobs": drawn(lowest, 0),
         "entropy": drawn(0, 2),
+        "old_values": drawn(-1, 1),
+        "returns": drawn(-1, 1),
         "input_ids": torch.randint(*_tokens_of(vocabulary), mask.shape, generator=generator),
         "reward": torch.rand(len(lengths), generator=generator, dtype=torch.double),
         "group_ids": torch.arange(len(lengths)),
@@ -141,6 +144,9 @@ def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **field
         "entropy": drawn(0, 2),
         "old_logprobs": trainer_logprobs + drawn(-DRIFT, DRIFT),
         "ref_logprobs": drawn(LOWEST, 0),
+        "values": drawn(-1, 1),
+        "old_values": drawn(-1, 1),
+        "returns": drawn(-1, 1),
         "policy_version": NEWEST_VERSION,
     }
     return MetricInputs(**{**made, **fields})
@@ -166,6 +172,22 @@ def draw_tokens(
     """Return numbers between `low` and `high` at counted tokens and 0 elsewhere, in float64."""
     values = low + (high - low) * torch.rand(mask.shape, generator=generator, dtype=torch.double)
     return torch.where(mask, values, 0.0)
+
+
+def scores_of(groups: Sequence[Sequence[Rollout]], needs: Collection[str], seed: int = 0) -> dict[str, Any]:
+    """Return drawn log-probs and values of rollouts, by those fields of `AdvantageInputs` that are needed."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(low: float, high: float, more: int) -> list[list[Tensor]]:
+        return [
+            [
+                low + (high - low) * torch.rand(len(r["completion_ids"]) + more, generator=generator, dtype=torch.double)
+                for r in group
+            ]
+            for group in groups
+        ]
+
+    return {need: drawn(-1, 1, 1) if need == "values" else drawn(LOWEST, 0, 0) for need in sorted(SCORES & set(needs))}
 
 
 def map_tensors(inputs: Inputs, change: Callable[[str, Tensor], Tensor]) -> Inputs:

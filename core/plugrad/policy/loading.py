@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
+from plugrad.config.tables.model_table import ModelTable
 from plugrad.errors import ModelError
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.config_values import check_quantisation, check_values
@@ -41,7 +41,7 @@ from plugrad.policy.weight_files import integer_weights, num_stored_weights
 from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_stored_types, check_trainable_dtype
 
 SAVE_AGAIN = "Copy or download it again, or save the model again with save_pretrained."
-ADD_TOKENIZER = "Save one next to the model with tokenizer.save_pretrained(folder)."
+ADD_TOKENIZER = "Save one next to the model with tokenizer.savepretrained(folder)."
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
     # Engines rebuild the model from its configuration, which lacks the architecture if it was built here.
     loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
-        _checkpoint_activations(loaded.model)
+        checkpoint_activations(loaded.model)
     return loaded
 
 
@@ -109,47 +109,16 @@ def load_tokenizer(
     else:
         source = _source(table, folders)
         config, _ = _config(source)
-        tokenizer, stated = _tokenizer(source), getattr(config.get_text_config(), "vocab_size", None)
+        tokenizer, stated = read_tokenizer(source), getattr(config.get_text_config(), "vocab_size", None)
     return tokenizer, max(len(tokenizer), stated if isinstance(stated, int) else 0)
 
 
-def load_frozen(
-    table: FrozenModelTable,
-    policy: ModelTable,
-    tokenizer: PreTrainedTokenizerBase,
-    key: str = "reference",
-    folders: Sequence[Path] = (),
-) -> PreTrainedModel:
-    """Load a frozen reference or teacher model.
-
-    Args:
-        table: the run file's.
-        policy: the policy's table, for what `table` does not give.
-        tokenizer: the policy's.
-        key: the table's key in `[model]`.
-        folders: where a relative name was looked up, for messages.
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Let a model recompute its activations in the backward pass.
 
     Raises:
-        ModelError: the model cannot be used, or its vocabulary is not the policy's.
+        ModelError: it cannot.
     """
-    dtype = table.dtype or policy.dtype
-    source = Source(table.name, dtype, policy.attn_implementation, table.trust_remote_code, f"model.{key}", folders)
-    model, theirs = _pretrained(source), _tokenizer(source)
-    if theirs.get_vocab() != tokenizer.get_vocab():
-        raise ModelError(
-            f"the tokenizer of {table.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens), so "
-            "it cannot score the sampled tokens. Choose a model of the same family."
-        )
-    fit_embeddings(table.name, model, theirs, texts=(), resize=policy.resize_embeddings)
-    return frozen(model)
-
-
-def frozen(model: PreTrainedModel) -> PreTrainedModel:
-    """Set evaluation mode, turn off gradients and return the model."""
-    return cast(PreTrainedModel, model.requires_grad_(False).eval())
-
-
-def _checkpoint_activations(model: PreTrainedModel) -> None:
     if not model.supports_gradient_checkpointing:
         raise ModelError(
             f"model.gradient_checkpointing is true, but {type(model).__name__} has none in Transformers. "
@@ -167,17 +136,21 @@ def _source(table: ModelTable, folders: Sequence[Path]) -> Source:
 
 def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
     source = _source(table, folders)
-    model = _pretrained(source)
+    model = pretrained(source)
     check_trainable_dtype(source.name, model)
-    tokenizer = _tokenizer(source)
+    tokenizer = read_tokenizer(source)
     rows = num_rows(model)
     fit_embeddings(source.name, model, tokenizer, texts=texts, resize=table.resize_embeddings)
     check_stops(source.name, model)
     return LoadedModel(model, tokenizer, has_grown=num_rows(model) > rows)
 
 
-def _pretrained(source: Source) -> PreTrainedModel:
-    """Read configuration, weights and generation configuration."""
+def pretrained(source: Source) -> PreTrainedModel:
+    """Read configuration, weights and generation configuration.
+
+    Raises:
+        ModelError: one of them cannot be used.
+    """
     name, dtype = source.name, _dtype(source.dtype)
     config, plain = _config(source)
     num_stored = num_stored_weights(name, plain)
@@ -238,7 +211,12 @@ def _without_storage(config: PreTrainedConfig, dtype: torch.dtype | str, source:
     return cast(PreTrainedModel, model)
 
 
-def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
+def read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a model, and let it pad.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
     name = source.name
     check_tokenizer_files(name)
     with reading(f"the tokenizer of {name!r}", ADD_TOKENIZER, source.table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class TrainingSequence:
     member: int
     """The rollout's place in its group."""
     metadata: Mapping[str, Any]
+    fixed: Mapping[str, list[float]] = field(default_factory=dict)
+    """What was computed before the first update, by field of `MicroBatch`."""
 
     @property
     def counted_tokens(self) -> int:
@@ -70,6 +72,8 @@ class MicroBatch:
     old_logprobs: Float[Tensor, "batch seq"] | None = None
     ref_logprobs: Float[Tensor, "batch seq"] | None = None
     teacher_logprobs: Float[Tensor, "batch seq"] | None = None
+    old_values: Float[Tensor, "batch seq"] | None = None
+    returns: Float[Tensor, "batch seq"] | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """Move the models' inputs to `device`. The counts stay."""
@@ -130,6 +134,7 @@ def _micro_batch(
         rows=rows,
         row_counts=RowCounts(row_counts.tokens[rows], row_counts.group_tokens[rows]),
         counts=counts,
+        **{name: _padded([s.fixed[name] for s in chosen], width, 0.0, layout.dtype) for name in chosen[0].fixed},
     )
 
 

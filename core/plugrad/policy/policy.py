@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from plugrad.errors import ModelError
 from plugrad.formulas.ratios import at_least_float32
+from plugrad.policy.critic import Critic
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import backbone, find_head
 from plugrad.policy.logprobs import EntropyMode, logits_of, scores_from_logits, token_scores
 from plugrad.policy.neighbours import keeps_rows_apart
-from plugrad.policy.packing import can_pack, packed_inputs
+from plugrad.policy.packing import can_pack
+from plugrad.policy.passes import Pass
 from plugrad.policy.routers import expert_counts
-from plugrad.policy.scored import Rows, Scored, Wanted, at_counted, joined, last_counted, of_rows
+from plugrad.policy.scored import Rows, Scored, Wanted, at_counted, joined, of_rows
 from plugrad.policy.training_mode import keep_evaluating, noisy_modules
 
 logger = logging.getLogger("plugrad")
@@ -29,8 +31,12 @@ LOGPROBS = Wanted()
 class Policy(nn.Module):
     """A causal LM that scores the counted tokens of a micro-batch at the temperature that samples them."""
 
-    def __init__(self, model: nn.Module, temperature: float, packs: bool | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, temperature: float, packs: bool | None = None, critic: Critic | None = None
+    ) -> None:
         """Find out by trial runs how the model computes, and unless `packs` is given, whether it can pack sequences.
+
+        A critic is trained beside the model: one module, so that what wraps it sees both.
 
         Raises:
             ModelError: the model is not a causal LM.
@@ -42,6 +48,7 @@ class Policy(nn.Module):
         self.head = find_head(model)
         self.rows_alone = not keeps_rows_apart(model)
         self.packs = not self.rows_alone and (can_pack(model) if packs is None else packs)
+        self.critic = critic
         config: Any = getattr(model, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         self.top_k = int(getattr(text, "num_experts_per_tok", None) or 0)
@@ -62,7 +69,15 @@ class Policy(nn.Module):
     @property
     def _no_split_modules(self) -> Any:
         # Accelerate's FSDP wraps the layers that the root module names, and the policy is the root.
-        return getattr(self.model, "_no_split_modules", None)
+        own = getattr(self.model, "_no_split_modules", None)
+        if self.critic is None:
+            return own
+        # Its dtype may be another than the model's, and FSDP wants one in each unit.
+        return [
+            *(own or ()),
+            *(getattr(self.critic.model, "_no_split_modules", None) or ()),
+            type(self.critic.head).__name__,
+        ]
 
     def forward(
         self,
@@ -81,36 +96,39 @@ class Policy(nn.Module):
 
     def _of_rows(self, rows: Rows, wanted: Wanted) -> Scored:
         """Run the model once on all the rows."""
-        input_ids, attention_mask, counted = rows
-        # A row in which nothing counts only fills up a rank's share.
-        routed = attention_mask & counted.any(dim=1, keepdim=True)
-        predicts = nn.functional.pad(counted[:, 1:], (0, 1))
-        last = last_counted(counted)
-        targets = input_ids[:, 1:][counted[:, 1:]]
-        if self.packs:
-            inputs, chosen = packed_inputs(input_ids, attention_mask), predicts[attention_mask].unsqueeze(0)
-            routed, last = routed[attention_mask], last[attention_mask].unsqueeze(0)
-        else:
-            chosen = predicts
-            inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
-        found = states = None
+        given, counted = Pass.of(rows, packs=self.packs), rows.counted
+        targets = rows.input_ids[:, 1:][counted[:, 1:]]
+        found = states = values = last_value = None
         if self.head is None:
-            found = self._own_logits(inputs, chosen)
+            found = self._own_logits(given.inputs, given.predicts)
         else:
-            states = self._hidden(inputs, routed)
-            found = self._logits(states[chosen]) if wanted.logits else None
+            states = self._hidden(given.inputs, given.routed)
+            found = self._logits(states[given.predicts]) if wanted.logits else None
         if found is not None:
             logprobs, entropies = scores_from_logits(found, targets, temperature=1.0, entropy=wanted.entropy)
         else:
             assert states is not None
-            logprobs, entropies = self._scores(states[chosen], targets, wanted.entropy)
+            logprobs, entropies = self._scores(states[given.predicts], targets, wanted.entropy)
+        if wanted.values and self.critic is not None:
+            values, last_value = self._values(rows, states, given)
         return Scored(
             logprobs=at_counted(logprobs, counted),
             entropy=None if entropies is None else at_counted(entropies, counted),
             logits=at_counted(found, counted) if found is not None and wanted.logits else None,
-            hidden_states=at_counted(self._given(states, chosen), counted) if wanted.hidden_states else None,
-            embedding=of_rows(self._given(states, last), counted) if wanted.embedding else None,
+            hidden_states=at_counted(self._given(states, given.predicts), counted) if wanted.hidden_states else None,
+            embedding=of_rows(self._given(states, given.ends), counted) if wanted.embedding else None,
+            values=values,
+            last_value=last_value,
         )
+
+    def _values(
+        self, rows: Rows, states: Tensor | None, given: Pass
+    ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch"]]:
+        assert self.critic is not None
+        if self.critic.model is not None:
+            of_own_model: tuple[Tensor, Tensor] = self.critic(rows)
+            return of_own_model
+        return self.critic.of_states(self._given(states, given.predicts), self._given(states, given.ends), rows)
 
     def check_gives(self, wanted: Wanted) -> None:
         """Check that the model's last hidden states are known if they are wanted.
@@ -118,11 +136,21 @@ class Policy(nn.Module):
         Raises:
             ModelError: they are not.
         """
-        if wanted.states and self.head is None:
+        if self.head is not None:
+            return
+        alone = (
+            f"{type(self.model).__name__} turns its last hidden states into logits in its own way, so plugrad runs it as a "
+            "whole and does not see them."
+        )
+        if wanted.states:
             raise ModelError(
-                f"{type(self.model).__name__} turns its last hidden states into logits in its own way, so plugrad runs it "
-                "as a whole and does not see them. A loss that needs hidden_states or embedding cannot be used with it: "
-                "choose another model or another loss."
+                f"{alone} A loss that needs hidden_states or embedding cannot be used with it: choose another model or "
+                "another loss."
+            )
+        if wanted.values and self.critic is not None and self.critic.model is None:
+            raise ModelError(
+                f"{alone} A critic cannot read them either. Give it a model of its own: "
+                'name = "a hub id or folder" under [critic].'
             )
 
     def _given(self, states: Tensor | None, places: Bool[Tensor, "..."]) -> Float[Tensor, "places hidden"]:

@@ -25,6 +25,8 @@ class Wanted:
     """tokens x hidden size; they exist anyway, but a loss keeps them."""
     embedding: bool = False
     """One state a row."""
+    values: bool = False
+    """One number a token: a pass through the critic's layers if it has its own."""
 
     @property
     def states(self) -> bool:
@@ -58,9 +60,13 @@ class Scored(NamedTuple):
     """Entry t is the last hidden state that predicts the counted token t."""
     embedding: Float[Tensor, "batch hidden"] | None = None
     """The last hidden state of the last counted token, which has read it."""
+    values: Float[Tensor, "batch seq"] | None = None
+    """Entry t is the critic's value of the state in which the counted token t was chosen."""
+    last_value: Float[Tensor, "batch"] | None = None
+    """The critic's value of the state after the last counted token."""
 
 
-OF_ROWS = frozenset({"embedding"})
+OF_ROWS = frozenset({"embedding", "last_value"})
 """What has no entry per token."""
 
 
@@ -71,7 +77,7 @@ def at_counted(values: Tensor, counted: Bool[Tensor, "batch seq"]) -> Tensor:
     return _placed(values, places)
 
 
-def of_rows(values: Float[Tensor, "rows hidden"], counted: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch hidden"]:
+def of_rows(values: Float[Tensor, "rows *axes"], counted: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch *axes"]:
     """Return values of the rows in which something counts at their places, and zero elsewhere."""
     return _placed(values, counted[:, 1:].any(dim=1))
 

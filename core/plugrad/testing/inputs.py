@@ -58,7 +58,7 @@ def loss_inputs(lengths: Sequence[int], *, seed: int = 0, drift: float = DRIFT, 
         fields: replace the fields made here.
     """
     inputs = synthetic.loss_inputs(lengths, seed=seed, drift=drift, **fields)
-    return with_made_up_outputs(inputs, {"logits", "hidden_states", "embedding"} - fields.keys())
+    return with_made_up_outputs(inputs, {"logits", "hidden_states", "embedding", "values"} - fields.keys())
 
 
 def _rollout(

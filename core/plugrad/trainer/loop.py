@@ -22,6 +22,7 @@ from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.scores import with_scores
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def train_loop(training: Training) -> int:
         started = time.perf_counter()
         sampled = training.rollouts.take(step)
         rollouts_s = time.perf_counter() - started
-        batch = with_advantages(sampled, training.environment, training.hooks, ranks)
+        scored = with_scores(sampled, learner, training.cutting)
+        batch = with_advantages(scored, training.environment, training.hooks, ranks)
         updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
         version += sum(update.updated for update in updates)
         _update_engine(training, version)

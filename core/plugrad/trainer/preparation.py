@@ -147,9 +147,18 @@ def _explaining(context: Context) -> Iterator[None]:
 def _make_learner(
     run_file: RunFile, selection: Selection, loaded: LoadedModel, accelerator: Accelerator, ranks: Ranks
 ) -> Learner:
-    needs = selection.needs
-    frozen = load_frozen_models(run_file, loaded, needs, accelerator.device)
-    return make_learner(run_file, loaded, frozen, selection.losses, needs=needs, accelerator=accelerator, ranks=ranks)
+    needs, first = selection.needs, selection.scores_first
+    frozen = load_frozen_models(run_file, loaded, needs | first, accelerator.device)
+    return make_learner(
+        run_file,
+        loaded,
+        frozen,
+        selection.losses,
+        needs=needs,
+        scores_first=first,
+        accelerator=accelerator,
+        ranks=ranks,
+    )
 
 
 def _cutting(run_file: RunFile, learner: Learner) -> Cutting:

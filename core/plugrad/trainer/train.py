@@ -138,6 +138,6 @@ def _failing_as_a_run_that_had_begun(peers: Peers) -> Iterator[None]:
 def _save(training: Training) -> Path:
     """Save the model from the main rank. Every rank takes part, since each may hold a shard of it."""
     learner, folder = training.learner, training.run.folder
-    whole = learner.whole_state_dict() if learner.is_sharded else None
+    whole = learner.whole_weights() if learner.is_sharded else None
     learner.ranks.on_main(lambda: save_model(folder, lambda path: learner.save(path, whole)))
     return folder / MODEL

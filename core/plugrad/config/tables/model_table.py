@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from plugrad.config.tables.table import Table
-from plugrad.paths import find_file
+from plugrad.paths import absolute_folder
 
 
 class FrozenModelTable(Table):
@@ -26,7 +26,7 @@ class FrozenModelTable(Table):
 
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
         """Return the table with an absolute `name` if it names a folder. A hub id stays."""
-        return self.model_copy(update={"name": _absolute_folder(self.name, folders)})
+        return self.model_copy(update={"name": absolute_folder(self.name, folders)})
 
 
 class ModelTable(Table):
@@ -81,13 +81,8 @@ class ModelTable(Table):
         """Return the table and its frozen models with absolute names where they name folders. A hub id stays."""
         return self.model_copy(
             update={
-                "name": self.name and _absolute_folder(self.name, folders),
+                "name": self.name and absolute_folder(self.name, folders),
                 "reference": self.reference and self.reference.with_absolute_paths(folders),
                 "teacher": self.teacher and self.teacher.with_absolute_paths(folders),
             }
         )
-
-
-def _absolute_folder(name: str, folders: Sequence[Path]) -> str:
-    found = find_file(name, folders)
-    return str(found) if found and found.is_dir() else name

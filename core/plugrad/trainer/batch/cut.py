@@ -12,6 +12,9 @@ from plugrad.policy.reductions import Counts, total
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 
+FIELDS = {"values": "old_values"}
+"""What losses call a score of the rollouts, where advantages call it otherwise."""
+
 
 @dataclass(frozen=True)
 class OptimizerBatch:
@@ -59,12 +62,25 @@ class Cutting:
     def _optimizer_batch(self, batch: RolloutBatch, number: int) -> OptimizerBatch:
         first = (number - batch.first_group) % self.updates_per_batch
         chosen = range(first, len(batch.groups), self.updates_per_batch)
-        sequences = [
-            training_sequence(rollout, batch.advantages[g][j], batch.rewards[g][j], group_id=batch.first_group + g, member=j)
-            for g in chosen
-            for j, rollout in enumerate(batch.groups[g])
-        ]
+        sequences = [_sequence(batch, g, j) for g in chosen for j in range(len(batch.groups[g]))]
         return OptimizerBatch([batch.groups[g] for g in chosen], sequences)
+
+
+def _sequence(batch: RolloutBatch, group: int, member: int) -> TrainingSequence:
+    made = training_sequence(
+        batch.groups[group][member],
+        batch.advantages[group][member],
+        batch.rewards[group][member],
+        group_id=batch.first_group + group,
+        member=member,
+    )
+    before = {FIELDS.get(name, name): rows[group][member] for name, rows in batch.scores.items()}
+    if batch.returns is not None:
+        before["returns"] = batch.returns[group][member]
+    num_prompt, num_completion = len(made.input_ids) - made.counted_tokens, made.counted_tokens
+    # The value after the last token belongs to no token.
+    fixed = {name: [0.0] * num_prompt + row[:num_completion] for name, row in before.items()}
+    return replace(made, fixed=fixed)
 
 
 def _counts(sequences: Sequence[TrainingSequence], max_new_tokens: int) -> Counts:

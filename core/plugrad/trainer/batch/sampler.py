@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pickle import PicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ class RolloutBatch:
     """As `prepare_advantages` left them; empty until `with_advantages`."""
     advantages: list[list[list[float]]] = field(default_factory=list)
     """One per completion token; empty until `with_advantages`."""
+    returns: list[list[list[float]]] | None = None
+    """One per completion token, if the advantage returned them."""
+    scores: Mapping[str, list[list[list[float]]]] = field(default_factory=dict)
+    """What models made of the rollouts before the first update, by field of `AdvantageInputs`: log-probs, one per completion
+    token, and values, one more than that."""
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -106,15 +112,25 @@ def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: H
     """Compute the advantages of this rank's rollouts from the groups of all ranks."""
     shares = _gather_groups(batch.groups, environment, ranks)
     greedy_rewards = ranks.gather(batch.greedy_rewards)
+    scores = ranks.gather(batch.scores)
     first = sum(len(share) for share in shares[: ranks.index])
     own = slice(first, first + len(batch.groups))
     everyones = [group for share in shares for group in share]
     # Copies: what is trained on stays as it is, whatever an advantage or an extension does to its inputs.
-    given = AdvantageInputs(rollouts=copies_of_groups(everyones), greedy_rewards=_concatenated(greedy_rewards))
+    given = AdvantageInputs(
+        rollouts=copies_of_groups(everyones), greedy_rewards=_concatenated(greedy_rewards), **_joined(scores)
+    )
     inputs = with_prepared_rewards(hooks.prepare_advantages(given))
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
-    advantages = per_token(hooks.compute_advantages(inputs), lengths)
-    return replace(batch, first_group=first, rewards=inputs.rewards.tolist()[own], advantages=advantages[own])
+    outputs = hooks.compute_advantages(inputs)
+    returns = None if outputs.returns is None else [[tokens.tolist() for tokens in group] for group in outputs.returns[own]]
+    return replace(
+        batch,
+        first_group=first,
+        rewards=inputs.rewards.tolist()[own],
+        advantages=per_token(outputs, lengths)[own],
+        returns=returns,
+    )
 
 
 def _gather_groups(groups: list[list[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> list[list[list[Rollout]]]:
@@ -125,6 +141,15 @@ def _gather_groups(groups: list[list[Rollout]], environment: BoundEnvironment, r
             f"{environment.component} put a value into its rollouts or examples that cannot be sent to another "
             f"rank: {error}. Advantages see the rollouts of all ranks: use only numbers, text, lists and mappings."
         ) from error
+
+
+def _joined(shares: Sequence[Mapping[str, list[list[list[float]]]]]) -> dict[str, Any]:
+    """Return the scores of all ranks' rollouts as tensors in float64, like rewards."""
+    names = dict.fromkeys(name for share in shares for name in share)
+    return {
+        name: [[torch.tensor(row, dtype=torch.double) for row in group] for share in shares for group in share[name]]
+        for name in names
+    }
 
 
 def _concatenated(shares: list[list[float] | None]) -> Tensor | None:

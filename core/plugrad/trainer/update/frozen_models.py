@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from plugrad.config.run_file import RunFile
-from plugrad.policy.loading import LoadedModel, frozen, load_frozen
+from plugrad.policy.loading import LoadedModel
+from plugrad.policy.loading_beside import frozen, load_frozen
 from plugrad.policy.policy import Policy
 
 

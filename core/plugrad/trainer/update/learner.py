@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -28,6 +29,7 @@ from plugrad.policy.routers import busiest_expert, ignored_router_loss
 from plugrad.policy.scored import Wanted
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
+from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
 from plugrad.trainer.update.optimizer import make_optimizer
 
 logger = logging.getLogger("plugrad")
@@ -44,6 +46,20 @@ class PolicyWeights:
         for name, weight in self.model.state_dict(keep_vars=True).items():
             whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
             yield name, whole.detach()
+
+
+class WholeWeights(NamedTuple):
+    """The weights of sharded models, put together."""
+
+    model: dict[str, Tensor]
+    critic: dict[str, Tensor] | None
+
+
+def _whole(module: nn.Module) -> dict[str, Tensor]:
+    """Return a sharded module's weights on the main rank's CPU. A tied weight comes once, under its first name."""
+    whole = get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    names = {id(weight): name for name, weight in reversed(module.state_dict(keep_vars=True).items())}
+    return {name: weight for name, weight in whole.items() if name in names.values() and isinstance(weight, Tensor)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class Learner:
     max_grad_norm: float
     frozen: Mapping[str, Policy]
     """The models that stay fixed, by the field of the losses' inputs that each fills."""
+    scores_first: frozenset[str]
+    """What is computed of all rollouts before their advantages, by field of `AdvantageInputs`."""
     keeps_old: bool
     """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
     seed: int
@@ -113,25 +131,25 @@ class Learner:
         summed = sum(torch.tensor(share) for share in shares if share is not None)
         return {"router/busiest_expert": busiest_expert(summed)} if isinstance(summed, torch.Tensor) else {}
 
-    def whole_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it.
+    def whole_weights(self) -> WholeWeights:
+        """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it."""
+        critic = self.accelerator.unwrap_model(self.policy).critic
+        return WholeWeights(_whole(self.model), None if critic is None else _whole(critic))
 
-        A tied weight comes once, under its first name.
-        """
-        whole = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        names = {id(weight): name for name, weight in reversed(self.model.state_dict(keep_vars=True).items())}
-        return {name: weight for name, weight in whole.items() if name in names.values() and isinstance(weight, Tensor)}
-
-    def save(self, path: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Write a Transformers folder. Pass `state_dict` where this rank's model holds only a part of the weights."""
-        self.model.save_pretrained(path, state_dict=state_dict)
+    def save(self, path: Path, whole: WholeWeights | None = None) -> None:
+        """Write a Transformers folder. Pass `whole` where this rank's models hold only a part of the weights."""
+        self.model.save_pretrained(path, state_dict=whole and whole.model)
         self.tokenizer.save_pretrained(path)
+        critic = self.accelerator.unwrap_model(self.policy).critic
+        if critic is not None:
+            save_critic(critic, path / FOLDER, self.tokenizer, whole and whole.critic)
 
     @torch.no_grad()
     def with_fixed_logprobs(self, micro_batch: MicroBatch) -> MicroBatch:
-        """Add the log-probs that stay fixed while the batch is trained on: old, reference and teacher."""
+        """Add the log-probs that stay fixed while the batch is trained on, unless known: old, reference and teacher."""
         on_device = micro_batch.to(self.accelerator.device)
-        scorers = {"old_logprobs": self.policy, **self.frozen} if self.keeps_old else self.frozen
+        needed = {"old_logprobs": self.policy, **self.frozen} if self.keeps_old else self.frozen
+        scorers = {field: scorer for field, scorer in needed.items() if field not in self.scores_first}
         inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
         # The policy's precision: otherwise a copy of the policy would differ from it.
         with self.accelerator.autocast():
@@ -150,6 +168,7 @@ def make_learner(
     losses: Sequence[BoundLoss],
     *,
     needs: frozenset[str],
+    scores_first: frozenset[str] = frozenset(),
     accelerator: Accelerator,
     ranks: Ranks,
     wrap: Wrap | None = None,
@@ -162,19 +181,21 @@ def make_learner(
         frozen: from `load_frozen_models`.
         losses: in the order of the run file.
         needs: the optional fields that any loss or metric reads.
+        scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
         accelerator: of this process.
         ranks: of the run.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    policy = Policy(loaded.model, run_file.rollout.temperature)
+    policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
     policy.check_gives(wanted)
     _check_trains_here(policy, accelerator)
-    optimizer = make_optimizer(policy, run_file.optimizer)
+    optimizer = make_optimizer(policy, run_file)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
     # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
     policy, optimizer = (wrap or accelerator.prepare)(policy, optimizer)
+    keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
         accelerator=accelerator,
         ranks=ranks,
@@ -186,7 +207,8 @@ def make_learner(
         scheduler=scheduler,
         max_grad_norm=run_file.optimizer.max_grad_norm,
         frozen=frozen,
-        keeps_old="old_logprobs" in needs and run_file.updates_per_batch > 1,
+        scores_first=scores_first | {"old_logprobs"} if keeps_old and "values" in scores_first else scores_first,
+        keeps_old=keeps_old,
         seed=run_file.seed,
         wanted=wanted,
     )
@@ -245,6 +267,7 @@ def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) 
         logits="logits" in of_losses,
         hidden_states="hidden_states" in of_losses,
         embedding="embedding" in of_losses,
+        values="values" in of_losses or "values" in needs,
     )
 
 

@@ -21,6 +21,9 @@ COLUMNS = (
     "entropy",
     "old_logprobs",
     "ref_logprobs",
+    "values",
+    "old_values",
+    "returns",
 )
 
 

@@ -1,26 +1,42 @@
-"""The optimizer: AdamW over the policy's trainable parameters."""
+"""The optimizer: AdamW over the trainable parameters of the policy and its critic, in a group for each."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
+from typing import Any
+
 from torch.optim import AdamW, Optimizer
 
-from plugrad.config.tables.optimizer_table import OptimizerTable
+from plugrad.config.run_file import RunFile
+from plugrad.policy.policy import Policy
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Where PyTorch has AdamW as one kernel."""
 
 
-def make_optimizer(policy: nn.Module, table: OptimizerTable) -> Optimizer:
-    """Return AdamW as `[optimizer]` sets it."""
+def make_optimizer(policy: Policy, run_file: RunFile) -> Optimizer:
+    """Return AdamW as `[optimizer]` sets it, with the rates of other tables for their parameters.
+
+    One optimizer, so that one schedule and one bound on the gradient's norm hold for all.
+    """
+    table = run_file.optimizer
     beta1, beta2 = table.betas
-    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    groups = list(_groups(policy, run_file))
     return AdamW(
-        trained,
+        groups,
         lr=table.lr,
         betas=(beta1, beta2),
         eps=table.eps,
         weight_decay=table.weight_decay,
         # One kernel instead of a dozen. PyTorch does not choose it by itself on a CPU; other devices may lack it.
-        fused=all(parameter.device.type in FUSED_DEVICES for parameter in trained),
+        fused=all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group["params"]),
     )
+
+
+def _groups(policy: Policy, run_file: RunFile) -> Iterator[dict[str, Any]]:
+    of_critic = {} if policy.critic is None else {id(parameter) for parameter in policy.critic.parameters()}
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    yield {"params": [parameter for parameter in trained if id(parameter) not in of_critic]}
+    if policy.critic is not None:
+        lr = run_file.optimizer.lr if run_file.critic is None else run_file.critic.lr or run_file.optimizer.lr
+        yield {"params": [parameter for parameter in trained if id(parameter) in of_critic], "lr": lr}

@@ -1,0 +1,83 @@
+"""Check that the run file names the models whose numbers its components read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from plugrad.config.run_file import RunFile
+from plugrad.contracts.advantage import AdvantageOutputs
+from plugrad.errors import ContractError, RunFileError
+from plugrad.registry.bind import Component
+
+if TYPE_CHECKING:
+    from plugrad.host.select import Selection
+
+logger = logging.getLogger("plugrad")
+
+OF_CRITIC = ("values", "old_values", "returns")
+TRAINED = frozenset({"values"})
+
+
+def check_provided(selection: Selection, run_file: RunFile) -> None:
+    """Check the teacher and the critic against what the selected components need.
+
+    Raises:
+        RunFileError: a component needs numbers of a model that the run file does not have.
+    """
+    _check_teacher(selection, run_file)
+    _check_critic(selection, run_file)
+
+
+def check_returns_given(selection: Selection, outputs: AdvantageOutputs) -> None:
+    """Check that the advantage returned the returns that losses read.
+
+    Raises:
+        ContractError: it did not.
+    """
+    wanting = next(_needing(selection, "returns"), None)
+    if wanting and outputs.returns is None:
+        raise ContractError(
+            f"{wanting} needs returns, and {selection.advantage.component} gives none. Choose an advantage that does, such "
+            "as a generalised advantage estimate, or return AdvantageOutputs(advantages, returns=...)."
+        )
+
+
+def _check_teacher(selection: Selection, run_file: RunFile) -> None:
+    wanting = next(_needing(selection, "teacher_logprobs"), None)
+    if wanting and run_file.model.teacher is None:
+        raise RunFileError(
+            f"{wanting} needs teacher_logprobs, and the run file has no teacher. "
+            'Add [model.teacher] with name = "a hub id or folder", or change the option that requires it.'
+        )
+    if run_file.model.teacher and not wanting:
+        logger.warning(
+            "The model of [model.teacher] is not loaded: no loss needs teacher_logprobs. If a loss reads them, mark it with "
+            '@loss(needs={"teacher_logprobs"}).'
+        )
+
+
+def _check_critic(selection: Selection, run_file: RunFile) -> None:
+    for need in OF_CRITIC:
+        wanting = next(_needing(selection, need), None)
+        if wanting and run_file.critic is None:
+            raise RunFileError(
+                f"{wanting} needs {need}, and the run file has no critic. Add a table [critic], which may be empty, or "
+                "change the option that requires it."
+            )
+    if run_file.critic is None:
+        return
+    if not any(loss.needs & TRAINED for loss in selection.losses):
+        reader = next(_needing(selection, "values"), None)
+        logger.warning(
+            "No loss trains the critic: none needs values. Add a [[loss]] that does, such as a value loss%s.",
+            f"; {reader} reads values that stay 0" if reader else ", or leave [critic] out",
+        )
+
+
+def _needing(selection: Selection, need: str) -> Iterator[Component]:
+    """Yield the components that need a field, in the order of the run file."""
+    of_run = [selection.advantage.component, *(loss.component for loss in selection.losses)]
+    of_run += [metric.component for metric in selection.metrics if metric.is_listed]
+    yield from (component for component in of_run if need in component.needs)
