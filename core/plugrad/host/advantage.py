@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+from plugrad.contracts.needs import ADVANTAGE_NEEDS
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 from plugrad.host.calling import call_with_inputs
@@ -32,6 +33,12 @@ class BoundAdvantage:
         """The optional input fields that it reads."""
         return self.component.needs
 
+    def view(self, inputs: AdvantageInputs) -> AdvantageInputs:
+        """Return the inputs without the optional fields that it does not need."""
+        hidden = [name for name in ADVANTAGE_NEEDS - self.needs if getattr(inputs, name) is not None]
+        unread: dict[str, Any] = dict.fromkeys(hidden)
+        return replace(inputs, **unread) if hidden else inputs
+
     def fresh(self) -> BoundAdvantage:
         """Return the same advantage with a new instance."""
         return BoundAdvantage(self.component, self.component.create())
@@ -45,7 +52,7 @@ def compute_advantages(advantage: BoundAdvantage, inputs: AdvantageInputs) -> Ad
             token.
     """
     owner = str(advantage.component)
-    outputs = call_with_inputs(owner, advantage.call, inputs)
+    outputs = call_with_inputs(owner, advantage.call, advantage.view(inputs))
     if not isinstance(outputs, AdvantageOutputs):
         raise ContractError(
             f"{owner} returned {type(outputs).__name__}; an advantage returns plugrad.AdvantageOutputs(advantages=...)."

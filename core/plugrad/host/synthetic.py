@@ -174,20 +174,20 @@ def draw_tokens(
     return torch.where(mask, values, 0.0)
 
 
-def scores_of(groups: Sequence[Sequence[Rollout]], needs: Collection[str], seed: int = 0) -> dict[str, Any]:
-    """Return drawn log-probs and values of rollouts, by those fields of `AdvantageInputs` that are needed."""
-    generator = torch.Generator().manual_seed(seed)
+def scores_of(groups: Sequence[Sequence[Rollout]], needs: Collection[str]) -> dict[str, Any]:
+    """Return made-up log-probs and values of rollouts, by those fields of `AdvantageInputs` that are needed.
 
-    def drawn(low: float, high: float, more: int) -> list[list[Tensor]]:
-        return [
-            [
-                low + (high - low) * torch.rand(len(r["completion_ids"]) + more, generator=generator, dtype=torch.double)
-                for r in group
-            ]
-            for group in groups
-        ]
+    They follow from a rollout's tokens alone: in another order, rollouts keep theirs.
+    """
+    return {
+        need: [[_score_of(rollout, need) for rollout in group] for group in groups] for need in sorted(SCORES & set(needs))
+    }
 
-    return {need: drawn(-1, 1, 1) if need == "values" else drawn(LOWEST, 0, 0) for need in sorted(SCORES & set(needs))}
+
+def _score_of(rollout: Rollout, need: str) -> Float[Tensor, "completion"]:
+    draw, (low, high) = random.Random(f"{need} {rollout['completion_ids']}"), (-1, 1) if need == "values" else (LOWEST, 0)
+    length = len(rollout["completion_ids"]) + (need == "values")
+    return torch.tensor([draw.uniform(low, high) for _ in range(length)], dtype=torch.double)
 
 
 def map_tensors(inputs: Inputs, change: Callable[[str, Tensor], Tensor]) -> Inputs:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.markers import AdvantageFacts
-from plugrad.contracts.needs import ADVANTAGE_NEEDS
 from plugrad.errors import OptionError, PlugradError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.calling import call_with_inputs
@@ -62,7 +60,7 @@ class AdvantageTrial:
     def outputs(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> AdvantageOutputs:
         """Call it as the host does. Its random numbers come from this seed."""
         with random_state_of(seed):
-            return compute_advantages(advantage or self.fresh(), self._view(inputs))
+            return compute_advantages(advantage or self.fresh(), inputs)
 
     def groups(self, inputs: AdvantageInputs, advantage: BoundAdvantage | None = None, seed: int = 0) -> Groups:
         """Return its values by example and rollout."""
@@ -79,11 +77,8 @@ class AdvantageTrial:
             PlugradError: it raised.
         """
         with random_state_of(0):
-            return as_groups(call_with_inputs(str(self.component), self.fresh().call, self._view(inputs)))
-
-    def _view(self, inputs: AdvantageInputs) -> AdvantageInputs:
-        hidden: dict[str, Any] = dict.fromkeys(ADVANTAGE_NEEDS - self.component.needs)
-        return replace(inputs, **hidden)
+            advantage = self.fresh()
+            return as_groups(call_with_inputs(str(self.component), advantage.call, advantage.view(inputs)))
 
 
 def as_groups(outputs: AdvantageOutputs) -> Groups:

@@ -11,7 +11,9 @@ from itertools import cycle
 import torch
 
 from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.needs import SCORES
 from plugrad.contracts.rollout import Rollout
+from plugrad.host.synthetic import scores_of
 from plugrad.testing.inputs import LONGEST, rollouts
 
 NUM_EXAMPLES, GROUP_SIZE = 3, 8
@@ -49,7 +51,8 @@ def draw_groups(
 
 def batch(groups: list[list[Rollout]], greedy_rewards: Sequence[float]) -> AdvantageInputs:
     """Return these groups as the inputs of an advantage."""
-    return AdvantageInputs(rollouts=groups, greedy_rewards=torch.tensor(greedy_rewards, dtype=torch.double))
+    greedy = torch.tensor(greedy_rewards, dtype=torch.double)
+    return AdvantageInputs(rollouts=groups, greedy_rewards=greedy, **scores_of(groups, SCORES))
 
 
 def in_order(inputs: AdvantageInputs, orders: Sequence[Sequence[int]]) -> AdvantageInputs:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from plugrad.contracts.loss import POLICY_OUTPUTS, BatchLossInputs
+from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.errors import TrainingError
 from plugrad.host.hooks import Hooks
@@ -123,4 +123,4 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
     # No metric reads them: they are freed before the update ends.
-    return replace(inputs, **{**detached, **dict.fromkeys(set(POLICY_OUTPUTS) - {"trainer_logprobs", "entropy"})})
+    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "hidden_states", "embedding"))})
