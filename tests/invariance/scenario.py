@@ -27,9 +27,9 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.step_record import Cost, make_record
 from plugrad.trainer.update.frozen_models import load_frozen_models
 from plugrad.trainer.update.learner import make_learner
+from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
-from plugrad.trainer.update.scores import with_scores
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.advantage import AdvantageOutputs
 from plugrad.errors import ContractError, RunFileError
+from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.loss import BoundLoss
+from plugrad.host.metric import BoundMetric
 from plugrad.registry.bind import Component
-
-if TYPE_CHECKING:
-    from plugrad.host.select import Selection
 
 logger = logging.getLogger("plugrad")
 
 OF_CRITIC = ("values", "old_values", "returns")
 TRAINED = frozenset({"values"})
+
+
+class Selection(Protocol):
+    """The components of a run, of which it takes what reads numbers of models."""
+
+    @property
+    def advantage(self) -> BoundAdvantage:
+        """The advantage."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[BoundLoss]:
+        """The losses."""
+        ...
+
+    @property
+    def metrics(self) -> Sequence[BoundMetric]:
+        """The metrics."""
+        ...
 
 
 def check_provided(selection: Selection, run_file: RunFile) -> None:

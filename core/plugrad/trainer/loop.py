@@ -20,9 +20,9 @@ from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, Records
 from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
-from plugrad.trainer.update.scores import with_scores
 
 
 @dataclass(frozen=True)
