@@ -273,8 +273,19 @@ def test_logits_far_apart_give_finite_values_and_gradients(dtype, distance, voca
         assert problem.gradients([way(EACH_KIND)[1]])[0].abs().max() > distance**0.5 / 100
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("temperature", "other"), [(1e-6, 1e6), (1e6, 1e-6), (1e6, 1.0)])
+def test_extreme_temperatures_do_not_overflow(dtype, temperature, other):
+    problem = Problem(dtype)
+    asked = [TeacherDivergence(one.kind, other) for one in EACH_KIND]
+    for way in (problem.scores, problem.dense):
+        values = way(asked, temperature=temperature, entropy="gradient")
+        for value in (*values, *problem.gradients(values)):
+            assert value.isfinite().all()
+
+
 @pytest.mark.parametrize("shift", [0.0, 60.0])
-@pytest.mark.parametrize("closeness", [1.0, 1e-3])
+@pytest.mark.parametrize("closeness", [1.0, 1e-3, 1e-5])
 def test_float32_sums_lose_less_than_a_millionth_of_a_nat(monkeypatch, shift, closeness):
     """Both models' logits are large and the gap is small, so the gap of raw logits would be off by 4e-6."""
     monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 2**14)
