@@ -109,6 +109,15 @@ class Workspace:
         return buffer[: num_rows * num_columns].view(num_rows, num_columns)
 
 
+def product_dtype_of(hidden: Tensor) -> torch.dtype:
+    """Return the data type of matrix products of these hidden states: their own, or autocast's."""
+    device = hidden.device.type
+    # Autocast does not change float64.
+    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return hidden.dtype
+
+
 def add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left @ right to `total`, which may be more precise than its terms."""
     if total.dtype == left.dtype:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from plugrad.policy.blocks import IMPOSSIBLE, Plan, Workspace, add_product_
+
+
+class TokensToScore(Protocol):
+    """Tokens whose gradient by a block of logits is known."""
+
+    @property
+    def hidden(self) -> Float[Tensor, "tokens hidden"]:
+        """The last hidden states."""
+
+    def block(self, rows: slice, plan: Plan) -> TokensToScore:
+        """Return some of the tokens, with hidden states in `product_dtype`."""
+
+    def by_logits(self, z: Float[Tensor, "rows columns"], start: int, workspace: Workspace) -> Float[Tensor, "rows columns"]:
+        """Return the loss's gradient by the logits of a block whose first column is `start`. This overwrites z."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +50,17 @@ class ScoredTokens:
         )
 
     def by_logits(self, z: Float[Tensor, "rows columns"], start: int, workspace: Workspace) -> Float[Tensor, "rows columns"]:
-        """Return the loss's gradient by the logits of a block whose first column is `start`. This overwrites z.
+        """Return the loss's gradient by the logits of a block whose first column is `start`. This overwrites z."""
+        flatness = workspace.plan.flatness(z)
+        found = self.by_z(z, start, workspace)
+        return found if flatness is None else found.mul_(flatness)
+
+    def by_z(self, z: Float[Tensor, "rows columns"], start: int, workspace: Workspace) -> Float[Tensor, "rows columns"]:
+        """Return the loss's gradient by z, times the slope of z. This overwrites z.
 
         d logprob / dz = onehot - p and d entropy / dz = -p (log p + entropy).
         """
-        flatness, slope = workspace.plan.flatness(z), workspace.plan.slope
+        slope = workspace.plan.slope
         z.sub_(self.normalizer.unsqueeze(1))
         if self.by_entropy is None or self.entropy is None:
             found = z.exp_().mul_((-slope * self.by_logprob).unsqueeze(1))
@@ -48,15 +69,18 @@ class ScoredTokens:
             by_entropy = slope * self.by_entropy
             rest = slope * self.by_logprob + by_entropy * self.entropy
             found = z.mul_(-by_entropy.unsqueeze(1)).sub_(rest.unsqueeze(1)).mul_(probabilities)
-        places = self.targets - start
-        inside = (places >= 0) & (places < z.shape[1])
-        at_target = torch.where(inside, slope * self.by_logprob, 0.0)
-        found.scatter_add_(1, places.clamp(0, z.shape[1] - 1).unsqueeze(1), at_target.unsqueeze(1))
-        return found if flatness is None else found.mul_(flatness)
+        self.add_at_targets_(found, start, slope)
+        return found
+
+    def add_at_targets_(self, by_logits: Float[Tensor, "rows columns"], start: int, slope: float) -> None:
+        """Add the gradient by the targets' own logits that lie in a block whose first column is `start`."""
+        places, last = self.targets - start, by_logits.shape[1] - 1
+        at_target = torch.where((places >= 0) & (places <= last), slope * self.by_logprob, 0.0)
+        by_logits.scatter_add_(1, places.clamp(0, last).unsqueeze(1), at_target.unsqueeze(1))
 
 
 def gradients(
-    tokens: ScoredTokens,
+    tokens: TokensToScore,
     weight: Float[Tensor, "vocab hidden"],
     bias: Float[Tensor, "vocab"] | None,
     wanted: Sequence[bool],

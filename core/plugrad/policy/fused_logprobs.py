@@ -32,7 +32,7 @@ class TokenScores(torch.autograd.Function):
         plan: Plan,
     ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
         """Compute one matrix product. A frozen head adds one for the log-probs' gradient and one for the entropy's."""
-        with _without_autocast(hidden):
+        with without_autocast(hidden):
             scores = _scores(hidden, weight, bias, targets, plan)
         ctx.plan, ctx.dtype = plan, hidden.dtype
         if plan.gradient_in_forward:
@@ -50,7 +50,7 @@ class TokenScores(torch.autograd.Function):
         plan: Plan = ctx.plan
         if plan.entropy != "gradient":
             by_entropy = None
-        with _without_autocast(by_logprob):
+        with without_autocast(by_logprob):
             if plan.gradient_in_forward:
                 logprob_gradient, entropy_gradient = ctx.saved_tensors
                 by_hidden = _weighted(logprob_gradient, by_logprob, entropy_gradient, by_entropy)
@@ -84,6 +84,6 @@ def _weighted(
     return total
 
 
-def _without_autocast(tensor: Tensor) -> torch.autocast:
-    # The plan holds the dtypes, and autocast may differ between forward and backward pass.
+def without_autocast(tensor: Tensor) -> torch.autocast:
+    """Return a context without autocast: the plan holds the dtypes, and autocast may differ between the two passes."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plugrad.policy.blocks import EntropyMode, Plan
+from plugrad.policy.blocks import EntropyMode, Plan, product_dtype_of
 from plugrad.policy.fused_logprobs import TokenScores
 
 __all__ = ["EntropyMode", "logits_of", "scores_from_logits", "token_scores"]
@@ -34,7 +34,7 @@ def token_scores(
         slope=scaling / temperature,
         bound=None if softcap is None else softcap / temperature,
         entropy=entropy,
-        product_dtype=_product_dtype(hidden),
+        product_dtype=product_dtype_of(hidden),
         gradient_in_forward=alone and torch.is_grad_enabled(),
     )
     scores: tuple[Tensor, Tensor | None] = TokenScores.apply(hidden, weight, bias, targets, plan)  # type: ignore[no-untyped-call]
@@ -74,11 +74,3 @@ def logits_of(
     product = torch.nn.functional.linear(hidden, weight, bias)
     scaled = scaling * product.to(torch.promote_types(product.dtype, torch.float32))
     return (scaled if softcap is None else softcap * torch.tanh(scaled / softcap)) / temperature
-
-
-def _product_dtype(hidden: Tensor) -> torch.dtype:
-    device = hidden.device.type
-    # Autocast does not change float64.
-    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return hidden.dtype

@@ -71,9 +71,22 @@ class Sums:
     ) -> None:
         """Add a block of z and overwrite it. `places` are the targets, counted from the block's first column."""
         flatness = None if self.total_gradient is None else workspace.plan.flatness(z)
+        self.add_relative(self.relative_(z, places), weight, flatness, workspace)
+
+    def relative_(self, z: Float[Tensor, "rows columns"], places: Int[Tensor, "rows"]) -> Float[Tensor, "rows columns"]:
+        """Find the targets in a block of z, raise the peak to its largest and make it relative to the peak, in place."""
         self._find_chosen(z, places)
         self._raise_peak(torch.maximum(self.peak, z.amax(dim=1)))
-        z.sub_(self.peak.unsqueeze(1))
+        return z.sub_(self.peak.unsqueeze(1))
+
+    def add_relative(
+        self,
+        z: Float[Tensor, "rows columns"],
+        weight: Float[Tensor, "columns hidden"],
+        flatness: Float[Tensor, "rows columns"] | None,
+        workspace: Workspace,
+    ) -> None:
+        """Add a block that is relative to the peak, and overwrite it."""
         if workspace.plan.entropy != "none":
             z.clamp_(min=IMPOSSIBLE)
         terms = torch.exp(z, out=workspace.spare(z))
