@@ -56,7 +56,7 @@ def kind_of(inputs: Any) -> str:
 
 def asked_for(inputs: Any) -> list[str]:
     """Return the optional fields of `inputs` that are there."""
-    return [name for name in sorted(KNOWN_NEEDS[kind_of(inputs)]) if getattr(inputs, name) is not None]
+    return [name for name in sorted(KNOWN_NEEDS[kind_of(inputs)] - GIVEN_TO_LOSSES) if getattr(inputs, name) is not None]
 
 
 def _authors_frames(error: BaseException) -> list[tuple[FrameType, int]]:
