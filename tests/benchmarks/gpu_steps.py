@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from plugrad.policy.logprobs import scores_from_logits
 from plugrad.policy.policy import Policy
+from plugrad.policy.scored import Wanted
 
 PEAK_BF16_TFLOPS = {
     "H200": 989.0,
@@ -79,7 +80,7 @@ def fused(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:
     policy = Policy(model, temperature=1.0).train()
 
     def logprobs(batch: Batch) -> Tensor:
-        scores: Tensor = policy(batch.input_ids, batch.attention_mask, batch.loss_mask, entropy="value")[0]
+        scores: Tensor = policy(batch.input_ids, batch.attention_mask, batch.loss_mask, Wanted(entropy="value")).logprobs
         return scores[batch.loss_mask]
 
     return _step(model, shape, rows, tokens, logprobs)

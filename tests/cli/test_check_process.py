@@ -46,7 +46,7 @@ def test_a_component_that_ends_its_process_has_failed_the_check_that_ran(plugrad
 
 @pytest.mark.slow
 def test_what_finished_before_the_process_ended_is_shown(plugrad, folder):
-    (folder / "mine.py").write_text(LOSS.format(after=60, end=ENDS["os._exit"][0]))
+    (folder / "mine.py").write_text(LOSS.format(after=200, end=ENDS["os._exit"][0]))
     done = plugrad("check", "./mine.py:mine")
     text = " ".join(done.stdout.split())
     assert done.returncode == 1, text

@@ -93,4 +93,4 @@ def test_without_vllm_the_error_says_what_to_install(serve):
 def test_a_key_that_is_not_set(serve):
     done = serve("--print", "--set", "rollout.server.api_key_env=NOT_SET")
     assert done.returncode == 2
-    assert "api_key_env names the environment variable NOT_SET, which is not set" in done.stderr
+    assert "api_key_env names the environment variable 'NOT_SET', which is not set" in done.stderr

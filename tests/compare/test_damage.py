@@ -71,13 +71,13 @@ def test_a_damaged_outcome_is_none(finished, outcome):
 
 
 LEAVES = """
-import os
+import ctypes
 from plugrad import LossInputs, LossOutputs
 
 
 def mine(inputs: LossInputs) -> LossOutputs:
     if inputs.max_steps > 1:
-        os._exit(0)
+        ctypes.CDLL(None)._exit(0)
     return LossOutputs(-(inputs.trainer_logprobs * inputs.advantages * inputs.loss_mask).sum())
 """
 

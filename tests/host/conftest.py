@@ -71,6 +71,8 @@ def batch():
             "ref_logprobs": numbers(3, 5),
             "entropy": (-numbers(3, 5)).requires_grad_(),
             "logits": numbers(3, 5, 7),
+            "hidden_states": numbers(3, 5, 4),
+            "embedding": numbers(3, 4),
             "input_ids": torch.arange(15).reshape(3, 5),
             "reward": torch.tensor([1.0, 0.0, 0.5]),
             "group_ids": torch.tensor([0, 0, 1]),

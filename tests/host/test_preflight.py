@@ -88,7 +88,7 @@ WRONG_LOSSES = {
     "advantages": ("return LossOutputs(inputs.advantages)", "returned a loss without gradient"),
     "nan": ("return LossOutputs(inputs.trainer_logprobs.log())", "returned nan for ordinary log-probs between -2 and 0"),
     "infinite": ("return LossOutputs(inputs.trainer_logprobs / 0)", "returned -inf for ordinary log-probs"),
-    "metric": ("return LossOutputs(inputs.trainer_logprobs, {'kl': 'x'})", "returned the metric 'kl': .* this is str"),
+    "metric": ("return LossOutputs(inputs.trainer_logprobs, {'kl': 'x'})", "returned the metric 'kl': .* this is a str"),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_loss_is_told_of_an_update_before_the_first_one(selected):
 
 def test_a_wrong_loss_of_a_sequence_is_found(selected):
     code = "def wrong(inputs: LossInputs):\n    return LossOutputs(inputs.trainer_logprobs.sum(), {'kl': {'a': 1.0}})\n"
-    with pytest.raises(ContractError, match=r"the loss 'wrong' \(.*\) returned the metric 'kl': .* this is dict"):
+    with pytest.raises(ContractError, match=r"the loss 'wrong' \(.*\) returned the metric 'kl': .* this is a dict"):
         fly(selected(code, loss={"name": "mine.py:wrong"}))
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_advantage_is_found(selected, body, message):
     ("body", "message"),
     [
         ("return 0.5", "returned float; a metric returns"),
-        ("return {'x': inputs.loss_mask}", r"returned 'x': .*shape \(6, 7\)"),
+        ("return {'x': inputs.loss_mask}", r"returned 'x': .*shape \[6, 7\]"),
     ],
 )
 def test_a_wrong_metric_that_was_asked_for_is_found(selected, body, message):
@@ -196,7 +196,7 @@ class Sums:
 @pytest.mark.parametrize(
     ("scores", "error", "message"),
     [
-        ("[0.0]", ContractError, r"score returned 1 scores for 6 rollouts"),
+        ("[0.0]", ContractError, r"score returned 1 score for 6 rollouts"),
         ("[float('nan')] * len(rollouts)", DataError, "returned the reward nan, which is not a finite number"),
         ("[r['example']['reference'] for r in rollouts]", ContractError, "raised KeyError: 'reference'"),
     ],

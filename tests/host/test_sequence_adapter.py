@@ -152,8 +152,8 @@ def test_merged_metrics_carry_no_graph(bound_loss, batch):
             "returned a scalar for some sequences and one value per token for others",
         ),
         (lambda inputs: LossOutputs(inputs.trainer_logprobs.sum(), None), "metrics.*NoneType"),
-        (lambda inputs: LossOutputs(inputs.trainer_logprobs.sum(), {"m": "x"}), "'m'.*this is str"),
-        (lambda inputs: LossOutputs(inputs.trainer_logprobs.sum(), {"m": torch.ones(2, 2)}), r"'m'.*shape \(2, 2\)"),
+        (lambda inputs: LossOutputs(inputs.trainer_logprobs.sum(), {"m": "x"}), "'m'.*this is a str"),
+        (lambda inputs: LossOutputs(inputs.trainer_logprobs.sum(), {"m": torch.ones(2, 2)}), r"'m'.*shape \[2, 2\]"),
         (
             lambda inputs: LossOutputs(
                 inputs.trainer_logprobs.sum(), {"m": Max(1.0) if len(inputs.loss_mask) > 3 else Mean(1.0, 1.0)}

@@ -80,7 +80,7 @@ def test_options_that_the_chat_template_does_not_read_are_found(byte_tokenizer, 
 )
 def test_a_reference_ends_as_an_answer_does(byte_tokenizer, chat_template, template, prompt, reference, expected):
     tokenizer = byte_tokenizer(chat_template=chat_template if template == "chat" else template)
-    ids = Texts(tokenizer).reference({"prompt": prompt, "reference": reference})
+    ids = Texts(tokenizer).references({"prompt": prompt, "reference": reference}, 1)[0]
     assert tokenizer.decode(ids) == expected
 
 

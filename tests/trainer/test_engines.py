@@ -86,7 +86,7 @@ def test_servers_that_do_not_answer(run_without, healthy):
 
 def test_a_key_whose_variable_is_not_set(run_without, monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
-    with pytest.raises(EngineError, match="NOT_SET, which is not set"):
+    with pytest.raises(EngineError, match="'NOT_SET', which is not set"):
         run_without(rollout={"engine": "vllm-server", "server": {**REMOTE, "api_key_env": "NOT_SET"}})
 
 

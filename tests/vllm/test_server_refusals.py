@@ -62,7 +62,7 @@ def test_a_key_is_asked_for_by_the_name_of_its_variable(servers, open_engine, mo
     with pytest.raises(EngineError, match="variable PLUGRAD_API_KEY holds a different key") as raised:
         open_engine(model, server.folder, addresses=[server.address])
     assert "a-wrong-key" not in str(raised.value)
-    with pytest.raises(EngineError, match="api_key_env names the environment variable NOT_SET, which is not set"):
+    with pytest.raises(EngineError, match="api_key_env names the environment variable 'NOT_SET', which is not set"):
         open_engine(model, server.folder, addresses=[server.address], api_key_env="NOT_SET")
     monkeypatch.setenv("PLUGRAD_API_KEY", "the-key")
     open_engine(model, server.folder, addresses=[server.address]).update_weights(weights_of(model), 0)
