@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
+from plugrad.formulas.ratios import at_least_float32
 
 VOCABULARY = 64
 HIDDEN = 8
@@ -53,7 +54,7 @@ def _logits(inputs: BatchLossInputs, vocabulary: int) -> Float[Tensor, "batch se
 
 
 def _states(inputs: BatchLossInputs) -> Float[Tensor, "batch seq hidden"]:
-    own = _wide(inputs.trainer_logprobs).unsqueeze(2)
+    own = at_least_float32(inputs.trainer_logprobs).unsqueeze(2)
     steps = torch.arange(1, HIDDEN + 1, dtype=own.dtype, device=own.device)
     return torch.where(inputs.loss_mask.unsqueeze(2), (own * steps).sin(), own.expand(-1, -1, HIDDEN))
 
@@ -61,7 +62,3 @@ def _states(inputs: BatchLossInputs) -> Float[Tensor, "batch seq hidden"]:
 def _embedding(inputs: BatchLossInputs) -> Float[Tensor, "batch hidden"]:
     counted = inputs.loss_mask.unsqueeze(2)
     return torch.where(counted, _states(inputs), 0.0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
