@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
 MARK = "raises_user_interrupt"
+HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal was closed. Windows has no such signal."""
 
 
 class UserInterrupt(KeyboardInterrupt):
@@ -42,6 +45,18 @@ def raises_user_interrupt(handler: Callable[..., None]) -> Callable[..., None]:
 def interrupt_on_signal(number: int, _frame: FrameType | None) -> None:
     """Handle a signal: raise the user's interrupt."""
     interrupt(number)
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Have these signals handled while inside, and SIGHUP unless nohup has it ignored. For the main thread alone."""
+    hangup = [] if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN else [HANGUP]
+    before = {number: signal.signal(number, handler) for number in [*numbers, *hangup]}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def signal_of(error: KeyboardInterrupt) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -17,7 +15,7 @@ from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import TrainingError
 from plugrad.shown import printable
-from plugrad.user_interrupt import signal_of
+from plugrad.user_interrupt import handling_signals, signal_of
 
 if TYPE_CHECKING:
     from plugrad.compare.comparison import ComparisonOptions, ComparisonResult
@@ -113,7 +111,7 @@ def _compare(options: ComparisonOptions, console: Console) -> int:
     except KeyboardInterrupt as stopped:
         console.print("Interrupted before the first run.")
         return 128 + signal_of(stopped)
-    with _signals_as_ctrl_c():
+    with handling_signals(_as_ctrl_c, signal.SIGTERM):
         result = run_comparison(options, plan, lambda report, progress: _open_display(report, progress, console))
     _print_result(result, console)
     if result.signal is not None:
@@ -191,17 +189,5 @@ def _print_failures(progress: Progress, console: Console) -> None:
         console.print(f"    its output: {runs[0].log}", soft_wrap=True)
 
 
-@contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt(number)
-
-    hangup = getattr(signal, "SIGHUP", None)
-    # nohup has SIGHUP ignored.
-    numbers = [signal.SIGTERM, *([hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else [])]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _as_ctrl_c(number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(number)

@@ -62,9 +62,11 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
 
 def unlike_components(rollouts: Sequence[Rollout]) -> str | None:
     """Return what is odd about the components of scored rollouts: they differ within an example. Or None."""
+    listed = [frozenset(rollout["reward_components"]) for rollout in rollouts]
+    if len(set(listed)) < 2:
+        return None
     first: dict[str, frozenset[str]] = {}
-    for rollout in rollouts:
-        names = frozenset(rollout["reward_components"])
+    for rollout, names in zip(rollouts, listed, strict=True):
         example = shown(rollout["example"].get("example_id"))
         others = first.setdefault(example, names)
         if names != others:

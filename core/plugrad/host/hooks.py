@@ -26,7 +26,7 @@ from plugrad.host.no_backward import NoBackward
 from plugrad.host.prepared import check_prepared, check_same_shape
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
-from plugrad.host.reported import add_reported, metric_name
+from plugrad.host.reported import add_metrics
 from plugrad.registry.bind import Component
 from plugrad.registry.blame import Blamed
 from plugrad.registry.manager import build_manager
@@ -130,9 +130,7 @@ class Hooks:
         found = self._call("compute_metrics", Mapping, inputs=inputs)
         measures, owner = Measures(), self._around["compute_metrics"]
         with blaming(owner):
-            for name, value in found.items():
-                metric_name(f"{owner} added", name)
-                add_reported(measures, name, value, len(inputs.rewards), f"{owner} added {name!r}")
+            add_metrics(measures, found, len(inputs.rewards), f"{owner} added")
         return measures
 
     def before_update(self, grad_norm: float, loss: float) -> bool:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
+from plugrad.formulas.ratios import at_least_float32
 
 VOCABULARY = 64
 HIDDEN = 8
@@ -55,7 +56,7 @@ def _logits(inputs: BatchLossInputs, vocabulary: int) -> Float[Tensor, "batch se
 
 
 def _states(inputs: BatchLossInputs) -> Float[Tensor, "batch seq hidden"]:
-    own = _wide(inputs.trainer_logprobs).unsqueeze(2)
+    own = at_least_float32(inputs.trainer_logprobs).unsqueeze(2)
     steps = torch.arange(1, HIDDEN + 1, dtype=own.dtype, device=own.device)
     return torch.where(inputs.loss_mask.unsqueeze(2), (own * steps).sin(), own.expand(-1, -1, HIDDEN))
 
@@ -67,9 +68,5 @@ def _embedding(inputs: BatchLossInputs) -> Float[Tensor, "batch hidden"]:
 
 def _values(inputs: BatchLossInputs) -> Float[Tensor, "batch seq"]:
     # Of the entropy, if there is one: a critic knows nothing of how probable a token is.
-    of = _wide(inputs.trainer_logprobs if inputs.entropy is None else inputs.entropy)
+    of = at_least_float32(inputs.trainer_logprobs if inputs.entropy is None else inputs.entropy)
     return torch.where(inputs.loss_mask, (0.3 * of).sin(), of)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

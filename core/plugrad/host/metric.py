@@ -16,7 +16,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
 from plugrad.host.calling import blaming, call_with_inputs
 from plugrad.host.received import Received, copies_of_groups
-from plugrad.host.reported import add_reported, metric_name
+from plugrad.host.reported import add_metrics
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -62,9 +62,7 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs, sampled: list[list
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()
     with blaming(owner):
-        for name, value in found.items():
-            metric_name(f"{owner} returned", name)
-            add_reported(measures, f"{metric.label}/{name}", value, len(inputs.rewards), f"{owner} returned {name!r}")
+        add_metrics(measures, found, len(inputs.rewards), f"{owner} returned", prefix=f"{metric.label}/")
     return measures
 
 

@@ -38,6 +38,16 @@ def check_graph_ends_at_inputs(owner: str, made: Any, loss: Tensor, inputs: Batc
         raise _refused(owner, names.get(id(strange), "a tensor"), strange)
 
 
+def variables_of(function: FunctionType) -> dict[str, Any]:
+    """Return the global and enclosing variables that a function uses, by name."""
+    try:
+        known = inspect.getclosurevars(function)
+    except ValueError:
+        # A variable of the enclosing function has no value yet.
+        return {}
+    return {**known.globals, **known.nonlocals}
+
+
 def _refused(owner: str, name: str, tensor: Tensor) -> PluginError:
     return PluginError(
         f"{owner} has a parameter of its own: {name}, of shape {list(tensor.shape)}. A run updates the parameters of the "
@@ -49,21 +59,12 @@ def _refused(owner: str, name: str, tensor: Tensor) -> PluginError:
 def _trained_in(made: Any) -> Iterator[tuple[str, Tensor]]:
     target = made.func if isinstance(made, partial) else made
     if inspect.isfunction(target):
-        yield from _trained(_variables_of(target), "")
+        yield from _trained(variables_of(target), "")
     elif isinstance(target, nn.Module):
         yield from ((f"self.{name}", p) for name, p in target.named_parameters() if p.requires_grad)
         yield from _trained(vars(target), "self.")
     else:
         yield from _trained(getattr(target, "__dict__", {}), "self.")
-
-
-def _variables_of(function: FunctionType) -> dict[str, Any]:
-    try:
-        known = inspect.getclosurevars(function)
-    except ValueError:
-        # A variable of the enclosing function has no value yet.
-        return {}
-    return {**known.globals, **known.nonlocals}
 
 
 def _trained(variables: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Tensor]]:

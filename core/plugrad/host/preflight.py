@@ -31,7 +31,7 @@ from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.provided import check_returns_given
 from plugrad.host.received import WRITTEN_BY_SCORE
-from plugrad.host.reported import add_reported, metric_name, warn_of_nan
+from plugrad.host.reported import add_metrics, warn_of_nan
 from plugrad.host.select import Selection
 from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs, scores_of
 from plugrad.host.trial import on_trial, random_state_of
@@ -149,9 +149,7 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
         )
     measures = Measures()
     with blaming(owner):
-        for name, value in outputs.metrics.items():
-            metric_name(f"{owner} returned", name)
-            add_reported(measures, name, value, len(inputs.loss_mask), f"{owner} returned the metric {name!r}")
+        add_metrics(measures, outputs.metrics, len(inputs.loss_mask), f"{owner} returned", noun="the metric ")
     warn_of_nan(owner, measures)
     with on_trial(owner, [], limit_s):
         fresh.after_update({**measures.values_by_name(), "loss": float(outputs.loss.detach().sum())})

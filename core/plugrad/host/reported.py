@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 from plugrad.contracts.measures import Measures, as_measure
 from plugrad.errors import ContractError
@@ -55,6 +56,27 @@ def add_reported(measures: Measures, key: str, value: object, num_sequences: int
         measures.add(key, as_measure(value, num_sequences=num_sequences))
     except (TypeError, ValueError, OverflowError) as error:
         raise ContractError(f"{told}: {error}.") from error
+
+
+def add_metrics(
+    measures: Measures, reported: Mapping[str, object], num_sequences: int, did: str, *, noun: str = "", prefix: str = ""
+) -> None:
+    """Add all metrics that a plugin reports.
+
+    Args:
+        measures: where they are added.
+        reported: what the plugin reports, by name.
+        num_sequences: how many sequences a scalar stands for.
+        did: who reported them, for messages: "the loss 'x' (mine.py) returned".
+        noun: what stands before a metric's name in a message about its value: "the metric ".
+        prefix: what stands before a metric's name in the measures.
+
+    Raises:
+        ContractError: a name or a value is none that a metric can have.
+    """
+    for name, value in reported.items():
+        metric_name(did, name)
+        add_reported(measures, f"{prefix}{name}", value, num_sequences, f"{did} {noun}{name!r}")
 
 
 def warn_of_nan(owner: str, measures: Measures) -> None:

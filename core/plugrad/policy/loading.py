@@ -37,7 +37,7 @@ from plugrad.policy.model_folder import (
     where_looked,
 )
 from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
-from plugrad.policy.weight_files import integer_weights, num_stored_weights
+from plugrad.policy.weight_files import integers_in, num_numbers, stored_weights
 from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_stored_types, check_trainable_dtype
 
 SAVE_AGAIN = "Copy or download it again, or save the model again with save_pretrained."
@@ -153,10 +153,10 @@ def pretrained(source: Source) -> PreTrainedModel:
     """
     name, dtype = source.name, _dtype(source.dtype)
     config, plain = _config(source)
-    num_stored = num_stored_weights(name, plain)
+    stored = stored_weights(name, plain)
     described = _without_storage(config, dtype, source)
-    if described is not None:
-        check_size(name, described, num_stored)
+    if described is not None and stored is not None:
+        check_size(name, described, num_numbers(stored))
     what = f"config.json of the model {name!r}" if described is None else f"the model {name!r}"
     with reading(what, SAVE_AGAIN, source.table), _without_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -171,7 +171,7 @@ def pretrained(source: Source) -> PreTrainedModel:
         )
     model, info = loaded
     check_loaded(name, model, info)
-    check_stored_types(name, model, integer_weights(name, plain))
+    check_stored_types(name, model, integers_in(stored or {}))
     check_finite(name, model)
     return cast(PreTrainedModel, model)
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,11 +24,15 @@ INTEGERS = ("I", "U", "BOOL", "int", "uint", "bool")
 """How the names of such types begin, in safetensors and in PyTorch."""
 
 
-Stored = dict[str, tuple[list[int], str]]
+class Stored(NamedTuple):
+    """A tensor in a file: its shape, and its type as the format names it."""
+
+    shape: list[int]
+    kind: str
 
 
-def num_stored_weights(name: str, config: Mapping[str, Any]) -> int | None:
-    """Check the weight files of a local folder; return how many numbers they hold, or None for a hub id.
+def stored_weights(name: str, config: Mapping[str, Any]) -> dict[str, Stored] | None:
+    """Check the weight files of a local folder; return what they hold by name, or None for a hub id.
 
     Args:
         name: a folder or a hub id.
@@ -41,15 +45,17 @@ def num_stored_weights(name: str, config: Mapping[str, Any]) -> int | None:
     # The configuration may name its own file. Transformers checks that it is inside the folder.
     if not is_folder(name) or config.get("transformers_weights"):
         return None
-    return sum(math.prod(shape) for path in weight_files(folder) for shape, _ in _stored(path, name).values())
+    return {key: stored for path in weight_files(folder) for key, stored in _stored(path, name).items()}
 
 
-def integer_weights(name: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of the tensors in a local folder that hold integers or booleans, with their types."""
-    if not is_folder(name) or config.get("transformers_weights"):
-        return {}
-    stored = {key: kind for path in weight_files(Path(name)) for key, (_, kind) in _stored(path, name).items()}
-    return {key: kind for key, kind in stored.items() if kind.startswith(INTEGERS)}
+def num_numbers(stored: Mapping[str, Stored]) -> int:
+    """Return how many numbers the tensors hold."""
+    return sum(math.prod(tensor.shape) for tensor in stored.values())
+
+
+def integers_in(stored: Mapping[str, Stored]) -> dict[str, str]:
+    """Return the names of the tensors that hold integers or booleans, with their types."""
+    return {key: tensor.kind for key, tensor in stored.items() if tensor.kind.startswith(INTEGERS)}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -97,12 +103,11 @@ def _shards(index: Path) -> list[Path]:
     return [folder / file for file in files]
 
 
-def _stored(path: Path, name: str) -> Stored:
-    """Return the shape and the type of each tensor in a file."""
+def _stored(path: Path, name: str) -> dict[str, Stored]:
     return _stored_in_safetensors(path, name) if path.suffix == ".safetensors" else _stored_in_pickle(path, name)
 
 
-def _stored_in_safetensors(path: Path, name: str) -> Stored:
+def _stored_in_safetensors(path: Path, name: str) -> dict[str, Stored]:
     """Read the header: 8 bytes of its length, then JSON (https://github.com/huggingface/safetensors#format)."""
     what, size = f"the file {path.name} of the model {name!r}", path.stat().st_size
     try:
@@ -113,7 +118,9 @@ def _stored_in_safetensors(path: Path, name: str) -> Stored:
             header = json.loads(file.read(length))
         tensors = {key: tensor for key, tensor in header.items() if key != "__metadata__"}
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        stored = {key: ([int(size) for size in tensor["shape"]], str(tensor["dtype"])) for key, tensor in tensors.items()}
+        stored = {
+            key: Stored([int(size) for size in tensor["shape"]], str(tensor["dtype"])) for key, tensor in tensors.items()
+        }
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, ModelError):
             raise
@@ -123,7 +130,7 @@ def _stored_in_safetensors(path: Path, name: str) -> Stored:
     return stored
 
 
-def _stored_in_pickle(path: Path, name: str) -> Stored:
+def _stored_in_pickle(path: Path, name: str) -> dict[str, Stored]:
     """Read a pickle of tensors, and refuse one that asks for any other class or function: it is never called."""
     what = f"the file {path.name} of the model {name!r}"
     try:
@@ -141,4 +148,4 @@ def _stored_in_pickle(path: Path, name: str) -> Stored:
             f"a {type(found).__name__}" if odd is None else f"entries that are no tensors: {names(list(map(str, odd)))}"
         )
         raise ModelError(f"{what} holds {content}, not the weights of a model by their names. {CONVERT}")
-    return {str(key): (list(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in found.items()}
+    return {str(key): Stored(list(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in found.items()}

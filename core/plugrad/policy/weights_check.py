@@ -20,14 +20,14 @@ LARGEST_EXCESS, MANY = 10, 10**8
 """A configuration that describes so many times more weights than are stored is damaged. Many are not even allocated."""
 
 
-def check_size(name: str, model: PreTrainedModel, num_stored: int | None) -> None:
+def check_size(name: str, model: PreTrainedModel, num_stored: int) -> None:
     """Check, on a model without storage, that its files can hold about as many weights as it has.
 
     Raises:
         ModelError: config.json describes another size.
     """
     # Quantised weights are packed.
-    if num_stored is None or getattr(model.config, "quantization_config", None) is not None:
+    if getattr(model.config, "quantization_config", None) is not None:
         return
     wanted = sum(parameter.numel() for parameter in model.parameters())
     if wanted > max(LARGEST_EXCESS * num_stored, MANY):

@@ -160,14 +160,14 @@ def checked_option(source: Source, option: Option, value: Any, folders: Sequence
     if isinstance(value, str) and CallableReference in (option.annotation, *get_args(option.annotation)):
         return absolute_reference(value, folders)
     value_shown = shown_unless_secret(option.name, value)
-    found = f"{_table(source)}: the option {option.name!r} is {value_shown}{_not_its_type(option)}"
+    found = f"{_table(source)}: the option {option.name!r} is {value_shown}"
     try:
         checked = validated(option.annotation, value)
     except ValidationError as error:
         raise OptionError(_refused(found, option, error)) from error
     except Exception as error:
         # The types of plugins have validators of their own, and pydantic refuses some annotations altogether.
-        raise OptionError(f"{found} ({printable(error, 2 * LIMIT)}).") from error
+        raise OptionError(f"{found}{_not_its_type(option)} ({printable(error, 2 * LIMIT)}).") from error
     if isinstance(checked, list) and list[CallableReference] in (option.annotation, *get_args(option.annotation)):
         return [absolute_reference(item, folders) for item in checked]
     return _absolute(checked, folders)
@@ -181,8 +181,9 @@ def _refused(found: str, option: Option, error: ValidationError) -> str:
     # It is of the right type, so to say that it is not would mislead.
     if is_limit and has_limits(option.annotation):
         reasons = "; ".join(detail["msg"] for detail in details).replace("Input should", "It should")
-        return f"{found.removesuffix(_not_its_type(option))}. {printable(reasons, 2 * LIMIT)}."
-    return f"{found} ({printable('; '.join(detail['msg'] for detail in error.errors()), 2 * LIMIT)})."
+        return f"{found}. {printable(reasons, 2 * LIMIT)}."
+    reasons = "; ".join(detail["msg"] for detail in error.errors())
+    return f"{found}{_not_its_type(option)} ({printable(reasons, 2 * LIMIT)})."
 
 
 def has_limits(annotation: Any) -> bool:

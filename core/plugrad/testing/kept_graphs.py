@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from plugrad.host.own_parameters import variables_of
+
 DEEPEST = 5
 """Levels of containers and objects that are looked through."""
 MOST = 10_000
@@ -28,19 +30,10 @@ def graphs_kept_by(made: Any) -> Iterator[str]:
     if not inspect.isfunction(target):
         yield from graphs_in(target, "self")
         return
-    for name, value in {**_variables_of(target), **vars(target)}.items():
+    for name, value in {**variables_of(target), **vars(target)}.items():
         # Modules, classes and other functions are not its own.
         if not callable(value):
             yield from graphs_in(value, name)
-
-
-def _variables_of(function: FunctionType) -> Mapping[str, Any]:
-    try:
-        known = inspect.getclosurevars(function)
-    except ValueError:
-        # A variable of the enclosing function has no value yet.
-        return {}
-    return {**known.globals, **known.nonlocals}
 
 
 def _found(value: Any, name: str, levels: int, seen: set[int]) -> Iterator[str]:

@@ -26,6 +26,6 @@ def test_every_entry_point_is_in_its_table_with_a_meaning(group: str) -> None:
     assert all(len(meaning.split()) > 3 for meaning in rows.values())
 
 
-def test_the_losses_that_depend_on_the_cut_are_named() -> None:
-    (named,) = re.findall(r"The losses ([^.]*) depend on how a batch is cut", TEXT)
-    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(n for n in OFFERED["plugrad.losses"] if n.endswith("micro_batch"))
+def test_the_losses_that_see_the_whole_batch_are_named() -> None:
+    (named,) = re.findall(r"The losses ([^.]*) are called once per update", TEXT)
+    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(n for n in OFFERED["plugrad.losses"] if n.endswith("whole_batch"))

@@ -14,15 +14,13 @@ from types import FrameType
 
 from plugrad.registry.calls_in_progress import longest_call
 from plugrad.trainer.ranks.ranks import Ranks
-from plugrad.user_interrupt import interrupt, raises_user_interrupt
+from plugrad.user_interrupt import HANGUP, handling_signals, interrupt, raises_user_interrupt
 
 WORTH_NAMING_S = 5.0
 """A plugin that has been working for longer is named: the step cannot end before it."""
 
 STOPPING = "Stopping after this step, and saving the model."
 SAVED = "The run is complete and its model saved; waiting for on_run_end."
-HANGUP = getattr(signal, "SIGHUP", None)
-"""The terminal was closed. Windows has no such signal."""
 
 logger = logging.getLogger("plugrad")
 
@@ -86,12 +84,5 @@ def stop_requests(stop: StopRequest) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # nohup has SIGHUP ignored.
-    is_left = HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN
-    numbers = [signal.SIGINT, signal.SIGTERM, *([] if is_left or HANGUP is None else [HANGUP])]
-    before = {number: signal.signal(number, stop.note) for number in numbers}
-    try:
+    with handling_signals(stop.note, signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

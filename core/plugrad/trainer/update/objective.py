@@ -13,7 +13,7 @@ from plugrad.contracts.measures import Mean, Measures, Sum
 from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
-from plugrad.host.reported import add_reported, metric_name
+from plugrad.host.reported import add_metrics
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
@@ -109,10 +109,9 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> T
     ledger.add_term(loss, total)
     owner, num_sequences = str(loss.component), len(prepared.loss_mask)
     with blaming(owner):
-        for name, value in outputs.metrics.items():
-            metric_name(f"{owner} returned", name)
-            told = f"{owner} returned the metric {name!r}"
-            add_reported(ledger.metrics, f"{loss.label}/{name}", value, num_sequences, told)
+        add_metrics(
+            ledger.metrics, outputs.metrics, num_sequences, f"{owner} returned", noun="the metric ", prefix=f"{loss.label}/"
+        )
     return total
 
 

@@ -16,7 +16,7 @@ NAMES = sorted(
     for path in Path(str(import_module("plugrad_policy.losses").__file__)).parent.glob("*.py")
     if not path.stem.startswith("_")
 )
-HELPERS = {"covariance", "mismatch", "ratios", "surrogate", "ties"}
+HELPERS = {"covariance", "mismatch", "probability", "ratios", "surrogate", "ties"}
 OF_ENTROPY = {"entropy_quantile_bonus"}
 VARIANTS = {
     **{name: (name, {}) for name in NAMES if name not in HELPERS},
