@@ -102,7 +102,8 @@ def clipped_values(inputs: BatchLossInputs) -> LossOutputs:
 
 @loss(needs={"values", "returns"}, whole_batch=True, policy_gradient=False)
 def explains(inputs: BatchLossInputs) -> LossOutputs:
-    """One minus the share of the variance of returns that the values explain."""
+    """The share of the variance of returns that the values leave open."""
     values, returns = (x[inputs.loss_mask] for x in (inputs.values, inputs.returns))
-    share = (returns - values).var() / returns.var()
+    # Not the variance of what is left: the bias of the head would then have a gradient of rounding errors alone.
+    share = (returns - values).square().mean() / returns.var()
     return LossOutputs(share.expand(len(inputs.loss_mask)), {"explained": 1 - share.detach()})

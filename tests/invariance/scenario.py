@@ -213,13 +213,13 @@ def learner_of(scenario, bound, accelerator, ranks):
 
 def shard(policy, optimizer):
     """Shard as Accelerate does where there is an accelerator: every layer, then the rest. On a CPU it would not."""
+    places = {id(parameter): place for place, parameter in enumerate(policy.parameters())}
+    chosen = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     layers = getattr(policy.model.model, "language_model", policy.model.model).layers
     for layer in layers:
         fully_shard(layer)
     if policy.critic is not None:
         fully_shard(policy.critic.head)
-    places = {id(parameter): place for place, parameter in enumerate(policy.parameters())}
-    chosen = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     fully_shard(policy)
     sharded = list(policy.parameters())
     for group, own in zip(optimizer.param_groups, chosen, strict=True):

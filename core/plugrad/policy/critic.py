@@ -25,8 +25,8 @@ class ValueHead(nn.Module):
         """Return the value of each state."""
         # Autocast would multiply in 16 bits.
         with torch.autocast(hidden.device.type, enabled=False):
-            values: Tensor = self.linear(hidden.to(self.linear.weight.dtype))
-        return values.squeeze(-1)
+            # A product with a vector: what shards a module must not get a view of a result from it.
+            return hidden.to(self.linear.weight.dtype) @ self.linear.weight[0] + self.linear.bias
 
 
 class Critic(nn.Module):

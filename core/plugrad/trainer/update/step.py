@@ -70,8 +70,7 @@ def _add_gradient(
     """Add the gradient of a micro-batch's part of the objective; return the losses' inputs, detached."""
     inputs = forward(learner, micro_batch, progress, learner.wanted)
     rows = Rows(inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows))
-    # The first term is 0. It gives every parameter a gradient even if no token counts.
-    objective = inputs.trainer_logprobs.sum() * 0 + _linear(slopes, inputs)
+    objective = _nothing(inputs) + _linear(slopes, inputs)
     terms = [(loss, weighted_sum(hooks, loss, rows, ledger)) for loss in learner.losses if not loss.facts.whole_batch]
     counting = [(loss, term) for loss, term in terms if term is not None]
     for loss, term in counting:
@@ -80,6 +79,12 @@ def _add_gradient(
         # DDP and FSDP average over ranks where the formula sums.
         learner.accelerator.backward(objective * learner.accelerator.num_processes)
     return _detached(inputs)
+
+
+def _nothing(inputs: BatchLossInputs) -> Tensor:
+    """Return 0, with a gradient for every parameter even if no token counts: what wraps the policy waits for each."""
+    of_critic = 0 if inputs.values is None else inputs.values.sum() * 0
+    return inputs.trainer_logprobs.sum() * 0 + of_critic
 
 
 def _linear(slopes: Slopes, inputs: BatchLossInputs) -> Tensor | float:
