@@ -188,11 +188,7 @@ def make_learner(
     policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
     _check_trains_here(policy, wanted, accelerator)
-    optimizer = make_optimizer(policy, run_file)
-    # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
-    scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
-    # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
-    policy, optimizer = (wrap or accelerator.prepare)(policy, optimizer)
+    policy, optimizer, scheduler = _prepared(policy, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
         accelerator=accelerator,
@@ -212,6 +208,15 @@ def make_learner(
         seed=run_file.seed,
         wanted=wanted,
     )
+
+
+def _prepared(policy: Policy, run_file: RunFile, wrap: Wrap) -> tuple[Policy, Optimizer, LRScheduler]:
+    optimizer = make_optimizer(policy, run_file)
+    # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
+    scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
+    # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
+    policy, optimizer = wrap(policy, optimizer)
+    return policy, optimizer, scheduler
 
 
 def _check_trains_here(policy: Policy, wanted: Wanted, accelerator: Accelerator) -> None:
