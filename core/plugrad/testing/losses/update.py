@@ -189,7 +189,8 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
         theirs = models["teacher"](ids, torch.ones_like(mask), mask, Wanted(logits=True)).logits
     if loss.divergence is not None:
         # From whole logits, which the trainer never makes.
-        assert scored.logits is not None and theirs is not None
+        assert scored.logits is not None
+        assert theirs is not None
         compared = compared_scores_from_logits(
             scored.logits[mask], ids[mask], theirs[mask], [loss.divergence], temperature=1.0, entropy="none"
         )
