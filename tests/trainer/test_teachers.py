@@ -158,7 +158,7 @@ def test_a_teacher_with_another_tokenizer_is_refused(taught, tmp_path):
 
 @torch.no_grad()
 def mean_divergence(own, teacher, told=""):
-    """Return KL(teacher || own) over the tokens of the sums, by Transformers alone; `told` comes before the answer's prompt."""
+    """Return KL(teacher || own) over the tokens of the sums, by Transformers alone. A teacher may be told the answer."""
     own, teacher = (AutoModelForCausalLM.from_pretrained(folder) for folder in (own, teacher))
     tokenizer = AutoTokenizer.from_pretrained(own.name_or_path)
     each = []
@@ -185,4 +185,4 @@ def test_a_teacher_reads_its_own_prompt(taught, two_teachers, teacher):
     found = taught(sums={"told": True}, model={"name": own, "teacher": table}).records[0]["distil/divergence"]
     expected = mean_divergence(own, own if teacher == "itself" else other, told="the answer")
     assert expected > 1e-5
-    assert found == pytest.approx(expected, rel=1e-3)
+    assert found == pytest.approx(expected, rel=1e-2)

@@ -30,7 +30,7 @@ class FrozenModelTable(Table):
 
 
 class TeacherTable(Table):
-    """`[model.teacher]`, or one of several in `[model.teachers.NAME]`. Give `name` or `policy = true`."""
+    """`[model.teacher]`, or one of `[model.teachers.NAME]`: a model that teaches. Give `name` or `policy = true`."""
 
     name: str | None = Field(default=None, description="A hub id or a local folder. Its tokenizer is the policy's.")
     policy: bool = Field(
