@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
+AGAIN = tuple((f"forms.py:{form}", 0.7, "group") for form in ("adversarial_in_two_steps", "adversarial", "now_and_then"))
 CRITIC = (("ppo_clip", 1.0, "token"), ("forms.py:clipped_values", 0.5, "group"))
 SCENARIOS = {
     **{reduction: Scenario(seed=1, terms=(("ppo_clip", 1.0, reduction),), budget=40) for reduction in REDUCTIONS},
@@ -67,6 +68,23 @@ SCENARIOS = {
         shares=(0, 1),
         critic=True,
         **IN_FILE,
+    ),
+    "again": Scenario(
+        seed=8,
+        terms=(("forms.py:adversarial", 0.7, "group"), ("forms.py:now_and_then", 0.5, "token"), ("ppo_clip", 1.0, "token")),
+        budget=30,
+        updates_per_batch=2,
+        **IN_FILE,
+    ),
+    "again, none on the first": Scenario(
+        seed=4, terms=(("forms.py:adversarial_in_two_steps", 0.7, "sequence"),), budget=40, shares=(0, 1), **IN_FILE
+    ),
+    "again, of some examples": Scenario(
+        seed=3, terms=AGAIN, budget=30, shares=(3, 1), where=(("task", "math"),), checkpointing=True, **IN_FILE
+    ),
+    "again, a vision tower": Scenario(seed=2, terms=AGAIN, budget=30, shares=(1, 0), sees=True, **IN_FILE),
+    "again, a critic, kept buffers": Scenario(
+        seed=8, terms=(*AGAIN, *CRITIC), budget=30, critic=True, model=(("model_type", "gpt2"),), **IN_FILE
     ),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),

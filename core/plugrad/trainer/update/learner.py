@@ -20,13 +20,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
-from plugrad.host.loss import BoundLoss
+from plugrad.host.loss import BoundLoss, num_passes
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert, ignored_router_loss
 from plugrad.policy.scored import Wanted
+from plugrad.policy.shifts import check_shifts
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
@@ -189,6 +190,8 @@ def make_learner(
     policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
     _check_trains_here(policy, wanted, accelerator)
+    if num_passes(losses) > 1:
+        check_shifts(loaded.model)
     optimizer = make_optimizer(policy, run_file)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)

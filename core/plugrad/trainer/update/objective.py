@@ -15,10 +15,10 @@ from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
 from plugrad.host.reported import add_metrics
 from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.more_passes import MorePasses
 from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
-from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.run_progress import Progress
 
 
@@ -49,9 +49,9 @@ class Ledger:
         return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
 
 
-def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> BatchLossInputs:
-    """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
-    scored: Scored = learner.policy(micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, wanted)
+def forward(passes: MorePasses, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> BatchLossInputs:
+    """Run the policy on a micro-batch: one forward pass for all that any loss or metric needs, and others on request."""
+    scored: Scored = passes.first(wanted)
     own = scored.logprobs.detach()
     return BatchLossInputs(
         trainer_logprobs=scored.logprobs,
@@ -76,6 +76,8 @@ def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wante
         metadata=micro_batch.metadata,
         step=progress.step,
         max_steps=progress.max_steps,
+        again=passes.again if passes.num > 1 else None,
+        sensitivity=passes.sensitivity if passes.num > 1 else None,
     )
 
 
