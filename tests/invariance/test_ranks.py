@@ -83,9 +83,7 @@ SCENARIOS = {
         seed=3, terms=AGAIN, budget=30, shares=(3, 1), where=(("task", "math"),), checkpointing=True, **IN_FILE
     ),
     "again, a vision tower": Scenario(seed=2, terms=AGAIN, budget=30, shares=(1, 0), sees=True, **IN_FILE),
-    "again, a critic, kept buffers": Scenario(
-        seed=8, terms=(*AGAIN, *CRITIC), budget=30, critic=True, model=(("model_type", "gpt2"),), **IN_FILE
-    ),
+    "again, a critic": Scenario(seed=8, terms=(*AGAIN, *CRITIC), budget=30, critic=True, **IN_FILE),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),

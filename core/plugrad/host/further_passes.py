@@ -81,8 +81,8 @@ class _Counted:
         if not isinstance(total, Tensor) or total.ndim or not total.requires_grad:
             lacks = ", without gradient" if isinstance(total, Tensor) and not total.requires_grad else ""
             raise ContractError(
-                f"{self._owner} calls inputs.sensitivity({described(total)}{lacks}); it takes a scalar with its gradient, the "
-                "sum over counted tokens: (per_token * inputs.loss_mask).sum()."
+                f"{self._owner} calls inputs.sensitivity({described(total)}{lacks}); it takes a scalar with its gradient, "
+                "the sum over counted tokens: (per_token * inputs.loss_mask).sum()."
             )
         self._sensed = self._made
         with not_noticed(), torch.enable_grad():

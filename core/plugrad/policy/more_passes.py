@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from plugrad.contracts.loss import AnotherPass
 from plugrad.errors import ContractError
+from plugrad.host.no_backward import not_noticed
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.policy.shifts import Shift
 
@@ -70,7 +71,8 @@ class MorePasses:
         if self.is_sharded:
             # The same modules gather their weights, whatever the total is made of.
             total = total + self._nothing(self._scored)
-        found = torch.autograd.grad(total, self._shifts, retain_graph=True, allow_unused=True)
+        with not_noticed():
+            found = torch.autograd.grad(total, self._shifts, retain_graph=True, allow_unused=True)
         self._sensed = len(self._scored)
         reached = [derivative for derivative in found if derivative is not None]
         return torch.stack(reached).sum(dim=0) if reached else torch.zeros_like(self._shifts[0])

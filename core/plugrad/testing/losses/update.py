@@ -18,9 +18,11 @@ from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
+from plugrad.policy.more_passes import MorePasses
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.policy.scored import Scored, Wanted
+from plugrad.policy.shifts import width_of
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
@@ -152,7 +154,12 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
     given = {need: True for need in ("logits", "hidden_states", "embedding") if need in loss.needs}
-    scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
+    further = Wanted(entropy="gradient", further=True)
+    width = width_of(models["policy"].model)
+    passes = MorePasses(
+        models["policy"], ids, torch.ones_like(mask), mask, further, num=loss.passes, width=width, dtype=torch.double
+    )
+    scored: Scored = passes.first(Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
             f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask).logprobs
@@ -174,5 +181,7 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
         group_ids=torch.tensor([group]),
         member=torch.tensor([member]),
         metadata=[rollout["example"]],
+        again=passes.again if passes.num > 1 else None,
+        sensitivity=passes.sensitivity if passes.num > 1 else None,
         **frozen,
     )
