@@ -90,7 +90,9 @@ def test_an_error_that_a_loss_raises_on_purpose_stays_as_it_is(bound_loss, batch
         compute_loss(bound_loss(refusing), batch())
 
 
-@pytest.mark.parametrize("needs", [set(), {"old_logprobs"}, {"entropy", "reward"}, {"teacher_logprobs"}, LOSS_NEEDS])
+@pytest.mark.parametrize(
+    "needs", [set(), {"old_logprobs"}, {"entropy", "reward"}, {"teacher_logprobs"}, LOSS_NEEDS - {"again"}]
+)
 def test_a_loss_sees_only_what_it_asked_for(bound_loss, batch, needs):
     @loss(needs=needs)
     def asking(inputs: BatchLossInputs): ...

@@ -42,8 +42,7 @@ def fields_missing(inputs: Any, error: BaseException) -> list[str]:
 
     The author's code names them, in the line that raised if any line does, and Python or a contract complains about None.
     """
-    has_no_field = isinstance(error, AttributeError) and getattr(error, "obj", None) is inputs
-    if not has_no_field and not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error):
+    if not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error) and not _has_no(error):
         return []
     needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset()) - GIVEN_TO_LOSSES
     absent = [name for name in sorted(needs) if getattr(inputs, name, None) is None]
@@ -52,6 +51,12 @@ def fields_missing(inputs: Any, error: BaseException) -> list[str]:
     named = {name for frame, _ in frames for name in frame.f_code.co_names}
     in_line = [name for name in absent if re.search(WRITTEN_AS.get(name, rf"\b{name}\b"), lines)]
     return in_line or [name for name in absent if name in named]
+
+
+def _has_no(error: BaseException) -> bool:
+    """Return whether an author asked one sequence for what only a micro-batch has."""
+    of_inputs = isinstance(error, AttributeError) and type(error.obj).__name__ in KIND_OF_INPUTS
+    return of_inputs and error.name in {"again", "sensitivity"}  # type: ignore[attr-defined]
 
 
 def kind_of(inputs: Any) -> str:
