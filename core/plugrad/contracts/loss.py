@@ -122,7 +122,7 @@ class BatchLossInputs:
     """The place of each row among the rollouts of its prompt, counted from 0."""
     again: Callable[[Tensor], AnotherPass] | None = None
     """`again(shift)` runs the policy once more, with `shift` `[batch, seq, hidden]` added to the embeddings of the tokens.
-    The shift is detached: its own gradient is 0. With `@loss(needs={"again"}, passes=2)`."""
+    The shift is detached: its own gradient is 0. `@loss(passes=2)` allows one call."""
     sensitivity: Callable[[Tensor], Tensor] | None = None
     """`sensitivity(total)` is d total / d embeddings of the tokens `[batch, seq, hidden]`, detached. `total` is a scalar,
     the sum over all counted tokens. It may be called once before each `again`, with the same need."""

@@ -189,9 +189,7 @@ def make_learner(
     """
     policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
-    _check_trains_here(policy, wanted, accelerator)
-    if num_passes(losses) > 1:
-        check_shifts(loaded.model)
+    _check_trains_here(policy, wanted, num_passes(losses), accelerator)
     optimizer = make_optimizer(policy, run_file)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
@@ -216,9 +214,11 @@ def make_learner(
     )
 
 
-def _check_trains_here(policy: Policy, wanted: Wanted, accelerator: Accelerator) -> None:
+def _check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator) -> None:
     """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
     policy.check_gives(wanted)
+    if passes > 1:
+        check_shifts(policy.model)
     _warn_of_small_updates(policy.model.dtype, accelerator)  # type: ignore[arg-type]
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
