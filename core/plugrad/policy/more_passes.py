@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from plugrad.errors import ContractError
 from plugrad.host.no_backward import not_noticed
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.policy.shifts import Shift
+from plugrad.policy.teachers import TeacherStates
 
 
 @dataclass
@@ -46,12 +47,14 @@ class MorePasses:
     _sensed: int = 0
     _due: int = 1
 
-    def first(self, wanted: Wanted) -> Scored:
+    def first(self, wanted: Wanted, teachers: Sequence[TeacherStates] = ()) -> Scored:
         """Run the policy as it is."""
         if self.num == 1:
-            return self.policy(self.input_ids, self.attention_mask, self.counted, wanted)
+            return self.policy(self.input_ids, self.attention_mask, self.counted, wanted, teachers)
         batch, seq = self.input_ids.shape
-        return self._pass(torch.zeros(batch, seq, self.width, dtype=self.dtype, device=self.input_ids.device), wanted)
+        return self._pass(
+            torch.zeros(batch, seq, self.width, dtype=self.dtype, device=self.input_ids.device), wanted, teachers
+        )
 
     def again(self, shift: Float[Tensor, "batch seq hidden"]) -> AnotherPass:
         """Run it with shifted embeddings. In padding nothing is shifted."""
@@ -89,15 +92,15 @@ class MorePasses:
 
     def outputs(self) -> Iterator[Tensor]:
         """Yield what the further passes gave."""
-        yield from (value for scored in self._scored[1:] for value in scored if value is not None)
+        yield from (value for scored in self._scored[1:] for value in scored if isinstance(value, Tensor))
 
-    def _pass(self, by: Tensor, wanted: Wanted) -> Scored:
+    def _pass(self, by: Tensor, wanted: Wanted, teachers: Sequence[TeacherStates] = ()) -> Scored:
         is_last = len(self._scored) == self.num - 1
         earlier = self._nothing(self._scored) if self._scored and _looks_for_unused(self.policy) else None
         self._shifts.append(by.requires_grad_())
         with nullcontext() if is_last else _unsynced(self.policy):
-            shift = Shift(by, earlier)
-            self._scored.append(self.policy(self.input_ids, self.attention_mask, self.counted, wanted, shift))
+            rows = (self.input_ids, self.attention_mask, self.counted)
+            self._scored.append(self.policy(*rows, wanted, teachers, Shift(by, earlier)))
         return self._scored[-1]
 
     @staticmethod
