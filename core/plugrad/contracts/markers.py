@@ -284,8 +284,10 @@ def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") ->
     if DIVERGENCE in asked or len(divergences) > (kind == "loss"):
         raise PluginError(_wrong_divergence(kind, divergences) + (where or _author()))
     for need in sorted(map(str, asked - known - set(divergences))):
+        names = sorted(known - GIVEN_TO_LOSSES - {DIVERGENCE})
+        divergence = " or a TeacherDivergence" if DIVERGENCE in known else ""
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
-            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known - GIVEN_TO_LOSSES))}.{where or _author()}"
+            f"{with_article(kind).capitalize()} may need {', '.join(names)}{divergence}.{where or _author()}"
         )
     return frozenset(asked)
