@@ -4,6 +4,7 @@ from plugrad.config.run_file import RunFile as RunFile
 from plugrad.contracts.advantage import AdvantageInputs as AdvantageInputs
 from plugrad.contracts.advantage import AdvantageOutputs as AdvantageOutputs
 from plugrad.contracts.environment import Environment as Environment
+from plugrad.contracts.loss import AnotherPass as AnotherPass
 from plugrad.contracts.loss import BatchLossInputs as BatchLossInputs
 from plugrad.contracts.loss import LossInputs as LossInputs
 from plugrad.contracts.loss import LossOutputs as LossOutputs

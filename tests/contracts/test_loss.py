@@ -34,7 +34,7 @@ def test_four_fields_are_enough():
     assert later.pop("step") == 0
     assert later.pop("max_steps") == 1
     later.pop("metadata")
-    assert set(later) == LOSS_NEEDS | (GIVEN_TO_LOSSES - {"metadata", "group_ids"})
+    assert set(later) == LOSS_NEEDS - {"again"} | (GIVEN_TO_LOSSES - {"metadata", "group_ids"})
     assert set(later.values()) == {None}
 
 
@@ -87,7 +87,7 @@ def test_doubles_and_halves_are_floats_too():
 
 def test_what_identifies_rows_belongs_to_the_batch_alone():
     only_in_batch = {field.name for field in fields(BatchLossInputs)} - {field.name for field in fields(LossInputs)}
-    assert only_in_batch == {"group_ids"}
+    assert only_in_batch == {"group_ids", "again", "sensitivity"}
 
 
 def test_inputs_are_frozen():

@@ -90,7 +90,7 @@ def test_an_error_that_a_loss_raises_on_purpose_stays_as_it_is(bound_loss, batch
         compute_loss(bound_loss(refusing), batch())
 
 
-EVERY = LOSS_NEEDS - {"teacher_divergence"} | {TeacherDivergence("forward")}
+EVERY = LOSS_NEEDS - {"teacher_divergence", "again"} | {TeacherDivergence("forward")}
 
 
 @pytest.mark.parametrize("needs", [set(), {"old_logprobs"}, {"entropy", "reward"}, {"teacher_logprobs"}, EVERY])

@@ -109,6 +109,47 @@ def explains(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(share.expand(len(inputs.loss_mask)), {"explained": 1 - share.detach()})
 
 
+def _per_token(logprobs, inputs):
+    return -inputs.advantages * (logprobs - inputs.inference_logprobs).exp()
+
+
+def _towards(sensitivity):
+    return 0.05 * sensitivity / (sensitivity.norm(dim=-1, keepdim=True) + 1e-3)
+
+
+@loss(needs={"again"}, passes=2)
+def adversarial(inputs: BatchLossInputs) -> LossOutputs:
+    """The loss, and that with each embedding moved in the direction that raises it most."""
+    per_token = _per_token(inputs.trainer_logprobs, inputs)
+    shift = _towards(inputs.sensitivity((per_token * inputs.loss_mask).sum()))
+    moved = _per_token(inputs.again(shift).trainer_logprobs, inputs)
+    return LossOutputs(per_token + 0.5 * moved, {"rise": Mean.over(moved - per_token, inputs.loss_mask)})
+
+
+@loss(needs={"again", "entropy"}, passes=3)
+def adversarial_in_two_steps(inputs: BatchLossInputs) -> LossOutputs:
+    """The second step starts where the first has led."""
+    shift, per_token = 0, _per_token(inputs.trainer_logprobs, inputs) - 0.1 * inputs.entropy
+    total = per_token
+    for _ in range(2):
+        shift = shift + _towards(inputs.sensitivity((per_token * inputs.loss_mask).sum()))
+        found = inputs.again(shift)
+        per_token = _per_token(found.trainer_logprobs, inputs) - 0.1 * found.entropy
+        total = total + 0.5 * per_token
+    return LossOutputs(total)
+
+
+@loss(needs={"again"}, passes=3, reduction="sequence")
+def now_and_then(inputs: BatchLossInputs) -> LossOutputs:
+    """Makes the passes that its rows call for: none, or one without a sensitivity."""
+    per_token = -inputs.trainer_logprobs * inputs.advantages
+    chosen = torch.tensor([[example["task"] == "math"] for example in inputs.metadata])
+    if chosen.any():
+        shift = 0.01 * (chosen & inputs.loss_mask)[..., None].expand(-1, -1, 32).double()
+        per_token = per_token - chosen * 0.3 * inputs.again(shift).trainer_logprobs
+    return LossOutputs(per_token)
+
+
 @loss(needs=lambda options: {TeacherDivergence(options["kind"], temperature=options["temperature"])}, policy_gradient=False)
 def follows(inputs: BatchLossInputs, kind: str = "forward", temperature: float = 2.0) -> LossOutputs:
     """The divergence from the teacher."""

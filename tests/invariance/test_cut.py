@@ -105,6 +105,38 @@ def test_a_critic(form, reduction, num_micro_batches):
     assert losses_of_values[-1] != losses_of_values[0]
 
 
+AGAIN = ("adversarial", "adversarial_in_two_steps", "now_and_then")
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [3, 7])
+@pytest.mark.parametrize("form", AGAIN)
+def test_a_loss_with_further_passes(form, reduction, num_micro_batches):
+    scenario = Scenario(
+        seed=8, terms=((f"forms.py:{form}", 0.7, reduction), ("ppo_clip", 1.0, "token")), folder=HERE, updates_per_batch=2
+    )
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+    if form == "adversarial":
+        assert expected.records[0]["adversarial/" + reduction + "/rise"] > 0.0
+
+
+@pytest.mark.parametrize("lacking", [{"dead_group": True}, {"empty": True}, {"where": (("task", "math"),)}])
+def test_further_passes_where_rows_are_left_out(lacking):
+    terms = tuple((f"forms.py:{form}", 0.7, "group") for form in AGAIN)
+    scenario = Scenario(seed=3, terms=terms, folder=HERE, **lacking)
+    assert_same(cut(replace(scenario, budget=30)), whole(scenario))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "granite"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_further_passes_of_other_models(model_type, checkpointing):
+    terms = one_loss("token", "forms.py:adversarial_in_two_steps")
+    scenario = Scenario(seed=7, terms=terms, folder=HERE, model=(("model_type", model_type),))
+    assert_same(cut(replace(scenario, budget=30, checkpointing=checkpointing)), whole(scenario))
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("num_micro_batches", [2, 7])
 @pytest.mark.parametrize("teachers", [("one",), ("math", "code"), ("!",), ("math", "code!")], ids="+".join)

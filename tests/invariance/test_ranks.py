@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
+AGAIN = tuple((f"forms.py:{form}", 0.7, "group") for form in ("adversarial_in_two_steps", "adversarial", "now_and_then"))
 FOLLOWING = (("forms.py:follows", 1.0, "sequence"), ("forms.py:follows_the_worst", 0.2, "token"))
 CRITIC = (("ppo_clip", 1.0, "token"), ("forms.py:clipped_values", 0.5, "group"))
 SCENARIOS = {
@@ -69,6 +70,21 @@ SCENARIOS = {
         critic=True,
         **IN_FILE,
     ),
+    "again": Scenario(
+        seed=8,
+        terms=(("forms.py:adversarial", 0.7, "group"), ("forms.py:now_and_then", 0.5, "token"), ("ppo_clip", 1.0, "token")),
+        budget=30,
+        updates_per_batch=2,
+        **IN_FILE,
+    ),
+    "again, none on the first": Scenario(
+        seed=4, terms=(("forms.py:adversarial_in_two_steps", 0.7, "sequence"),), budget=40, shares=(0, 1), **IN_FILE
+    ),
+    "again, of some examples": Scenario(
+        seed=3, terms=AGAIN, budget=30, shares=(3, 1), where=(("task", "math"),), checkpointing=True, **IN_FILE
+    ),
+    "again, a vision tower": Scenario(seed=2, terms=AGAIN, budget=30, shares=(1, 0), sees=True, **IN_FILE),
+    "again, a critic": Scenario(seed=8, terms=(*AGAIN, *CRITIC), budget=30, critic=True, **IN_FILE),
     "teachers": Scenario(
         seed=8, terms=(*FOLLOWING, *SEVERAL), budget=40, updates_per_batch=2, teachers=("math", "code"), **IN_FILE
     ),

@@ -57,7 +57,9 @@ class RunFile(Table):
         default=1, description="Optimizer updates per batch of rollouts. Must divide `prompts_per_step`."
     )
     tokens_per_micro_batch: Count = Field(
-        default=16384, description="Maximum number of tokens in one training forward pass, including padding."
+        default=16384,
+        description="Maximum number of tokens in one training forward pass, including padding. Losses that run the policy "
+        "again share it among their passes.",
     )
     preflight_timeout_s: Seconds = Field(
         default=60.0, description="Time limit in seconds for each component in the pre-flight check, before the model loads."

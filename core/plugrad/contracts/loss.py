@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -82,6 +82,15 @@ class LossInputs:
         return inputs
 
 
+class AnotherPass(NamedTuple):
+    """What a further pass through the policy gives: zero in masked slots."""
+
+    trainer_logprobs: Float[Tensor, "batch seq"]
+    """log pi_theta in nats of the same tokens, with gradient."""
+    entropy: Float[Tensor, "batch seq"] | None = None
+    """The entropy in nats, with gradient, if the loss needs it."""
+
+
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class BatchLossInputs:
@@ -117,6 +126,12 @@ class BatchLossInputs:
     """The columns of each row's example."""
     member: Int[Tensor, "batch"] | None = None
     """The place of each row among the rollouts of its prompt, counted from 0."""
+    again: Callable[[Tensor], AnotherPass] | None = None
+    """`again(shift)` runs the policy once more, with `shift` `[batch, seq, hidden]` added to the embeddings of the tokens.
+    The shift is detached: its own gradient is 0. `@loss(passes=2)` allows one call."""
+    sensitivity: Callable[[Tensor], Tensor] | None = None
+    """`sensitivity(total)` is d total / d embeddings of the tokens `[batch, seq, hidden]`, detached. `total` is a scalar,
+    the sum over all counted tokens. It may be called once before each `again`, with the same need."""
 
 
 @named_fields

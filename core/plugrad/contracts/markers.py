@@ -37,6 +37,7 @@ class LossFacts:
     cut_dependent: bool = False
     sums_tokens: bool = True
     whole_batch: bool = False
+    passes: int = 1
 
     @property
     def mixes_sequences(self) -> bool:
@@ -80,6 +81,7 @@ def loss(
     cut_dependent: bool = ...,
     sums_tokens: bool = ...,
     whole_batch: bool = ...,
+    passes: int = ...,
 ) -> Callable[[Plugin], Plugin]: ...
 def loss(
     plugin: Plugin | None = None,
@@ -91,6 +93,7 @@ def loss(
     cut_dependent: bool = False,
     sums_tokens: bool = True,
     whole_batch: bool = False,
+    passes: int = 1,
 ) -> Plugin | Callable[[Plugin], Plugin]:
     """State facts about a loss. `@loss` alone is `@loss()`.
 
@@ -107,9 +110,12 @@ def loss(
             sequence as a whole, such as a mean.
         whole_batch: the loss mixes sequences, and is called once per update with those of all micro-batches and ranks. The
             update is then exact at any cut, for one more forward pass without gradient. It takes `BatchLossInputs`.
+        passes: with the need `again`, the number of passes through the policy with gradient: the first, and one for each
+            call of `inputs.again`. They are in memory together, so that a micro-batch holds as many tokens less.
 
     Raises:
-        PluginError: an unknown need or reduction, both `cut_dependent` and `whole_batch`, or it marks no function or class.
+        PluginError: an unknown need or reduction, both `cut_dependent` and `whole_batch`, `passes` that do not fit the
+            needs, or it marks no function or class.
     """
     if cut_dependent and whole_batch:
         raise PluginError(
@@ -122,7 +128,10 @@ def loss(
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
     known = _checked("loss", needs, KNOWN_NEEDS["loss"])
-    facts = LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch)
+    facts = LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch, passes)
+    wrong = passes_wrong(facts, None if callable(known) else known)
+    if wrong:
+        raise PluginError(f"@loss({wrong}{_author()}")
     return _mark(facts, plugin)
 
 
@@ -214,6 +223,26 @@ def _asked(facts: Facts, options: Options) -> frozenset[Need]:
     code = getattr(facts.needs, "__code__", None)
     where = f" See {code.co_filename}, line {code.co_firstlineno}." if code else ""
     return frozenset(_checked(kind, facts.needs(options), KNOWN_NEEDS[kind], where))  # type: ignore[arg-type]
+
+
+def passes_wrong(facts: LossFacts, needs: Collection[object] | None) -> str:
+    """Return what does not fit between passes and needs, after "@loss(", or nothing. None: options decide on the needs."""
+    passes = facts.passes
+    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
+        return f"passes={shown(passes)}): it counts passes through the policy: write 2 for one call of inputs.again."
+    if needs is not None and "again" in needs and passes < 2:
+        return (
+            f"needs={{'again'}}, passes={passes}): the first pass is one of them. Write passes=2 for one call of "
+            "inputs.again, 3 for two."
+        )
+    if passes > 1 and needs is not None and "again" not in needs:
+        return f"passes={passes}) without the need: write needs={{'again'}} too, or drop passes."
+    if passes > 1 and facts.whole_batch:
+        return (
+            f"whole_batch=True, passes={passes}): a loss of the whole batch is called after the passes of all "
+            "micro-batches, and can ask for no further one. Drop one of the two."
+        )
+    return ""
 
 
 def _author() -> str:

@@ -25,11 +25,12 @@ LOSS_NEEDS = frozenset(
         "returns",
         "input_ids",
         "reward",
+        "again",
     }
 )
 GIVEN_TO_LOSSES = frozenset({"group_ids", "member", "metadata"})
 """Optional fields that every loss gets, since they cost nothing. Naming them as needs is allowed."""
-NOT_OF_WHOLE_BATCHES = frozenset({"logits", "hidden_states", "teacher_logits"})
+NOT_OF_WHOLE_BATCHES = frozenset({"logits", "hidden_states", "teacher_logits", "again"})
 """What a loss that sees a whole batch cannot have: it exists for one micro-batch at a time."""
 ADVANTAGE_NEEDS = frozenset({"greedy_rewards", "values", "old_logprobs", "ref_logprobs", "teacher_logprobs"})
 SCORES = ADVANTAGE_NEEDS - {"greedy_rewards"}

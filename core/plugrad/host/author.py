@@ -24,6 +24,10 @@ KIND_OF_INPUTS = {
 }
 
 
+WRITTEN_AS = {"again": r"\.(again|sensitivity)\b"}
+"""What an author writes to read a field, where it is not its name alone."""
+
+
 def line_of(error: BaseException) -> str | None:
     """Return `file:line` of the author's innermost line in the traceback of `error`, or None if there is none."""
     frames = _authors_frames(error)
@@ -38,15 +42,21 @@ def fields_missing(inputs: Any, error: BaseException) -> list[str]:
 
     The author's code names them, in the line that raised if any line does, and Python or a contract complains about None.
     """
-    if not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error):
+    if not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error) and not _has_no(error):
         return []
     needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset()) - GIVEN_TO_LOSSES
-    absent = [name for name in sorted(needs) if getattr(inputs, name) is None]
+    absent = [name for name in sorted(needs) if getattr(inputs, name, None) is None]
     frames = _authors_frames(error)
     lines = " ".join(linecache.getline(frame.f_code.co_filename, line) for frame, line in frames)
     named = {name for frame, _ in frames for name in frame.f_code.co_names}
-    in_line = [name for name in absent if re.search(rf"\b{name}\b", lines)]
+    in_line = [name for name in absent if re.search(WRITTEN_AS.get(name, rf"\b{name}\b"), lines)]
     return in_line or [name for name in absent if name in named]
+
+
+def _has_no(error: BaseException) -> bool:
+    """Return whether an author asked one sequence for what only a micro-batch has."""
+    of_inputs = isinstance(error, AttributeError) and type(error.obj).__name__ in KIND_OF_INPUTS
+    return of_inputs and error.name in {"again", "sensitivity"}  # type: ignore[attr-defined]
 
 
 def kind_of(inputs: Any) -> str:
@@ -56,7 +66,9 @@ def kind_of(inputs: Any) -> str:
 
 def asked_for(inputs: Any) -> list[str]:
     """Return the optional fields of `inputs` that are there."""
-    return [name for name in sorted(KNOWN_NEEDS[kind_of(inputs)] - GIVEN_TO_LOSSES) if getattr(inputs, name) is not None]
+    return [
+        name for name in sorted(KNOWN_NEEDS[kind_of(inputs)] - GIVEN_TO_LOSSES) if getattr(inputs, name, None) is not None
+    ]
 
 
 def _authors_frames(error: BaseException) -> list[tuple[FrameType, int]]:

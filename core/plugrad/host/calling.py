@@ -103,10 +103,12 @@ def no_gradient(owner: str, error: RuntimeError) -> ContractError:
 
 def _field_missing(error: ContractError, inputs: Any, missing: list[str]) -> FieldMissing:
     needs = ", ".join(repr(name) for name in sorted({*missing, *asked_for(inputs)}))
+    passes = ", passes=2" if "again" in missing else ""
     names = " and ".join(f"inputs.{name}" for name in missing)
     return FieldMissing(
         f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None:",
-        fix=f"write @{kind_of(inputs)}(needs={{{needs}}}). A plugin receives an optional field only if it asks for it.",
+        fix=f"write @{kind_of(inputs)}(needs={{{needs}}}{passes}). A plugin receives an optional field only if it asks for "
+        "it.",
     )
 
 

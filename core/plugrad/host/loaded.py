@@ -148,6 +148,8 @@ def _check_inputs(component: Component, inputs: object, forms: Collection[type])
     names = " or ".join(f"plugrad.{form.__name__}" for form in forms)
     if not isinstance(inputs, tuple(forms)):
         raise ContractError(f"{component} was called with {type(inputs).__name__}; it takes {names}.")
+    if isinstance(inputs, LossInputs) and "again" in component.needs:
+        raise ContractError(f"{component} needs again, which is of several sequences: pass BatchLossInputs(again=...).")
     missing = sorted(need for need in component.needs if getattr(inputs, need) is None)
     if missing:
         raise ContractError(f"{component} needs {', '.join(missing)}: pass {type(inputs).__name__}({missing[0]}=...).")

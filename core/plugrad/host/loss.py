@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.markers import LossFacts, Reduction
+from plugrad.contracts.markers import LossFacts, Reduction, passes_wrong
 from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES, TeacherDivergence
 from plugrad.contracts.where import Where
 from plugrad.errors import ContractError, PluginError
 from plugrad.host.calling import call_plugin, call_with_inputs
+from plugrad.host.further_passes import counted, of_rows
 from plugrad.host.loss_outputs import check_gradient, check_outputs
 from plugrad.host.no_backward import NoBackward
 from plugrad.host.own_parameters import check_owns_no_parameters
@@ -55,6 +56,11 @@ class BoundLoss:
         return self.component.needs
 
     @property
+    def passes(self) -> int:
+        """The number of passes through the policy, with these options."""
+        return self.facts.passes if "again" in self.needs else 1
+
+    @property
     def divergence(self) -> TeacherDivergence | None:
         """The divergence from its teacher that it reads."""
         return self.component.divergence
@@ -66,9 +72,11 @@ class BoundLoss:
         """Create an instance of the component with its place in the objective.
 
         Raises:
-            PluginError: it cannot be created, has parameters of its own, or cannot see a whole batch though it asks for it.
+            PluginError: it cannot be created, has parameters of its own, or cannot see a whole batch or have further passes
+                though it asks for them.
         """
         _check_whole_batch(component)
+        _check_passes(component)
         instance = component.create()
         check_owns_no_parameters(str(component), instance)
         return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction, where)
@@ -96,6 +104,8 @@ class BoundLoss:
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
         """Return the inputs without the optional fields that this loss does not need."""
         hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs)
+        if "again" in hidden:
+            hidden["sensitivity"] = None
         return replace(inputs, **hidden)
 
 
@@ -116,6 +126,24 @@ def _check_whole_batch(component: Component) -> None:
         )
 
 
+def _check_passes(component: Component) -> None:
+    if "again" not in component.needs:
+        return
+    wrong = passes_wrong(cast(LossFacts, component.facts), component.needs)
+    if wrong:
+        raise PluginError(f"{component}: @loss({wrong}")
+    if component.form != "batch":
+        raise PluginError(
+            f"{component} needs again and takes one sequence (LossInputs). A pass through the policy is one of a whole "
+            "micro-batch: annotate its argument with BatchLossInputs."
+        )
+
+
+def num_passes(losses: Sequence[BoundLoss]) -> int:
+    """Return how many passes with gradient the policy makes for each micro-batch: all losses share the first."""
+    return 1 + sum(loss.passes - 1 for loss in losses)
+
+
 def _in_batch_form(component: Component, instance: Any) -> Callable[[BatchLossInputs], Any]:
     if component.form == "batch":
         return cast(Callable[[BatchLossInputs], Any], instance)
@@ -130,6 +158,7 @@ def compute_loss(loss: BoundLoss, inputs: BatchLossInputs) -> LossOutputs:
             gradient.
     """
     owner = str(loss.component)
+    inputs = counted(owner, inputs, loss.passes)
     with NoBackward(owner, inputs):
         outputs = call_with_inputs(owner, loss.call, inputs)
     check_batch_outputs(owner, outputs, inputs)
@@ -174,4 +203,4 @@ def keep_rows(inputs: BatchLossInputs, kept: Tensor) -> BatchLossInputs:
     values: dict[str, Any] = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     selected: dict[str, Any] = {name: value[chosen] for name, value in values.items() if isinstance(value, Tensor)}
     metadata = inputs.metadata and [inputs.metadata[row] for row in chosen.tolist()]
-    return replace(inputs, metadata=metadata, **selected)
+    return replace(of_rows(inputs, chosen), metadata=metadata, **selected)

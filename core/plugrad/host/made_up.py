@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.formulas.ratios import at_least_float32
+from plugrad.host.made_up_passes import MadeUpPasses
 
 VOCABULARY = 64
 HIDDEN = 8
@@ -22,11 +23,11 @@ def with_made_up_outputs(
     inputs: BatchLossInputs, needs: Collection[str] | None = None, vocabulary: int = VOCABULARY
 ) -> BatchLossInputs:
     """Return the inputs with what models give and a loss needs: logits, hidden states, embedding, values, what a teacher
-    gives beside log-probs; by default all.
+    gives beside log-probs, further passes.
 
-    They are functions of `trainer_logprobs` or the entropy, so a loss that reads any has its gradient there. Masked slots
-    hold the values of the log-probs. What a row has does not depend on other rows. Like a policy's, they are in float32 at
-    least. The logits give each counted token its own log-prob.
+    By default with all of them. They are functions of `trainer_logprobs` or the entropy, so a loss that reads any has its
+    gradient there. Masked slots hold the values of the log-probs. What a row has does not depend on other rows. Like a
+    policy's, they are in float32 at least. The logits give each counted token its own log-prob.
     """
     made: dict[str, Any] = {}
     if needs is None or "logits" in needs:
@@ -37,6 +38,9 @@ def with_made_up_outputs(
         made["embedding"] = _embedding(inputs)
     if needs is None or "values" in needs:
         made["values"] = _values(inputs)
+    if needs is None or "again" in needs:
+        passes = MadeUpPasses.of(inputs)
+        made.update(again=passes.again, sensitivity=passes.sensitivity)
     if needs is None or "teacher_divergence" in needs:
         made["teacher_divergence"] = _divergence(inputs)
     if needs is None or "teacher_logits" in needs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from plugrad.contracts.loss import POLICY_OUTPUTS, BatchLossInputs
 from plugrad.errors import ContractError
@@ -20,6 +22,9 @@ class NoBackward:
     Raises:
         ContractError: it did; an exception of the body is then a consequence.
     """
+
+    passes_let_through: ClassVar[int] = 0
+    """How many of plugrad's own passes are under way. Not by thread: on an accelerator, hooks run in another one."""
 
     def __init__(self, owner: str, inputs: BatchLossInputs) -> None:
         self._owner = owner
@@ -45,7 +50,17 @@ class NoBackward:
         return [(id(leaf.grad), 0 if leaf.grad is None else leaf.grad._version) for leaf in self._leaves]
 
     def _note(self, _gradients: Any) -> None:
-        self._happened = True
+        self._happened = self._happened or not NoBackward.passes_let_through
+
+
+@contextmanager
+def not_noticed() -> Iterator[None]:
+    """Let a pass of plugrad's own through, which stops before the weights."""
+    NoBackward.passes_let_through += 1
+    try:
+        yield
+    finally:
+        NoBackward.passes_let_through -= 1
 
 
 def calls_backward(owner: str) -> ContractError:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs, LossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, AnotherPass, BatchLossInputs, LossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.errors import ContractError
 from plugrad.formulas.ratios import at_least_float32
@@ -55,7 +55,17 @@ def prepared_rows(inputs: Rows) -> Rows:
         if isinstance(value, Tensor) and value.is_floating_point()
         for wide in [at_least_float32(value)]
     }
+    if isinstance(inputs, BatchLossInputs) and inputs.again is not None:
+        changed["again"] = _prepared_pass(inputs.again, inputs.loss_mask)
     return replace(inputs, **changed)
+
+
+def _prepared_pass(again: Callable[[Tensor], AnotherPass], loss_mask: Tensor) -> Callable[[Tensor], AnotherPass]:
+    def prepared(shift: Tensor) -> AnotherPass:
+        found = (None if value is None else _filled(at_least_float32(value), loss_mask) for value in again(shift))
+        return AnotherPass(*found)  # type: ignore[arg-type]
+
+    return prepared
 
 
 def prepared_groups(owner: str, inputs: AdvantageInputs) -> AdvantageInputs:

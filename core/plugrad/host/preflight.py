@@ -137,7 +137,8 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     with on_trial(owner, batch.loss, limit_s):
         with random_state_of(0):
             outputs = compute_loss(fresh, inputs)
-        with torch.no_grad(), random_state_of(0):
+        # A sensitivity is a gradient.
+        with torch.set_grad_enabled(loss.passes > 1), random_state_of(0):
             again = compute_loss(fresh, inputs)
     check_graph_ends_at_inputs(owner, fresh.instance, outputs.loss, inputs)
     _check_gradient(owner, inputs, outputs)

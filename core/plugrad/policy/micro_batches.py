@@ -59,6 +59,18 @@ class Layout:
     """Data type of advantages and log-probs."""
     packed: bool = False
     """Whether the models get sequences without padding."""
+    passes: int = 1
+    """How many passes with gradient the budget is for: they are in memory together."""
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """Maximum number of tokens in a row, or in rows together."""
+        return self.token_budget // self.passes
+
+    def described(self) -> str:
+        """Return what bounds a sequence, for messages."""
+        shared = f", shared by {self.passes} passes through the policy" if self.passes > 1 else ""
+        return f"tokens_per_micro_batch is {self.token_budget}{shared}"
 
 
 @dataclass(frozen=True)
@@ -107,15 +119,14 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
     counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
     by_length = sorted(counted, key=lambda row: -sequences[row].longest)
-    if by_length and sequences[by_length[0]].longest > layout.token_budget:
+    if by_length and sequences[by_length[0]].longest > layout.tokens_per_pass:
         longest = sequences[by_length[0]]
         raise DataError(
             f"the sequence of example {shown(longest.metadata.get('example_id'))} has {longest.longest} tokens, but "
-            f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {longest.longest}, or lower "
-            "rollout.max_new_tokens."
+            f"{layout.described()}: raise it to at least {layout.passes * longest.longest}, or lower rollout.max_new_tokens."
         )
     partition = full_blocks if layout.packed else least_padding
-    cuts = partition([sequences[row].longest for row in by_length], layout.token_budget)
+    cuts = partition([sequences[row].longest for row in by_length], layout.tokens_per_pass)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
         return [nothing(counts, layout)]

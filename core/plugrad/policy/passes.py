@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plugrad.policy.packing import packed_inputs
@@ -23,19 +23,22 @@ class Pass:
     """The state of the last counted token of each row."""
     routed: Bool[Tensor, "..."]
     """The tokens of rows in which something counts: others only fill up a rank's share."""
+    shift: Float[Tensor, "..."] | None
+    """What is added to the embeddings."""
 
     @classmethod
     def of(cls, rows: Rows, *, packs: bool) -> Pass:
         """Lay out rows for a model that packs them, or pads them."""
-        input_ids, attention_mask, counted = rows
+        input_ids, attention_mask, counted, shift = rows
         routed = attention_mask & counted.any(dim=1, keepdim=True)
         predicts, ends = nn.functional.pad(counted[:, 1:], (0, 1)), last_counted(counted)
         if not packs:
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "use_cache": False}
-            return cls(inputs, predicts, ends, routed)
+            return cls(inputs, predicts, ends, routed, shift)
         return cls(
             packed_inputs(input_ids, attention_mask),
             predicts[attention_mask].unsqueeze(0),
             ends[attention_mask].unsqueeze(0),
             routed[attention_mask],
+            None if shift is None else shift[attention_mask].unsqueeze(0),
         )

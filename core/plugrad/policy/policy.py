@@ -21,6 +21,7 @@ from plugrad.policy.packing import can_pack
 from plugrad.policy.passes import Pass
 from plugrad.policy.routers import expert_counts
 from plugrad.policy.scored import Rows, Scored, Wanted, at_counted, joined, of_rows
+from plugrad.policy.shifts import Shift, shifted
 from plugrad.policy.teachers import Taught, TeacherStates
 from plugrad.policy.training_mode import keep_evaluating, noisy_modules
 
@@ -88,29 +89,35 @@ class Policy(nn.Module):
         counted: Bool[Tensor, "batch seq"],
         wanted: Wanted = LOGPROBS,
         teachers: Sequence[TeacherStates] = (),
+        shift: Shift | None = None,
     ) -> Scored:
         """Return the log-prob of each counted token given the tokens before it, and what else is wanted.
 
         The head runs only where `counted` is True. The first token of a row has no context and never counts.
         """
-        batch = Rows(input_ids, attention_mask, counted)
-        if not self.rows_alone:
-            return self._of_rows(batch, wanted, teachers)
-        taught = Taught(teachers, counted)
+        batch = Rows(input_ids, attention_mask, counted, None if shift is None else shift.by)
+        scored = self._of_rows(batch, wanted, teachers) if not self.rows_alone else self._one_by_one(batch, wanted, teachers)
+        if shift is None or shift.earlier is None:
+            return scored
+        return scored._replace(logprobs=scored.logprobs + shift.earlier)
+
+    def _one_by_one(self, batch: Rows, wanted: Wanted, teachers: Sequence[TeacherStates]) -> Scored:
+        taught = Taught(teachers, batch.counted)
         parts = [self._of_rows(part, wanted, taught.of_row(row)) for row, part in enumerate(batch.one_by_one())]
-        return joined(parts, input_ids.shape[1])
+        return joined(parts, batch.input_ids.shape[1])
 
     def _of_rows(self, rows: Rows, wanted: Wanted, teachers: Sequence[TeacherStates]) -> Scored:
         """Run the model once on all the rows."""
         given, counted = Pass.of(rows, packs=self.packs), rows.counted
         targets = rows.input_ids[:, 1:][counted[:, 1:]]
         found = states = hidden = values = last_value = None
-        if self.head is None:
-            found = self._own_logits(given.inputs, given.predicts)
-        else:
-            states = self._hidden(given.inputs, given.routed)
-            hidden = states[given.predicts]
-            found = self.outputs.logits(hidden) if wanted.logits else None
+        with shifted(self.model, given.shift):
+            if self.head is None:
+                found = self._own_logits(given.inputs, given.predicts)
+            else:
+                states = self._hidden(given.inputs, None if wanted.further else given.routed)
+                hidden = states[given.predicts]
+                found = self.outputs.logits(hidden) if wanted.logits else None
         scores = self.outputs.scores(hidden, found, targets, wanted, Taught(teachers, counted))
         if wanted.values and self.critic is not None:
             values, last_value = self._values(rows, states, given)
@@ -176,11 +183,11 @@ class Policy(nn.Module):
         assert states is not None, "check_gives comes first"
         return at_least_float32(states[places])
 
-    def _hidden(self, inputs: dict[str, Any], routed: Bool[Tensor, "..."]) -> Float[Tensor, "batch seq hidden"]:
-        """Return the last hidden states. In a pass with gradient, add up how many tokens each expert gets."""
+    def _hidden(self, inputs: dict[str, Any], routed: Bool[Tensor, "..."] | None) -> Float[Tensor, "batch seq hidden"]:
+        """Return the last hidden states. In a pass with gradient, add up how many of the routed tokens each expert gets."""
         outputs = backbone(self.model)(**inputs)
         routers = getattr(outputs, "router_logits", None)
-        if self.counts_experts and torch.is_grad_enabled() and isinstance(routers, tuple):
+        if self.counts_experts and routed is not None and torch.is_grad_enabled() and isinstance(routers, tuple):
             found = expert_counts(routers, routed, self.top_k)
             self.expert_counts = found if self.expert_counts is None else self.expert_counts + found
         hidden: Tensor = outputs[0]

@@ -28,6 +28,8 @@ class Wanted:
     """One state a row."""
     values: bool = False
     """One number a token: a pass through the critic's layers if it has its own."""
+    further: bool = False
+    """It is not the first pass of a micro-batch: what its routers choose is not counted."""
     divergences: tuple[TeacherDivergence, ...] = ()
     """From the teachers that come with the rows: their heads' products beside the policy's."""
     teacher_logits: bool = False
@@ -45,11 +47,16 @@ class Rows(NamedTuple):
     input_ids: Int[Tensor, "batch seq"]
     attention_mask: Bool[Tensor, "batch seq"]
     counted: Bool[Tensor, "batch seq"]
+    shift: Float[Tensor, "batch seq hidden"] | None = None
+    """Is added to the embeddings of the tokens."""
 
     def one_by_one(self) -> list[Rows]:
         """Return each row alone, without its padding."""
         lengths = self.attention_mask.sum(dim=1).tolist()
-        return [Rows(*(column[row : row + 1, :length] for column in self)) for row, length in enumerate(lengths)]
+        return [
+            Rows(*(None if column is None else column[row : row + 1, :length] for column in self))  # type: ignore[arg-type]
+            for row, length in enumerate(lengths)
+        ]
 
 
 class Scored(NamedTuple):

@@ -16,6 +16,7 @@ from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
 from plugrad.host.hooks import Hooks, Host
+from plugrad.host.loss import num_passes
 from plugrad.host.select import Selection
 from plugrad.policy.context import Context, context_of
 from plugrad.policy.loading import LoadedModel, load_model
@@ -70,13 +71,14 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     room = None if context.length is None else context.length - run_file.rollout.max_new_tokens
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     with _explaining(context):
-        examples = fitting_examples(train_examples, eval_examples, texts, run_file, room)
+        examples = fitting_examples(train_examples, eval_examples, texts, run_file, room, num_passes(selection.losses))
     if ranks.is_main:
         _say_what_is_left_out(examples, run_file)
         _say_what_is_not_read(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     if learner.teachers:
-        check_teacher_prompts(examples.train, texts, run_file, [loaded.model, *learner.teachers.frozen_models()])
+        reading = [loaded.model, *learner.teachers.frozen_models()]
+        check_teacher_prompts(examples.train, texts, run_file, reading, num_passes(learner.losses))
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
@@ -166,7 +168,13 @@ def _make_learner(
 
 
 def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:
-    layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
+    layout = Layout(
+        run_file.tokens_per_micro_batch,
+        int(learner.tokenizer.pad_token_id),
+        learner.dtype,
+        learner.packs,
+        num_passes(learner.losses),
+    )
     wheres = {loss.label: loss.where for loss in learner.losses if loss.where}
     cutting = Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout, wheres=wheres)
     return replace(cutting, teacher_prompt=sampler.teacher_prompt) if learner.teachers else cutting

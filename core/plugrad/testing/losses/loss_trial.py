@@ -16,10 +16,13 @@ from plugrad.contracts.measures import Measure, as_measure
 from plugrad.host.calling import no_gradient
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.made_up import with_made_up_outputs
+from plugrad.host.synthetic import map_tensors
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
 from plugrad.testing.numbers import TOLERANCE, Numbers, compare_numbers
+
+SENSED = ("trainer_logprobs", "entropy")
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,15 @@ class LossTrial:
 
 def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
     """Return the inputs with only the fields that a loss needs, and those that a model would give made up."""
-    lacking = {need for need in bound.needs if getattr(inputs, need, None) is None}
+    if bound.passes > 1:
+        # A sensitivity is a gradient, and passes are those of these very log-probs.
+        inputs = map_tensors(inputs, lambda name, value: _with_gradient(value) if name in SENSED else value)
+    lacking = {need for need in bound.needs if need == "again" or getattr(inputs, need, None) is None}
     return bound.view(with_made_up_outputs(inputs, lacking))
+
+
+def _with_gradient(value: Tensor) -> Tensor:
+    return value if value.requires_grad else value.clone().requires_grad_()
 
 
 def gradients_of(total: Tensor, leaves: Sequence[Tensor], owner: str = "the loss") -> list[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import InputsChanged
 from plugrad.host.made_up import with_made_up_outputs
+from plugrad.host.made_up_passes import STRENGTH, MadeUpPasses
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.trial import on_trial
 from plugrad.testing.checks import Broken, NotApplicable, Promise
@@ -70,10 +71,16 @@ def _check_needs(loss: LossTrial) -> str:
     inputs = with_made_up_outputs(draw_micro_batch(), needs)
     whole = _everything(loss, inputs)
     for need in needs:
-        other: dict[str, Any] = {need: _shifted(getattr(inputs, need), inputs.loss_mask)}
+        other: dict[str, Any] = {need: _other(inputs, need)}
         if _everything(loss, replace(inputs, **other)) == whole:
             raise Broken(f"a different {need} gives the same value, gradient and metrics")
     return f"reads {', '.join(needs)}"
+
+
+def _other(inputs: BatchLossInputs, need: str) -> Any:
+    if need == "again":
+        return MadeUpPasses(inputs, strength=2 * STRENGTH).again
+    return _shifted(getattr(inputs, need), inputs.loss_mask)
 
 
 def _shifted(value: Tensor, mask: Tensor) -> Tensor:

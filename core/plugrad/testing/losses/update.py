@@ -20,9 +20,11 @@ from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
 from plugrad.policy.critic import Critic, ValueHead
 from plugrad.policy.divergences import compared_scores_from_logits
+from plugrad.policy.more_passes import MorePasses
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.policy.scored import Scored, Wanted, at_counted
+from plugrad.policy.shifts import width_of
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
@@ -171,6 +173,12 @@ def _returns(rollout: Rollout) -> list[float]:
     return [rollout["reward"] + 0.1 * place for place in range(len(rollout["completion_ids"]))]
 
 
+def _passes(policy: Policy, ids: Tensor, mask: Tensor, num: int) -> MorePasses:
+    further = Wanted(entropy="gradient", further=True)
+    width = width_of(policy.model)
+    return MorePasses(policy, ids, torch.ones_like(mask), mask, further, num=num, width=width, dtype=torch.double)
+
+
 def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
     """Return one sequence as a micro-batch, as in the trainer's first update."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
@@ -180,7 +188,8 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
     of_policy = ("logits", "hidden_states", "embedding", "values")
     given: dict[str, Any] = {need: True for need in of_policy if need in loss.needs}
     given["logits"] = given.get("logits", False) or loss.divergence is not None
-    scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
+    passes = _passes(models["policy"], ids, mask, loss.passes)
+    scored: Scored = passes.first(Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
             f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask).logprobs
@@ -215,5 +224,7 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
         group_ids=torch.tensor([group]),
         member=torch.tensor([member]),
         metadata=[rollout["example"]],
+        again=passes.again if passes.num > 1 else None,
+        sensitivity=passes.sensitivity if passes.num > 1 else None,
         **frozen,
     )

@@ -48,6 +48,7 @@ def fitting_examples(
     texts: Texts,
     run_file: RunFile,
     room: int | None,
+    passes: int = 1,
 ) -> FittingExamples:
     """Return the examples whose prompts fit the context, and that cannot exceed the token budget when trained on.
 
@@ -57,14 +58,15 @@ def fitting_examples(
         texts: tokenizes them.
         run_file: has the limits. `rollout.drop_long_prompts` says whether to leave out what does not fit.
         room: the maximum number of tokens in a prompt, or None for no limit.
+        passes: through the policy for each micro-batch, which share the token budget.
 
     Raises:
         DataError: prompts are too long and must not be left out, or a prompt is not text.
         ModelError: a prompt is chat messages, and the tokenizer has no chat template.
     """
-    limits = _Limits(run_file, texts, room)
+    limits = _Limits(run_file, texts, room, passes)
     held_out = limits.too_long(eval_examples, budget=None)
-    train = limits.too_long(train_examples, budget=run_file.tokens_per_micro_batch)
+    train = limits.too_long(train_examples, budget=run_file.tokens_per_micro_batch // passes)
     long = [*train.values(), *held_out.values()]
     if not long:
         return FittingExamples(train_examples, eval_examples, 0)
@@ -75,7 +77,7 @@ def fitting_examples(
 
 
 def check_teacher_prompts(
-    examples: Sequence[Example], texts: Texts, run_file: RunFile, models: Sequence[PreTrainedModel]
+    examples: Sequence[Example], texts: Texts, run_file: RunFile, models: Sequence[PreTrainedModel], passes: int = 1
 ) -> None:
     """Check what teachers read in place of prompts as `fitting_examples` checks prompts; none is left out.
 
@@ -84,6 +86,7 @@ def check_teacher_prompts(
         texts: tokenizes them.
         run_file: has the limits.
         models: of the policy and its teachers.
+        passes: through the policy for each micro-batch, which share the token budget.
 
     Raises:
         DataError: it is too long with its completion, or no text.
@@ -94,8 +97,8 @@ def check_teacher_prompts(
     contexts = [length for model in models if (length := context_of(model).length) is not None]
     room = min(contexts) - run_file.rollout.max_new_tokens if contexts else None
     try:
-        limits = _Limits(run_file, texts, room)
-        if long := list(limits.too_long(own, budget=run_file.tokens_per_micro_batch).values()):
+        limits = _Limits(run_file, texts, room, passes)
+        if long := list(limits.too_long(own, budget=run_file.tokens_per_micro_batch // passes).values()):
             raise DataError(limits.refusal(long, len(own), drops=True))
     except DataError as error:
         raise DataError(f"the column {TEACHER_PROMPT}: {error}") from error
@@ -104,14 +107,14 @@ def check_teacher_prompts(
 class _Limits:
     """How many tokens a prompt may have."""
 
-    def __init__(self, run_file: RunFile, texts: Texts, room: int | None) -> None:
+    def __init__(self, run_file: RunFile, texts: Texts, room: int | None, passes: int) -> None:
         self._max_new_tokens = run_file.rollout.max_new_tokens
         if room is not None and room < 1:
             raise DataError(
                 f"rollout.max_new_tokens is {self._max_new_tokens}, but the model's context has "
                 f"{room + self._max_new_tokens} tokens: nothing is left for a prompt. Lower it."
             )
-        self._budget = run_file.tokens_per_micro_batch
+        self._budget, self._passes = run_file.tokens_per_micro_batch, passes
         self._num_rollouts = run_file.rollout.rollouts_per_example
         self._replays = not run_file.rollout.engine_kind.samples
         self._texts, self._room = texts, room
@@ -140,7 +143,7 @@ class _Limits:
         remedies = ["shorten them", f"lower rollout.max_new_tokens ({self._max_new_tokens})"]
         within = [each.num_tokens for each in long if not self._exceeds_context(each)]
         if within:
-            remedies.append(f"raise tokens_per_micro_batch to at least {max(within)}")
+            remedies.append(f"raise tokens_per_micro_batch to at least {self._passes * max(within)}")
         if not drops:
             remedies.append("set rollout.drop_long_prompts = true to leave them out")
         choices = f"{', '.join(remedies[:-1])}, or {remedies[-1]}."
@@ -152,7 +155,9 @@ class _Limits:
         name = f"example {shown(long.example.get('example_id'))}"
         if self._exceeds_context(long):
             return f"{name} has {long.num_prompt_tokens} tokens, but the model's context leaves {self._room} for a prompt"
-        return f"{name} can reach {long.num_tokens} tokens with its completion; tokens_per_micro_batch is {self._budget}"
+        shared = f", shared by {self._passes} passes through the policy" if self._passes > 1 else ""
+        reach = f"{name} can reach {long.num_tokens} tokens with its completion"
+        return f"{reach}; tokens_per_micro_batch is {self._budget}{shared}"
 
     def _exceeds_context(self, long: _TooLong) -> bool:
         return self._room is not None and long.num_prompt_tokens > self._room

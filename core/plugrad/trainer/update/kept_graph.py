@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,15 @@ SECOND_TIME = "backward through the graph a second time"
 
 
 @contextmanager
-def naming_kept_graphs(inputs: BatchLossInputs, terms: Sequence[tuple[BoundLoss, Tensor]]) -> Iterator[None]:
+def naming_kept_graphs(
+    inputs: BatchLossInputs, terms: Sequence[tuple[BoundLoss, Tensor]], further: Iterable[Tensor] = ()
+) -> Iterator[None]:
     """Name the loss whose term reaches the policy past this micro-batch's inputs, if its backward pass fails inside.
+
+    Args:
+        inputs: of the losses.
+        terms: by loss.
+        further: what further passes gave.
 
     Raises:
         ContractError: instead of PyTorch's error.
@@ -26,7 +33,8 @@ def naming_kept_graphs(inputs: BatchLossInputs, terms: Sequence[tuple[BoundLoss,
     try:
         yield
     except RuntimeError as error:
-        keeps = [loss for loss, term in terms if _reaches_past(term, inputs)] if SECOND_TIME in str(error) else []
+        given = [*(value for value in vars(inputs).values() if isinstance(value, Tensor)), *further]
+        keeps = [loss for loss, term in terms if _reaches_past(term, given)] if SECOND_TIME in str(error) else []
         if not keeps:
             raise
         raise ContractError(
@@ -35,10 +43,9 @@ def naming_kept_graphs(inputs: BatchLossInputs, terms: Sequence[tuple[BoundLoss,
         ) from error
 
 
-def _reaches_past(term: Tensor, inputs: BatchLossInputs) -> bool:
-    """Whether a leaf of the term's graph is reached other than through the inputs."""
-    given = {value.grad_fn for value in vars(inputs).values() if isinstance(value, Tensor)}
-    seen: set[Any] = {None, *given}
+def _reaches_past(term: Tensor, given: Iterable[Tensor]) -> bool:
+    """Whether a leaf of the term's graph is reached other than through what the loss was given."""
+    seen: set[Any] = {None, *(value.grad_fn for value in given)}
     ahead: list[Any] = [term.grad_fn]
     while ahead:
         node = ahead.pop()

@@ -20,12 +20,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
-from plugrad.host.loss import BoundLoss
+from plugrad.host.loss import BoundLoss, num_passes
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert, ignored_router_loss
 from plugrad.policy.scored import Wanted
+from plugrad.policy.shifts import check_shifts
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
@@ -187,7 +188,7 @@ def make_learner(
     """
     policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
-    _check_trains_here(policy, wanted, accelerator)
+    _check_trains_here(policy, wanted, num_passes(losses), accelerator)
     policy, optimizer, scheduler = _prepared(policy, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
@@ -219,9 +220,11 @@ def _prepared(policy: Policy, run_file: RunFile, wrap: Wrap) -> tuple[Policy, Op
     return policy, optimizer, scheduler
 
 
-def _check_trains_here(policy: Policy, wanted: Wanted, accelerator: Accelerator) -> None:
+def _check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator) -> None:
     """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
     policy.check_gives(wanted)
+    if passes > 1:
+        check_shifts(policy.model)
     _warn_of_small_updates(policy.model.dtype, accelerator)  # type: ignore[arg-type]
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)

@@ -17,6 +17,7 @@ from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
 from plugrad.host.reported import add_metrics
 from plugrad.policy.micro_batches import MicroBatch
+from plugrad.policy.more_passes import MorePasses
 from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
@@ -61,14 +62,15 @@ class Forwarded(NamedTuple):
     """`teacher_divergence` of each loss, by what it asks for."""
 
 
-def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> Forwarded:
-    """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
+def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted, passes: MorePasses) -> Forwarded:
+    """Run the policy on a micro-batch: one forward pass for all that any loss or metric needs, and others on request."""
     teachers = teacher_states(learner, micro_batch) if wanted.divergences else []
-    rows = (micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask)
-    scored: Scored = learner.policy(*rows, wanted, teachers)
+    scored: Scored = passes.first(wanted, teachers)
     given = _inputs(scored, micro_batch, progress)
     if wanted.teacher_logits:
         given = replace(given, teacher_logits=teacher_logits(learner, micro_batch))
+    if passes.num > 1:
+        given = replace(given, again=passes.again, sensitivity=passes.sensitivity)
     return Forwarded(given, dict(zip(wanted.divergences, scored.divergences, strict=True)))
 
 

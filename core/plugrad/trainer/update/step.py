@@ -20,6 +20,7 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.made_passes import all_passes
 from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
@@ -69,17 +70,22 @@ def _add_gradient(
     learner: Learner, micro_batch: MicroBatch, hooks: Hooks, progress: Progress, slopes: Slopes, ledger: Ledger
 ) -> BatchLossInputs:
     """Add the gradient of a micro-batch's part of the objective; return the losses' inputs, detached."""
-    given = forward(learner, micro_batch, progress, learner.wanted)
+    passes = all_passes(learner, micro_batch)
+    given = forward(learner, micro_batch, progress, learner.wanted, passes)
     inputs = given.inputs
     rows = Rows(
         inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows), divergences=given.divergences
     )
     objective = _nothing(inputs) + _linear(slopes, given)
-    terms = [(loss, weighted_sum(hooks, loss, rows, ledger)) for loss in learner.losses if not loss.facts.whole_batch]
-    counting = [(loss, term) for loss, term in terms if term is not None]
-    for loss, term in counting:
-        objective = objective + loss.weight * term
-    with naming_kept_graphs(inputs, counting):
+    counting = []
+    for loss in (loss for loss in learner.losses if not loss.facts.whole_batch):
+        term = weighted_sum(hooks, loss, rows, ledger)
+        passes.complete(loss.passes - 1)
+        if term is not None:
+            counting.append((loss, term))
+            objective = objective + loss.weight * term
+    objective = objective + passes.nothing()
+    with naming_kept_graphs(inputs, counting, passes.outputs()):
         # DDP and FSDP average over ranks where the formula sums.
         learner.accelerator.backward(objective * learner.accelerator.num_processes)
     return _detached(inputs)
@@ -133,4 +139,5 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
     # No metric reads them: they are freed before the update ends.
-    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "teacher_logits", "hidden_states", "embedding"))})
+    freed = ("logits", "teacher_logits", "hidden_states", "embedding", "again", "sensitivity")
+    return replace(inputs, **{**detached, **dict.fromkeys(freed)})

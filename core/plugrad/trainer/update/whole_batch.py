@@ -26,6 +26,7 @@ from plugrad.host.trial import random_state_of
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.update.learner import Learner, wanted_by
+from plugrad.trainer.update.made_passes import one_pass
 from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 
@@ -63,7 +64,7 @@ def _score(
     """Return what the losses get of each micro-batch, without gradient."""
     wanted = wanted_by(losses)
     with torch.no_grad():
-        return [forward(learner, micro_batch, progress, wanted) for micro_batch in micro_batches]
+        return [forward(learner, m, progress, wanted, one_pass(learner, m)) for m in micro_batches]
 
 
 def _everyones(
