@@ -105,6 +105,22 @@ def test_a_critic(form, reduction, num_micro_batches):
     assert losses_of_values[-1] != losses_of_values[0]
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+@pytest.mark.parametrize("form", ["Uncertain", "Probes", "Tempered"])
+def test_a_loss_with_parameters(form, reduction, num_micro_batches):
+    terms = (("ppo_clip", 1.0, "token"), (f"forms.py:{form}", 0.1, reduction))
+    scenario = Scenario(seed=8, terms=terms, folder=HERE, updates_per_batch=2)
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+    num_of_model = len(whole(replace(scenario, terms=terms[:1])).parameters)
+    for gradients in expected.gradients:
+        learned = [gradient for gradient in gradients[num_of_model:] if gradient.ndim]
+        assert learned
+        assert all(bool(gradient.all()) for gradient in learned)
+
+
 @pytest.mark.parametrize("updates_per_batch", [2, 4])
 def test_several_updates_of_one_batch(updates_per_batch):
     scenario = Scenario(seed=2, terms=SEVERAL, updates_per_batch=updates_per_batch)

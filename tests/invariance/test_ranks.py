@@ -68,6 +68,18 @@ SCENARIOS = {
         critic=True,
         **IN_FILE,
     ),
+    **{
+        f"parameters of {form}{which}": Scenario(
+            seed=8,
+            terms=(("ppo_clip", 1.0, "token"), (f"forms.py:{form}", 0.7, "group"), (f"forms.py:{form}", 0.3, "token")),
+            budget=30,
+            updates_per_batch=2,
+            shares=shares,
+            **IN_FILE,
+        )
+        for form in ("Uncertain", "Probes", "Tempered")
+        for which, shares in (("", (1, 1)), (", none on the first", (0, 1)))
+    },
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),

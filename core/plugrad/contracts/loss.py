@@ -69,6 +69,8 @@ class LossInputs:
     """The columns of the sequence's example."""
     member: Int[Tensor, ""] | None = None
     """The place of the sequence among the rollouts of its example, counted from 0."""
+    parameters: Mapping[str, Tensor] | None = None
+    """The loss's own parameters by name, with gradient: those of the module that its method `trained` made."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:
@@ -111,6 +113,7 @@ class BatchLossInputs:
     """The columns of each row's example."""
     member: Int[Tensor, "batch"] | None = None
     """The place of each row among the rollouts of its prompt, counted from 0."""
+    parameters: Mapping[str, Tensor] | None = None
 
 
 @named_fields

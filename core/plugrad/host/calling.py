@@ -104,6 +104,11 @@ def no_gradient(owner: str, error: RuntimeError) -> ContractError:
 def _field_missing(error: ContractError, inputs: Any, missing: list[str]) -> FieldMissing:
     needs = ", ".join(repr(name) for name in sorted({*missing, *asked_for(inputs)}))
     names = " and ".join(f"inputs.{name}" for name in missing)
+    if missing == ["parameters"]:
+        return FieldMissing(
+            f"{str(error).rstrip('.')}. inputs.parameters is None:",
+            fix="give the loss's class a method trained(self, sizes: plugrad.ModelSizes) that returns them in a module.",
+        )
     return FieldMissing(
         f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None:",
         fix=f"write @{kind_of(inputs)}(needs={{{needs}}}). A plugin receives an optional field only if it asks for it.",

@@ -55,6 +55,8 @@ def prepared_rows(inputs: Rows) -> Rows:
         if isinstance(value, Tensor) and value.is_floating_point()
         for wide in [at_least_float32(value)]
     }
+    if not isinstance(inputs, MetricInputs) and inputs.parameters is not None:
+        changed["parameters"] = {name: at_least_float32(value) for name, value in inputs.parameters.items()}
     return replace(inputs, **changed)
 
 

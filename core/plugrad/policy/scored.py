@@ -27,6 +27,8 @@ class Wanted:
     """One state a row."""
     values: bool = False
     """One number a token: a pass through the critic's layers if it has its own."""
+    parameters: bool = False
+    """Those of losses, which only an update reads."""
 
     @property
     def states(self) -> bool:
@@ -64,6 +66,8 @@ class Scored(NamedTuple):
     """Entry t is the critic's value of the state in which the counted token t was chosen."""
     last_value: Float[Tensor, "batch"] | None = None
     """The critic's value of the state after the last counted token."""
+    parameters: dict[str, Tensor] | None = None
+    """Those of losses, by loss and name: see `handed_out`."""
 
 
 OF_ROWS = frozenset({"embedding", "last_value"})

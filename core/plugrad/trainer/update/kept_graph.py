@@ -37,7 +37,8 @@ def naming_kept_graphs(inputs: BatchLossInputs, terms: Sequence[tuple[BoundLoss,
 
 def _reaches_past(term: Tensor, inputs: BatchLossInputs) -> bool:
     """Whether a leaf of the term's graph is reached other than through the inputs."""
-    given = {value.grad_fn for value in vars(inputs).values() if isinstance(value, Tensor)}
+    values = [*vars(inputs).values(), *(inputs.parameters or {}).values()]
+    given = {value.grad_fn for value in values if isinstance(value, Tensor)}
     seen: set[Any] = {None, *given}
     ahead: list[Any] = [term.grad_fn]
     while ahead:

@@ -74,6 +74,7 @@ def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wante
         group_ids=micro_batch.group_ids,
         member=micro_batch.member,
         metadata=micro_batch.metadata,
+        parameters=scored.parameters,
         step=progress.step,
         max_steps=progress.max_steps,
     )

@@ -19,6 +19,7 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
+from plugrad.trainer.update.model_outputs import model_outputs
 from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
@@ -84,14 +85,16 @@ def _add_gradient(
 def _nothing(inputs: BatchLossInputs) -> Tensor:
     """Return 0, with a gradient for every parameter even if no token counts: what wraps the policy waits for each."""
     of_critic = 0 if inputs.values is None else inputs.values.sum() * 0
-    return inputs.trainer_logprobs.sum() * 0 + of_critic
+    of_losses = sum(parameter.sum() * 0 for parameter in (inputs.parameters or {}).values())
+    return inputs.trainer_logprobs.sum() * 0 + of_critic + of_losses
 
 
 def _linear(slopes: Slopes, inputs: BatchLossInputs) -> Tensor | float:
     """Return the sum over rows of <slope, output of the policy>: its gradient is that of the losses that mix rows."""
     total: Tensor | float = 0.0
+    outputs = model_outputs(inputs)
     for name, slope in slopes.items():
-        total = total + (slope * getattr(inputs, name)).sum()
+        total = total + (slope * outputs[name]).sum()
     return total
 
 
@@ -128,4 +131,4 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
     # No metric reads them: they are freed before the update ends.
-    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "hidden_states", "embedding"))})
+    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "hidden_states", "embedding", "parameters"))})

@@ -25,11 +25,13 @@ from plugrad.host.trial import random_state_of
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.update.learner import Learner, wanted_by
+from plugrad.trainer.update.model_outputs import model_outputs, with_model_outputs
 from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 
 Slopes = Mapping[str, Tensor]
-"""By output of the policy: the derivative of the objective with respect to it, for the rows of one micro-batch."""
+"""By output of the policy or parameter of a loss: the derivative of the objective with respect to it, for the rows of one
+micro-batch."""
 
 
 def slopes_of_mixing_losses(
@@ -51,7 +53,12 @@ def slopes_of_mixing_losses(
             noted = ledger if learner.ranks.is_main else Ledger()
             for name, slope in _slopes(hooks, loss, rows, noted).items():
                 total[name] = total[name] + slope if name in total else slope
-    return [_of_micro_batch(total, place, micro_batch) for micro_batch in micro_batches]
+    of_parameters = {name: total.pop(name) for name in list(total) if name not in POLICY_OUTPUTS}
+    slopes = [_of_micro_batch(total, place, micro_batch) for micro_batch in micro_batches]
+    if learner.ranks.is_main:
+        # They belong to no row, and what every rank and micro-batch adds is summed: one of them adds all.
+        slopes[0] = {**slopes[0], **of_parameters}
+    return slopes
 
 
 def _score(
@@ -103,12 +110,11 @@ def _joined(parts: Sequence[Tensor], name: str, width: int) -> Tensor:
 
 
 def _slopes(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> dict[str, Tensor]:
-    """Return the derivative of the loss's share of the objective with respect to each output of the policy."""
-    outputs: dict[str, Any] = {name: getattr(rows.inputs, name) for name in POLICY_OUTPUTS}
-    leaves = {name: value.detach().requires_grad_() for name, value in outputs.items() if value is not None}
+    """Return the derivative of the loss's share of the objective with respect to each output of the policy and parameter."""
+    leaves = {name: value.detach().requires_grad_() for name, value in model_outputs(rows.inputs).items()}
     # As outputs of a model are, these are results of a computation: a leaf could not be changed in place unnoticed.
-    given: dict[str, Any] = {name: leaf.clone() for name, leaf in leaves.items()}
-    term = weighted_sum(hooks, loss, replace(rows, inputs=replace(rows.inputs, **given)), ledger)
+    given = with_model_outputs(rows.inputs, {name: leaf.clone() for name, leaf in leaves.items()})
+    term = weighted_sum(hooks, loss, replace(rows, inputs=given), ledger)
     if term is None or not term.requires_grad:
         return {}
     try:
