@@ -175,8 +175,7 @@ def make_learner(
         ranks: of the run.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    of_losses = make_parameters(losses, run_file, loaded.model)
-    policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded), trained=of_losses)
+    policy = _make_policy(run_file, loaded, losses)
     wanted = wanted_by(losses, needs)
     _check_trains_here(policy, wanted, accelerator)
     optimizer = make_optimizer(policy, run_file, losses)
@@ -201,6 +200,11 @@ def make_learner(
         seed=run_file.seed,
         wanted=wanted,
     )
+
+
+def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
+    of_losses = make_parameters(losses, run_file, loaded.model)
+    return Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded), trained=of_losses)
 
 
 def _check_trains_here(policy: Policy, wanted: Wanted, accelerator: Accelerator) -> None:
