@@ -14,7 +14,7 @@ from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts, Reduction
 from plugrad.contracts.model_sizes import ModelSizes
-from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES
+from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES, TeacherDivergence
 from plugrad.contracts.where import Where
 from plugrad.errors import ContractError, PluginError
 from plugrad.host.calling import call_plugin, call_with_inputs
@@ -58,6 +58,11 @@ class BoundLoss:
     def needs(self) -> frozenset[str]:
         """The optional fields that it reads."""
         return self.component.needs
+
+    @property
+    def divergence(self) -> TeacherDivergence | None:
+        """The divergence from its teacher that it reads."""
+        return self.component.divergence
 
     @classmethod
     def create(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.policy.blocks import EntropyMode
 
 
@@ -29,6 +30,10 @@ class Wanted:
     """One number a token: a pass through the critic's layers if it has its own."""
     parameters: bool = False
     """Those of losses, which only an update reads."""
+    divergences: tuple[TeacherDivergence, ...] = ()
+    """From the teachers that come with the rows: their heads' products beside the policy's."""
+    teacher_logits: bool = False
+    """tokens x vocabulary, of the teacher. The policy's own pass does not give them."""
 
     @property
     def states(self) -> bool:
@@ -68,6 +73,8 @@ class Scored(NamedTuple):
     """The critic's value of the state after the last counted token."""
     parameters: dict[str, Tensor] | None = None
     """Those of losses, by loss and name: see `handed_out`."""
+    divergences: tuple[Float[Tensor, "batch seq"], ...] = ()
+    """From its teacher at each counted token, in nats, in the order in which they were wanted."""
 
 
 OF_ROWS = frozenset({"embedding", "last_value"})
@@ -101,10 +108,12 @@ def joined(parts: Sequence[Scored], width: int) -> Scored:
         return parts[0]
 
     def column(name: str) -> Any:
-        values: list[Tensor | None] = [getattr(part, name) for part in parts]
+        values: list[Any] = [getattr(part, name) for part in parts]
         if values[0] is None:
             return None
-        return torch.cat([v if name in OF_ROWS else _widened(v, width) for v in values if v is not None])
+        if isinstance(values[0], tuple):
+            return tuple(torch.cat([_widened(v, width) for v in each]) for each in zip(*values, strict=True))
+        return torch.cat([v if name in OF_ROWS else _widened(v, width) for v in values])
 
     return Scored(*map(column, Scored._fields))
 
