@@ -19,6 +19,7 @@ from plugrad.contracts.measures import Measure as Measure
 from plugrad.contracts.measures import Min as Min
 from plugrad.contracts.measures import Sum as Sum
 from plugrad.contracts.metric import MetricInputs as MetricInputs
+from plugrad.contracts.model_sizes import ModelSizes as ModelSizes
 from plugrad.contracts.needs import TeacherDivergence as TeacherDivergence
 from plugrad.contracts.rollout import Rollout as Rollout
 from plugrad.errors import ContractError as ContractError

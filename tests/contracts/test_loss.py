@@ -34,6 +34,7 @@ def test_four_fields_are_enough():
     assert later.pop("step") == 0
     assert later.pop("max_steps") == 1
     later.pop("metadata")
+    assert later.pop("parameters") is None, "only a loss with a method `trained` has some"
     assert set(later) == LOSS_NEEDS - {"again"} | (GIVEN_TO_LOSSES - {"metadata", "group_ids"})
     assert set(later.values()) == {None}
 

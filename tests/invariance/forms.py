@@ -1,9 +1,9 @@
-"""One loss in both of its forms, one that learns of every update, and two that do what the cut decides."""
+"""Losses for trials: in both forms, learning of updates, with parameters, of the whole batch, and two that are wrong."""
 
 import numpy as np
 import torch
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, TeacherDivergence, loss
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, ModelSizes, TeacherDivergence, loss
 
 
 @loss(needs={"old_logprobs", "entropy"})
@@ -148,6 +148,55 @@ def now_and_then(inputs: BatchLossInputs) -> LossOutputs:
         shift = 0.01 * (chosen & inputs.loss_mask)[..., None].expand(-1, -1, 32).double()
         per_token = per_token - chosen * 0.3 * inputs.again(shift).trainer_logprobs
     return LossOutputs(per_token)
+
+
+@loss(needs={"entropy"}, policy_gradient=False)
+class Uncertain:
+    """A log-variance for each of two tasks: exp(-s) L + s, L being the surprise of a token and its entropy."""
+
+    def trained(self, sizes: ModelSizes) -> torch.nn.Module:
+        return torch.nn.ParameterDict({"log_variance": torch.zeros(2, dtype=sizes.dtype)})
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        s = inputs.parameters["log_variance"]
+        per_token = -s[0].neg().exp() * inputs.trainer_logprobs + s[0] + s[1].neg().exp() * inputs.entropy + s[1]
+        return LossOutputs(per_token, {"log_variance": s[0]})
+
+
+@loss(needs={"embedding", "hidden_states"}, policy_gradient=False)
+class Probes:
+    """Predicts rewards' stand-in, the advantage, from hidden states, with a frozen part and random starting values."""
+
+    def trained(self, sizes: ModelSizes) -> torch.nn.Module:
+        hidden = torch.nn.Linear(sizes.hidden_size, 3, dtype=sizes.dtype)
+        fixed = torch.nn.Linear(3, 3, bias=False, dtype=sizes.dtype).requires_grad_(False)
+        self.module = torch.nn.Sequential(hidden, torch.nn.Tanh(), fixed, torch.nn.Linear(3, 1, dtype=sizes.dtype))
+        return self.module
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        found = torch.func.functional_call(self.module, inputs.parameters, (inputs.hidden_states,)).squeeze(-1)
+        return LossOutputs((found - inputs.advantages).square(), {"guess": Mean.over(found, inputs.loss_mask)})
+
+
+@loss(needs={"embedding"}, whole_batch=True, policy_gradient=False)
+class Tempered:
+    """Each row against all others, through a projection and at a temperature that are learned."""
+
+    def trained(self, sizes: ModelSizes) -> torch.nn.Module:
+        self.projection = torch.nn.Linear(sizes.hidden_size, 4, bias=False, dtype=sizes.dtype)
+        return torch.nn.ModuleDict(
+            {"projection": self.projection, "scale": torch.nn.ParameterList([torch.ones(1, dtype=sizes.dtype)])}
+        )
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        weight = {"weight": inputs.parameters["projection.weight"]}
+        rows = torch.nn.functional.normalize(torch.func.functional_call(self.projection, weight, (inputs.embedding,)), dim=1)
+        others = ~torch.eye(len(rows), dtype=torch.bool)
+        scale = inputs.parameters["scale.0"].exp()
+        log_shares = (rows @ rows.T * scale).masked_fill(~others, -torch.inf).log_softmax(dim=1)
+        positive = (inputs.group_ids[:, None] == inputs.group_ids) & others
+        weighted = torch.where(positive, log_shares, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+        return LossOutputs(-weighted, {"scale": scale.detach()})
 
 
 @loss(needs=lambda options: {TeacherDivergence(options["kind"], temperature=options["temperature"])}, policy_gradient=False)

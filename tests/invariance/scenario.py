@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plugrad import RunFile, hookimpl
+from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.contracts.where import Where
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.hooks import Hooks, Host
@@ -97,7 +98,7 @@ class Result:
     gradients: list[list[torch.Tensor]]
     """Of every parameter at each update, clipped."""
     parameters: list[torch.Tensor]
-    """After the last."""
+    """After the last, those of losses among them."""
     num_micro_batches: int
     """The most in an update."""
 
@@ -178,7 +179,9 @@ def losses(scenario):
         component = load_component("loss", name, options, scan(), [scenario.folder] if scenario.folder else [])
         label = f"{component.name}/{reduction}"
         where = Where.of(dict(scenario.where)) if scenario.where and not bound else None
-        bound.append(BoundLoss.create(component, label=label, weight=weight, reduction=reduction, where=where))
+        own = OwnOptimizerTable(lr=3e-2, weight_decay=0.1) if hasattr(component.target, "trained") else None
+        place = {"weight": weight, "reduction": reduction, "where": where, "optimizer": own}
+        bound.append(BoundLoss.create(component, label=label, **place))
     return bound
 
 
@@ -252,6 +255,8 @@ def shard(policy, optimizer):
         fully_shard(layer)
     if policy.critic is not None:
         fully_shard(policy.critic.head)
+    for of_loss in policy.trained.values():
+        fully_shard(of_loss)
     fully_shard(policy)
     sharded = list(policy.parameters())
     for group, own in zip(optimizer.param_groups, chosen, strict=True):

@@ -138,6 +138,22 @@ def test_further_passes_of_other_models(model_type, checkpointing):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 3, 7])
+@pytest.mark.parametrize("form", ["Uncertain", "Probes", "Tempered"])
+def test_a_loss_with_parameters(form, reduction, num_micro_batches):
+    terms = (("ppo_clip", 1.0, "token"), (f"forms.py:{form}", 0.1, reduction))
+    scenario = Scenario(seed=8, terms=terms, folder=HERE, updates_per_batch=2)
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+    num_of_model = len(whole(replace(scenario, terms=terms[:1])).parameters)
+    for gradients in expected.gradients:
+        learned = [gradient for gradient in gradients[num_of_model:] if gradient.ndim]
+        assert learned
+        assert all(bool(gradient.all()) for gradient in learned)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("num_micro_batches", [2, 7])
 @pytest.mark.parametrize("teachers", [("one",), ("math", "code"), ("!",), ("math", "code!")], ids="+".join)
 def test_divergences_from_teachers(teachers, reduction, num_micro_batches):

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
+PROBES = "parameters of Probes"
 IN_FILE = {"folder": str(HERE)}
 AGAIN = tuple((f"forms.py:{form}", 0.7, "group") for form in ("adversarial_in_two_steps", "adversarial", "now_and_then"))
 FOLLOWING = (("forms.py:follows", 1.0, "sequence"), ("forms.py:follows_the_worst", 0.2, "token"))
@@ -85,6 +86,18 @@ SCENARIOS = {
     ),
     "again, a vision tower": Scenario(seed=2, terms=AGAIN, budget=30, shares=(1, 0), sees=True, **IN_FILE),
     "again, a critic": Scenario(seed=8, terms=(*AGAIN, *CRITIC), budget=30, critic=True, **IN_FILE),
+    **{
+        f"parameters of {form}{which}": Scenario(
+            seed=8,
+            terms=(("ppo_clip", 1.0, "token"), (f"forms.py:{form}", 0.7, "group"), (f"forms.py:{form}", 0.3, "token")),
+            budget=30,
+            updates_per_batch=2,
+            shares=shares,
+            **IN_FILE,
+        )
+        for form in ("Uncertain", "Probes", "Tempered")
+        for which, shares in (("", (1, 1)), (", none on the first", (0, 1)))
+    },
     "teachers": Scenario(
         seed=8, terms=(*FOLLOWING, *SEVERAL), budget=40, updates_per_batch=2, teachers=("math", "code"), **IN_FILE
     ),
@@ -105,7 +118,8 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     sharded = {f"{name}, sharded": replace(scenario, sharded=True) for name, scenario in TWO.items()}
     saved = {
-        f"{name}, sharded": replace(sharded[f"{name}, sharded"], save_to=str(folder / name)) for name in ("token", UNTIED)
+        f"{name}, sharded": replace(sharded[f"{name}, sharded"], save_to=str(folder / name))
+        for name in ("token", UNTIED, PROBES)
     }
     (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded, **saved}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -145,6 +159,17 @@ def test_a_sharded_policy_is_saved_as_a_whole_transformers_folder(ranks, tmp_pat
     loaded = AutoModelForCausalLM.from_pretrained(folder / name, dtype="auto")
     for parameter, trained in zip(loaded.parameters(), results[0][2][f"{name}, sharded"].parameters, strict=True):
         assert torch.equal(parameter, trained)
+
+
+def test_sharded_parameters_of_losses_are_saved_whole_by_their_own_names(ranks, tmp_path):
+    three_steps(replace(SCENARIOS[PROBES], shares=(1,), save_to=str(tmp_path)), Accelerator(cpu=True))
+    saved = sorted((ranks[1] / PROBES / "trained").iterdir())
+    assert [path.name for path in saved] == ["Probes%2Fgroup.safetensors", "Probes%2Ftoken.safetensors"]
+    for path in saved:
+        found, expected = load_file(path), load_file(tmp_path / "trained" / path.name)
+        assert sorted(found) == sorted(expected) == ["0.bias", "0.weight", "2.weight", "3.bias", "3.weight"]
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11)
 
 
 def test_every_rank_had_work_to_share(ranks):

@@ -73,6 +73,8 @@ class LossInputs:
     """The columns of the sequence's example."""
     member: Int[Tensor, ""] | None = None
     """The place of the sequence among the rollouts of its example, counted from 0."""
+    parameters: Mapping[str, Tensor] | None = None
+    """The loss's own parameters by name, with gradient: those of the module that its method `trained` made."""
 
     @classmethod
     def unchecked(cls, fields: dict[str, Any]) -> LossInputs:
@@ -132,6 +134,7 @@ class BatchLossInputs:
     sensitivity: Callable[[Tensor], Tensor] | None = None
     """`sensitivity(total)` is d total / d embeddings of the tokens `[batch, seq, hidden]`, detached. `total` is a scalar,
     the sum over all counted tokens. It may be called once before each `again`, with the same need."""
+    parameters: Mapping[str, Tensor] | None = None
 
 
 @named_fields

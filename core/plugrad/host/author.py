@@ -46,6 +46,7 @@ def fields_missing(inputs: Any, error: BaseException) -> list[str]:
         return []
     needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset()) - GIVEN_TO_LOSSES
     absent = [name for name in sorted(needs) if getattr(inputs, name, None) is None]
+    absent += ["parameters"] if getattr(inputs, "parameters", needs) is None else []
     frames = _authors_frames(error)
     lines = " ".join(linecache.getline(frame.f_code.co_filename, line) for frame, line in frames)
     named = {name for frame, _ in frames for name in frame.f_code.co_names}

@@ -105,6 +105,11 @@ def _field_missing(error: ContractError, inputs: Any, missing: list[str]) -> Fie
     needs = ", ".join(repr(name) for name in sorted({*missing, *asked_for(inputs)}))
     passes = ", passes=2" if "again" in missing else ""
     names = " and ".join(f"inputs.{name}" for name in missing)
+    if missing == ["parameters"]:
+        return FieldMissing(
+            f"{str(error).rstrip('.')}. inputs.parameters is None:",
+            fix="give the loss's class a method trained(self, sizes: plugrad.ModelSizes) that returns them in a module.",
+        )
     return FieldMissing(
         f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None:",
         fix=f"write @{kind_of(inputs)}(needs={{{needs}}}{passes}). A plugin receives an optional field only if it asks for "

@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
 from plugrad.contracts.loss import BatchLossInputs, LossInputs, LossOutputs
 from plugrad.contracts.markers import AdvantageFacts
 from plugrad.contracts.measures import Measure
 from plugrad.contracts.metric import MetricInputs
-from plugrad.errors import ContractError, OptionError
+from plugrad.contracts.model_sizes import ModelSizes
+from plugrad.errors import ContractError, OptionError, PluginError
 from plugrad.host.advantage import BoundAdvantage, compute_advantages
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.metric import BoundMetric, compute_metric
@@ -79,11 +82,30 @@ class LoadedLoss(_Loaded):
             ContractError: a field that the loss needs is None, the loss raised, or its result is not a loss.
         """
         _check_inputs(self.bound.component, inputs, (LossInputs, BatchLossInputs))
+        if self.bound.trains and inputs.parameters is None:
+            raise ContractError(
+                f"{self.bound.component} trains parameters of its own, and inputs.parameters is None.",
+                fix="Make them once, module = loss.trained(plugrad.ModelSizes(...)), give them to your optimizer, and pass "
+                f"{type(inputs).__name__}(parameters=dict(module.named_parameters())).",
+            )
         if isinstance(inputs, BatchLossInputs):
             return compute_loss(self.bound, prepared_rows(inputs))
         batch = prepared_rows(as_batch(inputs))
         outputs = compute_loss(self.bound, batch)
         return LossOutputs(sum_rows(outputs, batch.loss_mask)[0], outputs.metrics)
+
+    def trained(self, sizes: ModelSizes, seed: int = 0) -> nn.Module:
+        """Return the module whose parameters the loss trains, made for a model of these sizes.
+
+        Give its parameters to your optimizer, and pass them on: `parameters=dict(module.named_parameters())` in the inputs.
+
+        Raises:
+            PluginError: it has no parameters of its own.
+            ContractError: it raised, or made something that cannot be trained.
+        """
+        if not self.bound.trains:
+            raise PluginError(f"{self.bound.component} has no method `trained`, and no parameters of its own.")
+        return self.bound.trained(sizes, seed)
 
     def after_update(self, measures: Mapping[str, float]) -> None:
         """Tell the loss what an update measured of it, once per update. It does nothing if the loss has no `after_update`.

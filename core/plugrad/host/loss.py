@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts, Reduction, passes_wrong
+from plugrad.contracts.model_sizes import ModelSizes
 from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES, TeacherDivergence
 from plugrad.contracts.where import Where
 from plugrad.errors import ContractError, PluginError
@@ -21,6 +23,7 @@ from plugrad.host.loss_outputs import check_gradient, check_outputs
 from plugrad.host.no_backward import NoBackward
 from plugrad.host.own_parameters import check_owns_no_parameters
 from plugrad.host.sequence_adapter import PerSequence
+from plugrad.host.trained_module import has_trained, make_module, parameters_of_loss
 from plugrad.registry.bind import Component
 
 
@@ -39,6 +42,8 @@ class BoundLoss:
     reduction: Reduction
     where: Where | None = None
     """The examples that it counts; None for all."""
+    optimizer: OwnOptimizerTable | None = None
+    """How its own parameters are updated, where the run file says so."""
 
     @property
     def name(self) -> str:
@@ -67,25 +72,50 @@ class BoundLoss:
 
     @classmethod
     def create(
-        cls, component: Component, *, label: str, weight: float, reduction: Reduction, where: Where | None = None
+        cls,
+        component: Component,
+        *,
+        label: str,
+        weight: float,
+        reduction: Reduction,
+        where: Where | None = None,
+        optimizer: OwnOptimizerTable | None = None,
     ) -> BoundLoss:
         """Create an instance of the component with its place in the objective.
 
         Raises:
-            PluginError: it cannot be created, has parameters of its own, or cannot see a whole batch or have further passes
-                though it asks for them.
+            PluginError: it cannot be created, has parameters that its `trained` does not make, or cannot see a whole batch
+                or have further passes though it asks for them.
         """
         _check_whole_batch(component)
         _check_passes(component)
         instance = component.create()
-        check_owns_no_parameters(str(component), instance)
-        return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction, where)
+        check_owns_no_parameters(str(component), instance, has_trained(component, instance))
+        return cls(component, instance, _in_batch_form(component, instance), label, weight, reduction, where, optimizer)
 
     def fresh(self) -> BoundLoss:
         """Return the same loss with a new instance. A class starts without state."""
         return BoundLoss.create(
-            self.component, label=self.label, weight=self.weight, reduction=self.reduction, where=self.where
+            self.component,
+            label=self.label,
+            weight=self.weight,
+            reduction=self.reduction,
+            where=self.where,
+            optimizer=self.optimizer,
         )
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has parameters of its own."""
+        return has_trained(self.component, self.instance)
+
+    def trained(self, sizes: ModelSizes, seed: int) -> nn.Module:
+        """Let the loss make the module whose parameters it trains, with random numbers from this seed.
+
+        Raises:
+            ContractError: it raised, or made something that cannot be trained.
+        """
+        return make_module(self.component, self.instance, sizes, seed)
 
     @property
     def learns_of_updates(self) -> bool:
@@ -102,11 +132,12 @@ class BoundLoss:
             call_plugin(f"{self.component} in its after_update", self.instance.after_update, dict(measures))
 
     def view(self, inputs: BatchLossInputs) -> BatchLossInputs:
-        """Return the inputs without the optional fields that this loss does not need."""
+        """Return the inputs without the optional fields that this loss does not need, and with its parameters alone."""
         hidden: dict[str, Any] = dict.fromkeys(LOSS_NEEDS - self.needs)
         if "again" in hidden:
             hidden["sensitivity"] = None
-        return replace(inputs, **hidden)
+        parameters = parameters_of_loss(inputs.parameters, self.label) if self.trains else None
+        return replace(inputs, **hidden, parameters=parameters)
 
 
 def _check_whole_batch(component: Component) -> None:

@@ -28,7 +28,7 @@ class NoBackward:
 
     def __init__(self, owner: str, inputs: BatchLossInputs) -> None:
         self._owner = owner
-        outputs = [getattr(inputs, name) for name in POLICY_OUTPUTS]
+        outputs = [*(getattr(inputs, name) for name in POLICY_OUTPUTS), *(inputs.parameters or {}).values()]
         self._nodes = [output.grad_fn for output in outputs if output is not None and output.grad_fn is not None]
         self._leaves = [output for output in outputs if output is not None and output.is_leaf and output.requires_grad]
         self._happened = False

@@ -57,6 +57,8 @@ def prepared_rows(inputs: Rows) -> Rows:
     }
     if isinstance(inputs, BatchLossInputs) and inputs.again is not None:
         changed["again"] = _prepared_pass(inputs.again, inputs.loss_mask)
+    if not isinstance(inputs, MetricInputs) and inputs.parameters is not None:
+        changed["parameters"] = {name: at_least_float32(value) for name, value in inputs.parameters.items()}
     return replace(inputs, **changed)
 
 

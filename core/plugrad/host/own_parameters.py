@@ -1,4 +1,4 @@
-"""Refuse losses with parameters of their own: nothing updates them yet."""
+"""Refuse losses with parameters that nothing would update: those that their `trained` does not make."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ from plugrad.contracts.loss import BatchLossInputs
 from plugrad.errors import PluginError
 
 LARGEST_GRAPH = 100_000
+NO_METHOD = (
+    "Nothing would update it: its gradient would grow, and ranks would drift apart. To train it, make it in a method of the "
+    "loss's class, trained(self, sizes: plugrad.ModelSizes) -> torch.nn.Module, and read it from inputs.parameters. "
+    "Make it an option of the loss, compute it from the batch, or freeze it with requires_grad_(False) if it is fixed."
+)
+MADE_TOO_EARLY = (
+    "It was made before `trained` was called, with random numbers that do not come from the run's seed. Make it in trained."
+)
+NOT_FROM_INPUTS = (
+    "What the run updates, and gathers where it is sharded, is in inputs.parameters. Read it there: "
+    "inputs.parameters[name], or torch.func.functional_call(self.module, inputs.parameters, x) instead of self.module(x)."
+)
 
 
-def check_owns_no_parameters(owner: str, made: Any) -> None:
+def check_owns_no_parameters(owner: str, made: Any, has_trained: bool = False) -> None:
     """Raise PluginError if a loss, as `Component.create` made it, holds a tensor with a gradient.
+
+    With a method `trained` it may make some there, and not before.
 
     Looked through are the attributes of an instance and the global and enclosing variables of a function.
     """
     found = next(_trained_in(made), None)
     if found:
-        raise _refused(owner, *found)
+        raise _refused(owner, *found, MADE_TOO_EARLY if has_trained else NO_METHOD)
 
 
 def check_graph_ends_at_inputs(owner: str, made: Any, loss: Tensor, inputs: BatchLossInputs) -> None:
@@ -31,11 +45,13 @@ def check_graph_ends_at_inputs(owner: str, made: Any, loss: Tensor, inputs: Batc
 
     The inputs that have a gradient must be leaves of the graph, or computed from such leaves.
     """
-    given = {id(leaf) for value in vars(inputs).values() if isinstance(value, Tensor) for leaf in _leaves(value)}
+    values = [*vars(inputs).values(), *(inputs.parameters or {}).values()]
+    given = {id(leaf) for value in values if isinstance(value, Tensor) for leaf in _leaves(value)}
     strange = next((leaf for leaf in _leaves(loss) if id(leaf) not in given), None)
     if strange is not None:
         names = {id(tensor): name for name, tensor in _trained_in(made)}
-        raise _refused(owner, names.get(id(strange), "a tensor"), strange)
+        remedy = NO_METHOD if inputs.parameters is None else NOT_FROM_INPUTS
+        raise _refused(owner, names.get(id(strange), "a tensor"), strange, remedy)
 
 
 def variables_of(function: FunctionType) -> dict[str, Any]:
@@ -48,12 +64,8 @@ def variables_of(function: FunctionType) -> dict[str, Any]:
     return {**known.globals, **known.nonlocals}
 
 
-def _refused(owner: str, name: str, tensor: Tensor) -> PluginError:
-    return PluginError(
-        f"{owner} has a parameter of its own: {name}, of shape {list(tensor.shape)}. A run updates the parameters of the "
-        "policy only: this one would never change, its gradient would grow, and ranks would drift apart. Make it an option "
-        "of the loss, compute it from the batch, or freeze it: requires_grad_(False)."
-    )
+def _refused(owner: str, name: str, tensor: Tensor, remedy: str) -> PluginError:
+    return PluginError(f"{owner} has a parameter of its own: {name}, of shape {list(tensor.shape)}. {remedy}")
 
 
 def _trained_in(made: Any) -> Iterator[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ from plugrad.contracts.environment import Example
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
+from plugrad.contracts.model_sizes import ModelSizes
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError, PlugradError
 from plugrad.host.advantage import compute_advantages, with_prepared_rewards
@@ -26,7 +27,7 @@ from plugrad.host.calling import blaming, no_gradient
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import BoundLoss, compute_loss, keep_rows, sum_rows
-from plugrad.host.made_up import with_made_up_outputs
+from plugrad.host.made_up import HIDDEN, with_made_up_outputs
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.provided import check_returns_given
@@ -34,6 +35,7 @@ from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_metrics, warn_of_nan
 from plugrad.host.select import Selection
 from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs, scores_of
+from plugrad.host.trained_module import check_parameters_are_used, trial_parameters
 from plugrad.host.trial import on_trial, random_state_of
 from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
 from plugrad.registry.bind import Component
@@ -122,7 +124,7 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
         prepared = with_prepared_rewards(hooks.prepare_advantages(batch.advantage))
         hooks.compute_advantages(prepared)
         for loss in (loss.fresh() for loss in selection.losses):
-            inputs = loss.view(_with_leaves(batch, loss))
+            inputs = _inputs_of(loss, batch)
             prepared_inputs = hooks.prepare_loss(loss, inputs)
             hooks.check_prepared(prepared_inputs, inputs)
             outputs = hooks.compute_loss(loss, prepared_inputs)
@@ -133,7 +135,9 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
 
 def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     owner = str(loss.component)
-    inputs, fresh = loss.view(_with_leaves(batch, loss)), loss.fresh()
+    fresh = loss.fresh()
+    with on_trial(owner, [], limit_s):
+        inputs = _inputs_of(fresh, batch)
     with on_trial(owner, batch.loss, limit_s):
         with random_state_of(0):
             outputs = compute_loss(fresh, inputs)
@@ -142,6 +146,7 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
             again = compute_loss(fresh, inputs)
     check_graph_ends_at_inputs(owner, fresh.instance, outputs.loss, inputs)
     _check_gradient(owner, inputs, outputs)
+    check_parameters_are_used(owner, inputs.parameters)
     if not torch.equal(again.loss, outputs.loss):
         raise ContractError(
             f"{owner} gives other values when it is called again with the same inputs. It is called once per micro-batch on "
@@ -154,6 +159,15 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     warn_of_nan(owner, measures)
     with on_trial(owner, [], limit_s):
         fresh.after_update({**measures.values_by_name(), "loss": float(outputs.loss.detach().sum())})
+
+
+def _inputs_of(loss: BoundLoss, batch: _TinyBatch) -> BatchLossInputs:
+    """Return what a loss gets of the tiny batch, with the parameters that it makes now."""
+    seen = loss.view(_with_leaves(batch, loss))
+    if not loss.trains:
+        return seen
+    sizes = ModelSizes(HIDDEN, batch.vocabulary, torch.float32)
+    return replace(seen, parameters=trial_parameters(loss.component, loss.instance, sizes))
 
 
 def _with_leaves(tiny: _TinyBatch, loss: BoundLoss) -> BatchLossInputs:
@@ -171,7 +185,8 @@ def _few_rows(tiny: _TinyBatch) -> BatchLossInputs:
 
 
 def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -> None:
-    leaves = [leaf for leaf in (inputs.trainer_logprobs, inputs.entropy) if leaf is not None and leaf.is_leaf]
+    given = [inputs.trainer_logprobs, inputs.entropy, *(inputs.parameters or {}).values()]
+    leaves = [leaf for leaf in given if leaf is not None and leaf.is_leaf]
     total = sum_rows(outputs, inputs.loss_mask).sum()
     if not total.requires_grad:
         raise ContractError(

@@ -41,13 +41,15 @@ class Selection(Protocol):
 
 
 def check_provided(selection: Selection, run_file: RunFile) -> None:
-    """Check the teacher and the critic against what the selected components need.
+    """Check the teacher, the critic and the optimizers of losses against what the selected components need.
 
     Raises:
-        RunFileError: a component needs numbers of a model that the run file does not have.
+        RunFileError: a component needs numbers of a model that the run file does not have, or the run file has an optimizer
+            for parameters that a loss does not have.
     """
     _check_teacher(selection, run_file)
     _check_critic(selection, run_file)
+    _check_own_optimizers(selection.losses)
 
 
 def check_returns_given(selection: Selection, outputs: AdvantageOutputs) -> None:
@@ -98,6 +100,15 @@ def _check_critic(selection: Selection, run_file: RunFile) -> None:
             "No loss trains the critic: none needs values. Add a [[loss]] that does, such as a value loss%s.",
             f"; {reader} reads values that stay 0" if reader else ", or leave [critic] out",
         )
+
+
+def _check_own_optimizers(losses: Sequence[BoundLoss]) -> None:
+    for loss in losses:
+        if loss.optimizer is not None and not loss.trains:
+            raise RunFileError(
+                f"the run file has [loss.optimizer] for {loss.component}, which has no parameters of its own. Remove the "
+                "table; the policy's learning rate is optimizer.lr."
+            )
 
 
 def _needing(selection: Selection, need: str) -> Iterator[Component]:

@@ -31,12 +31,12 @@ class Received:
         Args:
             groups: copies of the rollouts that belong to nobody else, where the caller has some: they are the costly part.
         """
-        tensors = {name: (value, value._version) for name, value in vars(inputs).items() if isinstance(value, Tensor)}
+        tensors = {name: (value, value._version) for name, value in _fields(inputs).items() if isinstance(value, Tensor)}
         return cls(tensors, copies_of_groups(getattr(inputs, "rollouts", [])) if groups is None else groups)
 
     def changed(self, inputs: Any) -> str | None:
         """Return the field that changed since, or None."""
-        now = vars(inputs)
+        now = _fields(inputs)
         for name, (tensor, version) in self.tensors.items():
             if now.get(name) is not tensor or tensor._version != version:
                 return name
@@ -45,6 +45,12 @@ class Received:
             return "rollouts"
         rollouts = (pair for group in zip(groups, self.groups, strict=True) for pair in zip(*group, strict=True))
         return "rollouts" if any(changed_key(*pair, frozenset()) for pair in rollouts) else None
+
+
+def _fields(inputs: Any) -> dict[str, Any]:
+    """Return the fields, and a loss's parameters each under a name of its own."""
+    parameters: Mapping[str, Tensor] = getattr(inputs, "parameters", None) or {}
+    return {**vars(inputs), **{f"parameters[{name!r}]": value for name, value in parameters.items()}}
 
 
 def copies_of_groups(groups: Sequence[Sequence[Rollout]]) -> list[list[Rollout]]:

@@ -130,7 +130,8 @@ def _losses(loader: _Loader) -> list[BoundLoss]:
         assert isinstance(component.facts, LossFacts)
         reduction = table.reduction or component.facts.reduction
         where = Where.of(table.where) if table.where else None
-        bound.append(BoundLoss.create(component, label=label, weight=table.weight, reduction=reduction, where=where))
+        place: dict[str, Any] = {"weight": table.weight, "reduction": reduction, "where": where}
+        bound.append(BoundLoss.create(component, label=label, optimizer=table.optimizer, **place))
     return bound
 
 

@@ -142,7 +142,8 @@ class PerSequence:
 
 def as_batch(inputs: LossInputs) -> BatchLossInputs:
     """Return one sequence as a micro-batch of one row."""
-    return BatchLossInputs(**{name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS})
+    rows = {name: _unsqueezed(getattr(inputs, name)) for name in SEQUENCE_FIELDS}
+    return BatchLossInputs(**{**rows, "parameters": inputs.parameters})
 
 
 def _spans(loss_mask: Tensor) -> list[_Span]:

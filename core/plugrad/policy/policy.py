@@ -14,6 +14,7 @@ from plugrad.errors import ModelError
 from plugrad.formulas.ratios import at_least_float32
 from plugrad.policy.critic import Critic
 from plugrad.policy.experts import run_experts_in_float64
+from plugrad.policy.handed_out import HandedOut, by_key, handed_out
 from plugrad.policy.lm_head import backbone, find_head
 from plugrad.policy.neighbours import keeps_rows_apart
 from plugrad.policy.outputs import Outputs
@@ -34,11 +35,16 @@ class Policy(nn.Module):
     """A causal LM that scores the counted tokens of a micro-batch at the temperature that samples them."""
 
     def __init__(
-        self, model: nn.Module, temperature: float, packs: bool | None = None, critic: Critic | None = None
+        self,
+        model: nn.Module,
+        temperature: float,
+        packs: bool | None = None,
+        critic: Critic | None = None,
+        trained: Sequence[HandedOut] = (),
     ) -> None:
         """Find out by trial runs how the model computes, and unless `packs` is given, whether it can pack sequences.
 
-        A critic is trained beside the model: one module, so that what wraps it sees both.
+        A critic and the parameters of losses are trained beside the model: one module, so that what wraps it sees all.
 
         Raises:
             ModelError: the model is not a causal LM.
@@ -52,6 +58,7 @@ class Policy(nn.Module):
         self.rows_alone = not keeps_rows_apart(model)
         self.packs = not self.rows_alone and (can_pack(model) if packs is None else packs)
         self.critic = critic
+        self.trained = by_key(trained)
         config: Any = getattr(model, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         self.top_k = int(getattr(text, "num_experts_per_tok", None) or 0)
@@ -73,14 +80,13 @@ class Policy(nn.Module):
     def _no_split_modules(self) -> Any:
         # Accelerate's FSDP wraps the layers that the root module names, and the policy is the root.
         own = getattr(self.model, "_no_split_modules", None)
-        if self.critic is None:
+        if self.critic is None and not self.trained:
             return own
-        # Its dtype may be another than the model's, and FSDP wants one in each unit.
-        return [
-            *(own or ()),
-            *(getattr(self.critic.model, "_no_split_modules", None) or ()),
-            type(self.critic.head).__name__,
-        ]
+        # Their dtype may be another than the model's, and FSDP wants one in each unit.
+        beside = {type(part).__name__ for part in self.trained.values()}
+        if self.critic is not None:
+            beside |= {*(getattr(self.critic.model, "_no_split_modules", None) or ()), type(self.critic.head).__name__}
+        return [*(own or ()), *sorted(beside)]
 
     def forward(
         self,
@@ -97,9 +103,9 @@ class Policy(nn.Module):
         """
         batch = Rows(input_ids, attention_mask, counted, None if shift is None else shift.by)
         scored = self._of_rows(batch, wanted, teachers) if not self.rows_alone else self._one_by_one(batch, wanted, teachers)
-        if shift is None or shift.earlier is None:
-            return scored
-        return scored._replace(logprobs=scored.logprobs + shift.earlier)
+        if shift is not None and shift.earlier is not None:
+            scored = scored._replace(logprobs=scored.logprobs + shift.earlier)
+        return scored._replace(parameters=handed_out(self.trained)) if wanted.parameters else scored
 
     def _one_by_one(self, batch: Rows, wanted: Wanted, teachers: Sequence[TeacherStates]) -> Scored:
         taught = Taught(teachers, batch.counted)

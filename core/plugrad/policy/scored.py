@@ -30,6 +30,8 @@ class Wanted:
     """One number a token: a pass through the critic's layers if it has its own."""
     further: bool = False
     """It is not the first pass of a micro-batch: what its routers choose is not counted."""
+    parameters: bool = False
+    """Those of losses, which only an update reads."""
     divergences: tuple[TeacherDivergence, ...] = ()
     """From the teachers that come with the rows: their heads' products beside the policy's."""
     teacher_logits: bool = False
@@ -76,6 +78,8 @@ class Scored(NamedTuple):
     """Entry t is the critic's value of the state in which the counted token t was chosen."""
     last_value: Float[Tensor, "batch"] | None = None
     """The critic's value of the state after the last counted token."""
+    parameters: dict[str, Tensor] | None = None
+    """Those of losses, by loss and name: see `handed_out`."""
     divergences: tuple[Float[Tensor, "batch seq"], ...] = ()
     """From its teacher at each counted token, in nats, in the order in which they were wanted."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from plugrad.config.tables.number_types import Finite
+from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.config.tables.table import Table
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.where import ColumnValue
@@ -54,4 +55,7 @@ class LossTable(ComponentTable):
         default={},
         description="The examples that this loss counts and is averaged over, by the values of their columns, such as "
         '`{ task = "math" }`. A list means any of its values. Default: all.',
+    )
+    optimizer: OwnOptimizerTable | None = Field(
+        default=None, description="For a loss with parameters of its own: how they are updated."
     )

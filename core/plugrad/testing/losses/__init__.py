@@ -6,6 +6,7 @@
 - `loss_values`: values that are finite, repeatable and determined by the inputs.
 - `between_updates`: what it remembers from call to call and from update to update.
 - `gradients`: sign, zeros, and the derivative of the value.
+- `own_parameters_used`: parameters that a loss trains.
 - `sums`: a sum over tokens, not a mean.
 - `numerics`: 16-bit inputs, and policies that hardly differ.
 - `far`: policies that are far apart, and tokens that are improbable.
@@ -32,6 +33,7 @@ from plugrad.testing.losses.loss_values import RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
 from plugrad.testing.losses.mixing import MIXING
 from plugrad.testing.losses.numerics import NUMERICS
+from plugrad.testing.losses.own_parameters_used import OWN_PARAMETERS
 from plugrad.testing.losses.sums import SUMS
 from plugrad.testing.losses.two_ranks import RANKS
 from plugrad.testing.portable import PORTABLE
@@ -43,6 +45,7 @@ PROMISES: tuple[Promise[Any], ...] = (
     *VALUES,
     *STATE,
     *MIXING,
+    *OWN_PARAMETERS,
     *SUMS,
     *GRADIENTS,
     *NUMERICS,

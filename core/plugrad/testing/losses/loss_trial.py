@@ -13,16 +13,20 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts
 from plugrad.contracts.measures import Measure, as_measure
+from plugrad.contracts.model_sizes import ModelSizes
 from plugrad.host.calling import no_gradient
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
-from plugrad.host.made_up import with_made_up_outputs
+from plugrad.host.made_up import HIDDEN, VOCABULARY, with_made_up_outputs
 from plugrad.host.synthetic import map_tensors
+from plugrad.host.trained_module import trial_parameters
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
 from plugrad.testing.checks import NotApplicable
 from plugrad.testing.numbers import TOLERANCE, Numbers, compare_numbers
 
 SENSED = ("trainer_logprobs", "entropy")
+MOVED = 0.1
+"""Standard deviation of what is added to the starting values of a loss's parameters."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,36 @@ class LossTrial:
 
 
 def view(bound: BoundLoss, inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the inputs with only the fields that a loss needs, and those that a model would give made up."""
+    """Return the inputs with only the fields that a loss needs, and those that a model would give made up.
+
+    The parameters of a loss with its own are those of the inputs, or made for the trial.
+    """
     if bound.passes > 1:
         # A sensitivity is a gradient, and passes are those of these very log-probs.
         inputs = map_tensors(inputs, lambda name, value: _with_gradient(value) if name in SENSED else value)
     lacking = {need for need in bound.needs if need == "again" or getattr(inputs, need, None) is None}
-    return bound.view(with_made_up_outputs(inputs, lacking))
+    seen = bound.view(with_made_up_outputs(inputs, lacking))
+    if not bound.trains:
+        return seen
+    return replace(seen, parameters=inputs.parameters or made_parameters(bound, inputs.trainer_logprobs.dtype))
+
+
+def made_parameters(bound: BoundLoss, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return a loss's parameters a little off where they start, for inputs of this dtype.
+
+    A head that starts at zero would hide what lies behind it. The numbers are the same in each dtype, rounded.
+    """
+    wide, own = (
+        trial_parameters(bound.component, bound.instance, ModelSizes(HIDDEN, VOCABULARY, sizes_dtype))
+        for sizes_dtype in (torch.double, torch.promote_types(dtype, torch.float32))
+    )
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: (value.detach() + MOVED * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+        .to(own[name].dtype)
+        .requires_grad_(value.requires_grad)
+        for name, value in wide.items()
+    }
 
 
 def _with_gradient(value: Tensor) -> Tensor:

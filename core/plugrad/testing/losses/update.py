@@ -30,6 +30,7 @@ from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 from plugrad.testing.trial_examples import trial_example
+from plugrad.trainer.update.made_parameters import make_parameters
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
@@ -63,15 +64,16 @@ def update_by_hand(loss: LossTrial) -> Update:
     models = {name: _policy(seed) for name, seed in SEEDS.items()}
     if bound.needs & OF_CRITIC:
         models["policy"] = _policy(SEEDS["policy"], with_critic=True)
-    sequences = [_inputs(models, *rollout, bound) for rollout in rollouts]
+    own = make_parameters([bound], RUN, models["policy"].model)  # type: ignore[arg-type]
+    of_loss = {name: parameter for part in own for name, parameter in part.own.named_parameters()} or None
+    sequences = [replace(bound.view(_inputs(models, *rollout, bound)), parameters=of_loss) for rollout in rollouts]
     with random_state_of(0):
         parts = [_together(sequences)] if loss.facts.whole_batch else sequences
-        sums = torch.cat([sum_rows(compute_loss(bound, bound.view(part)), part.loss_mask) for part in parts])
+        sums = torch.cat([sum_rows(compute_loss(bound, part), part.loss_mask) for part in parts])
     total = (weights * sums).sum()
-    found = torch.autograd.grad(total, list(models["policy"].parameters()), allow_unused=True)
-    gradient = [
-        g if g is not None else torch.zeros_like(p) for g, p in zip(found, models["policy"].parameters(), strict=True)
-    ]
+    parameters = [*models["policy"].parameters(), *(p for part in own for p in part.parameters() if p.requires_grad)]
+    found = torch.autograd.grad(total, parameters, allow_unused=True)
+    gradient = [g if g is not None else torch.zeros_like(p) for g, p in zip(found, parameters, strict=True)]
     return Update(total.item(), torch.cat([part.flatten() for part in gradient]))
 
 
@@ -129,7 +131,7 @@ class _Watch:
 
     @hookimpl
     def before_update(self) -> None:
-        parameters = list(self._model.parameters())
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self.gradient = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in parameters])
 
 

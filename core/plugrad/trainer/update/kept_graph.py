@@ -33,7 +33,8 @@ def naming_kept_graphs(
     try:
         yield
     except RuntimeError as error:
-        given = [*(value for value in vars(inputs).values() if isinstance(value, Tensor)), *further]
+        values = [*vars(inputs).values(), *(inputs.parameters or {}).values()]
+        given = [*(value for value in values if isinstance(value, Tensor)), *further]
         keeps = [loss for loss, term in terms if _reaches_past(term, given)] if SECOND_TIME in str(error) else []
         if not keeps:
             raise

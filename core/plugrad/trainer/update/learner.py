@@ -6,13 +6,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -30,8 +28,11 @@ from plugrad.policy.shifts import check_shifts
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
+from plugrad.trainer.update.made_parameters import FOLDER as OF_LOSSES
+from plugrad.trainer.update.made_parameters import make_parameters, save_parameters, whole_parameters
 from plugrad.trainer.update.optimizer import make_optimizer
 from plugrad.trainer.update.teaching import Teachers
+from plugrad.trainer.update.whole_weights import WholeWeights, whole_state
 
 logger = logging.getLogger("plugrad")
 
@@ -47,20 +48,6 @@ class PolicyWeights:
         for name, weight in self.model.state_dict(keep_vars=True).items():
             whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
             yield name, whole.detach()
-
-
-class WholeWeights(NamedTuple):
-    """The weights of sharded models, put together."""
-
-    model: dict[str, Tensor]
-    critic: dict[str, Tensor] | None
-
-
-def _whole(module: nn.Module) -> dict[str, Tensor]:
-    """Return a sharded module's weights on the main rank's CPU. A tied weight comes once, under its first name."""
-    whole = get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    names = {id(weight): name for name, weight in reversed(module.state_dict(keep_vars=True).items())}
-    return {name: weight for name, weight in whole.items() if name in names.values() and isinstance(weight, Tensor)}
 
 
 @dataclass(frozen=True)
@@ -144,16 +131,18 @@ class Learner:
 
     def whole_weights(self) -> WholeWeights:
         """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it."""
-        critic = self.own.critic
-        return WholeWeights(_whole(self.model), None if critic is None else _whole(critic))
+        own = self.own
+        critic = None if own.critic is None else whole_state(own.critic)
+        return WholeWeights(whole_state(self.model), critic, whole_parameters(own.trained))
 
     def save(self, path: Path, whole: WholeWeights | None = None) -> None:
         """Write a Transformers folder. Pass `whole` where this rank's models hold only a part of the weights."""
         self.model.save_pretrained(path, state_dict=whole and whole.model)
         self.tokenizer.save_pretrained(path)
-        critic = self.own.critic
-        if critic is not None:
-            save_critic(critic, path / FOLDER, self.tokenizer, whole and whole.critic)
+        own = self.own
+        if own.critic is not None:
+            save_critic(own.critic, path / FOLDER, self.tokenizer, whole and whole.critic)
+        save_parameters(own.trained, path / OF_LOSSES, whole and whole.trained)
 
 
 Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
@@ -186,10 +175,10 @@ def make_learner(
         ranks: of the run.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
+    policy = _make_policy(run_file, loaded, losses)
     wanted = wanted_by(losses, needs)
     _check_trains_here(policy, wanted, num_passes(losses), accelerator)
-    policy, optimizer, scheduler = _prepared(policy, run_file, wrap or accelerator.prepare)
+    policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
         accelerator=accelerator,
@@ -211,8 +200,15 @@ def make_learner(
     )
 
 
-def _prepared(policy: Policy, run_file: RunFile, wrap: Wrap) -> tuple[Policy, Optimizer, LRScheduler]:
-    optimizer = make_optimizer(policy, run_file)
+def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
+    of_losses = make_parameters(losses, run_file, loaded.model)
+    return Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded), trained=of_losses)
+
+
+def _prepared(
+    policy: Policy, losses: Sequence[BoundLoss], run_file: RunFile, wrap: Wrap
+) -> tuple[Policy, Optimizer, LRScheduler]:
+    optimizer = make_optimizer(policy, run_file, losses)
     # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
     scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
     # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
@@ -277,6 +273,7 @@ def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) 
         hidden_states="hidden_states" in of_losses,
         embedding="embedding" in of_losses,
         values="values" in of_losses or "values" in needs,
+        parameters=any(loss.trains for loss in losses),
         divergences=tuple(dict.fromkeys(loss.divergence for loss in losses if loss.divergence)),
         teacher_logits="teacher_logits" in of_losses,
     )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
 from plugrad.policy.critic import Critic, ValueHead
+from plugrad.policy.hidden_size import hidden_size_of
 from plugrad.policy.lm_head import find_head
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.loading_beside import load_critic
@@ -41,7 +42,7 @@ def make_critic(run_file: RunFile, loaded: LoadedModel) -> Critic | None:
     if own is not None:
         _check_usable(own)
     read = loaded.model if own is None else own
-    head = ValueHead(_hidden_size(read), read.dtype, read.device)
+    head = ValueHead(hidden_size_of(read), read.dtype, read.device)
     of_policy = run_file.model.name
     saved = Path(table.name) / HEAD if table.name else Path(of_policy) / FOLDER / HEAD if of_policy else None
     if saved is not None and saved.is_file():
@@ -61,11 +62,6 @@ def save_critic(
         tokenizer.save_pretrained(folder)
     of_head = {name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")}
     save_file({name: value.detach().cpu().contiguous() for name, value in of_head.items()}, folder / HEAD)
-
-
-def _hidden_size(model: PreTrainedModel) -> int:
-    head = model.get_output_embeddings()
-    return int(head.weight.shape[1]) if head is not None else int(model.config.get_text_config().hidden_size)
 
 
 def _check_usable(model: PreTrainedModel) -> None:

@@ -97,6 +97,7 @@ def _inputs(scored: Scored, micro_batch: MicroBatch, progress: Progress) -> Batc
         group_ids=micro_batch.group_ids,
         member=micro_batch.member,
         metadata=micro_batch.metadata,
+        parameters=scored.parameters,
         step=progress.step,
         max_steps=progress.max_steps,
     )

@@ -21,6 +21,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.made_passes import all_passes
+from plugrad.trainer.update.model_outputs import model_outputs
 from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
@@ -94,14 +95,16 @@ def _add_gradient(
 def _nothing(inputs: BatchLossInputs) -> Tensor:
     """Return 0, with a gradient for every parameter even if no token counts: what wraps the policy waits for each."""
     of_critic = 0 if inputs.values is None else inputs.values.sum() * 0
-    return inputs.trainer_logprobs.sum() * 0 + of_critic
+    of_losses = sum(parameter.sum() * 0 for parameter in (inputs.parameters or {}).values())
+    return inputs.trainer_logprobs.sum() * 0 + of_critic + of_losses
 
 
 def _linear(slopes: Slopes, given: Forwarded) -> Tensor | float:
     """Return the sum over rows of <slope, output of the policy>: its gradient is that of the losses that mix rows."""
     total: Tensor | float = 0.0
+    outputs = model_outputs(given.inputs)
     for name, slope in slopes.items():
-        output = given.divergences[name] if isinstance(name, TeacherDivergence) else getattr(given.inputs, name)
+        output = given.divergences[name] if isinstance(name, TeacherDivergence) else outputs[name]
         total = total + (slope * output).sum()
     return total
 
@@ -139,5 +142,5 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
     # No metric reads them: they are freed before the update ends.
-    freed = ("logits", "teacher_logits", "hidden_states", "embedding", "again", "sensitivity")
+    freed = ("logits", "teacher_logits", "hidden_states", "embedding", "parameters", "again", "sensitivity")
     return replace(inputs, **{**detached, **dict.fromkeys(freed)})

@@ -27,13 +27,15 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.update.learner import Learner, wanted_by
 from plugrad.trainer.update.made_passes import one_pass
+from plugrad.trainer.update.model_outputs import model_outputs, with_model_outputs
 from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 
 Output = str | TeacherDivergence
-"""A field of the losses' inputs, or for `teacher_divergence`, of which there may be several, what was asked for."""
+"""A field of the losses' inputs, or for `teacher_divergence`, of which there may be several, what was asked for. Or a
+parameter of a loss."""
 Slopes = Mapping[Output, Tensor]
-"""By output of the policy: the derivative of the objective with respect to it, for the rows of one micro-batch."""
+"""By output: the derivative of the objective with respect to it, for the rows of one micro-batch."""
 
 
 def slopes_of_mixing_losses(
@@ -55,7 +57,13 @@ def slopes_of_mixing_losses(
             noted = ledger if learner.ranks.is_main else Ledger()
             for name, slope in _slopes(hooks, loss, rows, noted).items():
                 total[name] = total[name] + slope if name in total else slope
-    return [_of_micro_batch(total, place, micro_batch) for micro_batch in micro_batches]
+    others = [name for name in total if isinstance(name, str) and name not in POLICY_OUTPUTS]
+    of_parameters: dict[Output, Tensor] = {name: total.pop(name) for name in others}
+    slopes = [_of_micro_batch(total, place, micro_batch) for micro_batch in micro_batches]
+    if learner.ranks.is_main:
+        # They belong to no row, and what every rank and micro-batch adds is summed: one of them adds all.
+        slopes[0] = {**slopes[0], **of_parameters}
+    return slopes
 
 
 def _score(
@@ -112,14 +120,13 @@ def _joined(parts: Sequence[Tensor], name: Output, width: int) -> Tensor:
 
 
 def _slopes(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> dict[Output, Tensor]:
-    """Return the derivative of the loss's share of the objective with respect to each output of the policy."""
-    outputs: dict[Output, Any] = {name: getattr(rows.inputs, name) for name in POLICY_OUTPUTS}
-    outputs.update(dict[Output, Any](rows.divergences.items()))
-    leaves = {name: value.detach().requires_grad_() for name, value in outputs.items() if value is not None}
+    """Return the derivative of the loss's share of the objective with respect to each output of the policy and parameter."""
+    outputs: dict[Any, Tensor] = {**model_outputs(rows.inputs), **rows.divergences}
+    leaves = {name: value.detach().requires_grad_() for name, value in outputs.items()}
     # As outputs of a model are, these are results of a computation: a leaf could not be changed in place unnoticed.
-    given: dict[Any, Any] = {name: leaf.clone() for name, leaf in leaves.items()}
+    given: dict[Any, Tensor] = {name: leaf.clone() for name, leaf in leaves.items()}
     divergences = {name: given.pop(name) for name in rows.divergences}
-    changed = replace(rows, inputs=replace(rows.inputs, **given), divergences=divergences)
+    changed = replace(rows, inputs=with_model_outputs(rows.inputs, given), divergences=divergences)
     term = weighted_sum(hooks, loss, changed, ledger)
     if term is None or not term.requires_grad:
         return {}
