@@ -127,7 +127,7 @@ def ranks(tmp_path_factory):
         [*torchrun, str(HERE / "rank_worker.py"), str(folder / "scenarios.pickle"), str(folder)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
