@@ -198,7 +198,13 @@ class Sums:
             print("look at me")
         if self.wrong == "changes":
             rollouts[0]["completion"] = "mine"
-        rewards = {"none": None, "nan": float("nan"), "text": "1.5", "infinite": float("inf")}
+        rewards = {
+            "none": None,
+            "nan": float("nan"),
+            "text": "1.5",
+            "infinite": float("inf"),
+            "component none": {"right": 1.0, "form": None},
+        }
         scores = [rewards.get(self.wrong, 1.0)] * len(rollouts)
         return {"no scores": None, "too few": scores[1:]}.get(self.wrong, scores)
 

@@ -55,6 +55,7 @@ ENVIRONMENTS = {
     "no scores": ".score returned NoneType for 8 rollouts; return one each",
     "too few": ".score returned 7 scores for 8 rollouts; return one each",
     "none": "returned the reward None, which is not a finite number, for the completion '2' of example 0",
+    "component none": "returned the reward component 'form' as None, which is not a finite number, for the completion '2'",
     "nan": "returned the reward nan, which is not a finite number, for the completion '2' of example 0",
     "infinite": "returned the reward inf, which is not a finite number",
     "text": "returned the reward '1.5', which is not a finite number",

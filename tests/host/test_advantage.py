@@ -55,7 +55,7 @@ def test_outputs_that_are_made_wrongly_name_their_owner_and_the_line(compute):
 
 
 def test_a_field_that_it_did_not_ask_for_is_named_if_it_is_returned(compute):
-    with pytest.raises(FieldMissing, match=r"write @advantage\(needs=\{'greedy_rewards'\}\)"):
+    with pytest.raises(FieldMissing, match=r"Write @advantage\(needs=\{'greedy_rewards'\}\)"):
         compute(lambda inputs: AdvantageOutputs(inputs.greedy_rewards))
 
 

@@ -119,3 +119,16 @@ def test_an_environment_and_a_metric_are_told_too(groups, metric_inputs):
     assert isinstance(metric_inputs, MetricInputs)
     with pytest.raises(ContractError, match=r"has no metrics"):
         call_plugin("the metric 'mine'", lambda inputs: inputs.rollouts[0][0]["metrics"]["kl"], metric_inputs)
+
+
+def test_a_misspelt_field_of_the_inputs_is_told(of_a_loss, inputs):
+    with pytest.raises(
+        ContractError, match=r"'LossInputs' object has no attribute 'advantage' .*Did you mean 'advantages'\?"
+    ):
+        call_plugin("it", lambda given: given.advantage, of_a_loss)
+    with pytest.raises(ContractError, match=r"Did you mean 'rewards'\? AdvantageInputs has rewards, ") as caught:
+        call_plugin("it", lambda given: given.reward, inputs)
+    assert "completion_lengths" in caught.value.fix
+    with pytest.raises(ContractError) as caught:
+        call_plugin("it", lambda given: given.rewards.nothing, inputs)
+    assert not caught.value.fix

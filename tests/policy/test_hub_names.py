@@ -6,6 +6,7 @@ from plugrad import ModelError, RunFileError
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.policy.loading import load_model, load_tokenizer
 from plugrad.policy.loading_beside import load_frozen
+from plugrad.policy.model_folder import cause_of
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 
@@ -46,6 +47,23 @@ def test_a_slip_in_a_folder_is_answered_with_where_it_was_looked_up(models, name
         load_model(ModelTable(name=name).with_absolute_paths([models]), [], [models])
     assert len(str(caught.value)) < 900
     assert str(caught.value).isprintable()
+
+
+def test_a_folder_of_nearly_that_name_is_told_before_the_hub_is_asked(models, caplog):
+    with pytest.raises(ModelError) as caught:
+        load_model(ModelTable(name="modles"), [])
+    assert "There is no model folder 'modles', so the hub is asked for it. Did you mean 'models'?" in caplog.text
+    caplog.clear()
+    with pytest.raises(ModelError):
+        load_model(ModelTable(name="gpt2"), [])
+    assert "asked" not in caplog.text
+    assert "at '" not in str(caught.value)
+
+
+def test_a_reference_to_documentation_is_left_out_whole():
+    said = "We couldn't connect. Check your connection or see how to run the library in offline mode at "
+    error = OSError(f"{said}'https://huggingface.co/docs/transformers/installation#offline-mode'.")
+    assert cause_of(error) == "OSError: We couldn't connect. Check your connection"
 
 
 def test_a_frozen_model_names_its_own_table(models):

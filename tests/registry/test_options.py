@@ -60,7 +60,7 @@ def test_a_missing_option_is_named_with_its_type():
         bind(source("clipped", "advantage"), clipped, {})
     assert str(caught.value) == (
         "[advantage] 'clipped' (mine) needs the option clip (required, float), low (required, Literal['a', 'b']). "
-        "Set it under [advantage.kwargs], or with --set."
+        "Set it with --set, or in a run file under [advantage.kwargs]."
     )
 
 

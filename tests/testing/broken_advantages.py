@@ -44,6 +44,16 @@ def by_the_mean_length_of_the_batch(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards) * inputs.completion_lengths.to(inputs.rewards).mean())
 
 
+@breaks("groups_apart")
+def centres_over_the_wrong_axis(inputs: AdvantageInputs):
+    return AdvantageOutputs(inputs.rewards - inputs.rewards.mean(dim=0, keepdim=True))
+
+
+@breaks("equal_rewards")
+def divides_by_a_deviation_and_takes_one_rollout(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(inputs.rewards) / inputs.rewards.std(dim=1, keepdim=True))
+
+
 @breaks("equal_rewards")
 def raw_rewards(inputs: AdvantageInputs):
     return AdvantageOutputs(inputs.rewards)
@@ -112,9 +122,25 @@ def double_only(inputs: AdvantageInputs):
     return AdvantageOutputs(inputs.rewards @ (torch.eye(size, dtype=torch.double) - 1 / size))
 
 
+@breaks("precision", min_rollouts_per_example=2)
+def normalizes_in_float32(inputs: AdvantageInputs):
+    rewards = inputs.rewards.float()
+    return AdvantageOutputs(centred(rewards) / (rewards.std(dim=1, keepdim=True, correction=0) + 1e-4))
+
+
+@breaks("precision")
+def reads_rewards_into_float32(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(torch.tensor([[rollout["reward"] for rollout in group] for group in inputs.rollouts])))
+
+
 @breaks("needs", needs={"greedy_rewards"})
 def asks_for_nothing_it_reads(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards))
+
+
+@breaks("needs", needs={"greedy_rewards", "ref_logprobs"})
+def reads_one_of_two_needs(inputs: AdvantageInputs):
+    return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.unsqueeze(1))
 
 
 @breaks("inputs_unchanged")
@@ -134,6 +160,11 @@ def writes_into_rollouts(inputs: AdvantageInputs):
 @breaks("deterministic")
 def rolls_dice(inputs: AdvantageInputs):
     return AdvantageOutputs(centred(inputs.rewards) * torch.rand(()).to(inputs.rewards))
+
+
+@breaks("deterministic")
+def adds_noise_to_rewards(inputs: AdvantageInputs):
+    return AdvantageOutputs(centred(inputs.rewards + 0.001 * torch.randn_like(inputs.rewards)))
 
 
 @breaks("state")

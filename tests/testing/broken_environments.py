@@ -124,6 +124,14 @@ class NoisyJudge(Sums):
         return [score * noise for score in super().score(rollouts)]
 
 
+@breaks("deterministic")
+class Guesses(Sums):
+    """Scores by a draw for each rollout."""
+
+    def score(self, rollouts):
+        return [random.random() for _ in rollouts]
+
+
 @breaks("references")
 class LikesItShort(Sums):
     def worth(self, completion, reference):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs, Max, Mean, Sum, loss
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Max, Mean, Sum, k3, loss
 
 BROKEN = {}
 
@@ -57,6 +57,16 @@ def detaches_everything(inputs: LossInputs) -> LossOutputs:
 @breaks("runs")
 def reads_what_it_did_not_ask_for(inputs: LossInputs) -> LossOutputs:
     return LossOutputs((inputs.trainer_logprobs - inputs.old_logprobs).exp())
+
+
+@breaks("runs")
+def misspells_a_field(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs * inputs.advantage)
+
+
+@breaks("runs")
+def leaves_out_whose_log_probs(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.logprobs * inputs.advantages)
 
 
 @breaks("runs", needs={"entropy"})
@@ -255,6 +265,50 @@ def adds_noise(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs) * torch.rand(()))
 
 
+@breaks("deterministic")
+def drops_tokens_at_random(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs) * (torch.rand_like(inputs.trainer_logprobs) < 0.9))
+
+
+@breaks("precision")
+def widens_its_inputs_to_float32(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs.float() * inputs.advantages.float())
+
+
+@breaks("precision")
+def passes_through_float32(inputs: LossInputs) -> LossOutputs:
+    per_token = -inputs.trainer_logprobs.float() * inputs.advantages
+    return LossOutputs((per_token * inputs.loss_mask).sum())
+
+
+@breaks("precision", needs={"old_logprobs"}, policy_gradient=True)
+def clips_a_ratio_in_float32(inputs: BatchLossInputs) -> LossOutputs:
+    policy, old = inputs.trainer_logprobs.float(), inputs.old_logprobs.float()
+    ratio, advantages = bounded_exp(torch.where(inputs.loss_mask, policy - old, 0.0)), inputs.advantages
+    return LossOutputs(-torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages))
+
+
+@breaks("precision", needs={"ref_logprobs"})
+def has_a_small_penalty_in_float32(inputs: BatchLossInputs) -> LossOutputs:
+    d = (inputs.ref_logprobs - inputs.trainer_logprobs).float()
+    return LossOutputs(policy_gradient(inputs) + 0.1 * k3(torch.where(inputs.loss_mask, d, 0.0)))
+
+
+@breaks("precision")
+def reports_a_metric_in_float32(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs), {"mean": Mean.over(inputs.trainer_logprobs.float(), inputs.loss_mask)})
+
+
+@breaks("precision")
+def computes_in_float16(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-(inputs.trainer_logprobs.half() * inputs.advantages.half()))
+
+
+@breaks("precision")
+def has_a_ratio_in_bfloat16(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-bounded_exp(_log_ratio(inputs).bfloat16()) * inputs.advantages)
+
+
 @breaks("state")
 class CountsItsCalls:
     def __init__(self):
@@ -358,6 +412,11 @@ def asks_for_a_reference_that_it_does_not_read(inputs: LossInputs) -> LossOutput
     return LossOutputs(policy_gradient(inputs) + 0.1 * (inputs.trainer_logprobs - inputs.old_logprobs))
 
 
+@breaks("needs", needs={"input_ids"})
+def asks_for_tokens_that_it_does_not_read(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(policy_gradient(inputs))
+
+
 @breaks("sums_tokens")
 def takes_the_mean_of_a_sequence(inputs: LossInputs) -> LossOutputs:
     return LossOutputs(policy_gradient(inputs)[inputs.loss_mask].mean())
@@ -398,6 +457,11 @@ def takes_the_larger_of_two_objectives(inputs: BatchLossInputs) -> LossOutputs:
 def takes_the_smaller_of_two_losses(inputs: LossInputs) -> LossOutputs:
     ratio, advantages = bounded_exp(in_float32_at_least(_log_ratio(inputs))), inputs.advantages
     return LossOutputs(torch.minimum(-ratio * advantages, -ratio.clamp(0.8, 1.2) * advantages))
+
+
+@breaks("clip_side")
+def clips_on_both_sides(inputs: BatchLossInputs) -> LossOutputs:
+    return LossOutputs(-bounded_exp(in_float32_at_least(_log_ratio(inputs))).clamp(0.8, 1.2) * inputs.advantages)
 
 
 @breaks("advantage_sign")

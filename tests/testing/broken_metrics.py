@@ -120,8 +120,12 @@ def sorts_the_rollouts(inputs: MetricInputs):
     return {"reward": Mean.of(inputs.rewards)}
 
 
-# Each share draws another.
-@breaks("deterministic", "adds_up")
+@breaks("precision")
+def means_in_float32(inputs: MetricInputs):
+    return {"logprob": Mean.over(inputs.trainer_logprobs.float(), inputs.loss_mask), "solved": Mean.of(inputs.rewards > 0.5)}
+
+
+@breaks("deterministic")
 def of_one_drawn_rollout(inputs: MetricInputs):
     return {"noise": Mean.of(torch.rand(1).expand(len(inputs.rewards)))}
 

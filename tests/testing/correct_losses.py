@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 import plugrad
-from plugrad import BatchLossInputs, LossInputs, LossOutputs, finite_exp, loss
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, finite_exp, loss
 
 CORRECT: dict[str, Callable] = {}
 
@@ -102,6 +102,21 @@ class KeepsNumbers:
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         self.kept = [inputs.trainer_logprobs.detach(), {"mean": float(inputs.advantages.mean())}]
         return LossOutputs(-inputs.trainer_logprobs * inputs.advantages)
+
+
+@correct()
+def detaches_the_ratio_beyond_its_bounds(inputs: BatchLossInputs) -> LossOutputs:
+    ratio = finite_exp(_log_ratio(inputs))
+    kept = (ratio > 0.8) & (ratio < 1.2)
+    return LossOutputs(-torch.where(kept, ratio, ratio.detach()) * inputs.advantages)
+
+
+@correct(reduction="sequence")
+def counts_in_float32(inputs: LossInputs) -> LossOutputs:
+    counted = inputs.loss_mask.float()
+    praised = Mean.over((inputs.advantages > 0).float(), inputs.loss_mask)
+    per_token = -inputs.trainer_logprobs * inputs.advantages * counted
+    return LossOutputs(per_token.sum(), {"praised": praised, "tokens": counted.sum()})
 
 
 @correct()

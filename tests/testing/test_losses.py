@@ -47,14 +47,17 @@ def test_a_correct_loss_is_not_blamed(name):
 WORDS = {
     "reads_what_it_did_not_ask_for": [
         "inputs.old_logprobs is None",
-        "write @loss(needs={'old_logprobs'})",
+        "Write @loss(needs={'old_logprobs'})",
         "broken_losses.py:",
     ],
-    "asserts_what_it_did_not_ask_for": ["inputs.ref_logprobs is None", "write @loss(needs={'entropy', 'ref_logprobs'})"],
-    "hands_on_what_it_did_not_ask_for": ["inputs.old_logprobs is None", "write @loss(needs={'old_logprobs'})"],
+    "asserts_what_it_did_not_ask_for": ["inputs.ref_logprobs is None", "Write @loss(needs={'entropy', 'ref_logprobs'})"],
+    "hands_on_what_it_did_not_ask_for": ["inputs.old_logprobs is None", "Write @loss(needs={'old_logprobs'})"],
+    "misspells_a_field": ["no attribute 'advantage'", "Did you mean 'advantages'?", "LossInputs has trainer_logprobs, "],
+    "leaves_out_whose_log_probs": ["Did you mean 'trainer_logprobs' or 'inference_logprobs' or 'old_logprobs'"],
+    "asks_for_tokens_that_it_does_not_read": ["a different input_ids gives", "A field that is not read is a slip"],
     "looks_for_a_key": ["raised KeyError: 'short'", "A run stops with this error", "Look at", "broken_losses.py:"],
     "reads_a_column": [
-        "the example has no column 'difficulty'",
+        "raised KeyError: the example has no column 'difficulty'",
         "have the columns example_id",
         """--example '{"difficulty": 1}'""",
     ],
@@ -83,6 +86,20 @@ WORDS = {
     "keeps_its_losses_in_a_global": ["its graph: KEPT[0]"],
     "divides_by_the_root_of_the_length": ["each of them has 0.707 of its gradient", 'choose reduction="sequence"'],
     "takes_the_larger_of_two_objectives": ["is raised 1 nats above the sampling policy, and no longer below it"],
+    "clips_on_both_sides": [
+        "1 nats below the sampling policy with a positive advantage has no gradient",
+        "ever pulled back",
+    ],
+    "widens_its_inputs_to_float32": [
+        "computes in float32 whatever it is given",
+        "broken_losses.py:",
+        "So padding fails: With five more columns",
+        " changes from 1.35711 by ",
+        "plugrad.at_least_float32(x)",
+    ],
+    "reports_a_metric_in_float32": ["the metric 'mean' does not follow", "in float32", "So metrics_add_up fails"],
+    "computes_in_float16": ["computes in float16 whatever"],
+    "has_a_ratio_in_bfloat16": ["computes in bfloat16 whatever"],
     "subtracts_nearly_equal_numbers": ["with policies 0.0001 nats apart", "plugrad.k3(d)"],
     "averages_praise": ["'praised' is nan", "The mean of no token is NaN"],
     "changes_its_mind": ["is now a", "stops at the second micro-batch"],
@@ -102,6 +119,25 @@ def test_what_follows_from_a_failure_is_not_run_and_says_so():
     }
     for name in ("own_sequence", "emptied_rows", "sums_tokens", "metrics_add_up", "far_direction"):
         assert (found[name].outcome, found[name].seen) == (Outcome.NOT_RUN, "needs micro_batches, which failed")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "waiting"),
+    [
+        ("drops_tokens_at_random", "deterministic", {"precision", "padding", "permutation", "bfloat16", "metrics_add_up"}),
+        ("passes_through_float32", "precision", {"padding", "gradcheck", "metrics_add_up", "state"}),
+    ],
+)
+def test_no_comparison_is_run_of_numbers_that_are_drawn_or_rounded(name, cause, waiting):
+    found = {result.check.name: result for result in results(getattr(broken_losses, name))}
+    assert {found[check].seen for check in waiting} == {f"needs {cause}, which failed"}
+    assert found["options_from_toml"].outcome is Outcome.KEPT
+
+
+def test_two_ranks_are_not_blamed_for_a_metric_of_the_wrong_type():
+    found = {r.check.name: r for r in results(f"{HERE / 'broken_losses.py'}:reports_text", processes=True)}
+    assert failed(found.values()) == {"metrics"}
+    assert found["one_rank_equals_two"].seen == "needs metrics, which failed"
 
 
 def test_a_check_that_is_called_alone_runs_what_it_comes_after():

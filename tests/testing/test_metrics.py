@@ -63,6 +63,15 @@ def test_a_metric_may_have_nothing_to_say():
     assert bad(results(metric()(silent))) == {"pickles"}
 
 
+def test_rounding_that_no_comparison_shows_is_reported_and_not_failed():
+    def of_the_rollouts(inputs: MetricInputs) -> dict[str, Mean]:
+        return {"reward": Mean.of(torch.tensor([rollout["reward"] for group in inputs.rollouts for rollout in group]))}
+
+    found = {result.check.name: result for result in results(metric()(of_the_rollouts))}
+    assert bad(found.values()) == {"pickles"}
+    assert found["precision"].seen.startswith("rounded to float32 (")
+
+
 def test_the_inputs_are_those_of_the_rollouts():
     groups = rollouts([[1.0, 0.0], [0.5, 0.5]], lengths=[[3, 1], [2, 4]])
     inputs = metric_inputs(groups, step=7)

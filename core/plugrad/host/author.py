@@ -16,6 +16,8 @@ from plugrad.shown import text_of
 
 SERVANTS = frozenset({"plugrad", "torch", "numpy", "jaxtyping", "beartype", "pluggy", "functools"})
 """Top-level modules that call an author's code, or are called by it."""
+HOSTS_CALL = "plugrad.host.calling"
+"""The module whose functions call an author's code."""
 KIND_OF_INPUTS = {
     "LossInputs": "loss",
     "BatchLossInputs": "loss",
@@ -35,6 +37,16 @@ def line_of(error: BaseException) -> str | None:
         return None
     frame, line = frames[-1]
     return f"{_short(frame.f_code.co_filename)}:{line}"
+
+
+def line_in(frame: FrameType | None) -> str | None:
+    """Return `file:line` of the author's innermost line among a frame and its callers, or None outside of any call."""
+    line = None
+    while frame is not None and frame.f_globals.get("__name__") != HOSTS_CALL:
+        if line is None and _is_authors(frame):
+            line = f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return line if frame else None
 
 
 def fields_missing(inputs: Any, error: BaseException) -> list[str]:

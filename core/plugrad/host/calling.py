@@ -11,6 +11,7 @@ from jaxtyping import TypeCheckError
 from plugrad.errors import ContractError, FieldMissing, InputsChanged, WronglyMade
 from plugrad.host.author import asked_for, fields_missing, kind_of, line_of
 from plugrad.host.missing_key import missing_key
+from plugrad.host.misspelt_field import misspelt_field
 from plugrad.host.process_state import StateKept
 from plugrad.host.received import Received
 from plugrad.registry.blame import Blamed, advice_for, told
@@ -82,7 +83,7 @@ def raised_by(owner: str, error: BaseException) -> ContractError:
     if isinstance(error, WronglyMade):
         return ContractError(f"{owner}{f', at {line}' * bool(line)}: {message}")
     seen = f"{owner} raised {message}{f' ({line})' if line else ''}"
-    missing = missing_key(error)
+    missing = missing_key(error) or misspelt_field(error)
     return (
         ContractError(f"{seen}. {missing.seen}", fix=missing.fix) if missing else ContractError(f"{seen}{advice_for(error)}")
     )
@@ -107,12 +108,12 @@ def _field_missing(error: ContractError, inputs: Any, missing: list[str]) -> Fie
     names = " and ".join(f"inputs.{name}" for name in missing)
     if missing == ["parameters"]:
         return FieldMissing(
-            f"{str(error).rstrip('.')}. inputs.parameters is None:",
-            fix="give the loss's class a method trained(self, sizes: plugrad.ModelSizes) that returns them in a module.",
+            f"{str(error).rstrip('.')}. inputs.parameters is None.",
+            fix="Give the loss's class a method trained(self, sizes: plugrad.ModelSizes) that returns them in a module.",
         )
     return FieldMissing(
-        f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None:",
-        fix=f"write @{kind_of(inputs)}(needs={{{needs}}}{passes}). A plugin receives an optional field only if it asks for "
+        f"{str(error).rstrip('.')}. {names} {'is' if len(missing) == 1 else 'are'} None.",
+        fix=f"Write @{kind_of(inputs)}(needs={{{needs}}}{passes}). A plugin receives an optional field only if it asks for "
         "it.",
     )
 

@@ -55,7 +55,7 @@ def write_score(owner: str, score: object, rollout: Rollout) -> None:
             f"{owner} returned the reward {found}, for {_which(rollout)}. A mapping has at least one component, and each is "
             "named by text."
         )
-    components = {name: _number(owner, value, rollout) for name, value in score.items()}
+    components = {name: _number(owner, value, rollout, name) for name, value in score.items()}
     rollout["reward"] = components["reward"] if "reward" in components else _number(owner, sum(components.values()), rollout)
     rollout["reward_components"] = components
 
@@ -103,14 +103,15 @@ def _has_no_axis(scores: object) -> bool:
     return getattr(scores, "ndim", 1) == 0
 
 
-def _number(owner: str, value: object, rollout: Rollout) -> float:
+def _number(owner: str, value: object, rollout: Rollout, component: str = "") -> float:
     number = finite_number(value)
     if number is None:
         awaited = " It is asynchronous: await it." if inspect.isawaitable(value) else ""
         if inspect.iscoroutine(value):
             value.close()
+        what = f"the reward component {shown(component)} as" if component else "the reward"
         raise DataError(
-            f"{owner} returned the reward {shown(value)}, which is not a finite number, for {_which(rollout)}.{awaited}"
+            f"{owner} returned {what} {shown(value)}, which is not a finite number, for {_which(rollout)}.{awaited}"
         )
     return number
 

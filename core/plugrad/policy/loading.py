@@ -34,6 +34,7 @@ from plugrad.policy.model_folder import (
     is_folder,
     read_json,
     reading,
+    tell_of_similar_folder,
     where_looked,
 )
 from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
@@ -185,6 +186,8 @@ def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
     plain = read_json(Path(name) / "config.json", name) if is_local else {}
     check_counts(plain, f"config.json of the model {name!r}:")
     check_values(plain, f"config.json of the model {name!r}:")
+    if not is_local:
+        tell_of_similar_folder(name, source.folders)
     absent = f"There is no folder of that name{where_looked(name, source.folders)}"
     what = f"config.json of the model {name!r}" if is_local else f"the model {name!r}"
     with reading(what, SAVE_AGAIN if is_local else absent, source.table):

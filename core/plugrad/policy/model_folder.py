@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from plugrad.errors import ModelError, did_you_mean
 from plugrad.paths import open_bytes, read_bytes, read_text
 from plugrad.shown import printable, shown
 
+logger = logging.getLogger("plugrad")
+
 LFS_POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
@@ -26,7 +29,8 @@ MOST_CHARACTERS = 300
 """The most of a library's message: some list every known model, or repeat a value of the file."""
 MOST = {"layers": 10_000, "experts": 1_000_000}
 """More than any model has. Doge has 16,384 experts."""
-OF_TRANSFORMERS = re.compile(r"https://huggingface\.co/docs\S*")
+OF_TRANSFORMERS = re.compile(r"( or see [^'.]* at)? *'?https://huggingface\.co/docs\S*")
+"""A reference to its documentation, with the words that introduce it."""
 
 
 @contextmanager
@@ -88,12 +92,24 @@ def check_name(name: str, folders: Sequence[Path], table: str = "model") -> None
 
 def where_looked(name: str, folders: Sequence[Path]) -> str:
     """Return how a sentence about a folder that is not there ends: where it was looked for, and one of a similar name."""
+    searched = "" if Path(name).is_absolute() else f" in {' or '.join(map(str, _searched(folders)))}"
+    return f"{searched}.{_similar_folder(name, folders)} Check the path, or give a hub id."
+
+
+def tell_of_similar_folder(name: str, folders: Sequence[Path]) -> None:
+    """Warn of a folder with nearly this name, before the hub is asked for the name: that can take a minute to fail."""
+    similar = _similar_folder(name, folders)
+    if similar:
+        logger.warning("There is no model folder %s, so the hub is asked for it.%s", shown(name), similar)
+
+
+def _searched(folders: Sequence[Path]) -> list[Path]:
+    return list(folders) or [Path.cwd()]
+
+
+def _similar_folder(name: str, folders: Sequence[Path]) -> str:
     path = Path(name)
-    if path.is_absolute():
-        return f".{_similar(path.name, path.parent)} Check the path, or give a hub id."
-    searched = list(folders) or [Path.cwd()]
-    similar = next(filter(None, (_similar(path.name, folder / path.parent) for folder in searched)), "")
-    return f" in {' or '.join(map(str, searched))}.{similar} Check the path, or give a hub id."
+    return next(filter(None, (_similar(path.name, folder / path.parent) for folder in _searched(folders))), "")
 
 
 def _similar(name: str, parent: Path) -> str:

@@ -59,7 +59,14 @@ def told(error: BaseException) -> str:
     if isinstance(error, WronglyMade):
         return str(error)
     message = printable(error)
-    return f"{type(error).__name__}{': ' * bool(message)}{message}"
+    return f"{_known_type(error).__name__}{': ' * bool(message)}{message}"
+
+
+def _known_type(error: BaseException) -> type:
+    """Return the type of an exception that its reader knows: plugrad raises some of its own in a plugin's code."""
+    if isinstance(error, PlugradError):
+        return type(error)
+    return next(kind for kind in type(error).__mro__ if not kind.__module__.startswith("plugrad."))
 
 
 def advice_for(error: BaseException) -> str:

@@ -113,7 +113,9 @@ def _refuse_unknown(table: str, given: Mapping[str, Any], known: Mapping[str, Op
 def _refuse_missing(table: str, kind: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
     missing = [str(option) for option in known.values() if option.default is REQUIRED and option.name not in given]
     if missing:
-        raise OptionError(f"{table} needs the option {', '.join(missing)}. Set it under [{kind}.kwargs], or with --set.")
+        raise OptionError(
+            f"{table} needs the option {', '.join(missing)}. Set it with --set, or in a run file under [{kind}.kwargs]."
+        )
 
 
 def refuse_unnamed_options(source: Source, target: Any) -> None:

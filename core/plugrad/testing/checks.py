@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,7 @@ from plugrad.testing.trial_examples import columns_of_examples
 
 S = TypeVar("S")
 
-KIT_VERSION = "3"
+KIT_VERSION = "4"
 """Version of the set of promises. It rises when a promise is added or becomes stricter."""
 
 CAUSE = "_cause"
@@ -80,6 +80,13 @@ class Promise(Generic[S]):
     """What a report says at its end if this check was not run or does not apply. Empty: nothing."""
     prepare: Callable[[], object] = lambda: None
     """Called before all checks of a component are run: starts what takes long and can go on meanwhile."""
+
+
+def built_on(foundations: Iterable[Promise[Any]], promises: Iterable[Promise[Any]]) -> Iterator[Promise[Any]]:
+    """Yield promises that cannot hold without the foundations: a component that draws numbers passes no comparison."""
+    names = tuple(promise.name for promise in foundations)
+    for promise in promises:
+        yield replace(promise, after=(*names, *promise.after))
 
 
 @dataclass(frozen=True)

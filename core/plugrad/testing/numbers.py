@@ -27,10 +27,15 @@ def compare_numbers(found: Numbers, expected: Numbers, change: str, tolerance: f
         if name not in found or name not in expected:
             raise Broken(f"{change}, there is {'no' if name in expected else 'also'} {name}")
         if not is_close(found[name], expected[name], tolerance):
-            raise Broken(f"{change}, {name} changes from {expected[name]:.6g} to {found[name]:.6g}")
+            raise Broken(f"{change}, {name} changes {_from_to(expected[name], found[name])}")
     differences = [abs(value - expected[name]) for name, value in found.items() if not isnan(value)]
     largest = max(differences, default=0.0)
     return f"largest difference {largest:.0e}" if largest else "no difference"
+
+
+def _from_to(before: float, after: float) -> str:
+    one, other = f"{before:.6g}", f"{after:.6g}"
+    return f"from {one} to {other}" if one != other else f"from {one} by {after - before:.1g}"
 
 
 def are_same(found: Numbers, expected: Numbers, tolerance: float = TOLERANCE) -> bool:

@@ -3,6 +3,7 @@
 - `groups`: which rollouts are compared, and in which order.
 - `rewards`: equal, shifted, scaled and NaN rewards.
 - `advantage_values`: values that are finite, repeatable and determined by the inputs.
+- `advantage_precision`: what is rounded to a narrower dtype.
 
 `portable`, one level up, has the promises of every kind. `trial_groups` draws the inputs.
 """
@@ -12,15 +13,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from plugrad.testing.advantages.advantage_precision import EXACT, advantage_rounding
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial
-from plugrad.testing.advantages.advantage_values import RUNS, VALUES
+from plugrad.testing.advantages.advantage_values import DETERMINISTIC, FEWEST_ROLLOUTS, RUNS, VALUES
 from plugrad.testing.advantages.groups import GROUPS
 from plugrad.testing.advantages.rewards import REWARDS
-from plugrad.testing.checks import Check, Promise, checks_of_promises
+from plugrad.testing.checks import Check, Promise, built_on, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.portable import PORTABLE
+from plugrad.testing.precision import precision_promise
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *GROUPS, *VALUES, *REWARDS, *PORTABLE)
+OF_COMPARISONS = (*GROUPS, *VALUES, *REWARDS, FEWEST_ROLLOUTS)
+PRECISION = precision_promise(advantage_rounding, [promise for promise in OF_COMPARISONS if promise.name in EXACT])
+FOUNDATIONS = (DETERMINISTIC, *built_on([DETERMINISTIC], [PRECISION]))
+PROMISES: tuple[Promise[Any], ...] = (
+    RUNS,
+    *FOUNDATIONS,
+    *built_on(FOUNDATIONS, OF_COMPARISONS),
+    *PORTABLE,
+)
 
 
 def advantage_checks(

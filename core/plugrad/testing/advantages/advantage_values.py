@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from plugrad.contracts.advantage import AdvantageOutputs
 from plugrad.errors import InputsChanged, OptionError
 from plugrad.host.trial import on_trial
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial, as_groups, named
@@ -13,6 +16,7 @@ from plugrad.testing.advantages.trial_groups import draw_groups, in_single_preci
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import are_same, compare_numbers
 from plugrad.testing.state import check_state
+from plugrad.testing.unread_needs import unread
 
 LIMIT_S = 60.0
 SINGLE_PRECISION = 1e-3
@@ -82,14 +86,31 @@ def _check_single_precision(advantage: AdvantageTrial) -> str:
 
 
 def _check_needs(advantage: AdvantageTrial) -> str:
-    if not advantage.component.needs:
+    needs = sorted(advantage.component.needs)
+    if not needs:
         raise NotApplicable("it needs no optional field")
     inputs = advantage.draw()
-    assert inputs.greedy_rewards is not None
-    other = replace(inputs, greedy_rewards=1 - inputs.greedy_rewards)
-    if are_same(advantage.numbers(other), advantage.numbers(inputs)):
-        raise Broken("different greedy_rewards give the same values")
-    return "reads greedy_rewards"
+    whole = advantage.outputs(inputs)
+    for need in needs:
+        given = getattr(inputs, need)
+        value = 1 - given if isinstance(given, Tensor) else [[_shifted(tokens) for tokens in group] for group in given]
+        other: dict[str, Any] = {need: value}
+        if _same_outputs(advantage.outputs(replace(inputs, **other)), whole):
+            raise unread(need, "the same values")
+    return f"reads {', '.join(needs)}"
+
+
+def _shifted(tokens: Tensor) -> Tensor:
+    """Return other numbers, which move by different steps."""
+    return tokens - 0.5 - 0.1 * torch.arange(len(tokens))
+
+
+def _same_outputs(one: AdvantageOutputs, other: AdvantageOutputs) -> bool:
+    return are_same(named(as_groups(one)), named(as_groups(other))) and _returns(one) == _returns(other)
+
+
+def _returns(outputs: AdvantageOutputs) -> list[list[list[float]]]:
+    return [[tokens.tolist() for tokens in group] for group in outputs.returns or []]
 
 
 RUNS: Promise[AdvantageTrial] = Promise(
@@ -100,6 +121,13 @@ RUNS: Promise[AdvantageTrial] = Promise(
     "long as its entry in inputs.completion_lengths.",
     _check_runs,
 )
+DETERMINISTIC: Promise[AdvantageTrial] = Promise(
+    "deterministic",
+    "the same batch gives the same advantages",
+    "Every rank computes them on its own. With randomness, ranks train on different advantages, and no run can be repeated.",
+    "Do not draw random numbers or read a clock. Sort a set before you iterate over it.",
+    _check_deterministic,
+)
 VALUES: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "lengths",
@@ -108,13 +136,6 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
         "Do not divide by `length - 1`. Per token, return a tensor as long as each completion. The check reports whether "
         "lengths matter.",
         _check_lengths,
-    ),
-    Promise(
-        "fewest_rollouts",
-        "it works with the fewest rollouts per example that it declares",
-        "The number is checked before a model is loaded. If it is too low, the run fails at its first step.",
-        "Declare it: @advantage(min_rollouts_per_example=2). If an option needs more, raise an OptionError for fewer.",
-        _check_fewest_rollouts,
     ),
     Promise(
         "single_precision",
@@ -127,7 +148,8 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "needs",
         "it reads every field that it needs",
-        "greedy_rewards costs one more completion per example.",
+        "Most of these fields cost a forward pass or a completion. One that is not read is a slip, in the declaration or "
+        "in the code.",
         "Remove the field from @advantage(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),
@@ -139,14 +161,6 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
         _check_inputs_unchanged,
     ),
     Promise(
-        "deterministic",
-        "the same batch gives the same advantages",
-        "Every rank computes them on its own. With randomness, ranks train on different advantages, and no run can be "
-        "repeated.",
-        "Do not draw random numbers or read a clock. Sort a set before you iterate over it.",
-        _check_deterministic,
-    ),
-    Promise(
         "state",
         "earlier calls do not matter, unless it declares state",
         "State that is not saved is lost with the run.",
@@ -154,4 +168,13 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
         "load_state_dict().",
         _check_state,
     ),
+)
+FEWEST_ROLLOUTS: Promise[AdvantageTrial] = Promise(
+    "fewest_rollouts",
+    "it works with the fewest rollouts per example that it declares",
+    "The number is checked before a model is loaded. If it is too low, the run fails at its first step.",
+    "Declare it: @advantage(min_rollouts_per_example=2). If an option needs more, raise an OptionError for fewer.",
+    _check_fewest_rollouts,
+    # The rewards of one rollout are equal.
+    after=("equal_rewards",),
 )

@@ -54,11 +54,20 @@ def _skip_if_order_dependent(advantage: AdvantageTrial) -> None:
 
 GROUPS: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
+        "groups_apart",
+        "a group's advantages depend on no other group",
+        "Otherwise the signal of a prompt depends on how hard the other prompts of its batch are.",
+        "Take means and deviations over dim=1 with keepdim=True. An advantage that looks at the whole batch on purpose "
+        "declares @advantage(mixes_groups=True).",
+        _check_groups_apart,
+    ),
+    Promise(
         "rollout_order",
         "the order of rollouts in a group does not matter",
         "The engine decides which rollout comes first. The order carries no information.",
         "Do not use a rollout's index. An advantage with a running mean declares @advantage(order_dependent=True).",
         _check_rollout_order,
+        after=("groups_apart",),
     ),
     Promise(
         "group_order",
@@ -66,13 +75,6 @@ GROUPS: tuple[Promise[AdvantageTrial], ...] = (
         "The order of examples depends on the number of ranks.",
         "Do not use a group's index. An advantage with a running mean declares @advantage(order_dependent=True).",
         _check_group_order,
-    ),
-    Promise(
-        "groups_apart",
-        "a group's advantages depend on no other group",
-        "Otherwise the signal of a prompt depends on how hard the other prompts of its batch are.",
-        "Take means and deviations over dim=1 with keepdim=True. An advantage that looks at the whole batch on purpose "
-        "declares @advantage(mixes_groups=True).",
-        _check_groups_apart,
+        after=("groups_apart",),
     ),
 )

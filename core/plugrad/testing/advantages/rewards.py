@@ -161,7 +161,7 @@ REWARDS: tuple[Promise[AdvantageTrial], ...] = (
         "An advantage is how much better a rollout is than expected: the reward minus the baseline, and not the reverse. "
         "If rewards are costs, declare @advantage(opposes_rewards=True).",
         _check_reward_order,
-        after=("deterministic", "inputs_unchanged"),
+        after=("inputs_unchanged",),
     ),
     Promise(
         "scale_and_shift",
@@ -177,5 +177,6 @@ REWARDS: tuple[Promise[AdvantageTrial], ...] = (
         "Avoid nan_to_num and nanmean. A comparison with NaN is False, so the other branch of a torch.where must compute "
         "with the rewards.",
         _check_nan_reward,
+        after=("groups_apart",),
     ),
 )

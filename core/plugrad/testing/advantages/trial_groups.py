@@ -15,6 +15,7 @@ from plugrad.contracts.needs import SCORES
 from plugrad.contracts.rollout import Rollout
 from plugrad.host.synthetic import scores_of
 from plugrad.testing.inputs import LONGEST, rollouts
+from plugrad.testing.precision import moved_by
 
 NUM_EXAMPLES, GROUP_SIZE = 3, 8
 Change = Callable[[Rollout], Rollout]
@@ -86,6 +87,13 @@ def scaled(inputs: AdvantageInputs, by: float) -> AdvantageInputs:
         return Rollout(**{**rollout, "reward": by * rollout["reward"], "reward_components": components})
 
     return batch(_each(inputs, change), [by * r for r in _greedy(inputs)])
+
+
+def rewards_moved(inputs: AdvantageInputs, share: float) -> AdvantageInputs:
+    """Return the inputs with each reward, greedy ones included, larger by up to this share, in one component."""
+    moved = moved_by(inputs.rewards, share).tolist()
+    groups = [[_rewarded(*pair) for pair in zip(*group, strict=True)] for group in zip(inputs.rollouts, moved, strict=True)]
+    return batch(groups, moved_by(torch.tensor(_greedy(inputs), dtype=torch.double), share).tolist())
 
 
 def zero_or_one(inputs: AdvantageInputs) -> AdvantageInputs:

@@ -82,11 +82,19 @@ def _check_odd_completions(environment: EnvironmentTrial) -> str:
 
 SCORES: tuple[Promise[EnvironmentTrial], ...] = (
     Promise(
+        "deterministic",
+        "a completion always has the same score",
+        "The policy learns from noise in the reward as if it were signal, and no run can be repeated.",
+        "Do not draw random numbers or keep anything from earlier scores. Call a judge at temperature 0.",
+        _check_deterministic,
+    ),
+    Promise(
         "score_alone",
         "the score of a rollout does not depend on the rollouts scored with it",
         "How many rollouts are scored at once depends on the number of ranks. Comparing rollouts is the advantage's job.",
         "Score each rollout by its completion and its example. Compare within a group in an advantage.",
         _check_score_alone,
+        after=("deterministic",),
     ),
     Promise(
         "score_order",
@@ -94,6 +102,7 @@ SCORES: tuple[Promise[EnvironmentTrial], ...] = (
         "The order carries no information. A judge called from threads must return scores in the order of its rollouts.",
         "Return one score per rollout, in order. Use executor.map, not as_completed.",
         _check_score_order,
+        after=("deterministic",),
     ),
     Promise(
         "rollouts_unchanged",
@@ -101,13 +110,6 @@ SCORES: tuple[Promise[EnvironmentTrial], ...] = (
         "The tokens that are trained on must belong to the text that was scored.",
         "Work on a copy: `text = rollout['completion'].strip()`. Report numbers in rollout['metrics'].",
         _check_rollouts_unchanged,
-    ),
-    Promise(
-        "deterministic",
-        "a completion always has the same score",
-        "The policy learns from noise in the reward as if it were signal, and no run can be repeated.",
-        "Do not draw random numbers or keep anything from earlier scores. Call a judge at temperature 0.",
-        _check_deterministic,
     ),
     Promise(
         "references",

@@ -4,6 +4,7 @@
 - `mixing`: losses that see the whole batch.
 - `emptied`: sequences that an extension emptied.
 - `loss_values`: values that are finite, repeatable and determined by the inputs.
+- `loss_precision`: what is rounded to a narrower dtype.
 - `between_updates`: what it remembers from call to call and from update to update.
 - `gradients`: sign, zeros, and the derivative of the value.
 - `own_parameters_used`: parameters that a loss trains.
@@ -21,15 +22,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.checks import Check, Promise, checks_of_promises
+from plugrad.testing.checks import Check, Promise, built_on, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.losses.between_updates import STATE
 from plugrad.testing.losses.cuts import CUT, STRICT
 from plugrad.testing.losses.emptied import EMPTIED
 from plugrad.testing.losses.far import FAR_OFF
 from plugrad.testing.losses.gradients import GRADIENTS
+from plugrad.testing.losses.loss_precision import EXACT, loss_rounding
 from plugrad.testing.losses.loss_trial import LossTrial
-from plugrad.testing.losses.loss_values import RUNS, VALUES
+from plugrad.testing.losses.loss_values import DETERMINISTIC, RUNS, VALUES
 from plugrad.testing.losses.metrics import METRICS
 from plugrad.testing.losses.mixing import MIXING
 from plugrad.testing.losses.numerics import NUMERICS
@@ -37,9 +39,9 @@ from plugrad.testing.losses.own_parameters_used import OWN_PARAMETERS
 from plugrad.testing.losses.sums import SUMS
 from plugrad.testing.losses.two_ranks import RANKS
 from plugrad.testing.portable import PORTABLE
+from plugrad.testing.precision import precision_promise
 
-PROMISES: tuple[Promise[Any], ...] = (
-    RUNS,
+OF_COMPARISONS = (
     *CUT,
     *EMPTIED,
     *VALUES,
@@ -51,8 +53,15 @@ PROMISES: tuple[Promise[Any], ...] = (
     *NUMERICS,
     *FAR_OFF,
     *METRICS,
+)
+PRECISION = precision_promise(loss_rounding, [promise for promise in OF_COMPARISONS if promise.name in EXACT])
+FOUNDATIONS = (DETERMINISTIC, *built_on([DETERMINISTIC], [PRECISION]))
+PROMISES: tuple[Promise[Any], ...] = (
+    RUNS,
+    *FOUNDATIONS,
+    *built_on(FOUNDATIONS, OF_COMPARISONS),
     *PORTABLE,
-    *RANKS,
+    *built_on(FOUNDATIONS, RANKS),
 )
 
 
@@ -75,4 +84,6 @@ def loss_checks(
         PlugradError: it is not found, or does not take these options.
     """
     component = component_of(loss, "loss", options)
-    yield from checks_of_promises((*PROMISES, *(STRICT if strict else ())), component, LossTrial(component), example)
+    yield from checks_of_promises(
+        (*PROMISES, *(built_on(FOUNDATIONS, STRICT) if strict else ())), component, LossTrial(component), example
+    )

@@ -23,6 +23,7 @@ from plugrad.testing.losses.trial_micro_batches import (
     rows_of,
     with_row_advantages,
 )
+from plugrad.testing.numbers import is_close
 
 SIGNS = (1.0, -0.5, 0.25, -1.0, 2.0, -2.0, 0.5)
 NEGLIGIBLE = 1e-12
@@ -67,7 +68,8 @@ def _check_clip_side(loss: LossTrial) -> str:
         raise NotApplicable("it declares policy_gradient=False")
     rows = rows_of(on_policy(draw_micro_batch()), [ONE_ROW] * 4)
     inputs = with_row_advantages(rows, [1.0, 1.0, -1.0, -1.0])
-    seen = []
+    seen: list[str] = []
+    stuck: list[tuple[float, float] | None] = []
     for nats in MOVED:
         far = moved(inputs, [nats, -nats, -nats, nats])
         # A penalty is not part of what follows the advantage.
@@ -80,6 +82,14 @@ def _check_clip_side(loss: LossTrial) -> str:
                 "it; one with a negative is lowered below it, and no longer above it"
             )
         seen.append("kept" if kept[1] or kept[3] else "left out")
+        stuck.append((values[1], values[3]) if clipped[1] and clipped[3] else None)
+    # What a loss detaches has a value that follows the distance, and what it leaves out has none.
+    near, far_off = stuck
+    if near and far_off and all(map(is_close, near, far_off)):
+        raise Broken(
+            f"a token {MOVED[0]:g} nats below the sampling policy with a positive advantage has no gradient, and one above "
+            "it with a negative one has none either: the value is that of a bound, so neither is ever pulled back"
+        )
     return f"{' and '.join(f'{nats:g}' for nats in MOVED)} nats against the advantage: {', '.join(seen)}"
 
 

@@ -18,6 +18,7 @@ from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.losses.loss_trial import LossTrial, compare_rows, view
 from plugrad.testing.losses.ordinary import IN_RUNS, not_finite
 from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
+from plugrad.testing.unread_needs import unread
 
 LIMIT_S = 60.0
 
@@ -73,7 +74,7 @@ def _check_needs(loss: LossTrial) -> str:
     for need in needs:
         other: dict[str, Any] = {need: _other(inputs, need)}
         if _everything(loss, replace(inputs, **other)) == whole:
-            raise Broken(f"a different {need} gives the same value, gradient and metrics")
+            raise unread(need, "the same value, gradient and metrics")
     return f"reads {', '.join(needs)}"
 
 
@@ -103,6 +104,14 @@ RUNS: Promise[LossTrial] = Promise(
     "torch.where over a branch that is not finite: its gradient is NaN there too.",
     _check_runs,
 )
+DETERMINISTIC: Promise[LossTrial] = Promise(
+    "deterministic",
+    "the same batch gives the same values",
+    "Otherwise no run can be repeated, and ranks or micro-batches differ by chance.",
+    "Do not draw random numbers or read a clock. A loss that must sample from the batch declares "
+    "@loss(whole_batch=True) and draws with torch's generator, which the run seeds.",
+    _check_deterministic,
+)
 VALUES: tuple[Promise[LossTrial], ...] = (
     Promise(
         "inputs_unchanged",
@@ -112,17 +121,10 @@ VALUES: tuple[Promise[LossTrial], ...] = (
         _check_inputs_unchanged,
     ),
     Promise(
-        "deterministic",
-        "the same batch gives the same values",
-        "Otherwise no run can be repeated, and ranks or micro-batches differ by chance.",
-        "Do not draw random numbers or read a clock. A loss that must sample from the batch declares "
-        "@loss(whole_batch=True) and draws with torch's generator, which the run seeds.",
-        _check_deterministic,
-    ),
-    Promise(
         "needs",
         "it reads every field that it needs",
-        "ref_logprobs and old_logprobs each cost a forward pass and memory.",
+        "Most of these fields cost a forward pass or memory. One that is not read is a slip, in the declaration or "
+        "in the code.",
         "Remove the field from @loss(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),

@@ -65,7 +65,7 @@ MIXING: tuple[Promise[LossTrial], ...] = (
         "Which rollout of a prompt comes first carries no information, and no run should depend on it.",
         "Do not use a row's index, or the row beside it. inputs.group_ids and inputs.metadata show what belongs together.",
         _check_row_order,
-        after=("padding", "deterministic"),
+        after=("padding",),
     ),
     Promise(
         "nothing_to_compare",

@@ -110,7 +110,7 @@ RANKS: tuple[Promise[LossTrial], ...] = (
         "The number of GPUs affects speed only. It must not change what is learned.",
         "Leave ranks to plugrad: no torch.distributed, no division by the number of processes or sequences, no state.",
         _check_one_rank_equals_two,
-        after=("masked_slots", "padding", "permutation", "micro_batches", "deterministic", "state", "inputs_unchanged"),
+        after=("masked_slots", "padding", "permutation", "micro_batches", "state", "inputs_unchanged", "metrics"),
         prepare=_prepare,
     ),
 )

@@ -2,6 +2,7 @@
 
 - `shares`: the rank, place and neighbours of a group must not matter.
 - `metric_values`: values that are finite, repeatable and determined by the inputs.
+- `metric_precision`: what is rounded to a narrower dtype.
 
 `portable`, one level up, has the promises of every kind. `trial_shares` draws the inputs.
 """
@@ -11,14 +12,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugrad.testing.checks import Check, Promise, checks_of_promises
+from plugrad.testing.checks import Check, Promise, built_on, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.metrics.metric_precision import EXACT, metric_rounding
 from plugrad.testing.metrics.metric_trial import MetricTrial
-from plugrad.testing.metrics.metric_values import RUNS, VALUES
+from plugrad.testing.metrics.metric_values import DETERMINISTIC, RUNS, VALUES
 from plugrad.testing.metrics.shares import SHARED
 from plugrad.testing.portable import PORTABLE
+from plugrad.testing.precision import precision_promise
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *SHARED, *VALUES, *PORTABLE)
+OF_COMPARISONS = (*SHARED, *VALUES)
+PRECISION = precision_promise(metric_rounding, [promise for promise in OF_COMPARISONS if promise.name in EXACT])
+FOUNDATIONS = (DETERMINISTIC, *built_on([DETERMINISTIC], [PRECISION]))
+PROMISES: tuple[Promise[Any], ...] = (
+    RUNS,
+    *FOUNDATIONS,
+    *built_on(FOUNDATIONS, OF_COMPARISONS),
+    *PORTABLE,
+)
 
 
 def metric_checks(

@@ -19,6 +19,7 @@ from plugrad.testing.metrics.metric_trial import MetricTrial
 from plugrad.testing.metrics.trial_shares import draw_batch
 from plugrad.testing.numbers import are_same, compare_numbers
 from plugrad.testing.state import check_state
+from plugrad.testing.unread_needs import unread
 
 LIMIT_S = 60.0
 FAR = (100.0, -100.0, 1e3, -1e3, 1e4, -1e4)
@@ -118,7 +119,7 @@ def _check_needs(metric: MetricTrial) -> str:
     for need in needs:
         other: dict[str, Any] = {need: getattr(inputs, need) - 0.5 * inputs.loss_mask}
         if are_same(metric.numbers(replace(inputs, **other)), whole):
-            raise Broken(f"a different {need} gives the same numbers")
+            raise unread(need, "the same numbers")
     return f"reads {', '.join(needs)}"
 
 
@@ -153,6 +154,13 @@ RUNS: Promise[MetricTrial] = Promise(
     "A metric that raises is switched off, and its curve is missing.",
     'Return a dict such as {"mean": plugrad.Mean.over(values, inputs.loss_mask)}.',
     _check_runs,
+)
+DETERMINISTIC: Promise[MetricTrial] = Promise(
+    "deterministic",
+    "the same batch gives the same numbers",
+    "Otherwise two runs of one run file cannot be compared. A draw also shifts every later one.",
+    "Do not draw random numbers or read a clock.",
+    _check_deterministic,
 )
 VALUES: tuple[Promise[MetricTrial], ...] = (
     Promise(
@@ -193,7 +201,8 @@ VALUES: tuple[Promise[MetricTrial], ...] = (
     Promise(
         "needs",
         "it reads every field that it needs",
-        "ref_logprobs and old_logprobs each cost a forward pass and memory.",
+        "Most of these fields cost a forward pass or memory. One that is not read is a slip, in the declaration or "
+        "in the code.",
         "Remove the field from @metric(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),
@@ -203,13 +212,6 @@ VALUES: tuple[Promise[MetricTrial], ...] = (
         "The other metrics receive the same tensors.",
         "Write `x = x + y`, not `x += y`. Avoid functions with a trailing underscore. Copy a rollout with dict(rollout).",
         _check_inputs_unchanged,
-    ),
-    Promise(
-        "deterministic",
-        "the same batch gives the same numbers",
-        "Otherwise two runs of one run file cannot be compared. A draw also shifts every later one.",
-        "Do not draw random numbers or read a clock.",
-        _check_deterministic,
     ),
     Promise(
         "state",
