@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
+from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.errors import InputsChanged, OptionError
 from plugrad.host.trial import on_trial
 from plugrad.testing.advantages.advantage_trial import AdvantageTrial, as_groups, named
@@ -84,12 +86,20 @@ def _check_single_precision(advantage: AdvantageTrial) -> str:
 def _check_needs(advantage: AdvantageTrial) -> str:
     if not advantage.component.needs:
         raise NotApplicable("it needs no optional field")
-    inputs = advantage.draw()
-    assert inputs.greedy_rewards is not None
-    other = replace(inputs, greedy_rewards=1 - inputs.greedy_rewards)
-    if are_same(advantage.numbers(other), advantage.numbers(inputs)):
-        raise Broken("different greedy_rewards give the same values")
-    return "reads greedy_rewards"
+    inputs, needs = advantage.draw(), sorted(advantage.component.needs)
+    whole = advantage.numbers(inputs)
+    for need in needs:
+        if are_same(advantage.numbers(_with_other(inputs, need)), whole):
+            raise Broken(f"different {need} give the same values")
+    return f"reads {', '.join(needs)}"
+
+
+def _with_other(inputs: AdvantageInputs, need: str) -> AdvantageInputs:
+    """Return the inputs with other numbers in one of the optional fields."""
+    found = getattr(inputs, need)
+    changed = 1 - found if isinstance(found, Tensor) else [[0.5 * row - 0.5 for row in group] for group in found]
+    other: dict[str, Any] = {need: changed}
+    return replace(inputs, **other)
 
 
 RUNS: Promise[AdvantageTrial] = Promise(
@@ -127,7 +137,7 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
     Promise(
         "needs",
         "it reads every field that it needs",
-        "greedy_rewards costs one more completion per example.",
+        "greedy_rewards costs one more completion per example, every other field a forward pass.",
         "Remove the field from @advantage(needs={...}), or make `needs` a function of the options that require it.",
         _check_needs,
     ),

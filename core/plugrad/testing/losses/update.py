@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from plugrad.config.run_file import RunFile
+from plugrad.config.tables.critic_table import CriticTable
 from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
+from plugrad.policy.critic import Critic, ValueHead
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
 from plugrad.policy.scored import Scored, Wanted
@@ -29,6 +31,8 @@ from plugrad.testing.trial_examples import trial_example
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
+SLOPE = 0.1
+"""Of a critic's value in each feature."""
 RUN = RunFile.model_validate(
     {
         "max_steps": 1,
@@ -53,8 +57,8 @@ def update_by_hand(loss: LossTrial) -> Update:
     lengths = [len(rollout["completion_ids"]) for *_, rollout in rollouts]
     rows = count_rows(lengths, [group for group, *_ in rollouts])
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
-    models = {name: _policy(seed) for name, seed in SEEDS.items()}
     bound = loss.fresh()
+    models = {name: _policy(seed, critic=_reads_critic(bound)) for name, seed in SEEDS.items()}
     sequences = [_inputs(models, *rollout, bound) for rollout in rollouts]
     with random_state_of(0):
         parts = [_together(sequences)] if loss.facts.whole_batch else sequences
@@ -85,14 +89,19 @@ def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     loaded = LoadedModel(tiny_model(SEEDS["policy"], dtype="float64"), tiny_tokenizer())
     frozen = {"ref_logprobs": _policy(SEEDS["reference"]), "teacher_logprobs": _policy(SEEDS["teacher"])}
     needs = loss.needs | {"entropy"}
-    learner = make_learner(RUN, loaded, frozen, [loss], needs=needs, accelerator=accelerator, ranks=ranks)
+    run = RUN.model_copy(update={"critic": CriticTable()}) if _reads_critic(loss) else RUN
+    learner = make_learner(run, loaded, frozen, [loss], needs=needs, accelerator=accelerator, ranks=ranks)
     share = slice(edges[ranks.index], edges[ranks.index + 1])
     groups = recorded_groups()[share]
     advantages = [[_advantages(rollout) for rollout in group] for group in groups]
     rewards = [[rollout["reward"] for rollout in group] for group in groups]
-    batch = RolloutBatch(groups, rewards=rewards, advantages=advantages, first_group=edges[ranks.index])
+    scores = {"values": [[[0.0] * (len(row) + 1) for row in group] for group in advantages]} if _reads_critic(loss) else {}
+    batch = RolloutBatch(
+        groups, rewards=rewards, advantages=advantages, first_group=edges[ranks.index], scores=scores, returns=advantages
+    )
     cutting = Cutting(RUN.updates_per_batch, LONGEST, Layout(4 * LONGEST, 0, torch.double))
-    watch = _Watch(learner.model)
+    _move_head(learner.accelerator.unwrap_model(learner.policy).critic)
+    watch = _Watch(learner.policy)
     with random_state_of(0):
         [outcome] = run_updates(learner, batch, cutting, hooks_around(watch), Progress(0, RUN.max_steps))
     return Update(outcome.measures["loss"].value(), watch.gradient)
@@ -126,8 +135,21 @@ def _together(sequences: Sequence[BatchLossInputs]) -> BatchLossInputs:
     return replace(map_tensors(sequences[0], joined), metadata=metadata)
 
 
-def _policy(seed: int) -> Policy:
-    return Policy(tiny_model(seed, dtype="float64"), temperature=1.0)
+def _reads_critic(loss: BoundLoss) -> bool:
+    return "values" in loss.needs
+
+
+def _policy(seed: int, *, critic: bool = False) -> Policy:
+    model = tiny_model(seed, dtype="float64")
+    made = Critic(ValueHead(model.config.hidden_size, torch.double)) if critic else None
+    _move_head(made)
+    return Policy(model, temperature=1.0, critic=made)
+
+
+def _move_head(critic: Critic | None) -> None:
+    """Take a value head away from zero, where no gradient reaches the model."""
+    if critic is not None:
+        nn.init.constant_(critic.head.linear.weight, SLOPE)
 
 
 def _rollout(draw: random.Random, group: int) -> Rollout:
@@ -151,7 +173,7 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-    given = {need: True for need in ("logits", "hidden_states", "embedding") if need in loss.needs}
+    given = {need: True for need in ("logits", "hidden_states", "embedding", "values") if need in loss.needs}
     scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
@@ -159,16 +181,20 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
             for name, short in (("reference", "ref"), ("teacher", "teacher"))
         }
     zeros = [0.0] * len(prompt)
+    advantages = torch.tensor([zeros + _advantages(rollout)], dtype=torch.double)
     return BatchLossInputs(
         trainer_logprobs=scored.logprobs,
         inference_logprobs=torch.tensor([zeros + rollout["inference_logprobs"]], dtype=torch.double),
-        advantages=torch.tensor([zeros + _advantages(rollout)], dtype=torch.double),
+        advantages=advantages,
         loss_mask=mask,
         old_logprobs=scored.logprobs.detach(),
         entropy=scored.entropy,
         logits=scored.logits,
         hidden_states=scored.hidden_states,
         embedding=scored.embedding,
+        values=scored.values,
+        old_values=torch.zeros_like(advantages),
+        returns=advantages,
         input_ids=ids,
         reward=torch.tensor([rollout["reward"]], dtype=torch.double),
         group_ids=torch.tensor([group]),
