@@ -16,14 +16,10 @@ from plugrad import BatchLossInputs
 def critic(batch: Callable[..., BatchLossInputs]) -> Callable[..., BatchLossInputs]:
     """Build one row of tokens with these values, old values and returns."""
 
-    def build(
-        values: list[float], old: list[float], returns: list[float], mask: list[bool] | None = None
-    ) -> BatchLossInputs:
-        rows = [torch.tensor([row], dtype=torch.float64) for row in (values, old, returns)]
-        return batch(
-            loss_mask=torch.tensor([mask or [True] * len(values)]),
-            values=rows[0].requires_grad_(), old_values=rows[1], returns=rows[2],
-        )  # fmt: skip
+    def build(*columns: list[float], mask: list[bool] | None = None) -> BatchLossInputs:
+        values, old, returns = (torch.tensor([row], dtype=torch.float64) for row in columns)
+        counted = torch.tensor([mask or [True] * len(columns[0])])
+        return batch(loss_mask=counted, values=values.requires_grad_(), old_values=old, returns=returns)
 
     return build
 
@@ -51,9 +47,8 @@ def test_the_prompt_padding_and_masked_gaps_change_nothing(critic: Callable[...,
     mask = [False, True, False, True, False]
     found = []
     for noise in (0.0, far):
-        inputs = critic(
-            [noise, 0.5, noise, 0.1, noise], [noise, 0.0, -noise, 0.0, noise], [noise, 1.0, noise, 1.0, 0.0], mask
-        )
+        values, old = [noise, 0.5, noise, 0.1, noise], [noise, 0.0, -noise, 0.0, noise]
+        inputs = critic(values, old, [noise, 1.0, noise, 1.0, 0.0], mask=mask)
         outputs = plugrad.load("loss", "value_clip")(inputs)
         total = outputs.loss[inputs.loss_mask].sum()
         (gradient,) = torch.autograd.grad(total, inputs.values)
