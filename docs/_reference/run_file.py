@@ -38,6 +38,8 @@ def tables_of(model: type[BaseModel], title: str = "") -> Iterator[tuple[str, ty
 def _title(outer: str, name: str, field: FieldInfo) -> str:
     repeats = get_origin(field.annotation) is list and name != "loss"
     path = f"{outer.strip('[]')}.{name}" if outer else name
+    if get_origin(field.annotation) is dict:
+        path += ".NAME"
     return f"[[{path}]]" if repeats else f"[{path}]"
 
 

@@ -17,7 +17,7 @@ from measuring import against_goal, in_turn, middle_half, new_table, show
 from torch import Tensor
 
 from plugrad import TeacherDivergence
-from plugrad.policy.divergences import TeacherTokens, compared_scores, compared_scores_from_logits
+from plugrad.policy.divergences import LogitSource, compared_scores, compared_scores_from_logits
 
 KINDS = {"forward": "2 sweeps", "reverse": "2 sweeps", "jsd": "3 sweeps"}
 """The matrix products that each kind needs. A sweep forms the logits of both models."""
@@ -37,7 +37,7 @@ class Problem:
         self.targets = torch.randint(vocab, (tokens,), generator=generator)
         teacher_hidden = torch.randn(tokens, arguments.teacher_hidden, generator=generator)
         teacher_weight = torch.randn(vocab, arguments.teacher_hidden, generator=generator).mul_(0.03)
-        self.teacher = TeacherTokens(teacher_hidden, teacher_weight)
+        self.teacher = LogitSource(teacher_hidden, teacher_weight)
 
     def gradients(self, kind: str, *, fused: bool) -> tuple[Tensor, ...]:
         """Run forward and backward pass."""

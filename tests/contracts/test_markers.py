@@ -77,8 +77,9 @@ def test_one_need_may_be_a_string():
 def test_an_unknown_need_is_refused_with_a_suggestion():
     with pytest.raises(PluginError, match=r"@loss\(needs=\{'ref_logprob'\}\): .* Did you mean 'ref_logprobs'\?") as caught:
         loss(needs={"entropy", "ref_logprob"})
-    known = "embedding, entropy, hidden_states, input_ids, logits, old_logprobs, ref_logprobs, reward, teacher_logprobs"
-    assert f"A loss may need {known}." in str(caught.value)
+    known = "embedding, entropy, hidden_states, input_ids, logits, old_logprobs, old_values, ref_logprobs, returns, reward"
+    teachers = "teacher_logits, teacher_logprobs, values or a TeacherDivergence"
+    assert f"A loss may need {known}, {teachers}." in str(caught.value)
 
 
 def test_a_metric_has_its_own_needs():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plugrad import BatchLossInputs, ContractError, DataError, LossOutputs, loss
+from plugrad import BatchLossInputs, ContractError, DataError, LossOutputs, TeacherDivergence, loss
 from plugrad.contracts.needs import LOSS_NEEDS
 from plugrad.host.loss import compute_loss, keep_rows, sum_rows
 
@@ -90,7 +90,10 @@ def test_an_error_that_a_loss_raises_on_purpose_stays_as_it_is(bound_loss, batch
         compute_loss(bound_loss(refusing), batch())
 
 
-@pytest.mark.parametrize("needs", [set(), {"old_logprobs"}, {"entropy", "reward"}, {"teacher_logprobs"}, LOSS_NEEDS])
+EVERY = LOSS_NEEDS - {"teacher_divergence"} | {TeacherDivergence("forward")}
+
+
+@pytest.mark.parametrize("needs", [set(), {"old_logprobs"}, {"entropy", "reward"}, {"teacher_logprobs"}, EVERY])
 def test_a_loss_sees_only_what_it_asked_for(bound_loss, batch, needs):
     @loss(needs=needs)
     def asking(inputs: BatchLossInputs): ...
@@ -98,7 +101,7 @@ def test_a_loss_sees_only_what_it_asked_for(bound_loss, batch, needs):
     inputs = batch()
     seen = bound_loss(asking).view(inputs)
     visible = {name for name in LOSS_NEEDS if getattr(seen, name) is not None}
-    assert visible == set(needs)
+    assert visible == {need if isinstance(need, str) else "teacher_divergence" for need in needs}
     for name in (*visible, "trainer_logprobs", "advantages", "loss_mask", "group_ids", "metadata"):
         assert getattr(seen, name) is getattr(inputs, name)
     assert (seen.step, seen.max_steps) == (3, 7)

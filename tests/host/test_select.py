@@ -136,7 +136,7 @@ def test_a_teacher_that_no_loss_needs_is_warned_of(run_file, caplog):
     select(run_file(loss={"name": "importance_sampling", "kwargs": {"teacher_tau": 0.1}}, model=model))
     assert "teacher" not in caplog.text
     assert "teacher_logprobs" not in select(run_file(loss={"name": "ppo_clip"}, model=model)).needs
-    assert "[model.teacher] is not loaded: no loss needs teacher_logprobs" in caplog.text
+    assert "[model.teacher] is not loaded: nothing needs teacher_logprobs" in caplog.text
 
 
 def test_an_advantage_that_compares_needs_rollouts_to_compare(run_file):

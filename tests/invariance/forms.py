@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, LossInputs, LossOutputs, Mean, TeacherDivergence, loss
 
 
 @loss(needs={"old_logprobs", "entropy"})
@@ -107,3 +107,30 @@ def explains(inputs: BatchLossInputs) -> LossOutputs:
     # Not the variance of what is left: the bias of the head would then have a gradient of rounding errors alone.
     share = (returns - values).square().mean() / returns.var()
     return LossOutputs(share.expand(len(inputs.loss_mask)), {"explained": 1 - share.detach()})
+
+
+@loss(needs=lambda options: {TeacherDivergence(options["kind"], temperature=options["temperature"])}, policy_gradient=False)
+def follows(inputs: BatchLossInputs, kind: str = "forward", temperature: float = 2.0) -> LossOutputs:
+    """The divergence from the teacher."""
+    divergence = inputs.teacher_divergence
+    return LossOutputs(temperature**2 * divergence, {"divergence": Mean.over(divergence, inputs.loss_mask)})
+
+
+@loss(needs={TeacherDivergence("jsd", beta=0.3)}, policy_gradient=False)
+def follows_half(inputs: LossInputs) -> LossOutputs:
+    return LossOutputs(inputs.teacher_divergence.square() * inputs.loss_mask)
+
+
+@loss(needs={TeacherDivergence("reverse")}, whole_batch=True, policy_gradient=False)
+def follows_the_worst(inputs: BatchLossInputs) -> LossOutputs:
+    """Mixes the rows: what is far from the teacher counts more."""
+    divergence = inputs.teacher_divergence
+    share = divergence / divergence[inputs.loss_mask].mean()
+    return LossOutputs(share.square())
+
+
+@loss(needs={"logits", "teacher_logits"}, policy_gradient=False)
+def distils(inputs: BatchLossInputs) -> LossOutputs:
+    """The forward divergence from whole logits."""
+    own, theirs = (x.log_softmax(dim=2) for x in (inputs.logits, inputs.teacher_logits))
+    return LossOutputs((theirs.exp() * (theirs - own)).sum(dim=2))

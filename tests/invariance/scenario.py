@@ -19,6 +19,7 @@ from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
+from plugrad.policy.policy import Policy
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
 from plugrad.trainer.batch.cut import Cutting
@@ -30,6 +31,7 @@ from plugrad.trainer.update.learner import make_learner
 from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.run_updates import run_updates
+from plugrad.trainer.update.teaching import ITSELF, Teachers
 
 REDUCTIONS = ["token", "sequence", "sequence_sum", "constant", "group"]
 METRICS = ["reward", "completion_length", "entropy", "inference_mismatch", "advantage"]
@@ -72,6 +74,8 @@ class Scenario:
     """The rollouts of a group answer the same prompt, begin with the same tokens and have the same advantage."""
     extra_padding: int = 0
     """Columns of padding that nobody needs."""
+    teachers: tuple[str, ...] = ()
+    """Their names: of tasks, where there are several. With a ! behind it, it is the policy, which reads more."""
     critic: bool = False
     """Values are estimated, and advantages and returns are made of them."""
     checkpointing: bool = False
@@ -206,9 +210,37 @@ def learner_of(scenario, bound, accelerator, ranks):
     frozen = load_frozen_models(file, loaded, needs, accelerator.device)
     wrap = shard if scenario.sharded else None
     first = frozenset({"values"} if scenario.critic else ())
+    teachers = teachers_of(scenario)
     return make_learner(
-        file, loaded, frozen, bound, needs=needs, scores_first=first, accelerator=accelerator, ranks=ranks, wrap=wrap
+        file,
+        loaded,
+        frozen,
+        bound,
+        teachers=teachers,
+        needs=needs,
+        scores_first=first,
+        accelerator=accelerator,
+        ranks=ranks,
+        wrap=wrap,
     )
+
+
+def teachers_of(scenario):
+    """Return models of other seeds and sizes, and the policy itself."""
+    made = {
+        name.rstrip("!"): ITSELF if name.endswith("!") else another_model(seed=40 + place)
+        for place, name in enumerate(scenario.teachers)
+    }
+    return Teachers(made, "task" if len(made) > 1 else None) if made else None
+
+
+def another_model(seed):
+    return Policy(tiny_model(seed, hidden_size=48, dtype="float64").eval().requires_grad_(False), temperature=1.0)
+
+
+def more_to_read(example):
+    """Return what a policy that is its own teacher reads in place of the prompt."""
+    return [1, 2 + example["example_id"], *[3] * 5]
 
 
 def shard(policy, optimizer):
@@ -234,7 +266,9 @@ class Cuts:
         # Where padding is said to cost nothing, the batch is cut for the budget alone.
         layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
         wheres = {loss.label: loss.where for loss in bound if loss.where}
-        self.cutting = Cutting(scenario.updates_per_batch, 16, layout, wheres)
+        self.cutting = Cutting(scenario.updates_per_batch, 16, layout, wheres=wheres)
+        if any(name.endswith("!") for name in scenario.teachers):
+            self.cutting = replace(self.cutting, teacher_prompt=more_to_read)
         self.extra_padding = scenario.extra_padding
         self.num_micro_batches = 0
 

@@ -105,6 +105,33 @@ def test_a_critic(form, reduction, num_micro_batches):
     assert losses_of_values[-1] != losses_of_values[0]
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [2, 7])
+@pytest.mark.parametrize("teachers", [("one",), ("math", "code"), ("!",), ("math", "code!")], ids="+".join)
+def test_divergences_from_teachers(teachers, reduction, num_micro_batches):
+    forms = (("follows", 1.0, reduction), ("follows_half", 0.5, "token"), ("follows_the_worst", 0.2, reduction))
+    scenario = Scenario(
+        seed=6, terms=tuple((f"forms.py:{form}", *rest) for form, *rest in forms), folder=HERE, updates_per_batch=2,
+        teachers=teachers,
+    )  # fmt: skip
+    budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
+    # What the policy reads as its own teacher is longer.
+    budget += 10 * any("!" in name for name in teachers)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+    assert expected.records[0][f"follows/{reduction}/divergence"] > 0.0001
+
+
+@pytest.mark.parametrize("teachers", [("one",), ("math", "code")])
+def test_a_divergence_is_that_of_whole_logits(teachers):
+    scenario = Scenario(seed=6, terms=(("forms.py:distils", 1.0, "token"),), folder=HERE, teachers=teachers)
+    blocks = replace(scenario, terms=(("forms.py:follows", 1.0, "token"),), options=(("temperature", 1.0),))
+    found, expected = whole(blocks), whole(scenario)
+    for mine, its in zip(found.gradients, expected.gradients, strict=True):
+        for gradient, other in zip(mine, its, strict=True):
+            torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("updates_per_batch", [2, 4])
 def test_several_updates_of_one_batch(updates_per_batch):
     scenario = Scenario(seed=2, terms=SEVERAL, updates_per_batch=updates_per_batch)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
 IN_FILE = {"folder": str(HERE)}
+FOLLOWING = (("forms.py:follows", 1.0, "sequence"), ("forms.py:follows_the_worst", 0.2, "token"))
 CRITIC = (("ppo_clip", 1.0, "token"), ("forms.py:clipped_values", 0.5, "group"))
 SCENARIOS = {
     **{reduction: Scenario(seed=1, terms=(("ppo_clip", 1.0, reduction),), budget=40) for reduction in REDUCTIONS},
@@ -68,6 +69,13 @@ SCENARIOS = {
         critic=True,
         **IN_FILE,
     ),
+    "teachers": Scenario(
+        seed=8, terms=(*FOLLOWING, *SEVERAL), budget=40, updates_per_batch=2, teachers=("math", "code"), **IN_FILE
+    ),
+    "teachers, none on the first": Scenario(
+        seed=4, terms=FOLLOWING, budget=60, shares=(0, 1), teachers=("math", "code!"), **IN_FILE
+    ),
+    "its own teacher": Scenario(seed=8, terms=FOLLOWING, budget=60, updates_per_batch=2, teachers=("!",), **IN_FILE),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from plugrad import TeacherDivergence
 from plugrad.policy import blocks
-from plugrad.policy.divergences import TeacherTokens, compared_scores, compared_scores_from_logits, teacher_logits_of
+from plugrad.policy.divergences import LogitSource, compared_scores, compared_scores_from_logits, teacher_logits_of
 from plugrad.policy.logprobs import token_scores
 
 TOKENS, HIDDEN, VOCAB, TEACHER_HIDDEN = 7, 5, 11, 8
@@ -51,7 +51,7 @@ class Problem:
             getattr(self, name).requires_grad_()
         self.targets = torch.randint(vocab, (tokens,), generator=generator)
         shapes = (tokens, TEACHER_HIDDEN), (teacher_vocab, TEACHER_HIDDEN), (teacher_vocab,)
-        self.teacher = TeacherTokens(*(normal(*shape) for shape in shapes), scaling=0.8, softcap=2.5)
+        self.teacher = LogitSource(*(normal(*shape) for shape in shapes), scaling=0.8, softcap=2.5)
 
     def scores(self, asked, *, temperature=1.0, entropy="none", **head):
         """Return log-probs, entropy and divergences, by the fused path."""
@@ -141,7 +141,7 @@ def test_frozen_parts_of_the_student_get_no_gradient_and_change_nothing(trained,
 
 def test_a_hand_computed_value():
     """The student finds two tokens equally likely, the teacher one of them three times as likely as the other."""
-    teacher = TeacherTokens(torch.ones(1, 1), torch.tensor([[math.log(3)], [0.0]]))
+    teacher = LogitSource(torch.ones(1, 1), torch.tensor([[math.log(3)], [0.0]]))
     asked = [*EACH_KIND[:2], TeacherDivergence("jsd")]
     student = torch.ones(1, 1), torch.zeros(2, 1), None, torch.tensor([0])
     found = compared_scores(*student, teacher, asked, temperature=1.0, entropy="none").divergences
@@ -193,7 +193,7 @@ def test_a_teacher_changes_no_digit_of_log_probs_and_entropy(entropy):
 
 def test_a_teacher_is_constant_and_nothing_asked_is_the_path_without_one():
     problem = Problem()
-    own = TeacherTokens(problem.hidden, problem.weight, problem.bias)
+    own = LogitSource(problem.hidden, problem.weight, problem.bias)
     inputs = problem.hidden, problem.weight, problem.bias, problem.targets, own
     options = {"temperature": 1.0, "entropy": "none"}
     logprobs, _, divergences = compared_scores(*inputs, EACH_KIND, **options)
@@ -212,7 +212,7 @@ def test_a_token_that_neither_can_choose_adds_nothing(vocab):
     problem.targets = problem.targets // 3 * 3
     problem.bias = problem.bias.masked_fill(impossible[:vocab], -torch.inf)
     head = problem.teacher.weight, problem.teacher.bias.masked_fill(impossible, -torch.inf)
-    problem.teacher = TeacherTokens(problem.teacher.hidden, *head)
+    problem.teacher = LogitSource(problem.teacher.hidden, *head)
     found, dense = (way(EACH_KIND, entropy="gradient") for way in (problem.scores, problem.dense))
     for whole in (dense, found):
         gradients = problem.gradients(whole)
@@ -220,7 +220,7 @@ def test_a_token_that_neither_can_choose_adds_nothing(vocab):
         small = Problem(trained="", sizes=(TOKENS, vocab, VOCAB))
         small.hidden, small.weight = problem.hidden, problem.weight.detach()[possible].requires_grad_()
         small.bias, small.targets = problem.bias[possible], (possible.cumsum(0) - 1)[problem.targets]
-        small.teacher = TeacherTokens(problem.teacher.hidden, head[0][~impossible], head[1][~impossible])
+        small.teacher = LogitSource(problem.teacher.hidden, head[0][~impossible], head[1][~impossible])
         expected = small.plain(EACH_KIND, entropy="gradient")
         assert_same(whole, expected)
         by_hidden, by_weight = small.gradients(expected)
@@ -238,7 +238,7 @@ def test_a_token_that_only_one_of_them_can_choose():
             problem.bias = problem.bias.masked_fill(where, -torch.inf)
         else:
             bias = problem.teacher.bias.masked_fill(where, -torch.inf)
-            problem.teacher = TeacherTokens(problem.teacher.hidden, problem.teacher.weight, bias)
+            problem.teacher = LogitSource(problem.teacher.hidden, problem.teacher.weight, bias)
         infinite, finite = (0, 1) if whose == "student" else (1, 0)
         for values in (problem.scores(EACH_KIND)[1:], problem.dense(EACH_KIND)[1:]):
             assert values[infinite].isposinf().all()
@@ -256,9 +256,7 @@ def test_a_token_that_only_one_of_them_can_choose():
 @pytest.mark.parametrize("vocab", [9, VOCAB])
 def test_logits_far_apart_give_finite_values_and_gradients(dtype, distance, vocab):
     problem = Problem(dtype, sizes=(TOKENS, vocab, VOCAB))
-    problem.teacher = TeacherTokens(
-        *(getattr(problem.teacher, name) * distance**0.5 for name in ("hidden", "weight", "bias"))
-    )
+    problem.teacher = LogitSource(*(getattr(problem.teacher, name) * distance**0.5 for name in ("hidden", "weight", "bias")))
     with torch.no_grad():
         problem.hidden.mul_(distance**0.5)
         problem.weight.mul_(-(distance**0.5))
@@ -294,7 +292,7 @@ def test_float32_sums_lose_less_than_a_millionth_of_a_nat(monkeypatch, shift, cl
     teacher_logits = logits + closeness * torch.randn(16, 2_000, generator=generator)
     # The hidden states choose rows of the logits, so the products are exact.
     hidden, targets = torch.eye(16), torch.zeros(16, dtype=torch.long)
-    teacher = TeacherTokens(hidden, teacher_logits.T.contiguous())
+    teacher = LogitSource(hidden, teacher_logits.T.contiguous())
     options = {"temperature": 1.0, "entropy": "none"}
     found = compared_scores(hidden, logits.T.contiguous(), None, targets, teacher, EACH_KIND, **options).divergences
     exact = [divergence(logits.double(), teacher_logits.double(), one) for one in EACH_KIND]
@@ -315,7 +313,7 @@ def test_half_precision_is_near_float32_and_never_negative(dtype):
     for one, other in zip(problem.gradients(found), exact.gradients(expected), strict=True):
         assert one.dtype == dtype
         assert (one.double() - other).norm() < 0.03 * other.norm()
-    problem.teacher = TeacherTokens(problem.hidden * (1 + 2**-7), problem.weight, problem.bias)
+    problem.teacher = LogitSource(problem.hidden * (1 + 2**-7), problem.weight, problem.bias)
     for values in problem.scores(EACH_KIND)[1:]:
         assert (values >= 0).all()
 
@@ -324,10 +322,10 @@ def test_half_precision_is_near_float32_and_never_negative(dtype):
 def test_student_and_teacher_may_have_different_dtypes(student, teacher):
     problem = Problem(student)
     theirs = Problem(teacher).teacher
-    same = TeacherTokens(*(getattr(theirs, name).to(student).to(teacher) for name in ("hidden", "weight", "bias")))
+    same = LogitSource(*(getattr(theirs, name).to(student).to(teacher) for name in ("hidden", "weight", "bias")))
     problem.teacher = same
     exact = Problem(torch.float64)
-    exact.teacher = TeacherTokens(*(tensor.double() for tensor in (same.hidden, same.weight, same.bias)))
+    exact.teacher = LogitSource(*(tensor.double() for tensor in (same.hidden, same.weight, same.bias)))
     found = problem.scores(EACH_KIND)
     assert {values.dtype for values in found} == {torch.float32}
     assert_same([values.double() for values in found], exact.plain(EACH_KIND), 0.05 if student == torch.bfloat16 else 1e-5)

@@ -13,7 +13,7 @@ from plugrad.contracts.checked_fields import checked_fields, named_fields
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.measures import Measure
 
-POLICY_OUTPUTS = ("trainer_logprobs", "entropy", "logits", "hidden_states", "embedding", "values")
+POLICY_OUTPUTS = ("trainer_logprobs", "entropy", "logits", "hidden_states", "embedding", "values", "teacher_divergence")
 """The fields that the policy or the critic computes, with gradient."""
 OF_SEQUENCES = frozenset({"reward", "embedding", "member", "group_ids"})
 """The fields with one entry per sequence and none per token."""
@@ -42,6 +42,10 @@ class LossInputs:
     """log pi_ref in nats, from the frozen reference model."""
     teacher_logprobs: Float[Tensor, "seq"] | None = None
     """log pi_teacher in nats, from the frozen model of `[model.teacher]`."""
+    teacher_divergence: Float[Tensor, "seq"] | None = None
+    """The `TeacherDivergence` that the loss needs, in nats over the whole vocabulary, with gradient; never negative."""
+    teacher_logits: Float[Tensor, "seq vocab"] | None = None
+    """The teacher's logits over the sampling temperature, in columns for the policy's tokens: -inf where it lacks one."""
     entropy: Float[Tensor, "seq"] | None = None
     """The entropy of pi_theta at this position in nats, with gradient."""
     logits: Float[Tensor, "seq vocab"] | None = None
@@ -94,6 +98,8 @@ class BatchLossInputs:
     old_logprobs: Float[Tensor, "batch seq"] | None = None
     ref_logprobs: Float[Tensor, "batch seq"] | None = None
     teacher_logprobs: Float[Tensor, "batch seq"] | None = None
+    teacher_divergence: Float[Tensor, "batch seq"] | None = None
+    teacher_logits: Float[Tensor, "batch seq vocab"] | None = None
     entropy: Float[Tensor, "batch seq"] | None = None
     logits: Float[Tensor, "batch seq vocab"] | None = None
     hidden_states: Float[Tensor, "batch seq hidden"] | None = None

@@ -7,17 +7,20 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
-from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS
+from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS, TeacherDivergence
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.shown import shown
 
 Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 Options = Mapping[str, Any]
-Needs = Collection[str] | Callable[[Options], Collection[str]]
+Need = str | TeacherDivergence
+Needs = Collection[Need] | Callable[[Options], Collection[Need]]
 Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
 
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 FACTS_ATTRIBUTE = "__plugrad_facts__"
+
+DIVERGENCE = "teacher_divergence"
 
 CallableReference = Annotated[str, "plugrad: a reference to a callable"]
 """Annotation of an option whose value is `module:function` or `file.py:function`. plugrad looks the file up beside the run
@@ -195,7 +198,16 @@ def facts_of(target: object, default: Facts) -> Facts:
 
 
 def needs_of(facts: Facts, options: Options) -> frozenset[str]:
-    """Return the needs for these bound options."""
+    """Return the fields that are needed with these bound options."""
+    return frozenset(need if isinstance(need, str) else DIVERGENCE for need in _asked(facts, options))
+
+
+def divergence_of(facts: Facts, options: Options) -> TeacherDivergence | None:
+    """Return the divergence from the teacher that is needed with these bound options."""
+    return next((need for need in _asked(facts, options) if isinstance(need, TeacherDivergence)), None)
+
+
+def _asked(facts: Facts, options: Options) -> frozenset[Need]:
     kind = MARKERS[type(facts)].removeprefix("@")
     if not callable(facts.needs):
         return frozenset(facts.needs)
@@ -224,13 +236,29 @@ def _mark(facts: Facts, plugin: Plugin | None) -> Plugin | Callable[[Plugin], Pl
     return mark if plugin is None else mark(plugin)
 
 
+def _wrong_divergence(kind: str, asked: Collection[TeacherDivergence]) -> str:
+    if kind != "loss":
+        return f"@{kind}(needs=...): only a loss can need a TeacherDivergence; teacher_logprobs are of the sampled tokens."
+    if len(asked) > 1:
+        return "@loss(needs=...) asks for two divergences, and inputs.teacher_divergence is one. Write two losses."
+    return (
+        "@loss(needs={'teacher_divergence'}): say which one, and import it from plugrad: "
+        "@loss(needs={TeacherDivergence('forward')})."
+    )
+
+
 def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") -> Needs:
     if callable(needs):
         return needs
-    asked = {needs} if isinstance(needs, str) else set(needs)
-    for need in sorted(asked - known):
+    asked: set[Need] = {needs} if isinstance(needs, str | TeacherDivergence) else set(needs)
+    divergences = [need for need in asked if isinstance(need, TeacherDivergence)]
+    if DIVERGENCE in asked or len(divergences) > (kind == "loss"):
+        raise PluginError(_wrong_divergence(kind, divergences) + (where or _author()))
+    for need in sorted(map(str, asked - known - set(divergences))):
+        names = sorted(known - GIVEN_TO_LOSSES - {DIVERGENCE})
+        divergence = " or a TeacherDivergence" if DIVERGENCE in known else ""
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "
-            f"{with_article(kind).capitalize()} may need {', '.join(sorted(known - GIVEN_TO_LOSSES))}.{where or _author()}"
+            f"{with_article(kind).capitalize()} may need {', '.join(names)}{divergence}.{where or _author()}"
         )
     return frozenset(asked)

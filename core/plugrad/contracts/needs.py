@@ -14,6 +14,8 @@ LOSS_NEEDS = frozenset(
         "old_logprobs",
         "ref_logprobs",
         "teacher_logprobs",
+        "teacher_divergence",
+        "teacher_logits",
         "entropy",
         "logits",
         "hidden_states",
@@ -27,7 +29,7 @@ LOSS_NEEDS = frozenset(
 )
 GIVEN_TO_LOSSES = frozenset({"group_ids", "member", "metadata"})
 """Optional fields that every loss gets, since they cost nothing. Naming them as needs is allowed."""
-NOT_OF_WHOLE_BATCHES = frozenset({"logits", "hidden_states"})
+NOT_OF_WHOLE_BATCHES = frozenset({"logits", "hidden_states", "teacher_logits"})
 """What a loss that sees a whole batch cannot have: it exists for one micro-batch at a time."""
 ADVANTAGE_NEEDS = frozenset({"greedy_rewards", "values", "old_logprobs", "ref_logprobs", "teacher_logprobs"})
 SCORES = ADVANTAGE_NEEDS - {"greedy_rewards"}
@@ -36,6 +38,8 @@ METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs", "values", "
 KNOWN_NEEDS = {"loss": LOSS_NEEDS | GIVEN_TO_LOSSES, "advantage": ADVANTAGE_NEEDS, "metric": METRIC_NEEDS}
 
 DivergenceKind = Literal["forward", "reverse", "jsd"]
+OF_TEACHER = ("teacher_logprobs", "teacher_divergence", "teacher_logits")
+"""What a teacher gives."""
 KINDS_OF_DIVERGENCE: tuple[str, ...] = get_args(DivergenceKind)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.markers import LossFacts, Reduction
-from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES
+from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES, TeacherDivergence
 from plugrad.contracts.where import Where
 from plugrad.errors import ContractError, PluginError
 from plugrad.host.calling import call_plugin, call_with_inputs
@@ -53,6 +53,11 @@ class BoundLoss:
     def needs(self) -> frozenset[str]:
         """The optional fields that it reads."""
         return self.component.needs
+
+    @property
+    def divergence(self) -> TeacherDivergence | None:
+        """The divergence from its teacher that it reads."""
+        return self.component.divergence
 
     @classmethod
     def create(

@@ -21,7 +21,8 @@ LEAST = 1e-12
 def with_made_up_outputs(
     inputs: BatchLossInputs, needs: Collection[str] | None = None, vocabulary: int = VOCABULARY
 ) -> BatchLossInputs:
-    """Return the inputs with what a model gives and a loss needs: logits, hidden states, embedding, values; by default all.
+    """Return the inputs with what models give and a loss needs: logits, hidden states, embedding, values, what a teacher
+    gives beside log-probs; by default all.
 
     They are functions of `trainer_logprobs` or the entropy, so a loss that reads any has its gradient there. Masked slots
     hold the values of the log-probs. What a row has does not depend on other rows. Like a policy's, they are in float32 at
@@ -36,6 +37,10 @@ def with_made_up_outputs(
         made["embedding"] = _embedding(inputs)
     if needs is None or "values" in needs:
         made["values"] = _values(inputs)
+    if needs is None or "teacher_divergence" in needs:
+        made["teacher_divergence"] = _divergence(inputs)
+    if needs is None or "teacher_logits" in needs:
+        made["teacher_logits"] = _logits(inputs, vocabulary).detach().roll(1, dims=2)
     return replace(inputs, **made) if made else inputs
 
 
@@ -64,6 +69,12 @@ def _states(inputs: BatchLossInputs) -> Float[Tensor, "batch seq hidden"]:
 def _embedding(inputs: BatchLossInputs) -> Float[Tensor, "batch hidden"]:
     counted = inputs.loss_mask.unsqueeze(2)
     return torch.where(counted, _states(inputs), 0.0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def _divergence(inputs: BatchLossInputs) -> Float[Tensor, "batch seq"]:
+    own = at_least_float32(inputs.trainer_logprobs)
+    # Never negative, and with a gradient where the policy is far from the teacher too.
+    return torch.where(inputs.loss_mask, torch.nn.functional.softplus(0.5 - own), own)
 
 
 def _values(inputs: BatchLossInputs) -> Float[Tensor, "batch seq"]:

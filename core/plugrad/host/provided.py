@@ -8,6 +8,7 @@ from typing import Protocol
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.advantage import AdvantageOutputs
+from plugrad.contracts.needs import OF_TEACHER
 from plugrad.errors import ContractError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.loss import BoundLoss
@@ -64,16 +65,20 @@ def check_returns_given(selection: Selection, outputs: AdvantageOutputs) -> None
 
 
 def _check_teacher(selection: Selection, run_file: RunFile) -> None:
-    wanting = next(_needing(selection, "teacher_logprobs"), None)
-    if wanting and run_file.model.teacher is None:
+    wanting = {need: next(_needing(selection, need), None) for need in OF_TEACHER}
+    asked = [(need, component) for need, component in wanting.items() if component]
+    if run_file.model.all_teachers:
+        if not asked:
+            logger.warning(
+                "The model of [model.teacher] is not loaded: nothing needs %s. If a loss reads one of them, mark it, for "
+                'instance with @loss(needs={"teacher_logprobs"}).',
+                " or ".join(OF_TEACHER),
+            )
+        return
+    for need, component in asked:
         raise RunFileError(
-            f"{wanting} needs teacher_logprobs, and the run file has no teacher. "
+            f"{component} needs {need}, and the run file has no teacher. "
             'Add [model.teacher] with name = "a hub id or folder", or change the option that requires it.'
-        )
-    if run_file.model.teacher and not wanting:
-        logger.warning(
-            "The model of [model.teacher] is not loaded: no loss needs teacher_logprobs. If a loss reads them, mark it with "
-            '@loss(needs={"teacher_logprobs"}).'
         )
 
 

@@ -15,9 +15,9 @@ from plugrad.policy.blocks import EntropyMode, Plan, product_dtype_of
 from plugrad.policy.divergence_sums import GAP_BOUNDS
 from plugrad.policy.fused_divergences import ComparedTokenScores
 from plugrad.policy.logprobs import logits_of, scores_from_logits, token_scores
-from plugrad.policy.teacher_tokens import Comparison, TeacherTokens
+from plugrad.policy.teacher_tokens import Comparison, LogitSource
 
-__all__ = ["ComparedScores", "TeacherTokens", "compared_scores", "compared_scores_from_logits", "teacher_logits_of"]
+__all__ = ["ComparedScores", "LogitSource", "compared_scores", "compared_scores_from_logits", "teacher_logits_of"]
 
 
 class ComparedScores(NamedTuple):
@@ -34,7 +34,7 @@ def compared_scores(
     weight: Float[Tensor, "vocab hidden"],
     bias: Float[Tensor, "vocab"] | None,
     targets: Int[Tensor, "tokens"],
-    teacher: TeacherTokens,
+    teacher: LogitSource,
     asked: Sequence[TeacherDivergence],
     *,
     temperature: float,
@@ -69,7 +69,7 @@ def compared_scores(
     return ComparedScores(logprobs, entropies, tuple(values))
 
 
-def teacher_logits_of(teacher: TeacherTokens) -> Float[Tensor, "tokens teacher_vocab"]:
+def teacher_logits_of(teacher: LogitSource) -> Float[Tensor, "tokens teacher_vocab"]:
     """Return the teacher's full logits in float32 at least, for `compared_scores_from_logits`."""
     with torch.no_grad():
         return logits_of(

@@ -159,10 +159,10 @@ def _logits(model: nn.Module, ids: Int[Tensor, "1 4"]) -> Float[Tensor, "1 4 voc
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         raise ModelError(f"{_name(model)} returns no logits, but {_contents(output)}. {advice}")
-    if logits.ndim != 3 or logits.shape[1] != ids.shape[1] or logits.shape[2] < _vocab_size(model):
+    if logits.ndim != 3 or logits.shape[1] != ids.shape[1] or logits.shape[2] < vocab_size(model):
         raise ModelError(
             f"{_name(model)} returns logits of shape {list(logits.shape)} for 4 tokens of a vocabulary of "
-            f"{_vocab_size(model)}, not one score per next token. {advice}"
+            f"{vocab_size(model)}, not one score per next token. {advice}"
         )
     return logits
 
@@ -180,7 +180,8 @@ def _contents(output: Any) -> str:
     return ", ".join(output) if hasattr(output, "keys") else f"a {type(output).__name__}"
 
 
-def _vocab_size(model: Any) -> int:
+def vocab_size(model: Any) -> int:
+    """Return the number of columns of the model's logits, or 0 if its configuration does not say."""
     return getattr(_text_config(model), "vocab_size", 0) or 0
 
 

@@ -32,6 +32,15 @@ class TrainingSequence:
     metadata: Mapping[str, Any]
     fixed: Mapping[str, list[float]] = field(default_factory=dict)
     """What was computed before the first update, by field of `MicroBatch`."""
+    teacher_prompt: list[int] | None = None
+    """What the teacher reads before the completion, if not the prompt."""
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens in the longest row that a model reads of it."""
+        if self.teacher_prompt is None or not self.counted_tokens:
+            return len(self.input_ids)
+        return max(len(self.input_ids), len(self.teacher_prompt) + len(self.input_ids) - self.loss_mask.index(True))
 
     @property
     def counted_tokens(self) -> int:
@@ -74,6 +83,8 @@ class MicroBatch:
     teacher_logprobs: Float[Tensor, "batch seq"] | None = None
     old_values: Float[Tensor, "batch seq"] | None = None
     returns: Float[Tensor, "batch seq"] | None = None
+    teacher_prompts: Sequence[list[int] | None] = ()
+    """What the teacher reads before each row's completion, if not the prompt; empty if it reads the rows."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """Move the models' inputs to `device`. The counts stay."""
@@ -95,16 +106,16 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     """
     row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
     counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
-    by_length = sorted(counted, key=lambda row: -len(sequences[row].input_ids))
-    if by_length and len(sequences[by_length[0]].input_ids) > layout.token_budget:
+    by_length = sorted(counted, key=lambda row: -sequences[row].longest)
+    if by_length and sequences[by_length[0]].longest > layout.token_budget:
         longest = sequences[by_length[0]]
         raise DataError(
-            f"the sequence of example {shown(longest.metadata.get('example_id'))} has {len(longest.input_ids)} tokens, but "
-            f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {len(longest.input_ids)}, or lower "
+            f"the sequence of example {shown(longest.metadata.get('example_id'))} has {longest.longest} tokens, but "
+            f"tokens_per_micro_batch is {layout.token_budget}: raise it to at least {longest.longest}, or lower "
             "rollout.max_new_tokens."
         )
     partition = full_blocks if layout.packed else least_padding
-    cuts = partition([len(sequences[row].input_ids) for row in by_length], layout.token_budget)
+    cuts = partition([sequences[row].longest for row in by_length], layout.token_budget)
     blocks = [by_length[start:stop] for start, stop in cuts]
     if not blocks:
         return [nothing(counts, layout)]
@@ -134,6 +145,7 @@ def _micro_batch(
         rows=rows,
         row_counts=RowCounts(row_counts.tokens[rows], row_counts.group_tokens[rows]),
         counts=counts,
+        teacher_prompts=[s.teacher_prompt for s in chosen] if any(s.teacher_prompt for s in chosen) else (),
         **{name: _padded([s.fixed[name] for s in chosen], width, 0.0, layout.dtype) for name in chosen[0].fixed},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,13 @@ from plugrad.formulas.ratios import at_least_float32
 from plugrad.policy.critic import Critic
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import backbone, find_head
-from plugrad.policy.logprobs import EntropyMode, logits_of, scores_from_logits, token_scores
 from plugrad.policy.neighbours import keeps_rows_apart
+from plugrad.policy.outputs import Outputs
 from plugrad.policy.packing import can_pack
 from plugrad.policy.passes import Pass
 from plugrad.policy.routers import expert_counts
 from plugrad.policy.scored import Rows, Scored, Wanted, at_counted, joined, of_rows
+from plugrad.policy.teachers import Taught, TeacherStates
 from plugrad.policy.training_mode import keep_evaluating, noisy_modules
 
 logger = logging.getLogger("plugrad")
@@ -46,6 +47,7 @@ class Policy(nn.Module):
         self.temperature = temperature
         run_experts_in_float64(model)
         self.head = find_head(model)
+        self.outputs = Outputs(model, self.head, temperature)
         self.rows_alone = not keeps_rows_apart(model)
         self.packs = not self.rows_alone and (can_pack(model) if packs is None else packs)
         self.critic = critic
@@ -85,41 +87,58 @@ class Policy(nn.Module):
         attention_mask: Bool[Tensor, "batch seq"],
         counted: Bool[Tensor, "batch seq"],
         wanted: Wanted = LOGPROBS,
+        teachers: Sequence[TeacherStates] = (),
     ) -> Scored:
         """Return the log-prob of each counted token given the tokens before it, and what else is wanted.
 
         The head runs only where `counted` is True. The first token of a row has no context and never counts.
         """
         batch = Rows(input_ids, attention_mask, counted)
-        parts = batch.one_by_one() if self.rows_alone else [batch]
-        return joined([self._of_rows(part, wanted) for part in parts], input_ids.shape[1])
+        if not self.rows_alone:
+            return self._of_rows(batch, wanted, teachers)
+        taught = Taught(teachers, counted)
+        parts = [self._of_rows(part, wanted, taught.of_row(row)) for row, part in enumerate(batch.one_by_one())]
+        return joined(parts, input_ids.shape[1])
 
-    def _of_rows(self, rows: Rows, wanted: Wanted) -> Scored:
+    def _of_rows(self, rows: Rows, wanted: Wanted, teachers: Sequence[TeacherStates]) -> Scored:
         """Run the model once on all the rows."""
         given, counted = Pass.of(rows, packs=self.packs), rows.counted
         targets = rows.input_ids[:, 1:][counted[:, 1:]]
-        found = states = values = last_value = None
+        found = states = hidden = values = last_value = None
         if self.head is None:
             found = self._own_logits(given.inputs, given.predicts)
         else:
             states = self._hidden(given.inputs, given.routed)
-            found = self._logits(states[given.predicts]) if wanted.logits else None
-        if found is not None:
-            logprobs, entropies = scores_from_logits(found, targets, temperature=1.0, entropy=wanted.entropy)
-        else:
-            assert states is not None
-            logprobs, entropies = self._scores(states[given.predicts], targets, wanted.entropy)
+            hidden = states[given.predicts]
+            found = self.outputs.logits(hidden) if wanted.logits else None
+        scores = self.outputs.scores(hidden, found, targets, wanted, Taught(teachers, counted))
         if wanted.values and self.critic is not None:
             values, last_value = self._values(rows, states, given)
         return Scored(
-            logprobs=at_counted(logprobs, counted),
-            entropy=None if entropies is None else at_counted(entropies, counted),
+            logprobs=at_counted(scores.logprobs, counted),
+            entropy=None if scores.entropy is None else at_counted(scores.entropy, counted),
             logits=at_counted(found, counted) if found is not None and wanted.logits else None,
             hidden_states=at_counted(self._given(states, given.predicts), counted) if wanted.hidden_states else None,
             embedding=of_rows(self._given(states, given.ends), counted) if wanted.embedding else None,
             values=values,
             last_value=last_value,
+            divergences=tuple(at_counted(divergence, counted) for divergence in scores.divergences),
         )
+
+    @torch.no_grad()
+    def as_teacher(self, rows: Rows, taught: Bool[Tensor, "batch"]) -> TeacherStates:
+        """Return what the divergence of another policy from this one follows from.
+
+        Args:
+            rows: what this one reads.
+            taught: True at the rows of the other's micro-batch that these are, in the same order.
+        """
+        passes = [Pass.of(part, packs=self.packs) for part in (rows.one_by_one() if self.rows_alone else [rows])]
+        if self.head is None:
+            found = [self._own_logits(given.inputs, given.predicts) * self.temperature for given in passes]
+            return TeacherStates(taught, logits=torch.cat(found))
+        states = [self._hidden(given.inputs, given.routed)[given.predicts] for given in passes]
+        return TeacherStates(taught, torch.cat(states), self.outputs.source)
 
     def _values(
         self, rows: Rows, states: Tensor | None, given: Pass
@@ -171,43 +190,6 @@ class Policy(nn.Module):
         """Return the model's own logits at the chosen positions, divided by the temperature, in float32 at least."""
         found: Tensor = self.model(**inputs).logits[chosen]
         return at_least_float32(found) / self.temperature
-
-    def _logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
-        """Return the logits that follow from hidden states, divided by the temperature, in float32 at least."""
-        assert self.head is not None
-        head, hidden = self._head_and_hidden(hidden)
-        return logits_of(
-            hidden,
-            head.weight,
-            getattr(head, "bias", None),
-            temperature=self.temperature,
-            scaling=self.head.scaling,
-            softcap=self.head.softcap,
-        )
-
-    def _head_and_hidden(self, hidden: Float[Tensor, "tokens hidden"]) -> tuple[Any, Float[Tensor, "tokens hidden"]]:
-        """Return the head and its input."""
-        assert self.head is not None
-        head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
-        # The head may be more precise than the layers below it.
-        hidden = hidden.to(head.weight.dtype)
-        return head, hidden if self.head.hidden_scaling == 1 else hidden * self.head.hidden_scaling
-
-    def _scores(
-        self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"], entropy: EntropyMode
-    ) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens"] | None]:
-        assert self.head is not None
-        head, hidden = self._head_and_hidden(hidden)
-        return token_scores(
-            hidden,
-            head.weight,
-            getattr(head, "bias", None),
-            targets,
-            temperature=self.temperature,
-            entropy=entropy,
-            scaling=self.head.scaling,
-            softcap=self.head.softcap,
-        )
 
 
 def _say_what_is_noisy(noisy: Mapping[str, nn.Module]) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.policy.blocks import EntropyMode
 
 
@@ -27,6 +28,10 @@ class Wanted:
     """One state a row."""
     values: bool = False
     """One number a token: a pass through the critic's layers if it has its own."""
+    divergences: tuple[TeacherDivergence, ...] = ()
+    """From the teachers that come with the rows: their heads' products beside the policy's."""
+    teacher_logits: bool = False
+    """tokens x vocabulary, of the teacher. The policy's own pass does not give them."""
 
     @property
     def states(self) -> bool:
@@ -64,6 +69,8 @@ class Scored(NamedTuple):
     """Entry t is the critic's value of the state in which the counted token t was chosen."""
     last_value: Float[Tensor, "batch"] | None = None
     """The critic's value of the state after the last counted token."""
+    divergences: tuple[Float[Tensor, "batch seq"], ...] = ()
+    """From its teacher at each counted token, in nats, in the order in which they were wanted."""
 
 
 OF_ROWS = frozenset({"embedding", "last_value"})
@@ -97,10 +104,12 @@ def joined(parts: Sequence[Scored], width: int) -> Scored:
         return parts[0]
 
     def column(name: str) -> Any:
-        values: list[Tensor | None] = [getattr(part, name) for part in parts]
+        values: list[Any] = [getattr(part, name) for part in parts]
         if values[0] is None:
             return None
-        return torch.cat([v if name in OF_ROWS else _widened(v, width) for v in values if v is not None])
+        if isinstance(values[0], tuple):
+            return tuple(torch.cat([_widened(v, width) for v in each]) for each in zip(*values, strict=True))
+        return torch.cat([v if name in OF_ROWS else _widened(v, width) for v in values])
 
     return Scored(*map(column, Scored._fields))
 

@@ -12,7 +12,7 @@ from plugrad.policy.blocks import Plan, Workspace, product_dtype_of
 
 
 @dataclass(frozen=True)
-class TeacherTokens:
+class LogitSource:
     """What a teacher's logits follow from: x = scaling * (hidden @ weight.T + bias), or softcap * tanh(x / softcap).
 
     One hidden state for each token that the policy scores. Its size and the vocabulary may differ from the policy's. All of
@@ -38,7 +38,7 @@ class Comparison:
     """u = the teacher's logits over the last of `temperatures`."""
 
     @classmethod
-    def of(cls, plan: Plan, temperature: float, asked: tuple[TeacherDivergence, ...], teacher: TeacherTokens) -> Comparison:
+    def of(cls, plan: Plan, temperature: float, asked: tuple[TeacherDivergence, ...], teacher: LogitSource) -> Comparison:
         """Return the plan of a comparison with this teacher."""
         own = ordered_temperatures(asked, temperature)[-1]
         bound = None if teacher.softcap is None else teacher.softcap / own

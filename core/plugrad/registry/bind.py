@@ -8,7 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from plugrad.contracts.markers import Facts, facts_of, needs_of
+from plugrad.contracts.markers import Facts, divergence_of, facts_of, needs_of
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.errors import PluginError
 from plugrad.registry.blame import Blamed, told
 from plugrad.registry.option_forms import forms_of
@@ -61,6 +62,14 @@ class Component:
             return frozenset()
         with Blamed(str(self), self._needs_unknown):
             return needs_of(self.facts, self.options)
+
+    @property
+    def divergence(self) -> TeacherDivergence | None:
+        """The divergence from the teacher that it needs with these options."""
+        if self.facts is None:
+            return None
+        with Blamed(str(self), self._needs_unknown):
+            return divergence_of(self.facts, self.options)
 
     def __str__(self) -> str:
         return str(self.source)

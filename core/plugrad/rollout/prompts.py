@@ -15,6 +15,8 @@ from plugrad.rollout.engine import Prompt
 from plugrad.rollout.special_tokens import PromptTokens
 from plugrad.shown import printable, shown
 
+TEACHER_PROMPT = "teacher_prompt"
+"""The column of what a teacher reads in place of the prompt."""
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -103,7 +105,8 @@ def _reference_text(example: Example) -> str:
 def strings_of(examples: Iterable[Example]) -> Iterator[str]:
     """Yield the prompts and references that are strings, and the strings in those that are chat messages."""
     for example in examples:
-        for value in (example.get("prompt"), example.get("reference"), *_list_of(example.get("references"))):
+        texts = (example.get("prompt"), example.get("reference"), example.get(TEACHER_PROMPT))
+        for value in (*texts, *_list_of(example.get("references"))):
             messages = value if isinstance(value, list | tuple) else []
             contents = [message.get("content") for message in messages if isinstance(message, dict)]
             yield from (text for text in (value, *contents) if isinstance(text, str))
@@ -111,6 +114,16 @@ def strings_of(examples: Iterable[Example]) -> Iterator[str]:
 
 def _list_of(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
+
+
+def has_teacher_prompt(example: Example) -> bool:
+    """Return whether the teacher reads something else than the prompt."""
+    return example.get(TEACHER_PROMPT) is not None
+
+
+def as_teacher_reads(example: Example) -> Example:
+    """Return the example with the teacher's prompt as its prompt."""
+    return {**example, "prompt": example[TEACHER_PROMPT]} if has_teacher_prompt(example) else example
 
 
 def is_plain(example: Example) -> bool:

@@ -14,7 +14,14 @@ from plugrad.contracts.environment import Example
 from plugrad.rollout.chat import TurnEnd, turn_end
 from plugrad.rollout.completion_text import completion_text, cut_at_stop
 from plugrad.rollout.engine import Completion, Prompt
-from plugrad.rollout.prompts import prompt_text, reference_texts, tokenize_completion, tokenize_prompts
+from plugrad.rollout.prompts import (
+    as_teacher_reads,
+    has_teacher_prompt,
+    prompt_text,
+    reference_texts,
+    tokenize_completion,
+    tokenize_prompts,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,10 @@ class Texts:
     def prompt_text(self, example: Example) -> str:
         """Return the text of the example's prompt: see `prompt_text`."""
         return prompt_text(example, self.tokenizer, self.chat_template_kwargs)
+
+    def teacher_prompt(self, example: Example) -> list[int] | None:
+        """Tokenize the column `teacher_prompt` as a prompt; return None without one: the teacher then reads the prompt."""
+        return self.prompts([as_teacher_reads(example)], room=None)[0].ids if has_teacher_prompt(example) else None
 
     def references(self, example: Example, num_rollouts: int) -> list[list[int]]:
         """Tokenize what each rollout of an example replays: see `reference_texts` and `tokenize_completion`."""

@@ -12,6 +12,7 @@ from plugrad.registry.bind import Component
 from plugrad.rollout.prompts import reference_texts
 from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.chosen_examples import check_chosen_examples
+from plugrad.trainer.taught_examples import check_taught_examples
 from plugrad.trainer.texts_for_trial import trial_texts
 
 
@@ -32,6 +33,7 @@ def check_plugins(
     environment = environment_of(selection.environment)
     check_amounts(run_file, environment)
     check_chosen_examples(selection.losses, environment)
+    check_taught_examples(selection, run_file.model, environment)
     if not run_file.rollout.engine_kind.samples:
         for example in environment.train_examples():
             reference_texts(example, run_file.rollout.rollouts_per_example)

@@ -30,7 +30,7 @@ from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
-from plugrad.trainer.batch.sequence_limits import FittingExamples, fitting_examples
+from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
 from plugrad.trainer.checked_run import CheckedRun
 from plugrad.trainer.engine_parity import (
     MAX_NEW_TOKENS,
@@ -47,7 +47,7 @@ from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.metrics_file import MetricsFile, Records
-from plugrad.trainer.update.frozen_models import load_frozen_models
+from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
 
 logger = logging.getLogger("plugrad")
@@ -75,6 +75,8 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
         _say_what_is_left_out(examples, run_file)
         _say_what_is_not_read(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
+    if learner.teachers:
+        check_teacher_prompts(examples.train, texts, run_file, [loaded.model, *learner.teachers.frozen_models()])
     extensions = [(component, component.create()) for component in selection.extensions]
     # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
@@ -84,7 +86,7 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
     return Training(
         run=Run(run_file, folder, ranks.count, ranks.index),
         learner=learner,
-        cutting=_cutting(run_file, learner),
+        cutting=_cutting(run_file, learner, sampler),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
         engine=engine,
@@ -149,11 +151,13 @@ def _make_learner(
 ) -> Learner:
     needs, first = selection.needs, selection.scores_first
     frozen = load_frozen_models(run_file, loaded, needs | first, accelerator.device)
+    teachers = load_teachers(run_file, loaded, needs | first, accelerator.device)
     return make_learner(
         run_file,
         loaded,
         frozen,
         selection.losses,
+        teachers=teachers,
         needs=needs,
         scores_first=first,
         accelerator=accelerator,
@@ -161,10 +165,11 @@ def _make_learner(
     )
 
 
-def _cutting(run_file: RunFile, learner: Learner) -> Cutting:
+def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:
     layout = Layout(run_file.tokens_per_micro_batch, int(learner.tokenizer.pad_token_id), learner.dtype, learner.packs)
     wheres = {loss.label: loss.where for loss in learner.losses if loss.where}
-    return Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout, wheres)
+    cutting = Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout, wheres=wheres)
+    return replace(cutting, teacher_prompt=sampler.teacher_prompt) if learner.teachers else cutting
 
 
 def _rollouts(checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:

@@ -1,4 +1,4 @@
-"""`[model]`, `[model.reference]` and `[model.teacher]`."""
+"""`[model]` and the frozen models beside it: `[model.reference]`, `[model.teacher]` and `[model.teachers.NAME]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plugrad.paths import absolute_folder
 
 
 class FrozenModelTable(Table):
-    """`[model.reference]` and `[model.teacher]`: a frozen model that scores the sampled tokens."""
+    """`[model.reference]`, or a teacher: a frozen model that scores the sampled tokens."""
 
     name: str = Field(description="A hub id or a local folder.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
@@ -27,6 +27,41 @@ class FrozenModelTable(Table):
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
         """Return the table with an absolute `name` if it names a folder. A hub id stays."""
         return self.model_copy(update={"name": absolute_folder(self.name, folders)})
+
+
+class TeacherTable(Table):
+    """`[model.teacher]`, or one of `[model.teachers.NAME]`: a model that teaches. Give `name` or `policy = true`."""
+
+    name: str | None = Field(default=None, description="A hub id or a local folder. Its tokenizer is the policy's.")
+    policy: bool = Field(
+        default=False,
+        description="The policy is its own teacher, as it is when it is trained. It reads the column `teacher_prompt` in "
+        "place of the prompt, so every example needs one.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = Field(
+        default=None, description="Data type of the weights. Default: the policy's."
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run the Python code in the model's folder, for a model that Transformers does not know. Read it first.",
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> TeacherTable:
+        if (self.name is None) == (not self.policy):
+            raise ValueError("give either `name` (a hub id or folder) or `policy = true` (the policy is its own teacher)")
+        return self
+
+    @property
+    def frozen(self) -> FrozenModelTable | None:
+        """The model to load; None if it is the policy itself."""
+        if self.name is None:
+            return None
+        return FrozenModelTable(name=self.name, dtype=self.dtype, trust_remote_code=self.trust_remote_code)
+
+    def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
+        """Return the table with an absolute `name` if it names a folder. A hub id stays."""
+        return self.model_copy(update={"name": self.name and absolute_folder(self.name, folders)})
 
 
 class ModelTable(Table):
@@ -59,7 +94,14 @@ class ModelTable(Table):
     reference: FrozenModelTable | None = Field(
         default=None, description="The model for losses that need `ref_logprobs`. Default: a copy of the initial policy."
     )
-    teacher: FrozenModelTable | None = Field(default=None, description="The model for losses that use `teacher_logprobs`.")
+    teacher: TeacherTable | None = Field(
+        default=None,
+        description="The model for losses that need a teacher: its log-probs, logits, or the divergence from it.",
+    )
+    teachers: dict[str, TeacherTable] = Field(
+        default_factory=dict, description="Several teachers by name. Each example names its own in `teacher_column`."
+    )
+    teacher_column: str = Field(default="teacher", description="The examples' column that names one of the `teachers`.")
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -77,6 +119,17 @@ class ModelTable(Table):
             raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], not both")
         return self
 
+    @model_validator(mode="after")
+    def _one_way_to_teach(self) -> ModelTable:
+        if self.teacher is not None and self.teachers:
+            raise ValueError("give either [model.teacher], which teaches all examples, or [model.teachers.NAME], not both")
+        return self
+
+    @property
+    def all_teachers(self) -> dict[str, TeacherTable]:
+        """The teachers by name. One that teaches all examples is called `teacher`."""
+        return self.teachers if self.teacher is None else {"teacher": self.teacher}
+
     def with_absolute_paths(self, folders: Sequence[Path]) -> Self:
         """Return the table and its frozen models with absolute names where they name folders. A hub id stays."""
         return self.model_copy(
@@ -84,5 +137,6 @@ class ModelTable(Table):
                 "name": self.name and absolute_folder(self.name, folders),
                 "reference": self.reference and self.reference.with_absolute_paths(folders),
                 "teacher": self.teacher and self.teacher.with_absolute_paths(folders),
+                "teachers": {name: table.with_absolute_paths(folders) for name, table in self.teachers.items()},
             }
         )

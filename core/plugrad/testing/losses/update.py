@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.critic_table import CriticTable
 from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
@@ -20,9 +19,10 @@ from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
 from plugrad.host.synthetic import make_rollout, map_tensors
 from plugrad.host.trial import random_state_of
 from plugrad.policy.critic import Critic, ValueHead
+from plugrad.policy.divergences import compared_scores_from_logits
 from plugrad.policy.policy import Policy
 from plugrad.policy.reductions import Counts, count_rows, row_weights
-from plugrad.policy.scored import Scored, Wanted
+from plugrad.policy.scored import Scored, Wanted, at_counted
 from plugrad.testing.hosting import hooks_around
 from plugrad.testing.losses.loss_trial import LossTrial
 from plugrad.testing.losses.rank_task import Update
@@ -31,8 +31,6 @@ from plugrad.testing.trial_examples import trial_example
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
-SLOPE = 0.1
-"""Of a critic's value in each feature."""
 RUN = RunFile.model_validate(
     {
         "max_steps": 1,
@@ -40,8 +38,10 @@ RUN = RunFile.model_validate(
         "environment": {"name": "arithmetic"},
         # No clipping: the whole gradient is compared.
         "optimizer": {"max_grad_norm": 1e12},
+        "critic": {},
     }
 )
+OF_CRITIC = {"values", "old_values", "returns"}
 
 
 def recorded_groups() -> list[list[Rollout]]:
@@ -58,7 +58,9 @@ def update_by_hand(loss: LossTrial) -> Update:
     rows = count_rows(lengths, [group for group, *_ in rollouts])
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     bound = loss.fresh()
-    models = {name: _policy(seed, critic=_reads_critic(bound)) for name, seed in SEEDS.items()}
+    models = {name: _policy(seed) for name, seed in SEEDS.items()}
+    if bound.needs & OF_CRITIC:
+        models["policy"] = _policy(SEEDS["policy"], with_critic=True)
     sequences = [_inputs(models, *rollout, bound) for rollout in rollouts]
     with random_state_of(0):
         parts = [_together(sequences)] if loss.facts.whole_batch else sequences
@@ -83,25 +85,34 @@ def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     from plugrad.trainer.update.learner import make_learner
     from plugrad.trainer.update.run_progress import Progress
     from plugrad.trainer.update.run_updates import run_updates
+    from plugrad.trainer.update.teaching import Teachers
 
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     loaded = LoadedModel(tiny_model(SEEDS["policy"], dtype="float64"), tiny_tokenizer())
-    frozen = {"ref_logprobs": _policy(SEEDS["reference"]), "teacher_logprobs": _policy(SEEDS["teacher"])}
+    frozen = {"ref_logprobs": _policy(SEEDS["reference"])}
+    teachers = Teachers({"teacher": _policy(SEEDS["teacher"])})
     needs = loss.needs | {"entropy"}
-    run = RUN.model_copy(update={"critic": CriticTable()}) if _reads_critic(loss) else RUN
-    learner = make_learner(run, loaded, frozen, [loss], needs=needs, accelerator=accelerator, ranks=ranks)
+    scores: dict[str, list[list[list[float]]]] = {}
+    with_critic = bool(loss.needs & OF_CRITIC)
+    run = RUN if with_critic else RUN.model_copy(update={"critic": None})
+    learner = make_learner(run, loaded, frozen, [loss], teachers=teachers, needs=needs, accelerator=accelerator, ranks=ranks)
     share = slice(edges[ranks.index], edges[ranks.index + 1])
     groups = recorded_groups()[share]
     advantages = [[_advantages(rollout) for rollout in group] for group in groups]
     rewards = [[rollout["reward"] for rollout in group] for group in groups]
-    scores = {"values": [[[0.0] * (len(row) + 1) for row in group] for group in advantages]} if _reads_critic(loss) else {}
+    if with_critic:
+        scores["values"] = [[[0.0] * (len(_advantages(rollout)) + 1) for rollout in group] for group in groups]
     batch = RolloutBatch(
-        groups, rewards=rewards, advantages=advantages, first_group=edges[ranks.index], scores=scores, returns=advantages
+        groups,
+        rewards=rewards,
+        advantages=advantages,
+        first_group=edges[ranks.index],
+        scores=scores,
+        returns=[[_returns(rollout) for rollout in group] for group in groups] if with_critic else None,
     )
     cutting = Cutting(RUN.updates_per_batch, LONGEST, Layout(4 * LONGEST, 0, torch.double))
-    _move_head(learner.accelerator.unwrap_model(learner.policy).critic)
-    watch = _Watch(learner.policy)
+    watch = _Watch(learner.own)
     with random_state_of(0):
         [outcome] = run_updates(learner, batch, cutting, hooks_around(watch), Progress(0, RUN.max_steps))
     return Update(outcome.measures["loss"].value(), watch.gradient)
@@ -135,21 +146,10 @@ def _together(sequences: Sequence[BatchLossInputs]) -> BatchLossInputs:
     return replace(map_tensors(sequences[0], joined), metadata=metadata)
 
 
-def _reads_critic(loss: BoundLoss) -> bool:
-    return "values" in loss.needs
-
-
-def _policy(seed: int, *, critic: bool = False) -> Policy:
+def _policy(seed: int, *, with_critic: bool = False) -> Policy:
     model = tiny_model(seed, dtype="float64")
-    made = Critic(ValueHead(model.config.hidden_size, torch.double)) if critic else None
-    _move_head(made)
-    return Policy(model, temperature=1.0, critic=made)
-
-
-def _move_head(critic: Critic | None) -> None:
-    """Take a value head away from zero, where no gradient reaches the model."""
-    if critic is not None:
-        nn.init.constant_(critic.head.linear.weight, SLOPE)
+    critic = Critic(ValueHead(model.config.hidden_size, torch.double)) if with_critic else None
+    return Policy(model, temperature=1.0, critic=critic)
 
 
 def _rollout(draw: random.Random, group: int) -> Rollout:
@@ -167,25 +167,39 @@ def _advantages(rollout: Rollout) -> list[float]:
     return [rollout["reward"]] * len(rollout["completion_ids"])
 
 
+def _returns(rollout: Rollout) -> list[float]:
+    return [rollout["reward"] + 0.1 * place for place in range(len(rollout["completion_ids"]))]
+
+
 def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout, loss: BoundLoss) -> BatchLossInputs:
     """Return one sequence as a micro-batch, as in the trainer's first update."""
     prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
     assert rollout["inference_logprobs"] is not None
     ids = torch.tensor([[*prompt, *completion]])
     mask = torch.tensor([[False] * len(prompt) + [True] * len(completion)])
-    given = {need: True for need in ("logits", "hidden_states", "embedding", "values") if need in loss.needs}
+    of_policy = ("logits", "hidden_states", "embedding", "values")
+    given: dict[str, Any] = {need: True for need in of_policy if need in loss.needs}
+    given["logits"] = given.get("logits", False) or loss.divergence is not None
     scored: Scored = models["policy"](ids, torch.ones_like(mask), mask, Wanted(entropy="gradient", **given))
     with torch.no_grad():
         frozen: dict[str, Any] = {
             f"{short}_logprobs": models[name](ids, torch.ones_like(mask), mask).logprobs
             for name, short in (("reference", "ref"), ("teacher", "teacher"))
         }
+        theirs = models["teacher"](ids, torch.ones_like(mask), mask, Wanted(logits=True)).logits
+    if loss.divergence is not None:
+        # From whole logits, which the trainer never makes.
+        assert scored.logits is not None
+        assert theirs is not None
+        compared = compared_scores_from_logits(
+            scored.logits[mask], ids[mask], theirs[mask], [loss.divergence], temperature=1.0, entropy="none"
+        )
+        frozen["teacher_divergence"] = at_counted(compared.divergences[0], mask)
     zeros = [0.0] * len(prompt)
-    advantages = torch.tensor([zeros + _advantages(rollout)], dtype=torch.double)
     return BatchLossInputs(
         trainer_logprobs=scored.logprobs,
         inference_logprobs=torch.tensor([zeros + rollout["inference_logprobs"]], dtype=torch.double),
-        advantages=advantages,
+        advantages=torch.tensor([zeros + _advantages(rollout)], dtype=torch.double),
         loss_mask=mask,
         old_logprobs=scored.logprobs.detach(),
         entropy=scored.entropy,
@@ -193,8 +207,9 @@ def _inputs(models: dict[str, Policy], group: int, member: int, rollout: Rollout
         hidden_states=scored.hidden_states,
         embedding=scored.embedding,
         values=scored.values,
-        old_values=torch.zeros_like(advantages),
-        returns=advantages,
+        old_values=None if scored.values is None else scored.values.detach(),
+        returns=torch.tensor([zeros + _returns(rollout)], dtype=torch.double),
+        teacher_logits=theirs,
         input_ids=ids,
         reward=torch.tensor([rollout["reward"]], dtype=torch.double),
         group_ids=torch.tensor([group]),

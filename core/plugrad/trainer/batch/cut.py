@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.contracts.where import Where
 from plugrad.policy.micro_batches import Layout, MicroBatch, TrainingSequence, cut, nothing
@@ -43,6 +44,8 @@ class Cutting:
     updates_per_batch: int
     max_new_tokens: int
     layout: Layout
+    teacher_prompt: Callable[[Example], list[int] | None] = lambda _: None
+    """Returns what an example's teacher reads in place of the prompt."""
     wheres: Mapping[str, Where] = field(default_factory=dict)
     """By the labels of the losses that count some examples alone."""
 
@@ -62,8 +65,14 @@ class Cutting:
     def _optimizer_batch(self, batch: RolloutBatch, number: int) -> OptimizerBatch:
         first = (number - batch.first_group) % self.updates_per_batch
         chosen = range(first, len(batch.groups), self.updates_per_batch)
-        sequences = [_sequence(batch, g, j) for g in chosen for j in range(len(batch.groups[g]))]
-        return OptimizerBatch([batch.groups[g] for g in chosen], sequences)
+        groups = [batch.groups[g] for g in chosen]
+        prompts = [self.teacher_prompt(group[0]["example"]) if group else None for group in groups]
+        sequences = [
+            replace(_sequence(batch, g, j), teacher_prompt=prompt)
+            for g, prompt in zip(chosen, prompts, strict=True)
+            for j in range(len(batch.groups[g]))
+        ]
+        return OptimizerBatch(groups, sequences)
 
 
 def _sequence(batch: RolloutBatch, group: int, member: int) -> TrainingSequence:

@@ -87,6 +87,11 @@ class Sampler:
         with self.one_at_a_time:
             return self.texts.prompts(examples, room=self.room_for_prompt)
 
+    def teacher_prompt(self, example: Example) -> list[int] | None:
+        """Return what the example's teacher reads in place of the prompt, tokenized; None if it reads the prompt."""
+        with self.one_at_a_time:
+            return self.texts.teacher_prompt(example)
+
     def sample_greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
         """Sample one greedy completion of each example; return its reward."""
         greedy = replace(sampling, num_completions=1, temperature=0.0)

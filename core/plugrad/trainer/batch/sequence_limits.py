@@ -6,9 +6,13 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from transformers import PreTrainedModel
+
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
+from plugrad.policy.context import context_of
+from plugrad.rollout.prompts import TEACHER_PROMPT, as_teacher_reads, has_teacher_prompt
 from plugrad.rollout.texts import Texts
 from plugrad.shown import shown
 
@@ -68,6 +72,33 @@ def fitting_examples(
     if not drops or len(train) == len(train_examples) or 0 < len(held_out) == len(eval_examples):
         raise DataError(limits.refusal(long, len(train_examples) + len(eval_examples), drops=drops))
     return FittingExamples(_without(train_examples, train), _without(eval_examples, held_out), len(long))
+
+
+def check_teacher_prompts(
+    examples: Sequence[Example], texts: Texts, run_file: RunFile, models: Sequence[PreTrainedModel]
+) -> None:
+    """Check what teachers read in place of prompts as `fitting_examples` checks prompts; none is left out.
+
+    Args:
+        examples: to train on.
+        texts: tokenizes them.
+        run_file: has the limits.
+        models: of the policy and its teachers.
+
+    Raises:
+        DataError: it is too long with its completion, or no text.
+    """
+    own = [as_teacher_reads(example) for example in examples if has_teacher_prompt(example)]
+    if not own:
+        return
+    contexts = [length for model in models if (length := context_of(model).length) is not None]
+    room = min(contexts) - run_file.rollout.max_new_tokens if contexts else None
+    try:
+        limits = _Limits(run_file, texts, room)
+        if long := list(limits.too_long(own, budget=run_file.tokens_per_micro_batch).values()):
+            raise DataError(limits.refusal(long, len(own), drops=True))
+    except DataError as error:
+        raise DataError(f"the column {TEACHER_PROMPT}: {error}") from error
 
 
 class _Limits:

@@ -1,4 +1,4 @@
-"""The models that stay fixed while the policy trains: the reference and the teacher."""
+"""The models that stay fixed while the policy trains: the reference and the teachers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from plugrad.config.run_file import RunFile
+from plugrad.contracts.needs import OF_TEACHER
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.loading_beside import frozen, load_frozen
 from plugrad.policy.policy import Policy
+from plugrad.trainer.update.teaching import ITSELF, Teachers
 
 
 def load_frozen_models(
@@ -29,6 +31,25 @@ def load_frozen_models(
         models["ref_logprobs"] = load_frozen(tables.reference, tables, loaded.tokenizer, "reference", run_file.folders)
     elif "ref_logprobs" in needs:
         models["ref_logprobs"] = frozen(copy.deepcopy(loaded.model))
-    if tables.teacher is not None and "teacher_logprobs" in needs:
-        models["teacher_logprobs"] = load_frozen(tables.teacher, tables, loaded.tokenizer, "teacher", run_file.folders)
     return {field: Policy(model.to(device), run_file.rollout.temperature) for field, model in models.items()}
+
+
+def load_teachers(run_file: RunFile, loaded: LoadedModel, needs: frozenset[str], device: torch.device) -> Teachers | None:
+    """Return the teachers of a run, or None if nothing needs them.
+
+    Raises:
+        ModelError: a teacher cannot be loaded, or its vocabulary is not the policy's.
+    """
+    tables = run_file.model
+    if not tables.all_teachers or not needs & set(OF_TEACHER):
+        return None
+    models: dict[str, Policy | None] = {}
+    for name, table in tables.all_teachers.items():
+        key = "teacher" if tables.teacher else f"teachers.{name}"
+        frozen_table = table.frozen
+        if frozen_table is None:
+            models[name] = ITSELF
+            continue
+        model: nn.Module = load_frozen(frozen_table, tables, loaded.tokenizer, key, run_file.folders)
+        models[name] = Policy(model.to(device), run_file.rollout.temperature)
+    return Teachers(models, None if tables.teacher else tables.teacher_column)

@@ -22,7 +22,6 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.loading import LoadedModel
-from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert, ignored_router_loss
@@ -31,6 +30,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
 from plugrad.trainer.update.optimizer import make_optimizer
+from plugrad.trainer.update.teaching import Teachers
 
 logger = logging.getLogger("plugrad")
 
@@ -78,11 +78,14 @@ class Learner:
     scheduler: LRScheduler
     max_grad_norm: float
     frozen: Mapping[str, Policy]
-    """The models that stay fixed, by the field of the losses' inputs that each fills."""
+    """The models that stay fixed, but for teachers, by the field of the losses' inputs that each fills."""
+    teachers: Teachers | None
     scores_first: frozenset[str]
     """What is computed of all rollouts before their advantages, by field of `AdvantageInputs`."""
     keeps_old: bool
     """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
+    keeps_teacher: bool
+    """Whether a forward pass computes the teacher's log-probs of the sampled tokens."""
     seed: int
     """Of the run."""
     wanted: Wanted
@@ -101,7 +104,14 @@ class Learner:
     @property
     def packs(self) -> bool:
         """Whether every model that scores a micro-batch skips its padding."""
-        return all(policy.packs for policy in (self.accelerator.unwrap_model(self.policy), *self.frozen.values()))
+        taught = self.teachers is None or self.teachers.packs
+        return taught and all(policy.packs for policy in (self.own, *self.frozen.values()))
+
+    @property
+    def own(self) -> Policy:
+        """The policy without what wraps it: for its attributes, not to be called."""
+        own: Policy = self.accelerator.unwrap_model(self.policy)
+        return own
 
     @property
     def lr(self) -> float:
@@ -123,7 +133,7 @@ class Learner:
 
         Every rank calls it.
         """
-        own: Policy = self.accelerator.unwrap_model(self.policy)
+        own = self.own
         counts, own.expert_counts = own.expert_counts, None
         if not own.counts_experts:
             return {}
@@ -133,29 +143,16 @@ class Learner:
 
     def whole_weights(self) -> WholeWeights:
         """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it."""
-        critic = self.accelerator.unwrap_model(self.policy).critic
+        critic = self.own.critic
         return WholeWeights(_whole(self.model), None if critic is None else _whole(critic))
 
     def save(self, path: Path, whole: WholeWeights | None = None) -> None:
         """Write a Transformers folder. Pass `whole` where this rank's models hold only a part of the weights."""
         self.model.save_pretrained(path, state_dict=whole and whole.model)
         self.tokenizer.save_pretrained(path)
-        critic = self.accelerator.unwrap_model(self.policy).critic
+        critic = self.own.critic
         if critic is not None:
             save_critic(critic, path / FOLDER, self.tokenizer, whole and whole.critic)
-
-    @torch.no_grad()
-    def with_fixed_logprobs(self, micro_batch: MicroBatch) -> MicroBatch:
-        """Add the log-probs that stay fixed while the batch is trained on, unless known: old, reference and teacher."""
-        on_device = micro_batch.to(self.accelerator.device)
-        needed = {"old_logprobs": self.policy, **self.frozen} if self.keeps_old else self.frozen
-        scorers = {field: scorer for field, scorer in needed.items() if field not in self.scores_first}
-        inputs = (on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
-        # The policy's precision: otherwise a copy of the policy would differ from it.
-        with self.accelerator.autocast():
-            return replace(
-                on_device, **{field: scorer(*inputs).logprobs.to(self.dtype) for field, scorer in scorers.items()}
-            )
 
 
 Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
@@ -167,6 +164,7 @@ def make_learner(
     frozen: Mapping[str, Policy],
     losses: Sequence[BoundLoss],
     *,
+    teachers: Teachers | None = None,
     needs: frozenset[str],
     scores_first: frozenset[str] = frozenset(),
     accelerator: Accelerator,
@@ -180,6 +178,7 @@ def make_learner(
         loaded: the policy.
         frozen: from `load_frozen_models`.
         losses: in the order of the run file.
+        teachers: from `load_teachers`.
         needs: the optional fields that any loss or metric reads.
         scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
         accelerator: of this process.
@@ -189,11 +188,7 @@ def make_learner(
     policy = Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded))
     wanted = wanted_by(losses, needs)
     _check_trains_here(policy, wanted, accelerator)
-    optimizer = make_optimizer(policy, run_file)
-    # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
-    scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
-    # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
-    policy, optimizer = (wrap or accelerator.prepare)(policy, optimizer)
+    policy, optimizer, scheduler = _prepared(policy, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
         accelerator=accelerator,
@@ -206,11 +201,22 @@ def make_learner(
         scheduler=scheduler,
         max_grad_norm=run_file.optimizer.max_grad_norm,
         frozen=frozen,
+        teachers=teachers,
         scores_first=scores_first | {"old_logprobs"} if keeps_old and "values" in scores_first else scores_first,
         keeps_old=keeps_old,
+        keeps_teacher="teacher_logprobs" in needs,
         seed=run_file.seed,
         wanted=wanted,
     )
+
+
+def _prepared(policy: Policy, run_file: RunFile, wrap: Wrap) -> tuple[Policy, Optimizer, LRScheduler]:
+    optimizer = make_optimizer(policy, run_file)
+    # The trainer steps the schedule once an update. One that Accelerate prepares would step once per process.
+    scheduler = make_lr_schedule(optimizer, run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
+    # Together: sharding replaces the model's parameters, and Accelerate passes the new ones to the optimizer.
+    policy, optimizer = wrap(policy, optimizer)
+    return policy, optimizer, scheduler
 
 
 def _check_trains_here(policy: Policy, wanted: Wanted, accelerator: Accelerator) -> None:
@@ -268,6 +274,8 @@ def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) 
         hidden_states="hidden_states" in of_losses,
         embedding="embedding" in of_losses,
         values="values" in of_losses or "values" in needs,
+        divergences=tuple(dict.fromkeys(loss.divergence for loss in losses if loss.divergence)),
+        teacher_logits="teacher_logits" in of_losses,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.host.calling import blaming
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss, keep_rows, sum_rows
@@ -18,6 +20,7 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import Counts, RowCounts, row_weights
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.update.fixed_scores import teacher_logits, teacher_states
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.run_progress import Progress
 
@@ -49,9 +52,27 @@ class Ledger:
         return Measures({name: Mean(measure.value(), 1.0) for name, measure in ranks.add_up(self.sums).items()})
 
 
-def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> BatchLossInputs:
+class Forwarded(NamedTuple):
+    """What a pass gives the losses."""
+
+    inputs: BatchLossInputs
+    """The same for all."""
+    divergences: Mapping[TeacherDivergence, Tensor]
+    """`teacher_divergence` of each loss, by what it asks for."""
+
+
+def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wanted: Wanted) -> Forwarded:
     """Run the policy on a micro-batch: one forward pass for everything that any loss or metric needs."""
-    scored: Scored = learner.policy(micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask, wanted)
+    teachers = teacher_states(learner, micro_batch) if wanted.divergences else []
+    rows = (micro_batch.input_ids, micro_batch.attention_mask, micro_batch.loss_mask)
+    scored: Scored = learner.policy(*rows, wanted, teachers)
+    given = _inputs(scored, micro_batch, progress)
+    if wanted.teacher_logits:
+        given = replace(given, teacher_logits=teacher_logits(learner, micro_batch))
+    return Forwarded(given, dict(zip(wanted.divergences, scored.divergences, strict=True)))
+
+
+def _inputs(scored: Scored, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
     own = scored.logprobs.detach()
     return BatchLossInputs(
         trainer_logprobs=scored.logprobs,
@@ -88,6 +109,12 @@ class Rows:
     counts: Counts
     all_count: bool
     """Whether each row is known to have a counted token: asking the device would cost a synchronisation."""
+    divergences: Mapping[TeacherDivergence, Tensor] = field(default_factory=dict)
+
+    def of(self, loss: BoundLoss) -> BatchLossInputs:
+        """Return the fields that a loss reads."""
+        own = self.divergences[loss.divergence] if loss.divergence else None
+        return loss.view(replace(self.inputs, teacher_divergence=own))
 
 
 def weighted_sum(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> Tensor | None:
@@ -95,7 +122,7 @@ def weighted_sum(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> T
 
     Rows in which nothing counts, or that the loss's `where` leaves out, contribute 0 and never reach the loss.
     """
-    inputs = loss.view(rows.inputs)
+    inputs = rows.of(loss)
     weights = row_weights(loss.reduction, rows.row_counts, rows.counts.of(loss.label)).to(inputs.advantages)
     prepared = hooks.prepare_loss(loss, inputs)
     hooks.check_prepared(prepared, inputs)

@@ -12,6 +12,7 @@ from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.update.fixed_scores import fixed_logprobs
 from plugrad.trainer.update.learner import Learner
 
 Rows = list[list[list[float]]]
@@ -53,10 +54,8 @@ def _scored(
             ends = scored.last_value.tolist()
             values = _of_rows(micro_batch, scored.values)
             yield "values", {row: [*values[row], ends[place]] for place, row in enumerate(micro_batch.rows)}
-    # The policy's precision: otherwise a copy of the policy would differ from it.
-    with learner.accelerator.autocast():
-        for name in (name for name in fields if name in learner.frozen):
-            yield name, _of_rows(micro_batch, learner.frozen[name](*rows).logprobs)
+    for name in sorted(set(fields) - {"values", "old_logprobs"}):
+        yield name, _of_rows(micro_batch, fixed_logprobs(learner, on_device, name))
 
 
 def _of_rows(micro_batch: MicroBatch, values: Tensor) -> dict[int, list[float]]:

@@ -8,6 +8,7 @@ from plugrad.contracts.measures import Measures
 from plugrad.host.hooks import Hooks
 from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.update.fixed_scores import with_fixed_logprobs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.metric_inputs import metric_inputs
 from plugrad.trainer.update.run_progress import Progress
@@ -33,7 +34,7 @@ def run_updates(
 
 
 def _with_fixed_logprobs(learner: Learner, part: OptimizerBatch) -> OptimizerBatch:
-    return replace(part, micro_batches=[learner.with_fixed_logprobs(m) for m in part.micro_batches])
+    return replace(part, micro_batches=[with_fixed_logprobs(learner, m) for m in part.micro_batches])
 
 
 def _compute_metrics(part: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, progress: Progress) -> Measures:

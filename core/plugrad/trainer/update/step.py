@@ -13,13 +13,14 @@ from torch.distributed.tensor import DTensor
 
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.measures import Mean, Measures, Sum
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.errors import TrainingError
 from plugrad.host.hooks import Hooks
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
-from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
 
@@ -68,9 +69,12 @@ def _add_gradient(
     learner: Learner, micro_batch: MicroBatch, hooks: Hooks, progress: Progress, slopes: Slopes, ledger: Ledger
 ) -> BatchLossInputs:
     """Add the gradient of a micro-batch's part of the objective; return the losses' inputs, detached."""
-    inputs = forward(learner, micro_batch, progress, learner.wanted)
-    rows = Rows(inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows))
-    objective = _nothing(inputs) + _linear(slopes, inputs)
+    given = forward(learner, micro_batch, progress, learner.wanted)
+    inputs = given.inputs
+    rows = Rows(
+        inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows), divergences=given.divergences
+    )
+    objective = _nothing(inputs) + _linear(slopes, given)
     terms = [(loss, weighted_sum(hooks, loss, rows, ledger)) for loss in learner.losses if not loss.facts.whole_batch]
     counting = [(loss, term) for loss, term in terms if term is not None]
     for loss, term in counting:
@@ -87,11 +91,12 @@ def _nothing(inputs: BatchLossInputs) -> Tensor:
     return inputs.trainer_logprobs.sum() * 0 + of_critic
 
 
-def _linear(slopes: Slopes, inputs: BatchLossInputs) -> Tensor | float:
+def _linear(slopes: Slopes, given: Forwarded) -> Tensor | float:
     """Return the sum over rows of <slope, output of the policy>: its gradient is that of the losses that mix rows."""
     total: Tensor | float = 0.0
     for name, slope in slopes.items():
-        total = total + (slope * getattr(inputs, name)).sum()
+        output = given.divergences[name] if isinstance(name, TeacherDivergence) else getattr(given.inputs, name)
+        total = total + (slope * output).sum()
     return total
 
 
@@ -128,4 +133,4 @@ def _may_update(ranks: Ranks, hooks: Hooks, grad_norm: float, loss: float) -> bo
 def _detached(inputs: BatchLossInputs) -> BatchLossInputs:
     detached: dict[str, Any] = {name: v.detach() for name, v in vars(inputs).items() if isinstance(v, Tensor)}
     # No metric reads them: they are freed before the update ends.
-    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "hidden_states", "embedding"))})
+    return replace(inputs, **{**detached, **dict.fromkeys(("logits", "teacher_logits", "hidden_states", "embedding"))})

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from plugrad.contracts.loss import OF_SEQUENCES, POLICY_OUTPUTS, BatchLossInputs
+from plugrad.contracts.loss import OF_SEQUENCES, POLICY_OUTPUTS
+from plugrad.contracts.needs import TeacherDivergence
 from plugrad.host.calling import no_gradient
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
@@ -25,10 +26,12 @@ from plugrad.host.trial import random_state_of
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.update.learner import Learner, wanted_by
-from plugrad.trainer.update.objective import Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
 from plugrad.trainer.update.run_progress import Progress
 
-Slopes = Mapping[str, Tensor]
+Output = str | TeacherDivergence
+"""A field of the losses' inputs, or for `teacher_divergence`, of which there may be several, what was asked for."""
+Slopes = Mapping[Output, Tensor]
 """By output of the policy: the derivative of the objective with respect to it, for the rows of one micro-batch."""
 
 
@@ -44,7 +47,7 @@ def slopes_of_mixing_losses(
         return [{} for _ in micro_batches]
     own = _score(learner, micro_batches, progress, losses)
     rows, place = _everyones(learner, own, micro_batches)
-    total: dict[str, Tensor] = {}
+    total: dict[Output, Tensor] = {}
     # The same random numbers on every rank, whatever each has sampled.
     with random_state_of((learner.seed * 1_000_003 + progress.version) % 2**32):
         for loss in losses:
@@ -56,25 +59,25 @@ def slopes_of_mixing_losses(
 
 def _score(
     learner: Learner, micro_batches: Sequence[MicroBatch], progress: Progress, losses: Sequence[BoundLoss]
-) -> list[BatchLossInputs]:
-    """Return the losses' inputs for each micro-batch, without gradient."""
+) -> list[Forwarded]:
+    """Return what the losses get of each micro-batch, without gradient."""
     wanted = wanted_by(losses)
     with torch.no_grad():
         return [forward(learner, micro_batch, progress, wanted) for micro_batch in micro_batches]
 
 
 def _everyones(
-    learner: Learner, own: Sequence[BatchLossInputs], micro_batches: Sequence[MicroBatch]
+    learner: Learner, own: Sequence[Forwarded], micro_batches: Sequence[MicroBatch]
 ) -> tuple[Rows, dict[tuple[int, int], int]]:
     """Return the rows of all ranks in the order of their groups, and the place of each by group and member."""
     pieces = [
-        (_tensors(inputs), inputs.metadata, micro_batch.row_counts)
-        for inputs, micro_batch in zip(own, micro_batches, strict=True)
+        (_tensors(given), given.inputs.metadata, micro_batch.row_counts)
+        for given, micro_batch in zip(own, micro_batches, strict=True)
         if micro_batch.rows
     ]
     shared = [piece for share in learner.ranks.gather(pieces) for piece in share]
     if not shared:
-        return Rows(own[0], micro_batches[0].row_counts, micro_batches[0].counts, all_count=False), {}
+        return _no_rows(own[0], micro_batches[0]), {}
     # As wide as the longest row, whatever it was padded with: a loss that draws numbers gets as many at every cut.
     width = max(int(piece["loss_mask"].any(dim=0).nonzero().max()) + 1 for piece, *_ in shared)
     columns = {name: _joined([piece[name] for piece, *_ in shared], name, width) for name in shared[0][0]}
@@ -82,33 +85,41 @@ def _everyones(
     keys = list(zip(columns["group_ids"].tolist(), columns["member"].tolist(), strict=True))
     order = sorted(range(len(keys)), key=keys.__getitem__)
     device = learner.accelerator.device
-    ordered: dict[str, Any] = {name: column[order].to(device) for name, column in columns.items()}
-    inputs = replace(own[0], **ordered, metadata=[metadata[row] for row in order])
+    ordered: dict[Any, Any] = {name: column[order].to(device) for name, column in columns.items()}
+    divergences = {name: ordered.pop(name) for name in own[0].divergences}
+    inputs = replace(own[0].inputs, **ordered, metadata=[metadata[row] for row in order])
     counts = [torch.cat([getattr(counts, name) for *_, counts in shared])[order] for name in ("tokens", "group_tokens")]
-    return Rows(inputs, RowCounts(*counts), micro_batches[0].counts, all_count=True), {
-        keys[row]: place for place, row in enumerate(order)
-    }
+    everyones = Rows(inputs, RowCounts(*counts), micro_batches[0].counts, all_count=True, divergences=divergences)
+    return everyones, {keys[row]: place for place, row in enumerate(order)}
 
 
-def _tensors(inputs: BatchLossInputs) -> dict[str, Tensor]:
-    values: dict[str, Any] = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+def _no_rows(own: Forwarded, micro_batch: MicroBatch) -> Rows:
+    return Rows(own.inputs, micro_batch.row_counts, micro_batch.counts, all_count=False, divergences=own.divergences)
+
+
+def _tensors(given: Forwarded) -> dict[Output, Tensor]:
+    values: dict[Output, Any] = {field.name: getattr(given.inputs, field.name) for field in fields(given.inputs)}
+    values.update(dict[Output, Any](given.divergences.items()))
     return {name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _joined(parts: Sequence[Tensor], name: str, width: int) -> Tensor:
+def _joined(parts: Sequence[Tensor], name: Output, width: int) -> Tensor:
     """Put rows below one another, of one width."""
     if name in OF_SEQUENCES:
         return torch.cat(list(parts))
     return torch.cat([pad(part[:, :width], (0, max(0, width - part.shape[1]))) for part in parts])
 
 
-def _slopes(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> dict[str, Tensor]:
+def _slopes(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> dict[Output, Tensor]:
     """Return the derivative of the loss's share of the objective with respect to each output of the policy."""
-    outputs: dict[str, Any] = {name: getattr(rows.inputs, name) for name in POLICY_OUTPUTS}
+    outputs: dict[Output, Any] = {name: getattr(rows.inputs, name) for name in POLICY_OUTPUTS}
+    outputs.update(dict[Output, Any](rows.divergences.items()))
     leaves = {name: value.detach().requires_grad_() for name, value in outputs.items() if value is not None}
     # As outputs of a model are, these are results of a computation: a leaf could not be changed in place unnoticed.
-    given: dict[str, Any] = {name: leaf.clone() for name, leaf in leaves.items()}
-    term = weighted_sum(hooks, loss, replace(rows, inputs=replace(rows.inputs, **given)), ledger)
+    given: dict[Any, Any] = {name: leaf.clone() for name, leaf in leaves.items()}
+    divergences = {name: given.pop(name) for name in rows.divergences}
+    changed = replace(rows, inputs=replace(rows.inputs, **given), divergences=divergences)
+    term = weighted_sum(hooks, loss, changed, ledger)
     if term is None or not term.requires_grad:
         return {}
     try:
