@@ -23,21 +23,27 @@ WITH_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"by": "reward"}) for name in ("dpo", "simpo", "orpo", "bradley_terry")),
     ("bradley_terry", {"center": 0.01}),
     ("focal", {"gamma": 0.5}),
+    ("distillation", {"kind": "reverse", "temperature": 2.0}),
+    ("distillation", {"kind": "jsd", "beta": 0.3}),
+    *(("gkd", {"beta": beta}) for beta in (0.0, 0.1, 1.0)),
+    ("opd", {"reward_weight": 0.5}),
 ]
 PROCESSES = {"import_effects", "one_rank_equals_two"}
 """Checks that start processes, seconds each."""
-IN_PROCESSES = {"value_clip", "dpo", "bradley_terry", "contrastive"}
-"""The losses that two ranks are tried with: of a critic, of pairs, of both, of embeddings."""
+IN_PROCESSES = {"value_clip", "dpo", "bradley_terry", "contrastive", "distillation"}
+"""The losses that two ranks are tried with: of a critic, of pairs, of both, of embeddings, of a teacher."""
 
 
 def checks() -> Iterator[Any]:
     """Yield every check of every component, with its defaults and with other options."""
-    kinds = {name: kind for group, kind in KINDS.items() for name in OFFERED[group]}
-    for name, options in [*((name, {}) for name in kinds), *WITH_OPTIONS]:
+    offered = [(name, kind) for group, kind in KINDS.items() for name in OFFERED[group]]
+    tried = [(name, kind, {}) for name, kind in offered]
+    tried += [(name, kind, options) for name, options in WITH_OPTIONS for of, kind in offered if of == name]
+    for name, kind, options in tried:
         said = "".join(f"-{option}={value}" for option, value in options.items())
-        for check in checks_of(f"plugrad-objectives/{name}", kind=kinds[name], options=options):
+        for check in checks_of(f"plugrad-objectives/{name}", kind=kind, options=options):
             if check.name not in PROCESSES or (name in IN_PROCESSES and not options and check.name == "one_rank_equals_two"):
-                yield pytest.param(check, id=f"{name}{said}-{check.name}")
+                yield pytest.param(check, id=f"{kind}-{name}{said}-{check.name}")
 
 
 @pytest.mark.parametrize("check", list(checks()))
