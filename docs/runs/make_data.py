@@ -13,7 +13,7 @@ LETTERS = "abcdefghijklmnop"
 PATTERNS = {
     "rising": sorted,
     "falling": lambda letters: sorted(letters, reverse=True),
-    "mirrored": lambda letters: letters[:3] + letters[2::-1],
+    "doubled": lambda letters: [letter for letter in letters[:3] for _ in range(2)],
     "repeated": lambda letters: letters[:3] + letters[:3],
 }
 
@@ -41,7 +41,7 @@ def write(name: str, rows: Iterator[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     sums = Arithmetic(digits=1, reverse=True)
-    write("patterns.jsonl", patterns(random.Random(0), 400))
+    write("patterns.jsonl", patterns(random.Random(0), 800))
     write("patterns_held_out.jsonl", patterns(random.Random(1), 200))
     write("pairs.jsonl", pairs(random.Random(0), sums.train_examples(), 6))
     write("pairs_held_out.jsonl", pairs(random.Random(1), sums.eval_examples(), 6))

@@ -37,7 +37,8 @@ SAME_NAME = {
 def algorithms(root):
     """Return the names of published losses and advantages, and of algorithms that everybody knows."""
     names = set(WELL_KNOWN)
-    for file in (root / "pyproject.toml", root / "plugins" / "plugrad-policy" / "pyproject.toml"):
+    folders = (root, root / "plugins" / "plugrad-objectives", root / "plugins" / "plugrad-policy")
+    for file in (folder / "pyproject.toml" for folder in folders):
         groups = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["entry-points"]
         names |= {*groups["plugrad.losses"], *groups["plugrad.advantages"]}
     return names - ORDINARY_WORDS
