@@ -20,6 +20,7 @@ MAY_NAME = {
     "config/prime_rl.py": {"importance_sampling", "group_mean"},  # what prime-rl's keys mean
     "config/run_file.py": {"group_mean"},  # the default advantage
     "config/tables/component_tables.py": {"importance_sampling"},  # the default loss
+    "contracts/needs.py": {"gkd"},  # whose beta an error explains
     "testing/extensions/runs.py": {"ppo_clip", "group_normalized"},  # the run that an extension is tried in
 }
 """The only places, with the reason of each."""
