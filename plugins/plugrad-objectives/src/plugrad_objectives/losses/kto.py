@@ -50,7 +50,7 @@ def kto(
     values = desirable_weight * good * torch.sigmoid(-gains) + undesirable_weight * bad * torch.sigmoid(gains)
     # The mean over all rows is then the mean over the labelled ones.
     share = len(values) / (good | bad).sum().clamp(min=1)
-    metrics = {
+    metrics: dict[str, Mean | float] = {
         "z": float(z),
         "desirable_reward": Mean.over(beta * log_ratios, good),
         "undesirable_reward": Mean.over(beta * log_ratios, bad),
@@ -67,6 +67,10 @@ def _labelled(inputs: BatchLossInputs, column: str) -> tuple[Bool[Tensor, "batch
         for example, member in zip(inputs.metadata, inputs.member.tolist(), strict=True)
     ]
     counted = inputs.loss_mask.any(dim=1)
-    wanted = (lambda x: x is not None and bool(x), lambda x: x is not None and not x, lambda x: x is None)
-    good, bad, unpaired = (counted & torch.tensor([which(x) for x in found], device=counted.device) for which in wanted)
-    return good, bad, unpaired
+
+    def rows(where: list[bool]) -> Bool[Tensor, "batch"]:
+        return counted & torch.tensor(where, device=counted.device)
+
+    known = [label is not None for label in found]
+    good = rows([bool(label) for label in found])
+    return good, rows(known) & ~good, counted & ~rows(known)
