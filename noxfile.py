@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PACKAGES = ["plugins/plugrad-compat", "plugins/plugrad-example", "plugins/plugrad-policy"]
+PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "example", "objectives", "policy")]
 BENCHMARKS = [
     "catalogue", "check", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
     "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",

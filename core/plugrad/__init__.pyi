@@ -13,6 +13,7 @@ from plugrad.contracts.markers import CallableReference as CallableReference
 from plugrad.contracts.markers import advantage as advantage
 from plugrad.contracts.markers import loss as loss
 from plugrad.contracts.markers import metric as metric
+from plugrad.contracts.measures import Explained as Explained
 from plugrad.contracts.measures import Max as Max
 from plugrad.contracts.measures import Mean as Mean
 from plugrad.contracts.measures import Measure as Measure

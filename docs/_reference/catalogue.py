@@ -1,4 +1,4 @@
-"""The losses and advantages of core and of plugrad-policy, side by side: one table of each."""
+"""The losses and advantages of core and of plugrad-policy, side by side, and what plugrad-objectives has."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from plugrad.registry.scan import CORE, Catalogue, Entry, Kind, scan
 from plugrad.registry.signature import FACTS
 
 PACKAGES = (CORE, "plugrad-policy")
+OBJECTIVES = "plugrad-objectives"
 SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL", "verl")
 NAMES_A_SYSTEM = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, SYSTEMS))})(?![\w-])")
 SENTENCE_END = re.compile(rf"(?<=[.?])\s+(?=[A-Z`]|{'|'.join(map(re.escape, SYSTEMS))})")
@@ -56,12 +57,12 @@ class Described:
 
 
 def catalogue(which: str) -> str:
-    """Return the table of `losses` or `advantages`.
+    """Return the table of `losses`, `advantages` or `objectives`.
 
     Raises:
         ValueError: there is no such table, or plugrad-policy is not installed.
     """
-    tables = {"losses": losses, "advantages": advantages}
+    tables = {"losses": losses, "advantages": advantages, "objectives": objectives}
     if which not in tables:
         raise ValueError(f"there is no table of {which!r}. There are {', '.join(tables)}.")
     return tables[which]()
@@ -88,17 +89,25 @@ def advantages() -> str:
     return _wide(table(columns, [_advantage_row(found) for found in described("advantage")]))
 
 
-def described(kind: Kind) -> list[Described]:
-    """Return every component of one kind of both packages, core's first.
+def objectives() -> str:
+    """Return a row for each component of plugrad-objectives."""
+    columns = ("name", "what it is", "defaults", "other systems")
+    kinds: tuple[Kind, ...] = ("loss", "advantage", "metric")
+    found = [each for kind in kinds for each in described(kind, (OBJECTIVES,))]
+    return _wide(table(columns, [_objective_row(each) for each in found]))
+
+
+def described(kind: Kind, packages: Sequence[str] = PACKAGES) -> list[Described]:
+    """Return every component of one kind of some packages, core's first.
 
     Raises:
         ValueError: one of the packages has none, or an option has no meaning in its docstring.
     """
     found = scan()
-    entries = [entry for entry in found.of_kind(kind) if entry.package in PACKAGES]
-    missing = set(PACKAGES) - {entry.package for entry in entries}
+    entries = [entry for entry in found.of_kind(kind) if entry.package in packages]
+    missing = sorted(set(packages) - {entry.package for entry in entries})
     if missing:
-        raise ValueError(f"{' and '.join(missing)} is not installed: pip install ./plugins/plugrad-policy, and build again.")
+        raise ValueError(f"{' and '.join(missing)} is not installed: pip install ./plugins/{missing[0]}, and build again.")
     return [_described(entry, found) for entry in entries]
 
 
@@ -127,6 +136,11 @@ def _loss_row(found: Described, *, has_picture: bool) -> Sequence[str]:
     if has_picture:
         drawn = f"<br>![{name}: the weight of a token by its ratio](pictures/losses/{name}.svg)"
     return _name(found) + drawn, f"{_what(found)}<br>{_facts(found)}", _defaults(found), _systems(found)
+
+
+def _objective_row(found: Described) -> Sequence[str]:
+    what = f"{_what(found)}<br>{_facts(found)}" if found.entry.kind == "loss" else _what(found)
+    return f"`{found.entry.name}`<br><small>{found.entry.kind}</small>", what, _defaults(found), _systems(found)
 
 
 def _facts(found: Described) -> str:

@@ -59,7 +59,7 @@ def _facts(kind: str, target: Any) -> str:
         return ""
     facts = facts_of(target, FACTS[kind])
     assert isinstance(facts, LossFacts)
-    needs = "depends on its options" if callable(facts.needs) else ", ".join(f"`{n}`" for n in sorted(facts.needs))
+    needs = "depends on its options" if callable(facts.needs) else ", ".join(f"`{n}`" for n in sorted(map(str, facts.needs)))
     return f"Needs: {needs or 'nothing more'}. Reduction: `{facts.reduction}`."
 
 

@@ -12,6 +12,7 @@ PACKAGES = {
     "plugrad": "core",
     "plugrad_compat": "plugins/plugrad-compat/src",
     "plugrad_example": "plugins/plugrad-example/src",
+    "plugrad_objectives": "plugins/plugrad-objectives/src",
     "plugrad_policy": "plugins/plugrad-policy/src",
 }
 

@@ -20,6 +20,7 @@ MAY_NAME = {
     "config/prime_rl.py": {"importance_sampling", "group_mean"},  # what prime-rl's keys mean
     "config/run_file.py": {"group_mean"},  # the default advantage
     "config/tables/component_tables.py": {"importance_sampling"},  # the default loss
+    "contracts/needs.py": {"gkd"},  # whose beta an error explains
     "testing/extensions/runs.py": {"ppo_clip", "group_normalized"},  # the run that an extension is tried in
 }
 """The only places, with the reason of each."""
@@ -37,7 +38,8 @@ SAME_NAME = {
 def algorithms(root):
     """Return the names of published losses and advantages, and of algorithms that everybody knows."""
     names = set(WELL_KNOWN)
-    for file in (root / "pyproject.toml", root / "plugins" / "plugrad-policy" / "pyproject.toml"):
+    folders = (root, root / "plugins" / "plugrad-objectives", root / "plugins" / "plugrad-policy")
+    for file in (folder / "pyproject.toml" for folder in folders):
         groups = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["entry-points"]
         names |= {*groups["plugrad.losses"], *groups["plugrad.advantages"]}
     return names - ORDINARY_WORDS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugrad import ContractError, Max, Mean, Min, Sum
+from plugrad import ContractError, Explained, Max, Mean, Min, Sum
 from plugrad.contracts.measures import Measures, as_measure
 
 NAN = math.nan
@@ -177,3 +177,25 @@ def test_on_cpu_has_plain_floats_in_their_own_places():
 
 def test_no_measures_are_no_numbers():
     assert Measures().values_by_name() == {}
+
+
+def test_explained_is_one_less_the_share_of_the_variance_that_is_left():
+    # Targets 0, 2, 4 have the variance 8/3; the errors 0, 1, 1 the variance 2/9. The masked target is of no account.
+    targets, mask = torch.tensor([0.0, 2.0, 4.0, 99.0]), torch.tensor([True, True, True, False])
+    whole = Explained.over(torch.tensor([0.0, 1.0, 3.0, -99.0]), targets, mask)
+    assert whole.value() == pytest.approx(1 - (2 / 9) / (8 / 3))
+
+
+def test_explained_adds_up_over_shares_though_it_is_no_mean():
+    predictions, targets = torch.rand(2, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(20, dtype=torch.bool)
+    parts = [Explained.over(predictions[part], targets[part], ones[part]) for part in (slice(3), slice(3, 4), slice(4, 20))]
+    expected = 1 - (targets - predictions).var() / targets.var()
+    assert (parts[0] + parts[1] + parts[2]).value() == pytest.approx(expected.item())
+    assert Measures({"x": parts[0]}).on_cpu()["x"].value() == pytest.approx(parts[0].value())
+
+
+@pytest.mark.parametrize("targets", [[], [0.3], [0.3, 0.3, 0.3], [1e8, 1e8]])
+def test_targets_that_do_not_differ_have_no_variance_to_explain(targets):
+    values = torch.tensor(targets)
+    assert math.isnan(Explained.over(values + 1, values, torch.ones(len(targets), dtype=torch.bool)).value())

@@ -153,6 +153,15 @@ def test_what_a_docstring_says_of_other_systems_is_in_its_row():
     assert rows["sapo"] == "&ndash; |"
 
 
+def test_every_objective_has_a_row_with_its_formula():
+    text = html.unescape(filled("objectives.md"))
+    entries = [entry for kind in ("loss", "advantage", "metric") for entry in scan().of_kind(kind)]
+    for entry in (entry for entry in entries if entry.package == "plugrad-objectives"):
+        target = load(resolve(entry.kind, f"{entry.package}/{entry.name}", scan()))
+        assert " ".join(target.__doc__.split("\n\n")[0].replace("`", "").split()) in text
+        assert f"`{entry.name}`<br><small>{entry.kind}</small>" in text
+
+
 def test_a_table_that_there_is_not_is_an_error():
     filled("losses.md")
     with pytest.raises(ValueError, match="no table of 'metrics'"):

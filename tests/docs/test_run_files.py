@@ -12,6 +12,7 @@ from plugrad.config.engine_kinds import engine_names
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
 from plugrad.host.select import select
+from plugrad.host.trial_texts import TrialTexts
 
 ROOT = Path(__file__).parents[2]
 SHOWN = sorted((ROOT / "docs" / "runs").glob("*.toml"))
@@ -22,7 +23,9 @@ QUICKSTART = [Path(str(files("plugrad.runs").joinpath(f"{stage}.toml"))) for sta
 def test_a_run_file_passes_the_pre_flight(path):
     run_file = RunFile.load(path)
     selection = select(run_file)
-    preflight(selection, BoundEnvironment.create(selection.environment), run_file.rollout.rollouts_per_example)
+    environment = BoundEnvironment.create(selection.environment)
+    texts = TrialTexts(replays=not run_file.rollout.engine_kind.samples)
+    preflight(selection, environment, run_file.rollout.rollouts_per_example, texts=texts)
 
 
 def readme_blocks(language):

@@ -146,3 +146,9 @@ def clips_the_mean_ratio_of_the_sequence(inputs: BatchLossInputs) -> LossOutputs
     lengths = inputs.loss_mask.sum(1, keepdim=True)
     ratio = finite_exp((_log_ratio(inputs) * inputs.loss_mask).sum(1, keepdim=True) / lengths)
     return LossOutputs(_clipped(ratio, inputs.advantages))
+
+
+@correct(needs={"values", "old_values", "returns"}, policy_gradient=False)
+def keeps_a_critic_near_its_old_values(inputs: BatchLossInputs) -> LossOutputs:
+    near = inputs.old_values + (inputs.values - inputs.old_values).clamp(-0.1, 0.1)
+    return LossOutputs(torch.maximum((inputs.values - inputs.returns).square(), (near - inputs.returns).square()))

@@ -193,3 +193,17 @@ def test_the_rollouts_are_those_that_were_asked_for():
     assert inputs.completion_lengths.tolist() == [[3, 1], [2, 4]]
     assert groups == rollouts([[1.0, 0.0], [0.5, 2.0]], lengths=[[3, 1], [2, 4]])
     assert groups[0][0] != rollouts([[1.0, 0.0]], lengths=[[3, 1]], seed=1)[0][0]
+
+
+def test_every_need_is_changed_to_see_that_it_is_read():
+    @advantage(needs={"greedy_rewards", "values"})
+    def greedy_alone(inputs: AdvantageInputs) -> AdvantageOutputs:
+        return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.unsqueeze(1))
+
+    @advantage(needs={"values", "ref_logprobs"}, signal_from_equal_rewards=True)
+    def both(inputs: AdvantageInputs) -> AdvantageOutputs:
+        pairs = zip(inputs.values, inputs.ref_logprobs, inputs.rewards.tolist(), strict=True)
+        return AdvantageOutputs([[r - v[:-1] + p for v, p, r in zip(*group, strict=True)] for group in pairs])
+
+    assert "different values give the same values" in seen(greedy_alone, "needs")
+    assert seen(both, "needs") == "reads ref_logprobs, values"

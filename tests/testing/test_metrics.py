@@ -4,7 +4,7 @@ import broken_metrics
 import pytest
 import torch
 
-from plugrad import Mean, MetricInputs, metric
+from plugrad import Explained, Mean, MetricInputs, metric
 from plugrad.registry.scan import scan
 from plugrad.testing import metric_checks, metric_inputs, rollouts, run_checks
 
@@ -88,3 +88,11 @@ def test_the_inputs_are_those_of_the_rollouts():
     assert inputs.advantages.sum(dim=1).tolist() == [1.5, -0.5, 0.0, 0.0]
     zeros = torch.zeros(4, 6, dtype=torch.double)
     assert metric_inputs(groups, advantages=zeros).advantages is zeros
+
+
+def test_a_variance_which_a_shift_leaves_alone_reads_its_needs():
+    @metric(needs={"old_values", "returns"})
+    def explained(inputs: MetricInputs) -> dict[str, Explained]:
+        return {"share": Explained.over(inputs.old_values, inputs.returns, inputs.loss_mask)}
+
+    assert "needs" not in bad(results(explained))

@@ -6,6 +6,7 @@ import mixing_losses
 import pytest
 
 from plugrad.testing import Outcome, loss_checks, run_checks
+from plugrad.testing.losses.trial_micro_batches import draw_micro_batch
 
 HERE = Path(__file__).parent
 PROCESSES = {"import_effects", "one_rank_equals_two"}
@@ -37,3 +38,7 @@ def test_a_correct_loss_passes(name):
 @pytest.mark.parametrize("name", ["contrastive", "drops_half_at_random"])
 def test_two_ranks_do_what_one_does(name):
     assert results(name, {"one_rank_equals_two"})["one_rank_equals_two"].outcome is Outcome.KEPT
+
+
+def test_the_trials_rollouts_know_their_place_in_the_group():
+    assert draw_micro_batch().member.tolist() == [0, 1, 2, 0, 1, 0, 1]

@@ -16,6 +16,7 @@ from plugrad.contracts.float_tensors import as_float_tensor, is_numeric_array
 from plugrad.errors import ContractError, WronglyMade
 
 Number = float | Tensor
+EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,44 @@ class Max:
         return float(self.greatest)
 
 
-Measure = Mean | Sum | Min | Max
-"""Any of the four, for annotations."""
+@dataclass(frozen=True)
+class Explained:
+    """The share of a variance that predictions explain, stored as sums in float64, which add up."""
+
+    count: Number
+    """The number of targets."""
+    errors: Number
+    """The sum of target - prediction."""
+    squared_errors: Number
+    """The sum of its squares."""
+    targets: Number
+    """The sum of the targets."""
+    squared_targets: Number
+    """The sum of their squares."""
+
+    @classmethod
+    def over(cls, predictions: Tensor, targets: Tensor, mask: Tensor) -> Explained:
+        """Return how far `predictions` explain `targets` where `mask` is True."""
+        counted = targets[mask].detach().double()
+        errors = counted - predictions[mask].detach().double()
+        return cls(mask.sum().double(), errors.sum(), errors.square().sum(), counted.sum(), counted.square().sum())
+
+    def __add__(self, other: Explained) -> Explained:
+        return Explained(**{name: number + getattr(other, name) for name, number in vars(self).items()})
+
+    def value(self) -> float:
+        """Return 1 - var(target - prediction) / var(target), or NaN if the targets do not differ."""
+        count = float(self.count)
+        left, total = (
+            float(squares) - float(summed) ** 2 / count if count else 0.0
+            for squares, summed in ((self.squared_errors, self.errors), (self.squared_targets, self.targets))
+        )
+        # What is below the rounding of the squares is no variance.
+        return 1 - left / total if total > EPSILON * float(self.squared_targets) else math.nan
+
+
+Measure = Mean | Sum | Min | Max | Explained
+"""Any of the five, for annotations."""
 
 
 def as_measure(value: object, num_sequences: int) -> Measure:
@@ -123,7 +160,7 @@ def as_measure(value: object, num_sequences: int) -> Measure:
     Raises:
         TypeError: the value is not a number, a scalar, a list of numbers, or a Measure.
     """
-    if isinstance(value, Mean | Sum | Min | Max):
+    if isinstance(value, Measure):
         return _detached(value)
     if isinstance(value, Real):
         return Mean(float(value) * num_sequences, float(num_sequences))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plugrad.contracts.loss import LossInputs, LossOutputs
-from plugrad.contracts.measures import Max, Mean, Measure, Min, Sum, as_measure
+from plugrad.contracts.measures import Max, Measure, Min, as_measure
 from plugrad.errors import ContractError
 from plugrad.host.loss_outputs import check_sequence_outputs
 
@@ -78,12 +78,12 @@ def _close(left: Tensor, right: Tensor) -> bool:
 
 
 def _numbers(metric: object) -> list[object]:
-    return list(vars(metric).values()) if isinstance(metric, Mean | Sum | Min | Max) else [metric]
+    return list(vars(metric).values()) if isinstance(metric, Measure) else [metric]
 
 
 def _over_rows(metric: object, tensors: Any, num_rows: int) -> Tensor | Measure:
     """Combine one metric over the rows. `tensors` yields the rows of each of its tensors, in order."""
-    if isinstance(metric, Mean | Sum | Min | Max):
+    if isinstance(metric, Measure):
         rows = {name: _rows_of(number, tensors, num_rows) for name, number in vars(metric).items()}
         if isinstance(metric, Min):
             return Min(rows["least"].amin())

@@ -85,7 +85,9 @@ def _other(inputs: BatchLossInputs, need: str) -> Any:
 
 
 def _shifted(value: Tensor, mask: Tensor) -> Tensor:
-    """Return other numbers: each token moves by up to half a unit."""
+    """Return other numbers: each token moves by up to half a unit, and rewards are in the opposite order."""
+    if value.ndim == 1 and value.is_floating_point():
+        return 1 - value
     steps = torch.arange(value.numel()).reshape(value.shape) % 5
     if not value.is_floating_point():
         return value + steps

@@ -31,7 +31,7 @@ def draw_micro_batch(
         dtype: of the floating-point tensors.
         advantage: of every token. By default each token has its own, between -1 and 1.
     """
-    examples = [trial_example(example_id=row) for row in range(len(LENGTHS))]
+    examples = [trial_example(example_id=group) for group in GROUPS]
     inputs = loss_inputs(LENGTHS, seed=seed, drift=drift, group_ids=torch.tensor(GROUPS), metadata=examples)
     if advantage is not None:
         inputs = replace(inputs, advantages=advantage * inputs.loss_mask.double())

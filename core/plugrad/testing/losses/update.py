@@ -142,8 +142,7 @@ def _together(sequences: Sequence[BatchLossInputs]) -> BatchLossInputs:
     def joined(name: str, _: Tensor) -> Tensor:
         parts = [getattr(inputs, name) for inputs in sequences]
         if name not in OF_SEQUENCES:
-            # Of what has more dimensions, a loss of the whole batch gets nothing.
-            parts = [pad(part, (0, width - part.shape[1])) for part in parts]
+            parts = [pad(part, (0, 0) * (part.ndim - 2) + (0, width - part.shape[1])) for part in parts]
         return torch.cat(parts)
 
     metadata = [example for inputs in sequences for example in inputs.metadata or []]

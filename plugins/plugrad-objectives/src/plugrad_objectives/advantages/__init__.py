@@ -1,0 +1,1 @@
+"""The advantages, one file each."""
