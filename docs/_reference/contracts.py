@@ -88,6 +88,8 @@ def _type_of(field: Attribute) -> str:
 
 def _need(contract_name: str, field: str) -> str:
     asked = field in NEEDS.get(contract_name, ())
+    if asked and field == "teacher_divergence":
+        return " With `needs={TeacherDivergence(...)}`."
     return f' With `needs={{"{field}"}}`.' if asked else ""
 
 

@@ -8,7 +8,7 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import pluggy
 import pytest
@@ -70,9 +70,10 @@ def tables(model, title=""):
         for part in (field.annotation, *get_args(field.annotation)):
             if inspect.isclass(part) and issubclass(part, BaseModel):
                 inner[key] = part
+    called = {key: f"{key}.NAME" if get_origin(model.model_fields[key].annotation) is dict else key for key in inner}
     yield title, set(model.model_fields) - set(inner)
     for key, table in inner.items():
-        yield from tables(table, f"{title}.{key}".strip("."))
+        yield from tables(table, f"{title}.{called[key]}".strip("."))
 
 
 @pytest.mark.parametrize(("title", "keys"), list(tables(RunFile)), ids=lambda value: value if isinstance(value, str) else "")

@@ -60,6 +60,7 @@ class TeacherDivergence:
     """
 
     kind: DivergenceKind
+    """Which of the three."""
     temperature: float = 1.0
     """Divides the logits as the models give them. The temperature that samples does not count here."""
     beta: float = 0.5

@@ -52,6 +52,11 @@ class Rows(NamedTuple):
     shift: Float[Tensor, "batch seq hidden"] | None = None
     """Is added to the embeddings of the tokens."""
 
+    @property
+    def given(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What a policy is called with."""
+        return self.input_ids, self.attention_mask, self.counted
+
     def one_by_one(self) -> list[Rows]:
         """Return each row alone, without its padding."""
         lengths = self.attention_mask.sum(dim=1).tolist()

@@ -44,7 +44,7 @@ class Teachers:
         """Return what each row's teacher says of its counted tokens, in nats. Every rank calls it."""
         found = _zeros_like(micro_batch)
         for model, rows, chosen in self._passes(micro_batch):
-            scored = (policy if model is ITSELF else model)(*rows).logprobs
+            scored = (policy if model is ITSELF else model)(*rows.given).logprobs
             found = _placed(scored, rows, micro_batch, chosen, found.to(scored.dtype))
         return found
 
@@ -55,7 +55,7 @@ class Teachers:
         """
         found = _zeros_like(micro_batch).unsqueeze(2).expand(-1, -1, num_tokens)
         for model, rows, chosen in self._passes(micro_batch):
-            scored = (policy if model is ITSELF else model)(*rows, Wanted(logits=True)).logits
+            scored = (policy if model is ITSELF else model)(*rows.given, Wanted(logits=True)).logits
             assert scored is not None
             fitting = pad(scored[..., :num_tokens], (0, max(0, num_tokens - scored.shape[-1])), value=-torch.inf)
             found = _placed(fitting, rows, micro_batch, chosen, found.to(scored.dtype))
@@ -76,7 +76,7 @@ class Teachers:
             if model is not ITSELF:
                 found.append(model.as_teacher(rows, taught))
                 continue
-            scored, places = policy(*rows, asked), scored_tokens(rows.counted)
+            scored, places = policy(*rows.given, asked), scored_tokens(rows.counted)
             hidden = None if scored.hidden_states is None else scored.hidden_states[places]
             logits = None if scored.logits is None else scored.logits[places] * own.temperature
             if chosen:
@@ -92,8 +92,8 @@ class Teachers:
             if chosen:
                 yield model, teacher_rows(micro_batch, chosen), chosen
             elif model is ITSELF:
-                [ids, attention, counted] = teacher_rows(micro_batch, range(len(micro_batch.loss_mask)))
-                yield model, Rows(ids, attention, torch.zeros_like(counted)), chosen
+                rows = teacher_rows(micro_batch, range(len(micro_batch.loss_mask)))
+                yield model, rows._replace(counted=torch.zeros_like(rows.counted)), chosen
 
 
 def _taught(micro_batch: MicroBatch, chosen: Sequence[int]) -> Tensor:
