@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
@@ -108,10 +108,12 @@ def loss_inputs(
         "input_ids": torch.randint(*_tokens_of(vocabulary), mask.shape, generator=generator),
         "reward": torch.rand(len(lengths), generator=generator, dtype=torch.double),
         "group_ids": torch.arange(len(lengths)),
-        "member": torch.zeros(len(lengths), dtype=torch.long),
         "metadata": [{"example_id": row} for row in range(len(lengths))],
     }
-    return BatchLossInputs(**{**made, **fields})
+    given = {**made, **fields}
+    if "member" not in fields:
+        given["member"] = _places(given["group_ids"].tolist())
+    return BatchLossInputs(**given)
 
 
 def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **fields: Any) -> MetricInputs:
@@ -150,6 +152,11 @@ def metric_inputs(groups: Sequence[Sequence[Rollout]], *, seed: int = 0, **field
         "policy_version": NEWEST_VERSION,
     }
     return MetricInputs(**{**made, **fields})
+
+
+def _places(group_ids: Sequence[int]) -> Int[Tensor, "batch"]:
+    """Return the place of each row among those of its group."""
+    return torch.tensor([group_ids[:row].count(group) for row, group in enumerate(group_ids)])
 
 
 def _tokens_of(vocabulary: int) -> tuple[int, int]:
