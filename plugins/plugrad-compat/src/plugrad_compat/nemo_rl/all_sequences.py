@@ -89,16 +89,16 @@ class NemoRlPairsLoss(TriedLoss):
         return LossOutputs(nothing.index_add(0, places, outputs.loss.to(nothing)), outputs.metrics)
 
 
-def _pair_loss(target: str, config: dict[str, Any], divides_by: DividesRowsBy, read: set[str] | None = None) -> ForeignLoss:
-    foreign = foreign_loss(target, config, "sequence_level", divides_by, read)
-    return replace(foreign, call=lambda inputs: foreign.call(_as_in_dpo(inputs)))
+def _pair_loss(target: str, config: dict[str, Any], divides_by: DividesRowsBy) -> ForeignLoss:
+    foreign = foreign_loss(target, config, "sequence_level", divides_by)
+    return replace(foreign, call=partial(_call_as_in_dpo, foreign.call))
 
 
-def _as_in_dpo(inputs: BatchLossInputs) -> BatchLossInputs:
-    """Return the reference's log-probs where NeMo RL's DPO has them: rolled to the left, unlike those of its GRPO."""
+def _call_as_in_dpo(call: Callable[[BatchLossInputs], Any], inputs: BatchLossInputs) -> Any:
+    """Call with the reference's log-probs where NeMo RL's DPO has them: rolled to the left, unlike those of its GRPO."""
     if inputs.ref_logprobs is None:
-        return inputs
-    return replace(inputs, ref_logprobs=inputs.ref_logprobs.roll(-1, dims=1))
+        return call(inputs)
+    return call(replace(inputs, ref_logprobs=inputs.ref_logprobs.roll(-1, dims=1)))
 
 
 def _pairs(target: str, inputs: BatchLossInputs) -> list[int]:
