@@ -184,6 +184,8 @@ def test_wrong_arguments_and_columns_are_told(whole, batch, written):
     named = replace(batch, metadata=[{"labels": "cat"}] * 3)
     with pytest.raises(ContractError, match=r"the column 'labels' holds 'cat': a loss computes with numbers"):
         whole("ContrastiveLoss")(named)
+    with pytest.raises(ContractError, match=r"the column 'labels' holds None"):
+        whole("ContrastiveLoss")(replace(batch, metadata=[{"labels": None}] * 3))
     path = written(
         """
         from plugrad_compat.nemo_rl import BaseLossFunction
@@ -191,11 +193,15 @@ def test_wrong_arguments_and_columns_are_told(whole, batch, written):
         class Both(BaseLossFunction):
             def forward(self, embeddings, logits): ...
 
+        class Nothing(BaseLossFunction):
+            def forward(self, labels, **kwargs): ...
+
         class Unknown(BaseLossFunction):
             def forward(self, embeddings, depth): ...
         """
     )
     for name, told in (
+        ("Nothing", "takes nothing that a model computes, such as embeddings, hidden_states, logits"),
         ("Both", "one per sequence, and 'logits', one per token"),
         ("Unknown", "asks for 'depth'. plugrad knows"),
     ):

@@ -107,13 +107,12 @@ class Arguments:
         """Return the arguments: the counted tokens of all rows below one another, or one entry per row."""
         mask = inputs.loss_mask
 
-        def entries(value: Tensor) -> Tensor:
-            if not self.by_token:
-                return value
-            return value[mask] if value.shape[:2] == mask.shape else value.repeat_interleave(mask.sum(dim=1), dim=0)
+        def of_rows(value: Tensor) -> Tensor:
+            return value.repeat_interleave(mask.sum(dim=1), dim=0) if self.by_token else value
 
-        found = {name: entries(getattr(inputs, field)) for name, field in self.fields.items()}
-        return found | {name: entries(self._values(name, inputs)) for name in self.columns}
+        values = {name: (field, getattr(inputs, field)) for name, field in self.fields.items()}
+        found = {name: of_rows(value) if field in OF_SEQUENCES else value[mask] for name, (field, value) in values.items()}
+        return found | {name: of_rows(self._values(name, inputs)) for name in self.columns}
 
     def _values(self, name: str, inputs: BatchLossInputs) -> Tensor:
         column = self.columns[name]
@@ -129,7 +128,7 @@ class Arguments:
             raise ContractError(f"{self.target!r} takes {name!r}, a column of the examples: pass metadata with {column!r}.")
         try:
             found = torch.tensor(values, device=inputs.loss_mask.device)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ContractError(
                 f"{self.target!r} takes {name!r}, and the column {column!r} holds {values[0]!r}: a loss computes with "
                 "numbers, one per example. Number the classes in a column of their own."
@@ -137,6 +136,11 @@ class Arguments:
         return found.to(inputs.advantages.dtype) if found.is_floating_point() else found
 
     def _check_rows(self) -> None:
+        if not self.fields:
+            raise PluginError(
+                f"forward of {self.target!r} takes nothing that a model computes, such as {', '.join(list(FIELDS)[:3])}. "
+                'Name it as a parameter, or say what one of its parameters is: kwargs.arguments = { x = "embedding" }.'
+            )
         of_tokens = [name for name, field in self.fields.items() if field not in OF_SEQUENCES]
         embedded = [name for name, field in self.fields.items() if field == "embedding"]
         if embedded and of_tokens:
