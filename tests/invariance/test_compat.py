@@ -77,6 +77,9 @@ STYLES = {
     "NeMo RL's guide, tasks of values": replace(
         guide("MultiTaskLoss", "_whole_batch", arguments={**OF_VALUES, "task_ids": "group_ids"}), critic=True
     ),
+    "NeMo RL's guide, a task of its own": replace(
+        guide("TasksOfClasses", arguments={"task_ids": 1}), where=(("task", "code"),)
+    ),
     "prime-rl": foreign("prime_rl", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
     "prime-rl, later names": foreign("prime_rl", "distilled_loss", ref="reference"),
 }

@@ -124,10 +124,13 @@ def test_reward_shaping_is_refused_twice_and_then_runs(load, batch):
 def test_tasks_of_logits_are_told_to_be_tables(load, batch):
     told = (
         r"mixes sequences.*takes 'predictions', and the logits of all sequences never exist at once. "
-        r"If it treats the values of 'task_ids' apart, write a \[\[loss\]\] table for each, with where = { task_ids"
+        r"If it treats the values of 'task_ids' apart, write a \[\[loss\]\] table for each, with where = { task_ids = 0 }"
     )
     with pytest.raises(ContractError, match=told):
         load("TasksOfClasses")(batch)
+    first = load("TasksOfClasses", arguments={"task_ids": 0})
+    minus_log = -batch.trainer_logprobs[batch.loss_mask].mean()
+    assert by_token(first, batch).item() == pytest.approx(minus_log.item())
 
 
 def test_tasks_of_values_run(whole, batch):

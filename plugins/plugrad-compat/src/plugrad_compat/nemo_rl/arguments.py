@@ -44,6 +44,8 @@ OF_SEQUENCES = frozenset({"embedding", "reward", "group_ids", "member"})
 GIVEN = frozenset({"trainer_logprobs", "inference_logprobs", "advantages", "group_ids", "member"})
 """Fields that no loss has to ask for."""
 FIELDS_OF_PLUGRAD = GIVEN | WIDE | {*FIELDS.values(), "old_values"}
+Source = str | int | float
+"""A field of plugrad's inputs, a column of the examples, or a number that is the same for all."""
 HANDED_OUT = ("model", "policy", "optimizer")
 BY_AGAIN = (
     "A call of the model from a loss bypasses the wrappers of several ranks, which then hang or learn different weights; "
@@ -56,15 +58,16 @@ BY_AGAIN = (
 
 @dataclass(frozen=True)
 class Arguments:
-    """What `forward` receives: a field of plugrad's inputs or a column of the examples, by argument."""
+    """What `forward` receives: a field of plugrad's inputs, a column of the examples or a number, by argument."""
 
     target: str
     fields: Mapping[str, str]
     columns: Mapping[str, str]
+    numbers: Mapping[str, int | float]
 
     @classmethod
-    def of(cls, target: str, signature: Signature, chosen: Mapping[str, str]) -> Arguments:
-        """Decide by the names of the parameters; `chosen` names a field or a column for some of them.
+    def of(cls, target: str, signature: Signature, chosen: Mapping[str, Source]) -> Arguments:
+        """Decide by the names of the parameters; `chosen` names a source for some of them.
 
         Raises:
             PluginError: a parameter is unknown, or nothing can be handed out for it.
@@ -75,7 +78,7 @@ class Arguments:
             raise OptionError(
                 f"arguments.{astray[0]}: forward of {target!r} has no such parameter. It takes {', '.join(signature.names)}."
             )
-        known = {**FIELDS, **chosen}
+        known: dict[str, Source] = {**FIELDS, **chosen}
         sources = {name: known[name] for name in (*signature.names, *chosen) if name in known}
         beside_logits = "logits" in sources.values()
         for name in (name for name in signature.names if name not in sources):
@@ -83,8 +86,11 @@ class Arguments:
                 sources[name] = "input_ids"
             elif name in signature.needed:
                 sources[name] = _column(target, name)
-        fields = {name: source for name, source in sources.items() if source in FIELDS_OF_PLUGRAD}
-        found = cls(target, fields, {name: source for name, source in sources.items() if name not in fields})
+        named = {name: source for name, source in sources.items() if isinstance(source, str)}
+        fields = {name: source for name, source in named.items() if source in FIELDS_OF_PLUGRAD}
+        columns = {name: source for name, source in named.items() if name not in fields}
+        numbers = {name: source for name, source in sources.items() if not isinstance(source, str)}
+        found = cls(target, fields, columns, numbers)
         found._check_rows()
         return found
 
@@ -112,7 +118,8 @@ class Arguments:
 
         values = {name: (field, getattr(inputs, field)) for name, field in self.fields.items()}
         found = {name: of_rows(value) if field in OF_SEQUENCES else value[mask] for name, (field, value) in values.items()}
-        return found | {name: of_rows(self._values(name, inputs)) for name in self.columns}
+        found |= {name: of_rows(self._values(name, inputs)) for name in self.columns}
+        return found | {name: of_rows(torch.full((len(mask),), n, device=mask.device)) for name, n in self.numbers.items()}
 
     def _values(self, name: str, inputs: BatchLossInputs) -> Tensor:
         column = self.columns[name]

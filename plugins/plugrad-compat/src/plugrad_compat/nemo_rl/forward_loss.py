@@ -27,7 +27,7 @@ from plugrad_compat.adapters.probe import Probe
 from plugrad_compat.adapters.responses import as_rows
 from plugrad_compat.adapters.signatures import Signature
 from plugrad_compat.adapters.tried import TriedLoss
-from plugrad_compat.nemo_rl.arguments import Arguments, advised
+from plugrad_compat.nemo_rl.arguments import Arguments, Source, advised
 from plugrad_compat.nemo_rl.loss import created
 
 FORWARD, WHOLE_BATCH = "nemo_rl_forward", "nemo_rl_forward_whole_batch"
@@ -70,8 +70,8 @@ class NemoRlForwardLoss(TriedLoss):
     Args:
         target: `file.py:name` or `module:name` of a class with a `forward`, which is created with `config`.
         config: its config, as in NeMo RL.
-        arguments: a field of plugrad's inputs, or a column of the examples, for arguments of `forward` whose names do not
-            say it.
+        arguments: a field of plugrad's inputs, a column of the examples or a number, for arguments of `forward` whose names
+            do not say it.
         divides_by: what its scalar was divided by: its rows, or "nothing".
 
     Reports:
@@ -82,7 +82,7 @@ class NemoRlForwardLoss(TriedLoss):
         self,
         target: CallableReference,
         config: dict[str, Any] | None = None,
-        arguments: dict[str, str] | None = None,
+        arguments: dict[str, str | int | float] | None = None,
         divides_by: DividesBy = "tokens",
     ) -> None:
         super().__init__(partial(forward_loss, target, config or {}, arguments or {}, divides_by))
@@ -106,8 +106,8 @@ class NemoRlForwardWholeBatchLoss(TriedLoss):
     Args:
         target: `file.py:name` or `module:name` of a class with a `forward`, which is created with `config`.
         config: its config, as in NeMo RL.
-        arguments: a field of plugrad's inputs, or a column of the examples, for arguments of `forward` whose names do not
-            say it.
+        arguments: a field of plugrad's inputs, a column of the examples or a number, for arguments of `forward` whose names
+            do not say it.
         divides_by: what its scalar was divided by: "sequences" for any mean, or "nothing".
 
     Reports:
@@ -118,7 +118,7 @@ class NemoRlForwardWholeBatchLoss(TriedLoss):
         self,
         target: CallableReference,
         config: dict[str, Any] | None = None,
-        arguments: dict[str, str] | None = None,
+        arguments: dict[str, str | int | float] | None = None,
         divides_by: DividesRowsBy = "sequences",
     ) -> None:
         super().__init__(partial(forward_loss, target, config or {}, arguments or {}, divides_by))
@@ -141,7 +141,7 @@ class _Call:
 
 
 def forward_loss(
-    target: str, config: dict[str, Any], arguments: Mapping[str, str], divides_by: DividesBy | DividesRowsBy | None
+    target: str, config: dict[str, Any], arguments: Mapping[str, Source], divides_by: DividesBy | DividesRowsBy | None
 ) -> ForeignLoss:
     """Find and create the loss, and decide what its `forward` receives.
 
@@ -164,9 +164,9 @@ def forward_loss(
 
 def _way_to_mix(arguments: Arguments) -> str:
     apart = " ".join(
-        f"If it treats the values of {column!r} apart, write a [[loss]] table for each, with where = {{ {column} = ... }}: "
-        "it counts those examples alone."
-        for column in arguments.columns.values()
+        f"If it treats the values of {column!r} apart, write a [[loss]] table for each, with where = {{ {column} = 0 }} and "
+        f"kwargs.arguments = {{ {name} = 0 }}: it counts those examples alone."
+        for name, column in arguments.columns.items()
     )
     if not arguments.wide:
         return f"{apart} {select(WHOLE_BATCH)}".strip()
