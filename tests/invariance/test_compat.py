@@ -26,6 +26,23 @@ def foreign(style, target, reduction="token", **options):
     return Scenario(seed=11, terms=terms, options=given, updates_per_batch=2)
 
 
+def guide(target, kind="", **options):
+    """Return the scenario of a loss of NeMo RL's guide."""
+    scenario = foreign("nemo_rl_forward" + kind, target, "sequence_sum" if kind else "token", **options)
+    file = ("target", f"{FOREIGN}/nemo_rl_guide.py:{target}")
+    return replace(scenario, options=(file, *scenario.options[1:]))
+
+
+FAR = {"margin": 100.0}
+FOCAL = {"name": "focal", "params": {"gamma": 1.5}}
+OF_VALUES = {"predictions": "values", "targets": "returns"}
+DPO = {
+    "reference_policy_kl_penalty": 0.1,
+    "preference_loss_weight": 1.0,
+    "sft_loss_weight": 0.2,
+    "preference_average_log_probs": False,
+    "sft_average_log_probs": True,
+}
 CLIP = {"ratio_clip_min": 0.2, "ratio_clip_max": 0.2, "reference_policy_kl_penalty": 0.1}
 STYLES = {
     "skyrl class": foreign("skyrl", "MyCustomPolicyLoss"),
@@ -49,13 +66,27 @@ STYLES = {
     "skyrl of the whole batch": foreign("skyrl_whole_batch", "mixing"),
     "verl of the whole batch": foreign("verl_whole_batch", "my_clip_cov", "sequence"),
     "NeMo RL of the whole batch": foreign("nemo_rl_whole_batch", "LaterMeanSeeking", "group"),
+    "NeMo RL of all sequences": foreign(
+        "nemo_rl_sequence_whole_batch", "CustomSequenceLossOfLogProbs", "sequence_sum", divides_by="sequences"
+    ),
+    "NeMo RL of pairs": foreign("nemo_rl_pairs", "DPOLossFn", "sequence_sum", config=DPO),
+    "NeMo RL's guide, contrastive": guide("ContrastiveLoss", "_whole_batch", arguments={"labels": "group_ids"}, config=FAR),
+    "NeMo RL's guide, distillation": replace(guide("KLDivergenceLoss"), teachers=("teacher",)),
+    "NeMo RL's guide, combined": guide("CombinedLoss", config={"loss_functions": [{"name": "cross_entropy"}, FOCAL]}),
+    "NeMo RL's guide, reward shaping": replace(guide("RewardShapingThatRuns"), critic=True),
+    "NeMo RL's guide, tasks of values": replace(
+        guide("MultiTaskLoss", "_whole_batch", arguments={**OF_VALUES, "task_ids": "group_ids"}), critic=True
+    ),
+    "NeMo RL's guide, a task of its own": replace(
+        guide("TasksOfClasses", arguments={"task_ids": 1}), where=(("task", "code"),)
+    ),
     "prime-rl": foreign("prime_rl", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
     "prime-rl, later names": foreign("prime_rl", "distilled_loss", ref="reference"),
 }
 
 
-SHARDED = ("skyrl class", "NeMo RL token level")
-"""Of a policy whose weights each rank has a part of: one loss of log-probs, one of logits."""
+SHARDED = ("skyrl class", "NeMo RL token level", "NeMo RL's guide, contrastive")
+"""Of a policy whose weights each rank has a part of: one loss of log-probs, one of logits, one of embeddings."""
 
 
 @pytest.mark.parametrize("style", STYLES)

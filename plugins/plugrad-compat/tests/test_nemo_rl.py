@@ -115,8 +115,8 @@ def test_a_loss_of_logits_by_their_later_name(with_logits, target):
     assert loss(inputs).loss.item() == pytest.approx((logprobs.exp() * logprobs).sum().item())
 
 
-def test_a_loss_of_pairs_has_no_way(tokens, target):
-    with pytest.raises(plugrad.ContractError, match=r"mixes sequences.*plugrad cannot keep together what it mixes"):
+def test_a_loss_of_pairs_is_told_its_name(tokens, target):
+    with pytest.raises(plugrad.ContractError, match=r'mixes sequences.* name = "nemo_rl_pairs" if it compares the two'):
         load(target("nemo_rl_losses", "PreferenceLoss"), "nemo_rl_sequence")(tokens([1.0], [1.0]))
 
 
@@ -160,7 +160,7 @@ def test_a_key_that_is_read_only_later_is_answered_with_what_there_is(with_logit
             "class Mine:\n    loss_type = LossType.SEQUENCE_LEVEL\n"
             "    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks): ...",
             "nemo_rl_whole_batch",
-            '"nemo_rl_sequence" if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes',
+            '"nemo_rl_sequence" if each sequence has a loss of its own, "nemo_rl_pairs" if it compares the two completions',
         ),
         (
             "class Mine:\n    loss_type = LossType.TOKEN_LEVEL\n"

@@ -16,6 +16,13 @@ HERE = Path(__file__).parent
 OFFERED = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["entry-points"]
 KINDS = {"plugrad.losses": "loss", "plugrad.advantages": "advantage", "plugrad.environments": "environment"}
 CLIP = {"ratio_clip_min": 0.2, "ratio_clip_max": 0.2, "reference_policy_kl_penalty": 0.1}
+DPO = {
+    "reference_policy_kl_penalty": 0.1,
+    "preference_loss_weight": 1.0,
+    "sft_loss_weight": 0.2,
+    "preference_average_log_probs": False,
+    "sft_average_log_probs": True,
+}
 STARTS_PROCESSES = {"import_effects", "one_rank_equals_two"}
 """These checks take seconds each, so one loss runs them. tests/invariance covers the others."""
 
@@ -48,6 +55,21 @@ TRIED = {
         foreign("nemo_rl_losses", "LaterEntropyLoss"),
     ],
     "nemo_rl_whole_batch": [foreign("nemo_rl_losses", "LaterMeanSeeking")],
+    "nemo_rl_sequence_whole_batch": [foreign("nemo_rl_losses", "CustomSequenceLossOfLogProbs", divides_by="sequences")],
+    "nemo_rl_pairs": [foreign("nemo_rl_losses", "DPOLossFn", config=DPO)],
+    "nemo_rl_forward": [
+        foreign("nemo_rl_guide", "KLDivergenceLoss"),
+        foreign("nemo_rl_guide", "CombinedLoss", config={"loss_functions": [{"name": "cross_entropy"}, {"name": "focal"}]}),
+        foreign("nemo_rl_guide", "RewardShapingThatRuns"),
+    ],
+    "nemo_rl_forward_whole_batch": [
+        foreign("nemo_rl_guide", "ContrastiveLoss", arguments={"labels": "group_ids"}, config={"margin": 3.0}),
+        foreign(
+            "nemo_rl_guide",
+            "MultiTaskLoss",
+            arguments={"predictions": "values", "targets": "returns", "task_ids": "group_ids"},
+        ),
+    ],
     "nemo_rl_sequence": [foreign("nemo_rl_losses", "ClippedPGLossFn", config={**CLIP, "token_level_loss": False})],
     "prime_rl": [
         foreign("prime_rl_losses", "ppo_clip_loss", kwargs={"clip_eps": 0.1}),
@@ -62,6 +84,8 @@ EXPECTED_FAILURES = {
     **dict.fromkeys(("ClippedPGLossFn", "LaterClippedPGLossFn", "ppo_clip_loss"), INFINITE),
     **dict.fromkeys(("later", "my_gspo"), CLAMPED),
     "my_clip_cov": {**INFINITE, "advantage_sign": "Its own weight, 1 + cov, can be negative."},
+    "CustomSequenceLossOfLogProbs": {"padding": "Its own means count padding and prompts."},
+    "KLDivergenceLoss": {"large_ratios": "Its own formula, the log of a softmax, is infinite far off."},
     "my_grpo": {"rounded_rewards": "Its own formula divides by a deviation of any size."},
 }
 """Reasons by check. The adapters run a foreign formula as it is."""

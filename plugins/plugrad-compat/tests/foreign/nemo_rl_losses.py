@@ -126,3 +126,60 @@ class PreferenceLoss(LossFunction):
         rewards = (next_token_logprobs * data["token_mask"][:, 1:]).sum(dim=-1)
         per_pair = -torch.nn.functional.logsigmoid(rewards[::2] - rewards[1::2]) * data["sample_mask"][::2]
         return masked_mean(per_pair, data["sample_mask"][::2], global_normalization_factor=global_valid_seqs / 2), {}
+
+
+class DPOLossFn(LossFunction):
+    """As its later versions are written: the reference's log-probs come rolled to the left, and rows are pairs."""
+
+    loss_type = LossType.SEQUENCE_LEVEL
+    input_type = LossInputType.LOGPROB
+
+    def __init__(self, cfg):
+        self.beta = cfg["reference_policy_kl_penalty"]
+        self.weights = cfg["preference_loss_weight"], cfg["sft_loss_weight"]
+        self.average = cfg["preference_average_log_probs"], cfg["sft_average_log_probs"]
+
+    def __call__(self, next_token_logprobs, data, global_valid_seqs, global_valid_toks):
+        mask, valid = data["token_mask"][:, 1:], data["sample_mask"]
+        pairs = {"mask": valid[::2], "global_normalization_factor": global_valid_seqs / 2}
+        diff = (next_token_logprobs - data["reference_policy_logprobs"][:, :-1]) * mask
+        rewards = diff.sum(-1) / (mask.sum(-1).clamp(min=1) if self.average[0] else 1)
+        chosen, rejected = rewards[::2], rewards[1::2]
+        preference = masked_mean(-torch.nn.functional.logsigmoid(self.beta * (chosen - rejected)) * valid[::2], **pairs)
+        nll = -(next_token_logprobs * mask).sum(-1) / (mask.sum(-1).clamp(min=1) if self.average[1] else 1)
+        sft = masked_mean(nll[::2], **pairs) if self.weights[1] > 0 else torch.tensor(0.0)
+        loss = self.weights[1] * sft + self.weights[0] * preference
+        return loss, {
+            "preference_loss": preference.item(),
+            "accuracy": masked_mean(chosen > rejected, **pairs).item(),
+            "num_valid_samples": (valid.sum() / 2).item(),
+        }
+
+
+class CustomSequenceLoss(LossFunction):
+    """As the guide has it: of logits, a product of means over the batch that is divided by nothing else."""
+
+    def __init__(self, config):
+        self.alpha = config.get("alpha", 1.0)
+        self.beta = config.get("beta", 0.1)
+        self.loss_type = LossType.SEQUENCE_LEVEL
+
+    def __call__(self, next_token_logits, data, global_valid_seqs, global_valid_toks):
+        return self.total(torch.nn.functional.log_softmax(next_token_logits, dim=-1), data)
+
+    def total(self, log_probs, data):
+        rewards = data.get("rewards", torch.zeros(log_probs.size(0)))
+        advantages = data.get("advantages", torch.zeros(log_probs.size(0)))
+        policy_loss = -(log_probs.mean() * advantages.mean())
+        value_loss = torch.nn.functional.mse_loss(rewards.mean(), advantages.mean())
+        total = self.alpha * policy_loss + self.beta * value_loss
+        return total, {"policy_loss": policy_loss.item(), "mean_reward": rewards.mean().item()}
+
+
+class CustomSequenceLossOfLogProbs(CustomSequenceLoss):
+    """As its error says: with the log-probs of the sampled tokens."""
+
+    input_type = LossInputType.LOGPROB
+
+    def __call__(self, next_token_logprobs, data, global_valid_seqs, global_valid_toks):
+        return self.total(next_token_logprobs, data)

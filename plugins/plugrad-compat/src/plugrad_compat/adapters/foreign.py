@@ -19,8 +19,11 @@ from plugrad_compat.adapters.config import Config
 from plugrad_compat.adapters.metrics import Metrics, type_of
 from plugrad_compat.adapters.notices import notice
 from plugrad_compat.adapters.probe import Probe
+from plugrad_compat.adapters.twice import divisor_of_rows
 
 DividesBy = Literal["tokens", "nothing"]
+DividesRowsBy = Literal["sequences", "nothing"]
+"""What a scalar of a whole batch was divided by: its sequences, as a mean over anything is, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class ForeignLoss:
     """The style with an article, as in "a SkyRL policy loss"."""
     call: Callable[[BatchLossInputs], Any]
     """Call the loss with the rows under its own names, and return its result."""
-    divides_by: DividesBy | None
-    """What its scalar was divided by: its counted tokens, or nothing. None if it returns one value per sequence."""
+    divides_by: DividesBy | DividesRowsBy | None
+    """What its scalar was divided by: its counted tokens, its sequences, or nothing. None if it returns one value per
+    sequence."""
     metrics: Metrics
     """How its metrics add up."""
     config: Config
@@ -54,33 +58,67 @@ class ForeignLoss:
         shares = self._sum(scalar, counts.sum()) * counts / counts.sum()
         return LossOutputs(shares, self.metrics.measures(metrics, counts))
 
+    def of_all_sequences(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of a scalar that mixes rows, so that the mean over the rows is what its system minimises.
+
+        A scalar that is NaN, as the mean of nothing is, counts 0.
+        """
+        scalar, metrics = self._called(inputs)
+        num = len(inputs.loss_mask)
+        if bool(scalar.isnan()):
+            notice(
+                f"{self.target!r} returned NaN for a batch of {num} sequences, as a mean over nothing does: for example "
+                "over pairs with the same label, where no two rows have it. Such a batch counts 0."
+            )
+            return LossOutputs(0.0 * inputs.trainer_logprobs.sum(dim=1))
+        share = scalar if self.divides_by == "sequences" else scalar / num
+        return LossOutputs(share.expand(num), self.metrics.measures(metrics, _counted(inputs)))
+
     def check(self, probe: Probe) -> None:
         """Raise ContractError unless a trial on random sequences confirms what is declared about this loss."""
-        found = probe.of(lambda inputs: float(self._called(inputs)[0]))
+        found = probe.of(self.scalar)
         if not found.is_finite:
             raise ContractError(f"{self.target!r} returned no finite number in a trial on two random sequences.")
         if found.mixes:
-            raise ContractError(
-                f"{self.target!r} mixes sequences: its loss of two together differs from the loss of each alone. With one "
-                f"sequence at a time it would be another loss. {self.way_to_mix}"
-            )
+            raise self.mixing()
         self._agree_on(found.divides_by)
+
+    def mixing(self) -> ContractError:
+        """Return the error of a loss that mixes sequences and is called with one at a time."""
+        return ContractError(
+            f"{self.target!r} mixes sequences: its loss of two together differs from the loss of each alone. With one "
+            f"sequence at a time it would be another loss. {self.way_to_mix}"
+        )
 
     def check_divisor(self, probe: Probe) -> None:
         """Raise ContractError unless a trial confirms the declared divisor of a loss that mixes sequences."""
-        self._agree_on(probe.divisor_of(lambda inputs: float(self._called(inputs)[0])))
+        self._agree_on(probe.divisor_of(self.scalar))
+
+    def check_divisor_of_rows(self, rows: BatchLossInputs) -> None:
+        """Raise ContractError unless a trial with all rows twice confirms the declared divisor of a loss of sequences."""
+        self._agree_on(divisor_of_rows(self.scalar, rows))
+
+    def scalar(self, inputs: BatchLossInputs) -> float:
+        """Return the loss as a number, for trials."""
+        return float(self._called(inputs)[0])
 
     def say_what_was_not_read(self) -> None:
         """Log a notice about config keys that the loss has never read."""
         for key in self.config.unread():
             notice(f"{self.target!r} never read {key!r} of its config. The key has no effect, or another name.")
 
-    def _agree_on(self, found: DividesBy | None) -> None:
+    def _agree_on(self, found: DividesBy | DividesRowsBy | None) -> None:
         if self.divides_by and found not in (None, self.divides_by):
+            of_rows = "sequences" in (found, self.divides_by)
+            said = _OF_ROWS if of_rows else _OF_TOKENS
+            consequence = (
+                "The objective would be too large or too small by the number of sequences."
+                if of_rows
+                else "Each sequence would be weighted by its length once too often or too little."
+            )
             raise ContractError(
-                f"{self.target!r} returns {_SAID[found]}, but divides_by = {self.divides_by!r} says "
-                f"{_SAID[self.divides_by]}. Each sequence would be weighted by its length once too often or too little. "
-                f'Write kwargs = {{ divides_by = "{found}", ... }}.'
+                f"{self.target!r} returns {said[found]}, but divides_by = {self.divides_by!r} says {said[self.divides_by]}. "
+                f'{consequence} Write kwargs = {{ divides_by = "{found}", ... }}.'
             )
 
     def _sum(self, scalar: Tensor, tokens: Tensor) -> Tensor:
@@ -113,7 +151,8 @@ def select(name: str) -> str:
     return f'Select name = "{name}", which passes it the sequences of all micro-batches and ranks at once.'
 
 
-_SAID = {"tokens": "a mean over its tokens", "nothing": "a sum over its tokens"}
+_OF_TOKENS = {"tokens": "a mean over its tokens", "nothing": "a sum over its tokens"}
+_OF_ROWS = {"sequences": "a mean over its batch", "nothing": "a sum over its sequences"}
 
 
 def from_their_frame(error: Exception) -> Exception:

@@ -7,7 +7,7 @@ sequences come from a seed, so they are the same in every process.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -46,25 +46,30 @@ class Probe:
 
     dtype: torch.dtype
     device: torch.device
+    examples: tuple[Mapping[str, Any], ...] = ()
+    """The columns of the sequences, in turn. None: no foreign loss of this style reads them."""
 
     @classmethod
     def like(cls, inputs: BatchLossInputs) -> Probe:
         """Return a probe with sequences on the device of these inputs, in at least 32 bits."""
         return cls(torch.promote_types(inputs.advantages.dtype, torch.float32), inputs.advantages.device)
 
-    def of(self, scalar: Scalar) -> Found:
-        """Try a loss, without gradient and without changing the random state."""
+    def of(self, scalar: Scalar, known: Divisor = None) -> Found:
+        """Try a loss, without gradient and without changing the random state.
+
+        If its divisor is known, the loss of two sequences may be nothing but their mean, or nothing but their sum.
+        """
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             first = self.sequence(0)
             divides_by = _divisor(scalar(first), scalar(_repeated(first)), EXACT)
             found = [self._pair(scalar, *pair) for pair in PAIRS]
-        mixes = any(not _explained(*values) for values in found)
+        mixes = any(not _explained(*values, known) for values in found)
         return Found(divides_by, mixes, all(math.isfinite(both) for both, _, _ in found))
 
     def divisor_of(self, scalar: Scalar) -> Divisor:
         """Find the divisor of a loss that mixes sequences, by trying it on two of them."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            both = _together(self.sequence(0), self.sequence(1))
+            both = self.sequences(2)
             return _divisor(scalar(both), scalar(_repeated(both)), ROUGH)
 
     def _pair(self, scalar: Scalar, left: int, right: int, scales: tuple[float, float]) -> tuple[float, float, float]:
@@ -72,13 +77,19 @@ class Probe:
         one, other = (self.sequence(seed, scale) for seed, scale in zip((left, right), scales, strict=True))
         return scalar(_together(one, other)), scalar(one), scalar(other)
 
+    def sequences(self, num: int) -> BatchLossInputs:
+        """Return one sequence or two, in one micro-batch."""
+        return self.sequence(0) if num == 1 else _together(self.sequence(0), self.sequence(1))
+
     def sequence(self, seed: int = 0, scale: float = 1.0) -> BatchLossInputs:
         """Return one sequence as a micro-batch: a prompt of two tokens and five counted tokens."""
         inputs = loss_inputs([LENGTH], seed=seed, drift=0.1, reward=torch.ones(1, dtype=torch.double))
         advantage = 0.5 + torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
-        # No foreign loss reads the others.
-        unread: dict[str, Any] = dict.fromkeys(("group_ids", "metadata", "hidden_states", "embedding"))
-        inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, **unread)
+        # No foreign loss that is called with tokens reads the others.
+        changed: dict[str, Any] = dict.fromkeys(("group_ids", "hidden_states", "embedding"))
+        changed["metadata"] = [self.examples[seed % len(self.examples)]] if self.examples else None
+        changed["teacher_logits"] = inputs.logits.roll(1, dims=2) if inputs.logits is not None else None
+        inputs = replace(inputs, advantages=scale * advantage * inputs.loss_mask, **changed)
         return _changed(inputs, lambda value: value.to(self.device, self.dtype if value.is_floating_point() else None))
 
 
@@ -98,8 +109,9 @@ def _repeated(inputs: BatchLossInputs) -> BatchLossInputs:
 def _together(first: BatchLossInputs, second: BatchLossInputs) -> BatchLossInputs:
     """Return both sequences in one micro-batch."""
     others = _tensors(second)
-    values = {name: torch.cat([value, others[name]]) for name, value in _tensors(first).items()}
-    return replace(first, **values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {name: torch.cat([value, others[name]]) for name, value in _tensors(first).items()}
+    metadata = [*(first.metadata or []), *(second.metadata or [])] or None
+    return replace(first, metadata=metadata, **values)
 
 
 def _changed(inputs: BatchLossInputs, change: Callable[[Tensor], Tensor]) -> BatchLossInputs:
@@ -110,8 +122,10 @@ def _tensors(inputs: BatchLossInputs) -> dict[str, Tensor]:
     return {name: value for name, value in vars(inputs).items() if isinstance(value, Tensor)}
 
 
-def _explained(both: float, first: float, second: float) -> bool:
+def _explained(both: float, first: float, second: float, known: Divisor) -> bool:
     """Return whether two sequences together give the sum or the mean of each alone."""
     # Relative to the summands, not to the sum: the two may nearly cancel.
     near = EXACT * (abs(first) + abs(second)) + 1e-9
-    return any(abs(both - expected) <= near for expected in (first + second, (first + second) / 2))
+    by_divisor: dict[Divisor, float] = {"nothing": first + second, "tokens": (first + second) / 2}
+    expected = by_divisor.values() if known is None else [by_divisor[known]]
+    return any(abs(both - value) <= near for value in expected)

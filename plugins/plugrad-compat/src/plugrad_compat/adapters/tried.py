@@ -34,6 +34,18 @@ class TriedLoss:
         """
         return self._tried(inputs, ForeignLoss.check_divisor, ForeignLoss.of_whole_batch)
 
+    def of_all_sequences(self, inputs: BatchLossInputs) -> LossOutputs:
+        """Return each row's share of the batch's loss, for a loss that mixes sequences and counts each once.
+
+        Raises:
+            ContractError: the loss has another divisor than declared, or did not return a scalar.
+        """
+
+        def check(foreign: ForeignLoss, _: Probe) -> None:
+            foreign.check_divisor_of_rows(prepared_rows(inputs))
+
+        return self._tried(inputs, check, ForeignLoss.of_all_sequences)
+
     def _tried(
         self,
         rows: BatchLossInputs,

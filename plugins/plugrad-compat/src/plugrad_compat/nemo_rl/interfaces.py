@@ -64,3 +64,21 @@ class LossFunction(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
         """Return a scalar, divided by `global_valid_seqs` or `global_valid_toks`, and metrics."""
         ...
+
+
+class BaseLossFunction:
+    """The base class of the losses in NeMo RL's guide. `forward` names what it takes, and returns a scalar and metrics.
+
+    It takes its arguments by name: see `plugrad_compat.nemo_rl.arguments` for the names that are known.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Call `forward`."""
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return a scalar, reduced by a mean, and metrics."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward().")

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from plugrad import BatchLossInputs, CallableReference, LossInputs, LossOutputs, PluginError, loss, resolve_callable
 from plugrad_compat.adapters.config import Config
-from plugrad_compat.adapters.foreign import DividesBy, ForeignLoss, select
+from plugrad_compat.adapters.foreign import DividesBy, DividesRowsBy, ForeignLoss, select
 from plugrad_compat.adapters.metrics import Are, Metrics
 from plugrad_compat.adapters.probe import Probe
 from plugrad_compat.adapters.signatures import NEMO_RL_LOSS, Signature, checked_signature
 from plugrad_compat.adapters.tried import TriedLoss
-from plugrad_compat.nemo_rl.interfaces import BatchedDataDict
+from plugrad_compat.nemo_rl.interfaces import BaseLossFunction, BatchedDataDict
 
 KEYS = {
     "input_ids": "input_ids",
@@ -31,13 +31,17 @@ SELECTED_BY = {"token_level": "nemo_rl", "sequence_level": "nemo_rl_sequence"}
 """The plugrad loss for each `loss_type` of NeMo RL. They differ in the host's denominator."""
 MIXING = {
     "token_level": ', or "nemo_rl_whole_batch" if it mixes sequences',
-    "sequence_level": " if each sequence has a loss of its own. plugrad cannot train a loss per sequence that mixes "
-    "sequences, such as the two completions of a pair",
+    "sequence_level": ' if each sequence has a loss of its own, "nemo_rl_pairs" if it compares the two completions of a '
+    'pair, or "nemo_rl_sequence_whole_batch" if it mixes sequences otherwise',
 }
 """What remains for a loss that mixes sequences."""
 LOGPROBS, LOGITS = "next_token_logprobs", ("next_token_logits", "logits")
 """What a loss is called with: the one that its parameters or its `input_type` name."""
 WHOLE_BATCH = "nemo_rl_whole_batch"
+SEQUENCES = (
+    'Select name = "nemo_rl_pairs" if it compares the two completions of a pair, else "nemo_rl_sequence_whole_batch". They '
+    "pass it the sequences of all micro-batches and ranks at once."
+)
 BY_LOGPROBS = (
     f"Let it take log-probs: the argument {LOGPROBS}, shifted left by one as its logits are, and input_type = "
     "LossInputType.LOGPROB."
@@ -47,7 +51,7 @@ NORMALIZED: dict[str, Are] = {"tokens": "per token", "sequences": "per sequence"
 """How metrics add up, for each MetricNormalizer of NeMo RL."""
 
 
-def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
+def needs_of(level: str, num_sequences: int = 1) -> Callable[[Mapping[str, Any]], frozenset[str]]:
     """Return a function from options to needs: logits if the loss takes them, and the keys that it reads in a trial."""
     found: dict[str, frozenset[str]] = {}
 
@@ -55,17 +59,17 @@ def needs_of(level: str) -> Callable[[Mapping[str, Any]], frozenset[str]]:
         # Called at every micro-batch, but the trial runs once.
         key = repr((options["target"], options["config"]))
         if key not in found:
-            found[key] = _keys_read(str(options["target"]), options["config"] or {}, level)
+            found[key] = _keys_read(str(options["target"]), options["config"] or {}, level, num_sequences)
         return found[key]
 
     return needs
 
 
-def _keys_read(target: str, config: dict[str, Any], level: str) -> frozenset[str]:
+def _keys_read(target: str, config: dict[str, Any], level: str, num_sequences: int) -> frozenset[str]:
     read: set[str] = set()
     foreign = foreign_loss(target, config, level, None, read)
     try:
-        foreign.call(Probe(torch.double, torch.device("cpu")).sequence())
+        foreign.call(Probe(torch.double, torch.device("cpu")).sequences(num_sequences))
     except Exception:
         # A failure here is reported by the pre-flight, where it occurs again.
         read.update(KEYS)
@@ -82,10 +86,18 @@ def needs_of_the_whole_batch(options: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         PluginError: it takes logits.
     """
-    needs = _needs_of_tokens(options)
+    return without_logits(_needs_of_tokens(options), options, WHOLE_BATCH)
+
+
+def without_logits(needs: frozenset[str], options: Mapping[str, Any], name: str) -> frozenset[str]:
+    """Return the needs.
+
+    Raises:
+        PluginError: logits are among them.
+    """
     if "logits" in needs:
         raise PluginError(
-            f"{options['target']!r} takes logits, and {WHOLE_BATCH} calls it once per update with all sequences, whose "
+            f"{options['target']!r} takes logits, and {name} calls it once per update with all sequences, whose "
             f"logits never exist at once. {BY_LOGPROBS}"
         )
     return needs
@@ -158,7 +170,11 @@ class NemoRlWholeBatchLoss(TriedLoss):
 
 
 def foreign_loss(
-    target: str, config: dict[str, Any], level: str, divides_by: DividesBy | None, read: set[str] | None = None
+    target: str,
+    config: dict[str, Any],
+    level: str,
+    divides_by: DividesBy | DividesRowsBy | None,
+    read: set[str] | None = None,
 ) -> ForeignLoss:
     """Find and create the loss, and check its level. The data keys that it reads are added to `read`.
 
@@ -167,19 +183,23 @@ def foreign_loss(
     """
     found = resolve_callable(target)
     whole = Config(config)
-    made = _made(found, whole)
+    made = created(found, whole)
+    if isinstance(made, BaseLossFunction):
+        raise PluginError(
+            f"{target!r} is a BaseLossFunction, whose forward names what it takes. Select name = "
+            '"nemo_rl_forward" if it takes logits, else "nemo_rl_forward_whole_batch".'
+        )
     signature = checked_signature(target, made, NEMO_RL_LOSS)
     _check_level(target, made, level)
 
     call = _Call(made, signature, _called_with(target, made, signature), set() if read is None else read)
     way_to_mix = _way_to_mix(level, call.called_with)
-    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, _metrics(made, divides_by), whole, way_to_mix)
+    return ForeignLoss(target, NEMO_RL_LOSS.name, call, divides_by, _metrics(made, divides_by, level), whole, way_to_mix)
 
 
 def _way_to_mix(level: str, called_with: str) -> str:
-    if level != "token_level":
-        return "plugrad cannot keep together what it mixes, such as the two completions of a pair."
-    return f"{BY_LOGPROBS} {select(WHOLE_BATCH)}" if called_with in LOGITS else select(WHOLE_BATCH)
+    way = select(WHOLE_BATCH) if level == "token_level" else SEQUENCES
+    return f"{BY_LOGPROBS} {way}" if called_with in LOGITS else way
 
 
 @dataclass(frozen=True)
@@ -219,12 +239,13 @@ def _called_with(target: str, made: Any, signature: Signature) -> str:
     return named[0] if named else by_type[kind][-1]
 
 
-def _metrics(made: Any, divides_by: DividesBy | None) -> Metrics:
+def _metrics(made: Any, divides_by: DividesBy | DividesRowsBy | None, level: str) -> Metrics:
     """Return how the metrics add up: like the loss, unless the loss states otherwise for a metric."""
-    own: dict[DividesBy | None, Are] = {"nothing": "per token", "tokens": "means", None: "per sequence"}
+    undivided: Are = "per token" if level == "token_level" else "per sequence"
+    own: Are = "means" if divides_by in ("tokens", "sequences") else undivided
     stated = getattr(made, "metric_normalizations", None) or {}
-    by_name = {name: NORMALIZED.get(str(getattr(said, "value", said)), own[divides_by]) for name, said in stated.items()}
-    return Metrics(own[divides_by], by_name)
+    by_name = {name: NORMALIZED.get(str(getattr(said, "value", said)), own) for name, said in stated.items()}
+    return Metrics(own, by_name)
 
 
 def data_of(inputs: BatchLossInputs) -> dict[str, Tensor]:
@@ -247,7 +268,8 @@ def _shifted(inputs: BatchLossInputs) -> Tensor:
     return torch.cat([inputs.logits[:, 1:], torch.zeros_like(inputs.logits[:, :1])], dim=1)
 
 
-def _made(found: Callable[..., Any], config: Config) -> Callable[..., Any]:
+def created(found: Callable[..., Any], config: Config) -> Callable[..., Any]:
+    """Return the instance of a class, created with the config if it takes one; anything else is returned as it is."""
     if not inspect.isclass(found):
         return found
     # A Protocol's own constructor takes (*args, **kwargs), but rejects them.
