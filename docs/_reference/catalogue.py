@@ -121,8 +121,13 @@ def systems(text: Docstring) -> list[str]:
 
 def _described(entry: Entry, found: Catalogue) -> Described:
     source, target = load_entry(entry, found)
-    component = load_component(entry.kind, f"{entry.package}/{entry.name}", {}, found, [])
-    return Described(entry, target, docstring(target), options_of(source, target), component.needs)
+    options = options_of(source, target)
+    if any(option.default is REQUIRED for option in options):
+        # Without its options nothing can be bound, nor a function of them be asked.
+        needs = facts_of(target, FACTS[entry.kind]).needs
+    else:
+        needs = load_component(entry.kind, f"{entry.package}/{entry.name}", {}, found, []).needs
+    return Described(entry, target, docstring(target), options, needs)
 
 
 def _weights(found: Described) -> Weights:

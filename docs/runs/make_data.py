@@ -1,4 +1,4 @@
-"""Write the data sets of contrastive.toml and dpo.toml beside this file: `python make_data.py`."""
+"""Write the data sets of the run files beside this file: `python make_data.py`."""
 
 import json
 import random
@@ -34,6 +34,17 @@ def pairs(draw: random.Random, sums: Any, wrong: int) -> Iterator[dict[str, Any]
             yield {"prompt": example["prompt"], "references": [answer, other[::-1]]}
 
 
+def tasks(draw: random.Random, number: int, noise: float) -> Iterator[dict[str, Any]]:
+    """Yield two tasks in turn: the next letter of each of four, and the one before, where some letters are made up."""
+    for place in range(number):
+        task, step = [("next", 1), ("before", -1)][place % 2]
+        letters = draw.choices(LETTERS, k=4)
+        answer = [LETTERS[(LETTERS.index(letter) + step) % len(LETTERS)] for letter in letters]
+        if noise and task == "before":
+            answer = [draw.choice(LETTERS) if draw.random() < noise else letter for letter in answer]
+        yield {"prompt": f"{task[0]}{''.join(letters)}=", "reference": "".join(answer), "task": task}
+
+
 def write(name: str, rows: Iterator[dict[str, Any]]) -> None:
     """Write a JSON-lines file."""
     (HERE / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -45,3 +56,5 @@ if __name__ == "__main__":
     write("patterns_held_out.jsonl", patterns(random.Random(1), 200))
     write("pairs.jsonl", pairs(random.Random(0), sums.train_examples(), 6))
     write("pairs_held_out.jsonl", pairs(random.Random(1), sums.eval_examples(), 6))
+    write("tasks.jsonl", tasks(random.Random(0), 1600, 0.5))
+    write("tasks_held_out.jsonl", tasks(random.Random(1), 200, 0.0))
