@@ -141,4 +141,4 @@ def test_a_loss_that_asks_and_does_not_read_them_is_found():
 
     (result,) = run_checks([check for check in loss_checks(careless) if check.name == "needs"])
     assert result.is_bad
-    assert "a different logits gives the same value" in result.seen
+    assert "a change of logits gives the same value" in result.seen

@@ -205,5 +205,5 @@ def test_every_need_is_changed_to_see_that_it_is_read():
         pairs = zip(inputs.values, inputs.ref_logprobs, inputs.rewards.tolist(), strict=True)
         return AdvantageOutputs([[r - v[:-1] + p for v, p, r in zip(*group, strict=True)] for group in pairs])
 
-    assert "different values give the same values" in seen(greedy_alone, "needs")
+    assert "a change of values gives the same values" in seen(greedy_alone, "needs")
     assert seen(both, "needs") == "reads ref_logprobs, values"

@@ -13,7 +13,7 @@ PROCESSES = {"import_effects", "one_rank_equals_two"}
 WORDS = {
     "calls_twice": ["calls inputs.again twice", "declares passes=2", "passes=3"],
     "divides_by_no_sensitivity": ["a shift that is not finite", "normalize(g, dim=-1)"],
-    "never_calls": ["a different again gives the same"],
+    "never_calls": ["a change of again gives the same"],
 }
 
 

@@ -17,7 +17,7 @@ def unread(need: str, what: str) -> Broken:
         need: the field.
         what: what stays the same, as in "the same numbers".
     """
-    return Broken(f"a different {need} gives {what}", why=f"{_cost(need)} {UNREAD}".lstrip())
+    return Broken(f"a change of {need} gives {what}", why=f"{_cost(need)} {UNREAD}".lstrip())
 
 
 def _cost(need: str) -> str:
