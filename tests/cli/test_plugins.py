@@ -176,6 +176,25 @@ def test_show_says_what_a_component_takes(plugrad):
         assert part in done.stdout
 
 
+SELF_MADE = """
+from plugrad import BatchLossInputs, LossOutputs, TeacherDivergence, loss
+
+
+@loss(needs={TeacherDivergence("jsd"), "entropy"}, policy_gradient=False)
+class Made:
+    def trained(self, sizes): ...
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs: ...
+"""
+
+
+def test_show_says_that_a_loss_has_a_teacher_and_parameters(plugrad, folder):
+    (folder / "mine.py").write_text(SELF_MADE)
+    shown = plugrad("plugins", "show", "./mine.py:Made", "--kind", "loss").stdout
+    assert "needs: TeacherDivergence(kind='jsd', temperature=1.0, beta=0.5), entropy" in shown
+    assert "own parameters: yes" in shown
+
+
 def test_brackets_are_shown_as_they_are(plugrad, folder, monkeypatch):
     (folder / "mine.py").write_text("def mine(inputs, layers: list[int], how: dict[str, float] | None = None): ...\n")
     shown = plugrad("plugins", "show", "./mine.py:mine", "--kind", "loss").stdout

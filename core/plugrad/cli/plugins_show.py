@@ -87,9 +87,12 @@ def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
     stated = dict(vars(facts_of(target, defaults[kind])))
     if "needs" in stated:
         needs = stated["needs"]
-        stated["needs"] = "depends on its options" if callable(needs) else ", ".join(sorted(needs)) or "nothing more"
+        stated["needs"] = (
+            "depends on its options" if callable(needs) else ", ".join(sorted(map(str, needs))) or "nothing more"
+        )
     if kind == "loss":
         stated["form"] = "a micro-batch" if form == "batch" else "one sequence"
+        stated["own_parameters"] = hasattr(target, "trained")
     return {name.replace("_", " "): _word(value) for name, value in stated.items()}
 
 

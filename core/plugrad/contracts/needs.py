@@ -41,6 +41,8 @@ KNOWN_NEEDS = {"loss": LOSS_NEEDS | GIVEN_TO_LOSSES, "advantage": ADVANTAGE_NEED
 DivergenceKind = Literal["forward", "reverse", "jsd"]
 OF_TEACHER = ("teacher_logprobs", "teacher_divergence", "teacher_logits")
 """What a teacher gives."""
+OF_CRITIC = ("values", "old_values", "returns")
+"""What takes a critic."""
 KINDS_OF_DIVERGENCE: tuple[str, ...] = get_args(DivergenceKind)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.advantage import AdvantageOutputs
-from plugrad.contracts.needs import OF_TEACHER
+from plugrad.contracts.needs import OF_CRITIC, OF_TEACHER
 from plugrad.errors import ContractError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.loss import BoundLoss
@@ -17,7 +17,6 @@ from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
 
-OF_CRITIC = ("values", "old_values", "returns")
 TRAINED = frozenset({"values"})
 
 

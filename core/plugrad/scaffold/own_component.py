@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plugrad.contracts.needs import OF_CRITIC, OF_TEACHER
 from plugrad.errors import OptionError
 from plugrad.registry.bind import Component
 from plugrad.registry.options import REQUIRED, Option, options_of, type_name
@@ -105,8 +106,10 @@ class OwnComponent:
 
     def _in_run_file(self) -> str:
         tables = [] if self.component.kind == "environment" else [self._table()]
-        if "teacher_logprobs" in self.component.needs:
+        if self.component.needs & set(OF_TEACHER):
             tables.append('[model.teacher]\nname = "./teacher"    # the folder of a model with the same tokenizer')
+        if self.component.needs & set(OF_CRITIC):
+            tables.append("[critic]")
         return "".join(f"\n\n{table}" for table in tables)
 
     def _table(self) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from plugrad.contracts.needs import OF_CRITIC, OF_TEACHER
 from plugrad.testing.checks import Broken
 
-OF_CRITIC = frozenset({"values", "old_values", "returns"})
-OF_MODELS = frozenset({"old_logprobs", "ref_logprobs", "teacher_logprobs"})
+OF_MODELS = frozenset({"old_logprobs", "ref_logprobs", *OF_TEACHER})
 OF_POLICY = frozenset({"entropy", "logits", "hidden_states", "embedding"})
 UNREAD = "A field that is not read is a slip: in the declaration, or in the code that was meant to read it."
 

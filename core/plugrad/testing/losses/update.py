@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.loss import OF_SEQUENCES, BatchLossInputs
+from plugrad.contracts.needs import OF_CRITIC
 from plugrad.contracts.rollout import Rollout
 from plugrad.hookspecs import hookimpl
 from plugrad.host.loss import BoundLoss, compute_loss, sum_rows
@@ -44,7 +45,6 @@ RUN = RunFile.model_validate(
         "critic": {},
     }
 )
-OF_CRITIC = {"values", "old_values", "returns"}
 
 
 def recorded_groups() -> list[list[Rollout]]:
@@ -62,7 +62,7 @@ def update_by_hand(loss: LossTrial) -> Update:
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     bound = loss.fresh()
     models = {name: _policy(seed) for name, seed in SEEDS.items()}
-    if bound.needs & OF_CRITIC:
+    if bound.needs & set(OF_CRITIC):
         models["policy"] = _policy(SEEDS["policy"], with_critic=True)
     own = make_parameters([bound], RUN, models["policy"].model)  # type: ignore[arg-type]
     of_loss = {name: parameter for part in own for name, parameter in part.own.named_parameters()} or None
@@ -98,7 +98,7 @@ def update_by_trainer(loss: BoundLoss, edges: Sequence[int]) -> Update:
     teachers = Teachers({"teacher": _policy(SEEDS["teacher"])})
     needs = loss.needs | {"entropy"}
     scores: dict[str, list[list[list[float]]]] = {}
-    with_critic = bool(loss.needs & OF_CRITIC)
+    with_critic = bool(loss.needs & set(OF_CRITIC))
     run = RUN if with_critic else RUN.model_copy(update={"critic": None})
     learner = make_learner(run, loaded, frozen, [loss], teachers=teachers, needs=needs, accelerator=accelerator, ranks=ranks)
     share = slice(edges[ranks.index], edges[ranks.index + 1])
