@@ -14,12 +14,8 @@ from plugrad import (
     BatchLossInputs,
     LoadedAdvantage,
     LoadedLoss,
-    Max,
-    Mean,
     Measure,
-    Min,
     PluginError,
-    Sum,
     load,
 )
 
@@ -101,7 +97,7 @@ _ADVANTAGES: dict[tuple[str, str], LoadedAdvantage] = {}
 
 def number(value: Tensor | Measure | float) -> float:
     """Return a metric as a plain number."""
-    if isinstance(value, Mean | Sum | Min | Max):
+    if isinstance(value, Measure):
         return value.value()
     return float(value.detach().double().mean()) if isinstance(value, Tensor) else float(value)
 
