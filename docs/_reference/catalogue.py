@@ -124,7 +124,8 @@ def _described(entry: Entry, found: Catalogue) -> Described:
     options = options_of(source, target)
     if any(option.default is REQUIRED for option in options):
         # Without its options nothing can be bound, nor a function of them be asked.
-        needs = facts_of(target, FACTS[entry.kind]).needs
+        stated = facts_of(target, FACTS[entry.kind]).needs
+        needs = frozenset[str]() if callable(stated) else frozenset(map(str, stated))
     else:
         needs = load_component(entry.kind, f"{entry.package}/{entry.name}", {}, found, []).needs
     return Described(entry, target, docstring(target), options, needs)
