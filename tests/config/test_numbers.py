@@ -16,6 +16,7 @@ HARMLESS = {
     *((key, value) for key in ("optimizer.max_grad_norm", "rollout.parity_bound") for value in (math.inf, 1e300)),
     # In effect 0, which these keys may be.
     *((key, 1e-300) for key in ("loss.weight", "optimizer.betas", "optimizer.weight_decay", "evaluation.stop_at_reward")),
+    ("loss.optimizer.weight_decay", 1e-300),
 }
 
 
@@ -45,10 +46,8 @@ NUMBERS = dict(numbers_of(RunFile))
 def with_value(key, value):
     *tables, name = key.split(".")
     given = {name: value}
-    if tables and tables[0] == "loss":
-        given["name"] = "a"
     for table in reversed(tables):
-        given = {table: given}
+        given = {table: {"name": "a", **given} if table == "loss" else given}
     merged = {**TABLES, **given}
     return RunFile(**merged)
 

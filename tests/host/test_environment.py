@@ -146,7 +146,8 @@ def test_a_reward_that_is_no_number_names_completion_and_example(sums, rollout, 
     value = score["right"] if isinstance(score, dict) else score
     with pytest.raises(DataError) as caught:
         sums(scores=[0.0, score]).score([rollout(), wrong])
-    assert f"returned the reward {value!r}, which is not a finite number" in str(caught.value)
+    returned = f"component 'right' as {value!r}" if isinstance(score, dict) else repr(value)
+    assert f"returned the reward {returned}, which is not a finite number" in str(caught.value)
     assert "for the completion 'five' of example 'sum 7'" in str(caught.value)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.component_tables import ComponentTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
-from plugrad.contracts.needs import SCORES
+from plugrad.contracts.needs import OF_CRITIC, SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
@@ -182,7 +182,8 @@ def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> b
     if run_file.updates_per_batch == 1:
         provided.add("old_logprobs")
     lacking = sorted(metric.needs - provided)
-    if lacking:
+    # Nobody who trains no critic wonders where its metrics are.
+    if lacking and not (run_file.critic is None and metric.needs & set(OF_CRITIC)):
         logger.info(
             "Skipping %s: it needs %s, which no loss needs and which would cost a forward pass. "
             "List it under `metrics` to run it anyway.",
