@@ -20,8 +20,13 @@ DIFFERENCES = sorted({sign * distance for sign in (1, -1) for distance in DISTAN
 ADVANTAGES = (1.0, -1.0, 0.0)
 GARBAGE = (math.nan, math.inf, -math.inf, 1e30, -1e30, -1e9, 7.0)
 OF_OTHER_SYSTEMS = {"skyrl", "skyrl_whole_batch", "verl", "verl_whole_batch", "prime_rl"}
-OF_OTHER_SYSTEMS |= {"nemo_rl", "nemo_rl_sequence", "nemo_rl_whole_batch"}
+OF_OTHER_SYSTEMS |= {"nemo_rl", "nemo_rl_sequence", "nemo_rl_whole_batch", "nemo_rl_sequence_whole_batch", "nemo_rl_pairs"}
+OF_OTHER_SYSTEMS |= {"nemo_rl_forward", "nemo_rl_forward_whole_batch"}
 """They run a function of another system's, whose numerics are its own."""
+OF_MORE_THAN_LOGPROBS = {"adversarial", "bradley_terry", "contrastive", "distillation", "dpo", "gkd", "kto", "multi_task"}
+OF_MORE_THAN_LOGPROBS |= {"orpo", "reward_shaping", "simpo", "value_clip", "explained_variance"}
+"""They read pairs, values, teachers or embeddings: the conformance kit has those, in the tests of their package."""
+ELSEWHERE = OF_OTHER_SYSTEMS | OF_MORE_THAN_LOGPROBS
 VARIANTS = [
     ("importance_sampling", {"ratio_type": "sequence", "kl_tau": 0.1}),
     ("importance_sampling", {"teacher_tau": 0.5}),
@@ -34,8 +39,8 @@ VARIANTS = [
     ("clip_cov", {"fraction": 0.5, "cov_low": -10.0, "cov_high": 10.0}),
     ("vespo", {"k_pos": 20.0, "lambda_pos": 1e-9}),
 ]
-LOSSES = [(entry.name, {}) for entry in scan().of_kind("loss") if entry.name not in OF_OTHER_SYSTEMS] + VARIANTS
-METRICS = [(entry.name, {}) for entry in scan().of_kind("metric")] + [
+LOSSES = [(entry.name, {}) for entry in scan().of_kind("loss") if entry.name not in ELSEWHERE] + VARIANTS
+METRICS = [(entry.name, {}) for entry in scan().of_kind("metric") if entry.name not in ELSEWHERE] + [
     ("kl", {"against": ["inference", "old", "reference"]}),
 ]
 OF_LOGPROBS = ("trainer_logprobs", "inference_logprobs", "old_logprobs", "ref_logprobs", "teacher_logprobs")
