@@ -69,4 +69,4 @@ class Digits:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[float]:
         """Return rewards between 0 and 1."""
-        return [float(hash(rollout["completion"]) % 7) / 7 for rollout in rollouts]
+        return [float(sum(map(ord, rollout["completion"])) % 7) / 7 for rollout in rollouts]

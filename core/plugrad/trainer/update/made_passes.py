@@ -22,7 +22,8 @@ def one_pass(learner: Learner, micro_batch: MicroBatch, *, num: int = 1) -> More
         num=num,
         width=width_of(learner.model) if num > 1 else 0,
         dtype=learner.dtype,
-        is_sharded=learner.is_sharded,
+        # Asking looks at every parameter.
+        is_sharded=num > 1 and learner.is_sharded,
     )
 
 
