@@ -1,4 +1,4 @@
-"""On-policy distillation as an advantage: how much likelier the teacher finds a token (arXiv:2601.02780, eq. 8)."""
+"""On-policy distillation as an advantage: how much likelier the teacher finds a token (arXiv:2601.02780)."""
 
 from __future__ import annotations
 
