@@ -27,8 +27,8 @@ class Own:
 
 OWN = [
     Own(
-        "./pg.py:focal",
-        "focal",
+        "./pg.py:focused",
+        "focused",
         "loss",
         {
             "pg.py": """
@@ -40,7 +40,7 @@ OWN = [
                 from plugrad import LossInputs, LossOutputs, loss
 
                 @loss(policy_gradient=True)
-                def focal(inputs: LossInputs, gamma: float = 2.0, mode: Literal["a", "b"] = "a") -> LossOutputs:
+                def focused(inputs: LossInputs, gamma: float = 2.0, mode: Literal["a", "b"] = "a") -> LossOutputs:
                     '''-(1 - p)^gamma * A * log pi.'''
                     weight = limited(helpers.focus(inputs.trainer_logprobs.detach(), gamma)) * WEIGHT
                     return LossOutputs(-weight * inputs.advantages * inputs.trainer_logprobs)

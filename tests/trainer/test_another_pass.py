@@ -203,9 +203,9 @@ REFUSED = {
     "shifts_tokens": r"calls inputs.again\(a tensor .* of shape \[\d+, \d+, hidden\]",
     "shifts_by_nan": r"shift that is not finite(.|\n)*normalize\(g, dim=-1\)",
     "goes_backward": r"'goes_backward' .* calls backward\(\) itself",
-    "did_not_ask": r"inputs.again is None(.|\n)*write @loss\(needs=\{'again'\}, passes=2\)",
-    "did_not_ask_for_the_sensitivity": r"write @loss\(needs=\{'again'\}, passes=2\)",
-    "of_one_sequence_that_did_not_ask": r"write @loss\(needs=\{'again'\}, passes=2\)",
+    "did_not_ask": r"inputs.again is None(.|\n)*Write @loss\(needs=\{'again'\}, passes=2\)",
+    "did_not_ask_for_the_sensitivity": r"Write @loss\(needs=\{'again'\}, passes=2\)",
+    "of_one_sequence_that_did_not_ask": r"Write @loss\(needs=\{'again'\}, passes=2\)",
 }
 
 
