@@ -134,7 +134,8 @@ def did_you_mean(asked: str, known: Iterable[str]) -> str:
     if len(asked) > LIMIT:
         # The comparison takes time quadratic in the length.
         return ""
-    names = list(known)
+    # A set has another order in every process.
+    names = sorted(known) if isinstance(known, (set, frozenset)) else list(known)
     plain = {_plain(name): name for name in reversed(names)}
     word = _plain(asked)
     nearest = [word] if word in plain else get_close_matches(word, plain, n=1, cutoff=CLOSE)

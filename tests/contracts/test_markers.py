@@ -102,7 +102,7 @@ def test_needs_may_depend_on_the_options():
 
 def test_what_a_function_of_the_options_returns_is_checked_too():
     facts = facts_of(loss(needs=lambda options: {"teacher"})(lambda inputs: None), LossFacts())
-    with pytest.raises(PluginError, match=r"@loss\(needs=\{'teacher'\}\).* Did you mean 'teacher_log"):
+    with pytest.raises(PluginError, match=r"@loss\(needs=\{'teacher'\}\).* Did you mean 'teacher_divergence'"):
         needs_of(facts, {})
 
 
