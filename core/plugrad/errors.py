@@ -4,6 +4,7 @@
 
     PlugradError(ValueError)
     ├── RunFileError     a run file, or an override of it, has a wrong key or value
+    │   └── ResumeError  a run cannot go on from its checkpoints
     ├── PluginError      a plugin is missing, ambiguous, cannot be imported, or cannot be created
     │   └── OptionError  a plugin does not take these options
     ├── ContractError    a plugin raised, or broke its contract
@@ -49,6 +50,10 @@ class PlugradError(ValueError):
 
 class RunFileError(PlugradError):
     """A run file, or an override of it, has a wrong key or value."""
+
+
+class ResumeError(RunFileError):
+    """A run cannot go on from its checkpoints: it has changed, or they do not fit it."""
 
 
 class PluginError(PlugradError):

@@ -20,6 +20,8 @@ class Run:
     """The number of ranks."""
     rank: int = 0
     """This process, counted from 0. Each rank has its own instance of every extension."""
+    first_step: int = 0
+    """How many steps were done when it began: 0, or those of the checkpoint that it goes on from."""
 
     @property
     def num_ranks(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 def train(
     run_file: Annotated[
         Path | None,
-        typer.Argument(help="The run file (TOML). Default with --like: the run file of that run.", show_default=False),
+        typer.Argument(
+            help="The run file (TOML), or with --resume a run folder. Default with --like: the run file of that run.",
+            show_default=False,
+        ),
     ] = None,
     overrides: Annotated[list[str] | None, SETS] = None,
     num_processes: Annotated[
@@ -29,6 +34,13 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the newest checkpoint; begin where there is none. Takes a run folder, too."),
+    ] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="With --resume: go on although something has changed, and record it.")
+    ] = False,
     like: Annotated[
         Path | None,
         typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False),
@@ -44,9 +56,16 @@ def train(
         from plugrad.trainer.ranks.launch_variables import check_launch_variables
 
         check_launch_variables()
-        read = _read(run_file, overrides or [], like)
+        _check_resume(resume=resume, overwrite=overwrite, allow_changes=allow_changes)
+        read = _read(run_file, overrides or [], like, resume=resume)
         if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
-            _start_ranks(read, num_processes, _as_arguments(run_file, overrides, overwrite, like, show_traceback))
+            flags = {
+                "--overwrite": overwrite,
+                "--resume": resume,
+                "--allow-changes": allow_changes,
+                "--traceback": show_traceback,
+            }
+            _start_ranks(read, num_processes, _as_arguments(run_file, overrides, like, flags))
             return
         # Imported only now: torch takes seconds, and most typing errors are in the run file.
         with without_collections():
@@ -54,20 +73,40 @@ def train(
             from plugrad.trainer.record.display import display_for, print_summary
             from plugrad.trainer.train import train as run
 
-        result = run(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
+        result = run(
+            read,
+            overwrite=overwrite,
+            resume=resume,
+            allow_changes=allow_changes,
+            like=like,
+            display=display_for(console),
+            num_processes=num_processes,
+        )
         if IS_MAIN:
             print_summary(result, console)
         leave()
 
 
-def _read(run_file: Path | None, overrides: list[str], like: Path | None) -> RunFile:
+def _check_resume(*, resume: bool, overwrite: bool, allow_changes: bool) -> None:
+    if resume and overwrite:
+        raise RunFileError("--resume goes on from the run in output_dir, and --overwrite replaces it: give one of them.")
+    if allow_changes and not resume:
+        raise RunFileError("--allow-changes is for a run that goes on: pass it with --resume.")
+
+
+def _read(run_file: Path | None, overrides: list[str], like: Path | None, *, resume: bool) -> RunFile:
     from plugrad.config.run_file import RunFile
     from plugrad.trainer.record.run_diff import EarlierRun
 
     # Read first: a folder without a run is reported before torch is imported.
     earlier = EarlierRun.read(like) if like else None
+    if run_file is not None and resume and run_file.is_dir():
+        # The folder may have moved since.
+        return RunFile.load(run_file / "run.toml", [*overrides, f"output_dir={json.dumps(str(run_file))}"])
     if run_file is not None:
         return RunFile.load(run_file, overrides)
+    if resume:
+        raise RunFileError("--resume needs to know which run: give its run file, or its run folder.")
     if earlier is None:
         raise RunFileError("there is nothing to train: give a run file, or --like RUN_FOLDER to repeat an earlier run.")
     if not any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
@@ -91,9 +130,9 @@ def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) ->
 
 
 def _as_arguments(
-    run_file: Path | None, overrides: list[str] | None, overwrite: bool, like: Path | None, show_traceback: bool
+    run_file: Path | None, overrides: list[str] | None, like: Path | None, flags: Mapping[str, bool]
 ) -> list[str]:
     files = [str(run_file)] if run_file else []
     sets = [argument for override in overrides or [] for argument in ("--set", override)]
     earlier = ["--like", str(like)] if like else []
-    return [*files, *sets, *["--overwrite"] * overwrite, *earlier, *["--traceback"] * show_traceback]
+    return [*files, *sets, *earlier, *(flag for flag, is_given in flags.items() if is_given)]

@@ -35,7 +35,9 @@ class CheckedRun:
     """What `plugins.json` records, as far as it is known before the engine is open."""
 
 
-def check_run(run_file: RunFile, ranks: Ranks, *, overwrite: bool, num_processes: int | None) -> CheckedRun:
+def check_run(
+    run_file: RunFile, ranks: Ranks, *, overwrite: bool, resume: bool = False, num_processes: int | None
+) -> CheckedRun:
     """Check a run on every rank; if one refuses it, all raise.
 
     Raises:
@@ -43,7 +45,7 @@ def check_run(run_file: RunFile, ranks: Ranks, *, overwrite: bool, num_processes
     """
     tell_again()
     ranks.together(lambda: _check_processes(run_file, num_processes, ranks))
-    ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite))
+    ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite, resume=resume))
     ranks.together(lambda: check_engine(run_file, ranks))
     quiet_transformers()
     selection, environment = ranks.together(lambda: check_plugins(run_file))

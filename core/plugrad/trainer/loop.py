@@ -12,6 +12,9 @@ from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.batch.sampler import with_advantages
+from plugrad.trainer.checkpoints.resuming import Start
+from plugrad.trainer.checkpoints.snapshot import Place
+from plugrad.trainer.checkpoints.writing import Checkpoints
 from plugrad.trainer.engine_parity import Parity
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.ranks.interrupts import StopRequest
@@ -41,6 +44,9 @@ class Training:
     records: Records | MetricsFile
     display: Display
     stop: StopRequest
+    checkpoints: Checkpoints
+    start: Start
+    """Where the run begins: after the steps that a checkpoint holds."""
     num_dropped_prompts: int = 0
     """Prompts that were too long, and that the run leaves out."""
 
@@ -53,15 +59,13 @@ class Training:
 def train_loop(training: Training) -> int:
     """Train until `max_steps`, the target held-out reward or a signal; return the number of steps."""
     max_steps, learner, ranks = training.run.run_file.max_steps, training.learner, training.learner.ranks
-    version = 0
+    first, version = training.start.place.step, training.start.place.version
     _update_engine(training, version)
     training.parity.check(0)
-    evaluated = training.evaluation.run_if_due(0, max_steps)
-    if evaluated:
-        _write(training, {"step": 0, **evaluated})
-    if training.evaluation.ends_the_run(evaluated):
+    if first == 0 and _evaluate_before_training(training):
         return 0
-    for step in range(max_steps):
+    training.start.begin(training.run.run_file.seed, ranks.index)
+    for step in range(first, max_steps):
         started = time.perf_counter()
         sampled = training.rollouts.take(step)
         rollouts_s = time.perf_counter() - started
@@ -76,9 +80,19 @@ def train_loop(training: Training) -> int:
         record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated, **training.notes}
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
-        if training.evaluation.ends_the_run(evaluated) or training.stop.agree(ranks):
+        is_asked, is_last = training.stop.agree(ranks), training.evaluation.ends_the_run(evaluated) or step + 1 == max_steps
+        training.checkpoints.after_step(Place(step + 1, version), is_last=is_last, is_asked=is_asked)
+        if is_asked or is_last:
             return step + 1
     return max_steps
+
+
+def _evaluate_before_training(training: Training) -> bool:
+    """Evaluate if the run does; return whether the result ends it."""
+    evaluated = training.evaluation.run_if_due(0, training.run.run_file.max_steps)
+    if evaluated:
+        _write(training, {"step": 0, **evaluated})
+    return training.evaluation.ends_the_run(evaluated)
 
 
 def _update_engine(training: Training, version: int) -> None:

@@ -29,10 +29,16 @@ from plugrad.rollout.texts import Texts
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
-from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
+from plugrad.trainer.batch.prefetch import Ahead, Drawing, Kept, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
 from plugrad.trainer.checked_run import CheckedRun
+from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
+from plugrad.trainer.checkpoints.kept_rollouts import restored
+from plugrad.trainer.checkpoints.resuming import Start, check_same_origin, put_back
+from plugrad.trainer.checkpoints.snapshot import Contents
+from plugrad.trainer.checkpoints.stateful import Plugins, stateful
+from plugrad.trainer.checkpoints.writing import Checkpoints
 from plugrad.trainer.engine_parity import (
     MAX_NEW_TOKENS,
     NUM_PROMPTS,
@@ -54,8 +60,10 @@ from plugrad.trainer.update.learner import Learner, make_learner
 logger = logging.getLogger("plugrad")
 
 
-def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display: Display) -> Training:
-    """Load the models and open the engine. Nothing is written.
+def prepare(
+    checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display: Display, checkpoint: Checkpoint | None = None
+) -> Training:
+    """Load the models and open the engine, and put back what a checkpoint holds. Nothing is written.
 
     Raises:
         ModelError: a model cannot be loaded.
@@ -80,24 +88,31 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
         reading = [loaded.model, *learner.teachers.frozen_models()]
         check_teacher_prompts(examples.train, texts, run_file, reading, num_passes(learner.losses))
     extensions = [(component, component.create()) for component in selection.extensions]
+    plugins = stateful(selection, environment, extensions)
+    start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, plugins, environment)
     # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
     sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
     folder = Path(run_file.output_dir)
+    rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
     return Training(
-        run=Run(run_file, folder, ranks.count, ranks.index),
+        run=Run(run_file, folder, ranks.count, ranks.index, start.place.step),
         learner=learner,
         cutting=_cutting(run_file, learner, sampler),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
         engine=engine,
-        rollouts=_rollouts(checked, examples.train, ranks, sampler, samples),
+        rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
         evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
         records=MetricsFile(folder) if ranks.is_main else Records(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
+        checkpoints=Checkpoints(
+            folder, run_file.checkpoint, Contents(learner, rollouts, plugins, selection.metrics), environment
+        ),
+        start=start,
         num_dropped_prompts=examples.num_dropped,
     )
 
@@ -180,9 +195,24 @@ def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:
     return replace(cutting, teacher_prompt=sampler.teacher_prompt) if learner.teachers else cutting
 
 
-def _rollouts(checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler) -> Rollouts:
-    run_file = checked.run_file
-    batches = batches_of(examples, run_file.rollout.prompts_per_step, run_file.seed)
+def _from_checkpoint(
+    checkpoint: Checkpoint,
+    learner: Learner,
+    selection: Selection,
+    plugins: Plugins,
+    environment: BoundEnvironment,
+) -> Start:
+    learner.ranks.on_main(lambda: check_same_origin(checkpoint, learner, environment))
+    return learner.ranks.together(lambda: put_back(checkpoint, learner, plugins, selection.metrics))
+
+
+def _rollouts(
+    checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler, start: Start
+) -> Rollouts:
+    run_file, first = checked.run_file, start.place.step
+    size = run_file.rollout.prompts_per_step
+    kept = restored(start.ahead, batches_of(examples, size, run_file.seed, first), ranks)
+    batches = batches_of(examples, size, run_file.seed, first + len(kept))
     drawing = Drawing(
         batches=(ranks.share_of(batch) for batch in batches),
         sampler=sampler,
@@ -190,7 +220,9 @@ def _rollouts(checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sa
         greedy=greedy if _compares_with_greedy(checked.selection) else None,
     )
     staleness = run_file.rollout.max_staleness
-    return Ahead(drawing, staleness, run_file.max_steps) if staleness else WhenNeeded(drawing)
+    if not staleness:
+        return WhenNeeded(drawing)
+    return Ahead(drawing, staleness, run_file.max_steps, Kept(first, start.versions, kept))
 
 
 def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Sequence[Example]) -> Parity:

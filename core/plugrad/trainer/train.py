@@ -13,10 +13,13 @@ from rich.console import Console
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import TrainingError
+from plugrad.json_text import read_json_lines
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
-from plugrad.trainer.checked_run import check_run
+from plugrad.trainer.checked_run import CheckedRun, check_run
+from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
+from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
@@ -26,8 +29,10 @@ from plugrad.trainer.ranks.interrupts import stop_requests
 from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
-from plugrad.trainer.record.run_diff import EarlierRun
-from plugrad.trainer.record.run_folder import MODEL, open_run_folder
+from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, as_lines, note
+from plugrad.trainer.record.metrics_file import MetricsFile
+from plugrad.trainer.record.run_diff import Difference, EarlierRun
+from plugrad.trainer.record.run_folder import METRICS, MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
 from plugrad.trainer.saving_on_failure import saving_on_failure, telling_where_it_is
 
@@ -43,6 +48,8 @@ def train(
     run_file: RunFile,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    allow_changes: bool = False,
     like: str | Path | None = None,
     display: Display | None = None,
     num_processes: int | None = None,
@@ -57,6 +64,8 @@ def train(
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.
         overwrite: replace a run that is already in `output_dir`.
+        resume: go on from the newest whole checkpoint in `output_dir`, or begin where there is none.
+        allow_changes: go on even if the run file, a plugin or a version has changed since the checkpoint.
         like: the folder of an earlier run, or of a model that a run saved. The differences are shown before the model loads.
         display: shows the progress; by default a live line in a terminal and plain lines elsewhere.
         num_processes: how many processes there must be; by default however many were started.
@@ -76,12 +85,20 @@ def train(
     display = (display or display_for(Console())) if ranks.is_main else Silent()
     with no_exit_in_calls(), failing_together(ranks) as peers:
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
-        checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
+        going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
+        if going_on.finished_at is not None:
+            return _complete(run_file, going_on.finished_at)
+        checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
+        changes = _changes(going_on.checkpoint, checked, ranks, display, allow_changes=allow_changes)
         if earlier:
             display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
-        training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
+        training = ranks.together(lambda: prepare(checked, accelerator, ranks, display, going_on.checkpoint))
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine), **training.notes}
-        ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
+        first = training.start.place.step
+        ranks.on_main(lambda: open_run_folder(checked.run_file, plugins, goes_on_after=first))
+        ranks.on_main(lambda: _note_start(training, changes))
+        if first and isinstance(training.records, MetricsFile):
+            training.records.go_on()
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training, peers)
         result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
@@ -102,6 +119,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
                 num_steps = train_loop(training)
             model = _save(training)
             training.stop.is_saved = True
+            training.learner.ranks.on_main(lambda: _note_end(training, num_steps))
             with telling_where_it_is(model):
                 training.hooks.on_run_end(training.run)
     except KeyboardInterrupt as stopped:
@@ -112,10 +130,46 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
         training.rollouts.close(waits=False)
         raise
     finally:
+        training.checkpoints.close()
         training.display.close()
         training.engine.close()
         training.rollouts.close()
     return num_steps, model
+
+
+def _complete(run_file: RunFile, num_steps: int) -> RunResult:
+    """Return the result of a run that was complete before."""
+    folder = Path(run_file.output_dir)
+    return RunResult(folder, folder / MODEL, num_steps, 0.0, [record for _, record in read_json_lines(folder / METRICS)])
+
+
+def _changes(
+    checkpoint: Checkpoint | None, checked: CheckedRun, ranks: Ranks, display: Display, *, allow_changes: bool
+) -> list[Difference]:
+    """Return what changed since the checkpoint, and show it."""
+    if checkpoint is None:
+        return []
+    found = ranks.from_main(
+        lambda: check_changes(checkpoint, checked.run_file, checked.plugins, allow_changes=allow_changes)
+    )
+    if found:
+        display.show_differences(checkpoint.folder, found)
+    return found
+
+
+def _note_start(training: Training, changes: list[Difference]) -> None:
+    run = training.run
+    event = RESUMED if run.first_step else STARTED
+    note(run.folder, event, run.first_step, num_processes=run.num_processes, changes=as_lines(changes))
+
+
+def _note_end(training: Training, num_steps: int) -> None:
+    run = training.run
+    if training.stop.signal is not None:
+        note(run.folder, STOPPED, num_steps, by=training.stop.signal.name)
+    else:
+        by = "max_steps" if num_steps == run.run_file.max_steps else STOP_AT_REWARD
+        note(run.folder, FINISHED, num_steps, by=by)
 
 
 @contextmanager

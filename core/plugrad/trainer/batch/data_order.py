@@ -9,15 +9,17 @@ from itertools import count, islice
 from plugrad.contracts.environment import Example
 
 
-def batches_of(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
-    """Yield batches forever. A batch may span two epochs."""
-    stream = _endless(examples, seed)
+def batches_of(examples: Sequence[Example], size: int, seed: int, first: int = 0) -> Iterator[list[Example]]:
+    """Yield batches forever, from the one with the index `first` on. A batch may span two epochs."""
+    stream = _endless(examples, seed, first * size)
     while True:
         yield list(islice(stream, size))
 
 
-def _endless(examples: Sequence[Example], seed: int) -> Iterator[Example]:
-    for epoch in count():
+def _endless(examples: Sequence[Example], seed: int, first: int) -> Iterator[Example]:
+    first_epoch, place = divmod(first, len(examples))
+    for epoch in count(first_epoch):
         order = list(range(len(examples)))
         random.Random(f"{seed}/{epoch}").shuffle(order)
-        yield from (examples[index] for index in order)
+        yield from (examples[index] for index in order[place:])
+        place = 0

@@ -40,8 +40,13 @@ def identity(plugins: Mapping[str, Any], environment: BoundEnvironment) -> dict[
     for component in plugins["components"]:
         own = {key: component[key] for key in ("package", "version", "sha256", "options")}
         parts[f"the {component['kind']} {component['target'].rpartition('/')[2]}"] = json.dumps(own, sort_keys=True)
+    return parts | {EXAMPLES: sum_of_examples(environment)}
+
+
+def sum_of_examples(environment: BoundEnvironment) -> str:
+    """Return the SHA-256 of an environment's examples, in their order."""
     examples = [environment.train_examples(), environment.eval_examples()]
-    return parts | {EXAMPLES: sha256(json.dumps(examples, sort_keys=True, default=repr).encode()).hexdigest()}
+    return sha256(json.dumps(examples, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def _difference(key: str, name: str, its: Mapping[str, str], main: str, of_main: Mapping[str, str]) -> PlugradError:

@@ -65,7 +65,7 @@ class LiveDisplay:
         """Print the first line and show the bar."""
         self._console.print(_headline(run, num_parameters))
         self._progress.start()
-        self._task = self._progress.add_task("", total=run.run_file.max_steps, numbers="")
+        self._task = self._progress.add_task("", total=run.run_file.max_steps, completed=run.first_step, numbers="")
 
     def step(self, record: Mapping[str, float | int]) -> None:
         """Move the bar. The held-out reward stays until the next evaluation."""
@@ -84,7 +84,7 @@ class PlainDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started_at = self._printed_at = 0.0
-        self._max_steps = 0
+        self._max_steps = self._first_step = 0
         self._may_stop_early = False
         self._latest: dict[str, float | int] = {}
 
@@ -95,7 +95,7 @@ class PlainDisplay:
     def start(self, run: Run, num_parameters: int) -> None:
         """Print the first line."""
         self._started_at = time.monotonic()
-        self._max_steps = run.run_file.max_steps
+        self._max_steps, self._first_step = run.run_file.max_steps, run.first_step
         self._may_stop_early = run.run_file.evaluation.stop_at_reward is not None
         self._console.print(_headline(run, num_parameters), soft_wrap=True)
 
@@ -103,11 +103,12 @@ class PlainDisplay:
         """Print a line for the first and the last step, and otherwise if the last line is old enough."""
         now = time.monotonic()
         self._latest.update(record)
-        if now - self._printed_at < SECONDS_BETWEEN_LINES and record["step"] not in (1, self._max_steps):
+        if now - self._printed_at < SECONDS_BETWEEN_LINES and record["step"] not in (self._first_step + 1, self._max_steps):
             return
         self._printed_at = now
         steps = int(record["step"])
-        left = (now - self._started_at) / steps * (self._max_steps - steps) if steps else math.nan
+        done = steps - self._first_step
+        left = (now - self._started_at) / done * (self._max_steps - steps) if done else math.nan
         self._print(_numbers(self._latest), left)
 
     def close(self) -> None:
@@ -203,6 +204,7 @@ def _headline(run: Run, num_parameters: int) -> Text:
         (run.folder.name, "bold"),
         f": {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
         f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}",
+        f"; going on after step {run.first_step}" if run.first_step else "",
     )
 
 

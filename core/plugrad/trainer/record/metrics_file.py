@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import TrainingError
+from plugrad.json_text import read_json_lines
 from plugrad.paths import open_bytes
 from plugrad.trainer.record.run_folder import METRICS
 
@@ -30,6 +31,10 @@ class MetricsFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS
         self._kept = Records()
+
+    def go_on(self) -> None:
+        """Keep what the file holds."""
+        self._kept.records = [record for _, record in read_json_lines(self._path)]
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -15,13 +15,16 @@ from plugrad.json_text import json_of
 from plugrad.paths import write_text
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
+from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, remove_later
+from plugrad.trainer.record.cut_records import keep_first_steps
+from plugrad.trainer.record.history import HISTORY
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
-OURS = (RUN_FILE, PLUGINS, METRICS, MODEL)
+OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS)
 UNFINISHED = "model.unfinished"
 
 
-def check_run_folder(folder: Path, *, overwrite: bool) -> None:
+def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Check that the run folder can be created. Nothing is written or removed yet.
 
     Raises:
@@ -37,10 +40,11 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
             "replace it. Choose another folder with --set output_dir=..."
         )
-    if present and not overwrite:
+    if present and not (overwrite or resume):
+        to_go_on = " Pass --resume to go on from its newest checkpoint, or" if CHECKPOINTS in present else ""
         raise RunFileError(
-            f"{folder} already holds a run ({', '.join(present)}). Choose another folder with --set output_dir=..., or pass "
-            "--overwrite to replace it."
+            f"{folder} already holds a run ({', '.join(present)}).{to_go_on or ' Pass'} --overwrite to replace it; or choose "
+            "another folder with --set output_dir=..."
         )
     try:
         # Write a file: permissions do not show a read-only or a full disk.
@@ -50,8 +54,10 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
         raise _cannot_be_written(folder, error) from error
 
 
-def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
+def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0) -> Path:
     """Create the run folder, remove an earlier run from it, and write run file and provenance.
+
+    A run that goes on after some steps keeps what belongs to them.
 
     Raises:
         RunFileError: it cannot be written.
@@ -59,8 +65,11 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any]) -> Path:
     folder = Path(run_file.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in [*_present(folder), UNFINISHED]:
+        for name in [UNFINISHED] if goes_on_after else [*_present(folder), UNFINISHED]:
             remove(folder / name)
+        if goes_on_after:
+            keep_first_steps(folder / METRICS, goes_on_after)
+            remove_later(folder, goes_on_after)
         remove_stale_weights(folder)
         write_run_file(run_file, folder / RUN_FILE)
         write_text(folder / PLUGINS, json_of(plugins))

@@ -1,0 +1,163 @@
+"""A checkpoint on disk: written beside, synced, and renamed; read only if it is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from plugrad.json_text import json_of, parse_json
+from plugrad.paths import read_bytes, write_text
+from plugrad.shown import printable
+
+CHECKPOINTS = "checkpoints"
+MANIFEST = "checkpoint.json"
+FORMAT = 1
+"""Raised when a newer plugrad writes what an older one would misread."""
+NAME = re.compile(r"step_(\d{6,})")
+UNFINISHED = ".unfinished"
+
+logger = logging.getLogger("plugrad")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint: every file that its manifest lists is there with the sum that it lists."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    """Its manifest."""
+
+    @property
+    def step(self) -> int:
+        """How many steps were done."""
+        return int(self.facts["step"])
+
+    @property
+    def num_ranks(self) -> int:
+        """How many ranks wrote it."""
+        return int(self.facts["num_ranks"])
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Return where the checkpoint after `step` steps lies in a run folder."""
+    return run / CHECKPOINTS / f"step_{step:06d}"
+
+
+def unfinished_of(folder: Path) -> Path:
+    """Return the folder in which a checkpoint is written before it has its name."""
+    return folder.with_name(f".{folder.name}{UNFINISHED}")
+
+
+def begin(unfinished: Path) -> None:
+    """Make that folder, empty."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+
+
+def sums_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of files by their place in `folder`."""
+    return {file.relative_to(folder).as_posix(): _sum_of(file) for file in files}
+
+
+def publish(unfinished: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the manifest and give the checkpoint its name: from now on it counts.
+
+    Raises:
+        OSError: the disk is full or is gone.
+    """
+    write_text(unfinished / MANIFEST, json_of({"format": FORMAT, **facts}))
+    for path in (unfinished / MANIFEST, *(each for each in unfinished.rglob("*") if each.is_dir()), unfinished):
+        sync(path)
+    # A run that was resumed further back reaches the step a second time.
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Some file systems know no such thing for folders.
+        with suppress(OSError) if path.is_dir() else nullcontext():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def steps_in(run: Path) -> list[int]:
+    """Return the steps of the checkpoints in a run folder, whole or not, the newest first."""
+    with suppress(OSError):
+        found = (NAME.fullmatch(path.name) for path in (run / CHECKPOINTS).iterdir())
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+    return []
+
+
+def newest_whole(run: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run, or None. Those that are not whole are passed over with a warning."""
+    for step in steps_in(run):
+        folder = folder_of(run, step)
+        try:
+            return _whole(folder)
+        except (OSError, ValueError) as error:
+            logger.warning("The checkpoint %s is passed over: %s.", printable(folder), printable(error))
+    return None
+
+
+def prune(run: Path, keep: int, keep_every_steps: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and those of every `keep_every_steps` steps."""
+    for step in steps_in(run)[keep:]:
+        if not (keep_every_steps and step % keep_every_steps == 0):
+            gone = folder_of(run, step)
+            # First the name: a removal that is interrupted leaves no checkpoint that looks whole.
+            with suppress(OSError):
+                doomed = gone.rename(unfinished_of(gone))
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_later(run: Path, step: int) -> None:
+    """Remove what a run that goes on from `step` will write again, and what was left half written."""
+    for later in steps_in(run):
+        if later > step:
+            shutil.rmtree(folder_of(run, later), ignore_errors=True)
+    with suppress(OSError):
+        for path in (run / CHECKPOINTS).glob(f".*{UNFINISHED}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _whole(folder: Path) -> Checkpoint:
+    """Return a checkpoint.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is missing or has other bytes.
+    """
+    facts = parse_json(read_bytes(folder / MANIFEST), MANIFEST)
+    if not isinstance(facts, dict) or not isinstance(facts.get("sums"), dict):
+        raise ValueError(f"its {MANIFEST} is not that of a checkpoint")
+    if facts.get("format") != FORMAT:
+        raise ValueError(f"it has format {json.dumps(facts.get('format'))}, and this plugrad reads format {FORMAT}")
+    missing = [name for name in facts["sums"] if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    with ThreadPoolExecutor() as threads:
+        found = dict(zip(facts["sums"], threads.map(lambda name: _sum_of(folder / name), facts["sums"]), strict=True))
+    wrong = [name for name, total in facts["sums"].items() if found[name] != total]
+    if wrong:
+        raise ValueError(f"{wrong[0]} has changed since it was written, or was cut off: its sum does not match")
+    return Checkpoint(folder, facts)
+
+
+def _sum_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""From where a run that was asked to resume goes on, and whether it may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plugrad.config.run_file import RunFile
+from plugrad.errors import ResumeError
+from plugrad.shown import printable
+from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint, newest_whole, steps_in
+from plugrad.trainer.record.history import FINISHED, STOP_AT_REWARD, history
+from plugrad.trainer.record.run_diff import Difference, EarlierRun
+from plugrad.trainer.record.run_folder import METRICS
+
+MAY_CHANGE = (
+    "max_steps", "checkpoint.", "tracking.", "evaluation.", "number of processes", "tokens_per_micro_batch",
+    "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths",
+)  # fmt: skip
+"""What changes neither the policy nor what it is trained on; a key that ends with a dot stands for a table."""
+SHOWN = 5
+
+logger = logging.getLogger("plugrad")
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """What a run that was asked to resume finds in its folder."""
+
+    checkpoint: Checkpoint | None = None
+    """None where it starts at the beginning."""
+    finished_at: int | None = None
+    """The step after which it was complete, if there is nothing to do."""
+
+
+def find(run_file: RunFile) -> GoingOn:
+    """Find the newest whole checkpoint of a run. Without any, the run starts at the beginning.
+
+    Raises:
+        ResumeError: the run is complete, is to go on, and has no checkpoint.
+    """
+    folder = Path(run_file.output_dir)
+    last = (history(folder) or [{}])[-1]
+    finished_at = last["step"] if last.get("event") == FINISHED else None
+    if finished_at is not None and (finished_at >= run_file.max_steps or last.get("by") == STOP_AT_REWARD):
+        return GoingOn(finished_at=finished_at)
+    checkpoint = newest_whole(folder)
+    if checkpoint is None:
+        if finished_at is not None:
+            raise ResumeError(
+                f"the run in {printable(folder)} was complete after {finished_at} steps and kept no checkpoint, so it "
+                f"cannot go on to max_steps = {run_file.max_steps}. Start a new run from its model: model.name = "
+                f'"{folder / "model"}". With checkpoint.every_steps, a run keeps a checkpoint of its end.'
+            )
+        if (folder / METRICS).exists():
+            logger.warning("There is no whole checkpoint in %s: the run starts again at its beginning.", printable(folder))
+    return GoingOn(checkpoint)
+
+
+def check_changes(
+    checkpoint: Checkpoint, run_file: RunFile, plugins: Mapping[str, Any], *, allow_changes: bool
+) -> list[Difference]:
+    """Return what has changed since the checkpoint was written.
+
+    Raises:
+        ResumeError: something that may not, and `allow_changes` is False.
+    """
+    differences = EarlierRun.read(checkpoint.folder).differences(run_file, plugins)
+    refused = [each for each in differences if not _may_change(each.what)]
+    if refused and not allow_changes:
+        shown = [f"\n    {each.what}: {_value(each.then)} -> {_value(each.now)}" for each in refused[:SHOWN]]
+        more = f"\n    and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+        raise ResumeError(
+            f"the run cannot go on from step {checkpoint.step} as it began, because this changed:{''.join(shown)}{more}\n"
+            "Put it back; or pass --allow-changes to go on with what is there now, which the run folder's history.jsonl "
+            "records; or start a new run in another output_dir."
+        )
+    return differences
+
+
+def refuse_to_replace(folder: Path) -> str:
+    """Return how to go on from the checkpoints of a run folder, for the message that refuses to replace it."""
+    steps = steps_in(folder)
+    if not steps:
+        return ""
+    return f" It has a checkpoint after step {steps[0]}: pass --resume to go on from there."
+
+
+def _may_change(what: str) -> bool:
+    return any(what.startswith(each) if each.endswith(".") else what == each for each in MAY_CHANGE)
+
+
+def _value(value: object) -> str:
+    return "-" if value is None else printable(value)

@@ -1,0 +1,120 @@
+"""Go on from a checkpoint: put everything back that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from plugrad.errors import ResumeError
+from plugrad.host.environment import BoundEnvironment
+from plugrad.host.metric import BoundMetric
+from plugrad.host.plugin_state import restore_state
+from plugrad.shown import printable
+from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
+from plugrad.trainer.checkpoints.origin import origin_of
+from plugrad.trainer.checkpoints.random_states import set_new_random_states, set_random_states
+from plugrad.trainer.checkpoints.snapshot import Place
+from plugrad.trainer.checkpoints.stateful import Plugins
+from plugrad.trainer.checkpoints.training_tensors import OPTIMIZER, POLICY, load_optimizer, load_policy
+from plugrad.trainer.checkpoints.writing import SHARED, own_file
+from plugrad.trainer.update.learner import Learner
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: at its beginning, unless a checkpoint says otherwise."""
+
+    place: Place = field(default_factory=Place)
+    versions: Sequence[int] = ()
+    """The versions of the weights at the start of the last steps."""
+    ahead: Sequence[Sequence[dict[str, Any]]] = ()
+    """The batches that each rank of the checkpoint had sampled ahead."""
+    random_states: dict[str, Any] | None = None
+    """Those of this rank, where the checkpoint has them."""
+
+    def begin(self, seed: int, rank: int) -> None:
+        """Set the random states, after all that is done once before the first step."""
+        if self.place.step == 0:
+            return
+        if self.random_states is None:
+            set_new_random_states(seed, self.place.step, rank)
+        else:
+            set_random_states(self.random_states)
+
+
+def check_same_origin(checkpoint: Checkpoint, learner: Learner, environment: BoundEnvironment) -> None:
+    """Check that the run has the examples and the frozen models that it began with.
+
+    Raises:
+        ResumeError: it has others.
+    """
+    before, now = checkpoint.facts["origin"], origin_of(learner, environment)
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ResumeError(
+            f"the run cannot go on from {printable(checkpoint.folder)}: {' and '.join(changed)} changed since it began "
+            "(the sums differ). Put back what it began with, or start a new run in another output_dir."
+        )
+
+
+def put_back(
+    checkpoint: Checkpoint,
+    learner: Learner,
+    plugins: Plugins,
+    metrics: Sequence[BoundMetric],
+) -> Start:
+    """Put back policy, optimizer, schedule and the state of every plugin; return where to go on. Every rank calls it.
+
+    Raises:
+        ResumeError: the checkpoint does not fit the run.
+        ContractError: a plugin does not take its state.
+    """
+    ranks, folder = learner.ranks, checkpoint.folder
+    shared = _read(folder / SHARED, learner.accelerator.device)
+    # A rank that the checkpoint does not know takes the plugins' state from the first.
+    is_known = ranks.index < checkpoint.num_ranks
+    own = _read(folder / own_file(ranks.index if is_known else 0), torch.device("cpu"))
+    load_policy(learner, folder / POLICY, ranks.group)
+    load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
+    _set_schedule(learner, shared["schedule"])
+    for name, (component, instance) in plugins.items():
+        restore_state(component, instance, own["plugins"].get(name, {}))
+    for metric in metrics:
+        metric.failures = own["failures"].get(metric.label, 0)
+    others = range(checkpoint.num_ranks)
+    return Start(
+        place=Place(**shared["place"]),
+        versions=shared["versions"],
+        ahead=[_read(folder / own_file(rank), torch.device("cpu"))["ahead"] for rank in others],
+        random_states=own["random"] if is_known else None,
+    )
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a state without pickle: what a stranger's folder holds runs nothing."""
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True, map_location=_on(device))
+    except Exception as error:
+        raise ResumeError(f"{printable(path)} cannot be read: {printable(str(error).partition(chr(10))[0])}.") from error
+    return found
+
+
+def _on(device: torch.device) -> Any:
+    """Keep on the CPU what was there, and put the rest on this process's device."""
+    return lambda storage, location: storage if location == "cpu" else storage.to(device=device)
+
+
+def _set_schedule(learner: Learner, state: Mapping[str, Any]) -> None:
+    """Put the schedule at its place. The rates themselves come from the run file, which may say others now."""
+    scheduler = learner.scheduler
+    assert isinstance(scheduler, LambdaLR)
+    scheduler.load_state_dict({**state, "base_lrs": scheduler.base_lrs, "lr_lambdas": [None] * len(scheduler.lr_lambdas)})
+    rates = [base * at(scheduler.last_epoch) for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates

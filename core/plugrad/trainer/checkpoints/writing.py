@@ -1,0 +1,196 @@
+"""When checkpoints are due, and how they get to disk while the run goes on."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from plugrad.config.tables.checkpoint_table import CheckpointTable
+from plugrad.host.environment import BoundEnvironment
+from plugrad.paths import write_bytes
+from plugrad.shown import printable
+from plugrad.trainer.batch.background_thread import Worker
+from plugrad.trainer.checkpoints.checkpoint_folder import begin, folder_of, prune, publish, sums_of, sync, unfinished_of
+from plugrad.trainer.checkpoints.origin import origin_of
+from plugrad.trainer.checkpoints.snapshot import (
+    Contents,
+    Copying,
+    Place,
+    Snapshot,
+    as_bytes,
+    own_bytes,
+    snapshot,
+)
+from plugrad.trainer.checkpoints.training_tensors import save_tensors
+from plugrad.trainer.ranks.ranks import PATIENCE, Ranks
+from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
+
+SHARED = "shared.pt"
+
+logger = logging.getLogger("plugrad")
+
+
+def own_file(rank: int) -> str:
+    """Return the name of the file with what a rank has of its own."""
+    return f"rank_{rank:05d}.pt"
+
+
+@dataclass
+class Due:
+    """Whether a checkpoint is due after a step."""
+
+    table: CheckpointTable
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._last = self.clock()
+        self._any = False
+
+    def after(self, step: int, ranks: Ranks) -> bool:
+        """Return whether one is due after `step` steps, the same on every rank."""
+        table = self.table
+        if any(every and step % every == 0 for every in (table.every_steps, table.keep_every_steps)):
+            return True
+        if not table.every_minutes:
+            return False
+        # The clock of the main rank decides.
+        return ranks.gather(self.clock() - self._last >= 60 * table.every_minutes)[0]
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether a run that is complete writes one: not a short run that wrote none before."""
+        return self._any or bool(self.table.every_steps or self.table.keep_every_steps)
+
+    def written(self) -> None:
+        """Note that one is being written."""
+        self._last, self._any = self.clock(), True
+
+
+class Checkpoints:
+    """Writes the checkpoints of a run. A step waits for the copies; a thread writes them while the next step runs."""
+
+    def __init__(self, folder: Path, table: CheckpointTable, contents: Contents, environment: BoundEnvironment) -> None:
+        learner = contents.learner
+        self._folder, self._table, self._contents, self._environment = folder, table, contents, environment
+        self._due = Due(table)
+        self._ranks = learner.ranks
+        # The thread exchanges with those of the other ranks while this thread exchanges something else.
+        group = dist.new_group(backend="gloo", timeout=PATIENCE) if self._ranks.count > 1 else None
+        self._writers = Ranks(self._ranks.index, self._ranks.count, group)
+        self._copying = Copying(learner.accelerator.device)
+        self._worker: Worker | None = None
+        self._written: Future[None] | None = None
+        self._origin: dict[str, str] | None = None
+        self.latest: int | None = None
+        """The step of the newest checkpoint that this run wrote."""
+
+    def after_step(self, place: Place, *, is_last: bool = False, is_asked: bool = False) -> None:
+        """Write a checkpoint if one is due, or asked for. Every rank calls it after every step."""
+        if is_asked or self._due.after(place.step, self._ranks) or (is_last and self._due.at_the_end):
+            self.write(place)
+        if is_last or is_asked:
+            self.wait()
+
+    def write(self, place: Place) -> None:
+        """Copy everything, and write it in the background. Wait first if the last checkpoint is still being written."""
+        self.wait()
+        self._due.written()
+        started = time.perf_counter()
+        copies = snapshot(self._contents, place, self._copying)
+        blocked_s = time.perf_counter() - started
+        if self._worker is None:
+            self._worker = Worker("plugrad-checkpoints", lambda: None)
+        self._written = self._worker.do(partial(self._write, copies, blocked_s))
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk, or has failed."""
+        if self._written is not None:
+            self._written.result()
+            self._written = None
+
+    def close(self, *, waits: bool = True) -> None:
+        """End the thread."""
+        if self._worker is not None:
+            self._worker.close(waits=waits)
+        if waits:
+            self._copying.close()
+
+    def _write(self, copies: Snapshot, blocked_s: float) -> None:
+        """Write a checkpoint. What goes wrong costs the checkpoint, not the run."""
+        folder = folder_of(self._folder, copies.place.step)
+        try:
+            self._write_files(copies, folder, blocked_s)
+            self.latest = copies.place.step
+        # The distributed checkpoint raises a BaseException.
+        except BaseException as error:
+            if self._writers.is_main:
+                shutil.rmtree(unfinished_of(folder), ignore_errors=True)
+                logger.warning(
+                    "The checkpoint after step %d is not written: %s. The run goes on; make room, or put output_dir on "
+                    "another disk.",
+                    copies.place.step,
+                    printable(error),
+                )
+
+    def _write_files(self, copies: Snapshot, folder: Path, blocked_s: float) -> None:
+        started, rank = time.perf_counter(), self._writers.index
+        unfinished = unfinished_of(folder)
+        self._on_main(lambda: begin(unfinished))
+        self._together(lambda: write_bytes(unfinished / own_file(rank), own_bytes(copies.own)))
+        for name, tensors in copies.tensors.items():
+            if tensors:
+                save_tensors(tensors, unfinished / name, self._writers.group)
+        self._on_main(lambda: self._write_shared(copies, unfinished))
+        sums = self._together(lambda: self._sums_of_own(unfinished))
+        if self._writers.is_main:
+            # Once, and here: reading all weights takes a while.
+            self._origin = self._origin or origin_of(self._contents.learner, self._environment)
+            facts = {
+                "step": copies.place.step,
+                "num_ranks": self._writers.count,
+                "origin": self._origin,
+                "seconds_blocked": round(blocked_s, 4),
+                "seconds_to_write": round(time.perf_counter() - started, 4),
+                "sums": {name: total for share in sums for name, total in share.items()},
+            }
+            publish(unfinished, folder, facts)
+            prune(self._folder, self._table.keep, self._table.keep_every_steps)
+
+    def _write_shared(self, copies: Snapshot, unfinished: Path) -> None:
+        write_bytes(unfinished / SHARED, as_bytes(copies.shared))
+        for name in (RUN_FILE, PLUGINS):
+            shutil.copyfile(self._folder / name, unfinished / name)
+
+    def _sums_of_own(self, unfinished: Path) -> dict[str, str]:
+        """Return the sums of what this rank has written."""
+        rank = self._writers.index
+        files = [unfinished / own_file(rank), *unfinished.glob(f"*/shard-{rank + 1:05d}-*")]
+        files += [unfinished / name for name in (SHARED, RUN_FILE, PLUGINS)] if rank == 0 else []
+        for file in files:
+            sync(file)
+        return sums_of(unfinished, files)
+
+    def _on_main(self, attempt: Callable[[], object]) -> None:
+        self._together(attempt if self._writers.is_main else lambda: None)
+
+    def _together(self, attempt: Callable[[], Any]) -> list[Any]:
+        """Call `attempt` on every rank and return the results of all; where it fails on one, all raise."""
+        result, error = None, None
+        try:
+            result = attempt()
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        found = self._writers.gather((result, error))
+        failed = [message for _, message in found if message]
+        if failed:
+            raise OSError(failed[0])
+        return [value for value, _ in found]
