@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch.distributed.fsdp import fully_shard
@@ -11,6 +12,7 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plugrad import RunFile, hookimpl
+from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.contracts.where import Where
 from plugrad.host.advantage import BoundAdvantage
@@ -24,7 +26,12 @@ from plugrad.policy.policy import Policy
 from plugrad.registry.scan import scan
 from plugrad.testing import tiny_model, tiny_tokenizer
 from plugrad.trainer.batch.cut import Cutting
+from plugrad.trainer.batch.prefetch import WhenNeeded
 from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.checkpoints.checkpoint_folder import newest_whole
+from plugrad.trainer.checkpoints.resuming import put_back
+from plugrad.trainer.checkpoints.snapshot import Contents, Place
+from plugrad.trainer.checkpoints.writing import Checkpoints
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.step_record import Cost, make_record
 from plugrad.trainer.update.frozen_models import load_frozen_models
@@ -81,6 +88,10 @@ class Scenario:
     """Values are estimated, and advantages and returns are made of them."""
     checkpointing: bool = False
     sharded: bool = False
+    checkpoint_in: str | None = None
+    """A run folder, in which a checkpoint is left after the first step."""
+    goes_on_in: str | None = None
+    """A run folder with such a checkpoint, from which the steps go on."""
     save_to: str | None = None
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
@@ -297,10 +308,13 @@ def three_steps(scenario, accelerator, ranks=None):
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
     cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
-    for step in range(STEPS):
+    first = put_back_from(scenario, learner, bound)
+    for step in range(first, STEPS):
         scored = of_values(batch, learner, cuts.cutting)
         for update in run_updates(learner, scored, cuts, hooks, Progress(step, STEPS)):
             records.append(make_record(step, batch, [update], cost, ranks))
+        if scenario.checkpoint_in and step == 0:
+            keep_in(Path(scenario.checkpoint_in), learner, bound)
     if scenario.save_to:
         state_dict = learner.whole_weights() if learner.is_sharded else None
         if ranks.is_main:
@@ -311,6 +325,27 @@ def three_steps(scenario, accelerator, ranks=None):
         [whole(p) for p in accelerator.unwrap_model(learner.policy).parameters()],
         cuts.num_micro_batches,
     )
+
+
+def plugins_of(bound):
+    return {loss.label: (loss.component, loss.instance) for loss in bound}
+
+
+def keep_in(folder, learner, bound):
+    """Leave a checkpoint after the first step, as a run would."""
+    examples = SimpleNamespace(train_examples=list, eval_examples=list)
+    contents = Contents(learner, WhenNeeded(None), plugins_of(bound), [])
+    checkpoints = Checkpoints(folder, CheckpointTable(), contents, examples)
+    checkpoints.after_step(Place(1, learner.scheduler.last_epoch), is_asked=True)
+    checkpoints.close()
+    assert not learner.ranks.is_main or checkpoints.latest == 1
+
+
+def put_back_from(scenario, learner, bound):
+    """Put back what a checkpoint holds, if the scenario goes on from one; return how many steps were done."""
+    if scenario.goes_on_in is None:
+        return 0
+    return put_back(newest_whole(Path(scenario.goes_on_in)), learner, plugins_of(bound), []).place.step
 
 
 def of_values(batch, learner, cutting):
