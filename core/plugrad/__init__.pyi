@@ -29,6 +29,7 @@ from plugrad.errors import ModelError as ModelError
 from plugrad.errors import OptionError as OptionError
 from plugrad.errors import PluginError as PluginError
 from plugrad.errors import PlugradError as PlugradError
+from plugrad.errors import ResumeError as ResumeError
 from plugrad.errors import RunFileError as RunFileError
 from plugrad.errors import TrainingError as TrainingError
 from plugrad.formulas.ratios import at_least_float32 as at_least_float32

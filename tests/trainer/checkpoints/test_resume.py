@@ -1,0 +1,311 @@
+"""A run that goes on from a checkpoint ends as one that was never stopped: the same weights to the bit, the same records."""
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import plugrad
+from plugrad import ResumeError, RunFileError
+from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, newest_whole, steps_in
+from plugrad.trainer.record.display import Silent
+
+OF_THE_MACHINE = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
+STEPS, EVERY = 6, 2
+PLUGINS = """
+import random
+
+import numpy as np
+import torch
+
+from plugrad import BatchLossInputs, LossOutputs, hookimpl, loss
+
+
+@loss(policy_gradient=True)
+class Moody:
+    '''REINFORCE with a weight that remembers, and that draws from every source of chance.'''
+
+    def __init__(self):
+        self.weight, self.own = 1.0, random.Random(3)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        chance = 1 + 0.1 * (random.random() + np.random.rand() + float(torch.rand(())))
+        return LossOutputs(-chance * self.weight * inputs.advantages * inputs.trainer_logprobs, {"weight": self.weight})
+
+    def after_update(self, measures):
+        self.weight = 0.9 * self.weight + 0.1 * (self.own.random() + measures["loss"])
+
+    def state_dict(self):
+        return {"weight": self.weight, "own": self.own.getstate()}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"]
+        self.own.setstate(state["own"])
+
+
+class Running:
+    '''An advantage: the reward less a running mean.'''
+
+    def __init__(self):
+        self.mean = 0.0
+
+    def __call__(self, inputs):
+        from plugrad import AdvantageOutputs
+
+        advantages = inputs.rewards - self.mean
+        self.mean = 0.5 * self.mean + 0.5 * float(inputs.rewards.mean())
+        return AdvantageOutputs(advantages)
+
+    def state_dict(self):
+        return {"mean": torch.tensor(self.mean)}
+
+    def load_state_dict(self, state):
+        self.mean = float(state["mean"])
+
+
+class Fewer:
+    '''An extension: vetoes every third update, counted over the whole run.'''
+
+    def __init__(self):
+        self.seen = 0
+
+    @hookimpl(wrapper=True)
+    def before_update(self):
+        happens = yield
+        self.seen += 1
+        return [*happens, self.seen % 3 != 0]
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+"""
+STATEFUL = {
+    "loss": [{"name": "plugins.py:Moody"}, {"name": "kl_to_reference", "weight": 0.1}],
+    "advantage": {"name": "plugins.py:Running"},
+    "extension": [{"name": "plugins.py:Fewer"}],
+    "updates_per_batch": 2,
+}
+DATASET = {"rollout": {"engine": "dataset", "prompts_per_step": 4, "rollouts_per_example": 2, "max_new_tokens": 4}}
+RUNS = {
+    "sampled": {},
+    "evaluated, with a schedule": {"evaluation": {"every_steps": 3}, "optimizer": {"lr": 1e-3, "schedule": "cosine"}},
+    "stateful plugins": STATEFUL,
+    "a critic": {"advantage": {"name": "gae"}, "loss": [{"name": "ppo_clip"}, {"name": "value_clip"}], "critic": {}},
+    "a loss with parameters": {"loss": [{"name": "ppo_clip"}, {"name": "plugins.py:Own"}]},
+    "replayed": {**DATASET, "loss": {"name": "cross_entropy"}},
+    "gradient checkpointing and dropout": {"model": {"from_scratch": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2}}},
+}
+OWN = """
+
+class Own:
+    def trained(self, sizes):
+        return torch.nn.Linear(4, 1, dtype=sizes.dtype)
+
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(inputs.trainer_logprobs**2 * inputs.parameters["weight"].square().sum())
+"""
+
+
+@pytest.fixture
+def make(run_file, write):
+    write("plugins.py", PLUGINS + OWN)
+    return lambda **tables: run_file(**{"max_steps": STEPS, "checkpoint": {"every_steps": EVERY, "keep": 9}, **tables})
+
+
+@pytest.fixture
+def train():
+    return lambda file, **options: plugrad.train(file, display=Silent(), **options)
+
+
+def stopped_after(folder, copy, step):
+    """Copy a run as it was left when it was killed some time after a checkpoint."""
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "model")
+    for later in steps_in(copy):
+        if later > step:
+            shutil.rmtree(folder_of(copy, later))
+    lines = (copy / "history.jsonl").read_text().splitlines(keepends=True)
+    (copy / "history.jsonl").write_text(lines[0])
+    # It had come further than its last checkpoint.
+    records = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [line for line in records if json.loads(line)["step"] <= step + 1]
+    (copy / "metrics.jsonl").write_bytes(b"".join(kept) + kept[-1][:20])
+
+
+def records_of(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in lines]
+
+
+def assert_same(found, wanted):
+    assert records_of(found) == records_of(wanted)
+    files = sorted(path.relative_to(wanted) for path in (wanted / "model").rglob("*.safetensors"))
+    assert files == sorted(path.relative_to(found) for path in (found / "model").rglob("*.safetensors"))
+    for file in files:
+        ours, theirs = load_file(found / file), load_file(wanted / file)
+        assert ours.keys() == theirs.keys()
+        for name, weight in theirs.items():
+            assert torch.equal(ours[name], weight), f"{file}: {name}"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(make, train, tmp_path, name):
+    whole = train(make(**RUNS[name])).folder
+    assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step_00000{step}" for step in (2, 4, 6)]
+    first = load_file(next((folder_of(whole, 2) / "policy").iterdir()))
+    last = load_file(next((folder_of(whole, 6) / "policy").iterdir()))
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    for step in (2, 4):
+        copy = tmp_path / f"stopped_{step}"
+        stopped_after(whole, copy, step)
+        random.seed(step)
+        found = train(make(**RUNS[name]).model_copy(update={"output_dir": str(copy)}), resume=True)
+        assert found.num_steps == STEPS
+        assert_same(copy, whole)
+        assert records_of(copy) == [
+            {key: value for key, value in record.items() if key not in OF_THE_MACHINE} for record in found.records
+        ]
+
+
+def test_without_a_checkpoint_it_begins(make, train, caplog):
+    result = train(make(), resume=True)
+    assert result.num_steps == STEPS
+    events = [json.loads(line)["event"] for line in (result.folder / "history.jsonl").read_text().splitlines()]
+    assert events == ["started", "finished"]
+
+
+def test_a_run_that_was_killed_before_its_first_begins_again_and_says_so(make, train, caplog):
+    folder = train(make(checkpoint={})).folder
+    assert not (folder / "checkpoints").exists()
+    (folder / "history.jsonl").unlink()
+    train(make(checkpoint={}), resume=True)
+    assert "There is no whole checkpoint" in caplog.text
+    assert len(records_of(folder)) == STEPS
+
+
+def test_a_run_that_is_complete_is_left_as_it_is(make, train):
+    done = train(make())
+    before = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")}
+    again = train(make(), resume=True)
+    assert (again.num_steps, again.records) == (STEPS, done.records)
+    assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")} == before
+
+
+def test_it_may_go_on_for_longer(make, train):
+    folder = train(make()).folder
+    assert train(make(max_steps=9), resume=True).num_steps == 9
+    assert [record["step"] for record in records_of(folder)] == list(range(1, 10))
+    events = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in events] == ["started", "finished", "resumed", "finished"]
+    assert events[2]["step"] == STEPS
+    assert events[2]["changes"] == [{"what": "max_steps", "then": STEPS, "now": 9}]
+    assert 'max_steps = 9' in (folder / "run.toml").read_text()
+
+
+def test_a_complete_run_without_a_checkpoint_cannot(make, train):
+    train(make(checkpoint={}))
+    with pytest.raises(ResumeError, match=r"complete after 6 steps and kept no checkpoint(.|\n)*model.name = "):
+        train(make(checkpoint={}, max_steps=9), resume=True)
+
+
+def test_what_changes_the_run_is_refused_with_the_difference(make, train, write):
+    folder = train(make(**STATEFUL)).folder
+    with pytest.raises(ResumeError, match=r"from step 6(.|\n)*optimizer.lr: 0.001 -> 0.002(.|\n)*--allow-changes"):
+        train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True)
+    write("plugins.py", PLUGINS + OWN + "\n\nX = 1\n")
+    with pytest.raises(ResumeError, match=r"sha256 of its source"):
+        train(make(**STATEFUL, max_steps=8), resume=True)
+    assert len(records_of(folder)) == STEPS
+    result = train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True, allow_changes=True)
+    assert (result.num_steps, result.records[-1]["lr"]) == (8, 2e-3)
+    changes = json.loads((folder / "history.jsonl").read_text().splitlines()[2])["changes"]
+    assert {"max_steps", "optimizer.lr"} <= {change["what"] for change in changes}
+
+
+def test_other_examples_are_refused(make, train, tmp_path):
+    train(make())
+    lines = (tmp_path / "sums.jsonl").read_text().splitlines()
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    with pytest.raises(ResumeError, match="the examples changed since it began"):
+        train(make(max_steps=8), resume=True)
+
+
+def test_another_reference_is_refused(make, train, tmp_path):
+    reference = train(make(output_dir=str(tmp_path / "reference"), max_steps=1)).model
+    other = train(make(output_dir=str(tmp_path / "other"), max_steps=2)).model
+    tables = {
+        "model": {"name": str(reference), "reference": {"name": str(reference)}},
+        "loss": [{"name": "ppo_clip"}, {"name": "kl_to_reference"}],
+    }
+    train(make(**tables))
+    shutil.copy(other / "model.safetensors", reference / "model.safetensors")
+    with pytest.raises(ResumeError, match="the model behind ref_logprobs changed since it began"):
+        train(make(**tables, max_steps=8), resume=True)
+
+
+def test_the_newest_whole_one_is_taken(make, train, caplog):
+    folder = train(make()).folder
+    (folder_of(folder, 6) / "shared.pt").write_bytes(b"")
+    assert newest_whole(folder).step == 4
+    train(make(max_steps=7), resume=True)
+    assert "step_000006 is passed over: shared.pt has changed" in caplog.text
+    assert [record["step"] for record in records_of(folder)] == list(range(1, 8))
+
+
+def test_a_state_that_runs_code_is_not_loaded(make, train, tmp_path):
+    folder = train(make()).folder
+    bad = folder_of(folder, 6) / "shared.pt"
+    torch.save({"place": Touches(tmp_path / "touched")}, bad)
+    manifest = folder_of(folder, 6) / "checkpoint.json"
+    facts = json.loads(manifest.read_text())
+    from plugrad.trainer.checkpoints.checkpoint_folder import sums_of
+
+    facts["sums"].update(sums_of(bad.parent, [bad]))
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ResumeError, match=r"shared.pt cannot be read"):
+        train(make(max_steps=7), resume=True)
+    assert not (tmp_path / "touched").exists()
+
+
+class Touches:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_run_folder_is_not_replaced_and_both_ways_are_said(make, train):
+    train(make())
+    with pytest.raises(RunFileError, match=r"already holds a run(.|\n)*--resume(.|\n)*--overwrite"):
+        train(make())
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_the_checkpoint_and_not_the_run(make, train, write, caplog):
+    write(
+        "blocks.py",
+        """
+        from pathlib import Path
+        from plugrad import hookimpl
+
+        class Blocks:
+            '''Puts a file where the checkpoints would be.'''
+
+            @hookimpl
+            def on_run_start(self, run):
+                (run.folder / "checkpoints").touch()
+        """,
+    )
+    result = train(make(extension=[{"name": "blocks.py:Blocks"}]))
+    assert result.num_steps == STEPS
+    assert "The checkpoint after step 2 is not written: " in caplog.text
+    assert "The run goes on" in caplog.text
+
+
+def test_short_runs_write_none(make, train):
+    assert not (train(make(checkpoint={})).folder / "checkpoints").exists()
