@@ -47,7 +47,7 @@ from plugrad.trainer.loop import Training
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
-from plugrad.trainer.record.metrics_file import MetricsFile, Records
+from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
 
@@ -95,7 +95,7 @@ def prepare(checked: CheckedRun, accelerator: Accelerator, ranks: Ranks, display
         rollouts=_rollouts(checked, examples.train, ranks, sampler, samples),
         parity=_parity(run_file, sampler, learner, examples.train),
         evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
-        records=MetricsFile(folder) if ranks.is_main else Records(),
+        records=MetricsFile(folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
         num_dropped_prompts=examples.num_dropped,

@@ -26,6 +26,7 @@ from plugrad.trainer.ranks.interrupts import stop_requests
 from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
+from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.run_diff import EarlierRun
 from plugrad.trainer.record.run_folder import MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
@@ -74,7 +75,8 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
-    with no_exit_in_calls(), failing_together(ranks) as peers:
+    folder = Path(run_file.output_dir)
+    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(folder, ranks):
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
         if earlier:
@@ -84,8 +86,8 @@ def train(
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training, peers)
-        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
-        ranks.wait()
+        lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
+        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result)
     return result

@@ -128,8 +128,8 @@ class Ahead:
         self._drawing = drawing
         self._max_staleness = max_staleness
         self._max_steps = max_steps
-        self._versions: list[int] = []
-        """The version of the weights at the start of each step."""
+        self._version = 0
+        """The version of the weights at the start of the step that is taken next."""
         self._scheduled: deque[Future[RolloutBatch]] = deque()
         self._next_step = 0
         self._worker = Worker("plugrad-rollouts", _settings_of_this_thread())
@@ -143,7 +143,7 @@ class Ahead:
 
     def set_version(self, version: int) -> None:
         """Note the version of the weights at the start of the next step."""
-        self._versions.append(version)
+        self._version = version
 
     def close(self, *, waits: bool = True) -> None:
         """Cancel queued batches and wait for the one in progress. Once the engine is closed, only its scoring remains."""
@@ -151,8 +151,8 @@ class Ahead:
 
     def _schedule_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):
-            oldest = self._versions[max(0, number - self._max_staleness)]
-            self._scheduled.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
+            # The step that is taken now is `max_staleness` before this one, or the first of the run.
+            self._scheduled.append(self._worker.do(partial(self._drawing.draw, number, self._version)))
         self._next_step = max(self._next_step, step + 1)
 
 
