@@ -2,10 +2,68 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from plugrad.errors import TrainingError
+from plugrad.paths import open_bytes
+from plugrad.shown import printable
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines that a run wrote into its `metrics.jsonl`. They stay there: a long run has more than fit in memory."""
+
+    path: Path
+    length: int
+    """In bytes. A run that goes on from this one adds more."""
+    last: bytes
+    """The last line, by which the file of a later run in the same folder is told apart."""
+
+    @classmethod
+    def of(cls, path: Path) -> Lines:
+        """Return the lines that a file holds now.
+
+        Raises:
+            TrainingError: the file cannot be read.
+        """
+        length, last = 0, b""
+        try:
+            with open_bytes(path, "rb") as file:
+                for line in file:
+                    length, last = length + len(line), line
+        except OSError as error:
+            raise TrainingError(f"the records of the run cannot be read from {path}: {printable(error)}.") from error
+        return cls(path, length, last)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Read one record after another.
+
+        Raises:
+            TrainingError: the file cannot be read, or a later run has replaced it.
+        """
+        if not self.length:
+            return
+        try:
+            with open_bytes(self.path, "rb") as file:
+                file.seek(self.length - len(self.last))
+                if file.read(len(self.last)) != self.last:
+                    raise TrainingError(
+                        f"{self.path} holds other records than this run wrote: a later run replaced them. Read the records "
+                        "of a run before the next one uses its folder, or give each run its own output_dir."
+                    )
+                file.seek(0)
+                while file.tell() < self.length:
+                    yield json.loads(file.readline())
+        except (OSError, json.JSONDecodeError) as error:
+            raise TrainingError(
+                f"the records of the run cannot be read from {self.path}: {printable(error)}. They are read when they are "
+                "asked for: keep the file, or read them before it is moved."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -20,16 +78,29 @@ class RunResult:
     """Steps completed: fewer than `max_steps` if a stopping rule ended the run."""
     seconds: float
     """Wall-clock time, including the time to load the model."""
-    records: list[dict[str, Any]]
-    """The lines of `metrics.jsonl`."""
+    lines: Lines
+    """The records, one after another, as they are read from the file."""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`, read now.
+
+        Raises:
+            TrainingError: the file cannot be read, or a later run has replaced it.
+        """
+        return list(self.lines)
 
     def series(self, name: str) -> list[tuple[int, float]]:
-        """Return (step, value) for every step that recorded `name`."""
-        return [(record["step"], record[name]) for record in self.records if record.get(name) is not None]
+        """Return (step, value) for every step that recorded `name`, read now.
+
+        Raises:
+            TrainingError: the file cannot be read, or a later run has replaced it.
+        """
+        return [(record["step"], record[name]) for record in self.lines if record.get(name) is not None]
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C, SIGTERM or SIGHUP ended a run after a complete step. The model of that step is saved."""
+    """Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP ended a run after a complete step. The model of that step is saved."""
 
     def __init__(self, signal: signal.Signals, result: RunResult) -> None:
         super().__init__(

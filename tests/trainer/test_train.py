@@ -167,9 +167,9 @@ def test_the_engine_samples_what_the_trainer_scores(run):
 
 def test_gradient_checkpointing_changes_nothing(run):
     model = {"from_scratch": {"model_type": "qwen3", "hidden_size": 32}}
-    plain = run(model=model)
+    plain = run(model=model).records
     checkpointed = run(model={**model, "gradient_checkpointing": True})
-    assert [r["loss"] for r in checkpointed.records] == pytest.approx([r["loss"] for r in plain.records], rel=1e-5)
+    assert [r["loss"] for r in checkpointed.records] == pytest.approx([r["loss"] for r in plain], rel=1e-5)
 
 
 def test_policies_need_no_dropout_to_be_switched_off_by_hand(run, tmp_path):

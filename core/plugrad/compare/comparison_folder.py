@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,16 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.folder_lock import LOCK, FolderLock, FolderTakenError
 from plugrad.json_text import parse_json
-from plugrad.paths import open_bytes, read_bytes
+from plugrad.paths import read_bytes
 from plugrad.shown import printable
 from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
-COMPARISON, LOCK = "comparison.json", ".lock"
+logger = logging.getLogger("plugrad")
+
+COMPARISON = "comparison.json"
 ARM_FOLDER = re.compile(r"[\w=+-][\w.=+-]*")
 LISTED_DIFFERENCES = 3
 """Differences of an arm that a message lists; the others are counted."""
@@ -61,12 +64,17 @@ class ComparisonFolder:
             RunFileError: the folder cannot be written, or another comparison or its leftover run is working in it.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open_bytes(self.path / LOCK, "a+b")
+            lock = FolderLock.take(self.path)
+        except FolderTakenError as taken:
+            raise self._taken(taken) from taken
         except OSError as error:
             raise self.not_writable(error) from error
-        with file:
-            yield self._lock(file.fileno())
+        if not lock.is_held:
+            logger.warning("The file system of %s has no locks: start no other comparison in this folder.", self.path)
+        try:
+            yield lock.descriptor
+        finally:
+            lock.let_go()
 
     def not_writable(self, error: OSError) -> RunFileError:
         """Return the error of a folder that cannot be made, read or written."""
@@ -75,22 +83,11 @@ class ComparisonFolder:
             "way, or choose another --output-dir."
         )
 
-    def _lock(self, descriptor: int) -> int | None:
-        try:
-            import fcntl
-        except ImportError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace")
-            what = f"another comparison is running in {self.path} (process {holder})"
-            if not _is_alive(holder):
-                what = f"a comparison in {self.path} was killed, and the run that it started is still running"
-            raise RunFileError(f"{what}. Wait for it to end, or choose another --output-dir.") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        return descriptor
+    def _taken(self, taken: FolderTakenError) -> RunFileError:
+        what = f"another comparison is running in {self.path} (process {taken.process})"
+        if not taken.is_alive:
+            what = f"a comparison in {self.path} was killed, and the run that it started is still running"
+        return RunFileError(f"{what}. Wait for it to end, or choose another --output-dir.")
 
     def earlier_arms(self) -> dict[str, str]:
         """Return the arms of the comparison in this folder and their folders; an empty dict if there is none.
@@ -158,16 +155,6 @@ class ComparisonFolder:
             f"{self.path} holds another comparison: {difference}. Use {rerun}--overwrite to run everything again, or "
             "another --output-dir."
         )
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError):
-        return True
-    return True
 
 
 def _differing(before: RunFile, now: RunFile) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from plugrad.json_text import json_of, parse_json
 from plugrad.paths import read_bytes, write_text
-from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED, remove
+from plugrad.trainer.record.replaced_run import remove
+from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED
 
 OUTCOME, LOG = "outcome.json", "log.txt"
 Record = dict[str, Any]

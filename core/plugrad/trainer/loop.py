@@ -20,7 +20,7 @@ from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.memory import peak_memory_gib
-from plugrad.trainer.record.metrics_file import MetricsFile, Records
+from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.rollout_scores import with_scores
@@ -41,7 +41,7 @@ class Training:
     rollouts: Rollouts
     parity: Parity
     evaluation: Evaluation
-    records: Records | MetricsFile
+    records: StepCount | MetricsFile
     display: Display
     stop: StopRequest
     checkpoints: Checkpoints

@@ -29,7 +29,7 @@ from plugrad.rollout.texts import Texts
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
-from plugrad.trainer.batch.prefetch import Ahead, Drawing, Kept, Rollouts, WhenNeeded, sampling_of
+from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
 from plugrad.trainer.checked_run import CheckedRun
@@ -53,7 +53,7 @@ from plugrad.trainer.loop import Training
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
-from plugrad.trainer.record.metrics_file import MetricsFile, Records
+from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
 
@@ -106,7 +106,7 @@ def prepare(
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
         evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
-        records=MetricsFile(folder) if ranks.is_main else Records(),
+        records=MetricsFile(folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
         checkpoints=Checkpoints(
@@ -222,7 +222,7 @@ def _rollouts(
     staleness = run_file.rollout.max_staleness
     if not staleness:
         return WhenNeeded(drawing)
-    return Ahead(drawing, staleness, run_file.max_steps, Kept(first, start.versions, kept))
+    return Ahead(drawing, staleness, run_file.max_steps, first_step=first, kept=kept)
 
 
 def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Sequence[Example]) -> Parity:

@@ -25,7 +25,7 @@ def saving_on_failure(training: Training) -> Iterator[None]:
     except BaseException:
         learner = training.learner
         # The other ranks may be gone: only a model that is whole on the main rank can be saved.
-        if training.records.records and learner.ranks.is_main and not learner.is_sharded:
+        if training.records.num_steps and learner.ranks.is_main and not learner.is_sharded:
             _raise_limits()
             try:
                 model = save_model(training.run.folder, learner.save)

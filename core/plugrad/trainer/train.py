@@ -13,10 +13,9 @@ from rich.console import Console
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import TrainingError
-from plugrad.json_text import read_json_lines
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
-from plugrad.run_result import RunInterrupted, RunResult
+from plugrad.run_result import Lines, RunInterrupted, RunResult
 from plugrad.trainer.checked_run import CheckedRun, check_run
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find
@@ -29,6 +28,7 @@ from plugrad.trainer.ranks.interrupts import stop_requests
 from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
+from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, as_lines, note
 from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.run_diff import Difference, EarlierRun
@@ -83,7 +83,8 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
-    with no_exit_in_calls(), failing_together(ranks) as peers:
+    folder = Path(run_file.output_dir)
+    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(folder, ranks):
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
@@ -101,8 +102,8 @@ def train(
             training.records.go_on()
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training, peers)
-        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
-        ranks.wait()
+        lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
+        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result)
     return result
@@ -140,7 +141,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
 def _complete(run_file: RunFile, num_steps: int) -> RunResult:
     """Return the result of a run that was complete before."""
     folder = Path(run_file.output_dir)
-    return RunResult(folder, folder / MODEL, num_steps, 0.0, [record for _, record in read_json_lines(folder / METRICS)])
+    return RunResult(folder, folder / MODEL, num_steps, 0.0, Lines.of(folder / METRICS))
 
 
 def _changes(

@@ -146,8 +146,7 @@ def test_a_batch_of_the_bound_is_kept_and_one_beyond_it_is_not(drawing):
     behind = Engine(stale_calls=1, stale_by=2)
     behind.version = 2
     late = Ahead(drawing(behind), 1, 9)
-    for version in (0, 1, 2):
-        late.set_version(version)
+    late.set_version(0)
     assert late.take(0).num_dropped == 0, "version 0 is all that batch 0 asks for"
     late.close()
 

@@ -11,6 +11,7 @@ from plugrad import RunFile
 from plugrad.run import Run
 from plugrad.run_result import RunResult
 from plugrad.trainer.record.display import LiveDisplay, PlainDisplay, display_for, print_summary
+from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.run_diff import Difference
 
 RUN_FILE = RunFile.model_validate({"model": {"name": "x"}, "environment": {"name": "arithmetic"}, "max_steps": 3})
@@ -107,9 +108,12 @@ def test_the_display_is_chosen_by_the_console():
     assert isinstance(display_for(Console(file=io.StringIO(), force_terminal=True)), LiveDisplay)
 
 
-def test_the_summary_names_every_place_even_where_it_is_narrow():
+def test_the_summary_names_every_place_even_where_it_is_narrow(tmp_path):
     file = io.StringIO()
-    result = RunResult(Path("/a/long/" * 10 + "run"), Path("/a/long/" * 10 + "run/model"), 3, 1.5, RECORDS)
+    metrics = MetricsFile(tmp_path)
+    for record in RECORDS:
+        metrics.write(record)
+    result = RunResult(Path("/a/long/" * 10 + "run"), Path("/a/long/" * 10 + "run/model"), 3, 1.5, metrics.lines)
     print_summary(result, Console(file=file, width=40))
     assert str(result.model) in file.getvalue()
     assert "reward           0.250 -> 0.750" in file.getvalue()

@@ -5,16 +5,23 @@ from pathlib import Path
 import pytest
 
 from plugrad.run_result import RunResult
+from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.reward_advice import advice_on_reward
 
 ROOT = Path(__file__).parents[3]
 NOISY = [0.2, 0.3, 0.25] * 5
 
 
-def result(rewards, *, samples=True):
-    parity = {"inference_mismatch/parity": 0.0} if samples else {}
-    records = [{"step": step, "reward": reward, **parity} for step, reward in enumerate(rewards, start=1)]
-    return RunResult(Path("run"), Path("run/model"), len(records), 1.0, records)
+@pytest.fixture
+def result(tmp_path):
+    def make(rewards, *, samples=True):
+        parity = {"inference_mismatch/parity": 0.0} if samples else {}
+        metrics = MetricsFile(tmp_path)
+        for step, reward in enumerate(rewards, start=1):
+            metrics.write({"step": step, "reward": reward, **parity})
+        return RunResult(tmp_path, tmp_path / "model", len(rewards), 1.0, metrics.lines)
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -30,12 +37,12 @@ def result(rewards, *, samples=True):
         ([], None),
     ],
 )
-def test_a_reward_that_does_not_rise_points_to_its_page(rewards, advice):
+def test_a_reward_that_does_not_rise_points_to_its_page(result, rewards, advice):
     found = advice_on_reward(result(rewards))
     assert found.startswith(advice) if advice else found == ""
 
 
-def test_replayed_references_have_no_reward_to_raise():
+def test_replayed_references_have_no_reward_to_raise(result):
     assert advice_on_reward(result([0.0] * 20, samples=False)) == ""
 
 

@@ -84,17 +84,6 @@ def sampling_of(run_file: RunFile, rank: int) -> Callable[[int], Sampling]:
     )
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What an earlier run had sampled ahead, for the run that goes on."""
-
-    first_step: int = 0
-    """The step to begin with."""
-    versions: Sequence[int] = ()
-    """The versions of the weights at the start of the steps before it."""
-    batches: Sequence[RolloutBatch] = ()
-
-
 class Rollouts(Protocol):
     """The batches of a run, in order."""
 
@@ -104,10 +93,6 @@ class Rollouts(Protocol):
 
     def set_version(self, version: int) -> None:
         """Note the version of the weights that the engine has now: before the first step, and after each."""
-        ...
-
-    def versions(self) -> list[int]:
-        """Return the versions at the start of the last steps, as far as later batches depend on them."""
         ...
 
     def ahead(self) -> list[RolloutBatch]:
@@ -134,10 +119,6 @@ class WhenNeeded:
         """Reject completions of older weights from now on."""
         self._version = version
 
-    def versions(self) -> list[int]:
-        """Return nothing: no batch depends on an earlier version."""
-        return []
-
     def ahead(self) -> list[RolloutBatch]:
         """Return nothing: no batch is sampled ahead."""
         return []
@@ -152,17 +133,23 @@ class Ahead:
     When a batch is trained on, the policy is at most `max_staleness` steps ahead of the oldest weights that sampled a token.
     """
 
-    def __init__(self, drawing: Drawing, max_staleness: int, max_steps: int, kept: Kept | None = None) -> None:
-        kept = kept or Kept()
+    def __init__(
+        self,
+        drawing: Drawing,
+        max_staleness: int,
+        max_steps: int,
+        *,
+        first_step: int = 0,
+        kept: Sequence[RolloutBatch] = (),
+    ) -> None:
+        """Begin with `first_step`, and with the batches that an earlier run had sampled ahead."""
         self._drawing = drawing
         self._max_staleness = max_staleness
         self._max_steps = max_steps
-        self._versions = deque(kept.versions, max_staleness + 1)
-        """The version of the weights at the start of each of the last steps."""
-        self._num_versions = kept.first_step
-        """How many steps had begun, or are about to begin."""
-        self._scheduled: deque[Future[RolloutBatch]] = deque(map(_settled, kept.batches))
-        self._next_step = kept.first_step + len(kept.batches)
+        self._version = 0
+        """The version of the weights at the start of the step that is taken next."""
+        self._scheduled: deque[Future[RolloutBatch]] = deque(map(_settled, kept))
+        self._next_step = first_step + len(kept)
         self._worker = Worker("plugrad-rollouts", _settings_of_this_thread())
 
     def take(self, step: int) -> RolloutBatch:
@@ -174,12 +161,7 @@ class Ahead:
 
     def set_version(self, version: int) -> None:
         """Note the version of the weights at the start of the next step."""
-        self._versions.append(version)
-        self._num_versions += 1
-
-    def versions(self) -> list[int]:
-        """Return the versions at the start of the last `max_staleness` steps, without that of the next."""
-        return list(self._versions)[:-1]
+        self._version = version
 
     def ahead(self) -> list[RolloutBatch]:
         """Return the next batches that are sampled already. One that is being sampled is not among them."""
@@ -192,13 +174,9 @@ class Ahead:
 
     def _schedule_up_to(self, step: int) -> None:
         for number in range(self._next_step, step + 1):
-            oldest = self._version_at(max(0, number - self._max_staleness))
-            self._scheduled.append(self._worker.do(partial(self._drawing.draw, number, oldest)))
+            # The step that is taken now is `max_staleness` before this one, or the first of the run.
+            self._scheduled.append(self._worker.do(partial(self._drawing.draw, number, self._version)))
         self._next_step = max(self._next_step, step + 1)
-
-    def _version_at(self, step: int) -> int:
-        """Return the version of the weights at the start of a step; the oldest known for one before those that are known."""
-        return self._versions[max(0, step - self._num_versions + len(self._versions))]
 
 
 def _settled(batch: RolloutBatch) -> Future[RolloutBatch]:

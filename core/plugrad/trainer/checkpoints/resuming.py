@@ -30,8 +30,6 @@ class Start:
     """Where a run begins: at its beginning, unless a checkpoint says otherwise."""
 
     place: Place = field(default_factory=Place)
-    versions: Sequence[int] = ()
-    """The versions of the weights at the start of the last steps."""
     ahead: Sequence[Sequence[dict[str, Any]]] = ()
     """The batches that each rank of the checkpoint had sampled ahead."""
     random_states: dict[str, Any] | None = None
@@ -89,7 +87,6 @@ def put_back(
     others = range(checkpoint.num_ranks)
     return Start(
         place=Place(**shared["place"]),
-        versions=shared["versions"],
         ahead=[_read(folder / own_file(rank), torch.device("cpu"))["ahead"] for rank in others],
         random_states=own["random"] if is_known else None,
     )

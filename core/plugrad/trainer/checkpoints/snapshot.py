@@ -93,7 +93,6 @@ def snapshot(contents: Contents, place: Place, copying: Copying) -> Snapshot:
         tensors={POLICY: copying(POLICY, policy_tensors(learner)), OPTIMIZER: copying(OPTIMIZER, of_optimizer)},
         shared={
             "place": {"step": place.step, "version": place.version},
-            "versions": contents.rollouts.versions(),
             "schedule": _plain_schedule(learner),
             "optimizer": numbers,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from plugrad.shown import printable
 from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, remove_later
 from plugrad.trainer.record.cut_records import keep_first_steps
 from plugrad.trainer.record.history import HISTORY
+from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
 OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS)
@@ -31,10 +31,10 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         RunFileError: it already holds a run and `overwrite` is False, or it cannot be written.
     """
     try:
-        present = _present(folder)
+        present = names_in(folder, OURS)
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     except (OSError, ValueError) as error:
-        raise _cannot_be_written(folder, error) from error
+        raise cannot_be_written(folder, error) from error
     if present and PLUGINS not in present:
         raise RunFileError(
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
@@ -51,11 +51,11 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise _cannot_be_written(folder, error) from error
+        raise cannot_be_written(folder, error) from error
 
 
 def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0) -> Path:
-    """Create the run folder, remove an earlier run from it, and write run file and provenance.
+    """Create the run folder, set an earlier run aside, and write run file and provenance.
 
     A run that goes on after some steps keeps what belongs to them.
 
@@ -65,29 +65,22 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
     folder = Path(run_file.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in [UNFINISHED] if goes_on_after else [*_present(folder), UNFINISHED]:
-            remove(folder / name)
+        remove(folder / UNFINISHED)
         if goes_on_after:
             keep_first_steps(folder / METRICS, goes_on_after)
             remove_later(folder, goes_on_after)
+        else:
+            set_aside(folder, OURS)
         remove_stale_weights(folder)
         write_run_file(run_file, folder / RUN_FILE)
         write_text(folder / PLUGINS, json_of(plugins))
     except OSError as error:
-        raise _cannot_be_written(folder, error) from error
+        raise cannot_be_written(folder, error) from error
     return folder
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _present(folder: Path) -> list[str]:
-    return [name for name in OURS if (folder / name).exists()]
-
-
-def _cannot_be_written(folder: Path, error: Exception) -> RunFileError:
+def cannot_be_written(folder: Path, error: Exception) -> RunFileError:
+    """Return the error of a folder that cannot be made or written."""
     return RunFileError(
         f"the run folder {printable(folder)} cannot be written: {printable(error)}. Choose another output_dir."
     )

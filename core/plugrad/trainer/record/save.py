@@ -9,7 +9,8 @@ from pathlib import Path
 
 from plugrad.errors import TrainingError
 from plugrad.shown import printable
-from plugrad.trainer.record.run_folder import MODEL, PLUGINS, RUN_FILE, UNFINISHED, remove
+from plugrad.trainer.record.replaced_run import remove
+from plugrad.trainer.record.run_folder import MODEL, PLUGINS, RUN_FILE, UNFINISHED
 
 
 def save_model(folder: Path, save: Callable[[Path], object]) -> Path:
