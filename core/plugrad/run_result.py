@@ -102,9 +102,10 @@ class RunResult:
 class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP ended a run after a complete step. The model of that step is saved."""
 
-    def __init__(self, signal: signal.Signals, result: RunResult) -> None:
+    def __init__(self, signal: signal.Signals, result: RunResult, *, can_go_on: bool = False) -> None:
+        to_go_on = f" To go on: plugrad train --resume {result.folder}" if can_go_on else ""
         super().__init__(
-            f"Stopped by {signal.name} after step {result.num_steps}. The model of that step is in {result.model}."
+            f"Stopped by {signal.name} after step {result.num_steps}. The model of that step is in {result.model}.{to_go_on}"
         )
         self.signal = signal
         self.result = result

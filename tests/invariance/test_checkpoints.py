@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint makes the same updates, whatever number of ranks wrote it or reads it, sharded or not."""
+"""A run that goes on makes the same updates, whatever number of ranks wrote or reads the checkpoint, sharded or not."""
 
 import os
 import pickle

@@ -26,7 +26,13 @@ def weights(result):
 
 def test_a_run_leaves_a_folder_that_says_everything(run):
     result = run(loss={"name": "ppo_clip"})
-    assert {path.name for path in result.folder.iterdir()} == {"run.toml", "plugins.json", "metrics.jsonl", "history.jsonl", "model"}
+    assert {path.name for path in result.folder.iterdir()} == {
+        "run.toml",
+        "plugins.json",
+        "metrics.jsonl",
+        "history.jsonl",
+        "model",
+    }
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert lines == result.records

@@ -36,7 +36,9 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on from the newest checkpoint; begin where there is none. Takes a run folder, too."),
+        typer.Option(
+            "--resume", help="Go on from the newest checkpoint; begin where there is none. Takes a run folder, too."
+        ),
     ] = False,
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="With --resume: go on although something has changed, and record it.")

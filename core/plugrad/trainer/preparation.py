@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError
+from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import num_passes
 from plugrad.host.select import Selection

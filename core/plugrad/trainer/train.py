@@ -58,8 +58,8 @@ def train(
 
     Under a launcher, every process calls this, and all of them train together.
 
-    Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model; a second Ctrl-C or SIGTERM ends the run at
-    once. A run that fails saves the model as it was after the last step.
+    Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model and a checkpoint; a second Ctrl-C or SIGTERM
+    ends the run at once. A run that fails saves the model as it was after the last step.
 
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.
@@ -105,7 +105,7 @@ def train(
         lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
         result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
     if training.stop.signal is not None:
-        raise RunInterrupted(training.stop.signal, result)
+        raise RunInterrupted(training.stop.signal, result, can_go_on=training.checkpoints.latest == num_steps)
     return result
 
 

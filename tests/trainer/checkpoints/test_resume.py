@@ -204,7 +204,7 @@ def test_it_may_go_on_for_longer(make, train):
     assert [line["event"] for line in events] == ["started", "finished", "resumed", "finished"]
     assert events[2]["step"] == STEPS
     assert events[2]["changes"] == [{"what": "max_steps", "then": STEPS, "now": 9}]
-    assert 'max_steps = 9' in (folder / "run.toml").read_text()
+    assert "max_steps = 9" in (folder / "run.toml").read_text()
 
 
 def test_a_complete_run_without_a_checkpoint_cannot(make, train):

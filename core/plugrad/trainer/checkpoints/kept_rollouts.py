@@ -14,11 +14,15 @@ from plugrad.trainer.ranks.ranks import Ranks
 
 def kept(batch: RolloutBatch) -> dict[str, Any]:
     """Return what a checkpoint keeps of one rank's batch. Examples are not kept: their order is known."""
-    groups = [[{key: value for key, value in rollout.items() if key != "example"} for rollout in group] for group in batch.groups]
+    groups = [
+        [{key: value for key, value in rollout.items() if key != "example"} for rollout in group] for group in batch.groups
+    ]
     return {"groups": groups, "greedy_rewards": batch.greedy_rewards, "num_dropped": batch.num_dropped}
 
 
-def restored(batches_of_ranks: Sequence[Sequence[dict[str, Any]]], batches: Iterable[Sequence[Example]], ranks: Ranks) -> list[RolloutBatch]:
+def restored(
+    batches_of_ranks: Sequence[Sequence[dict[str, Any]]], batches: Iterable[Sequence[Example]], ranks: Ranks
+) -> list[RolloutBatch]:
     """Return this rank's share of the kept batches, which any number of ranks may have written.
 
     Args:
@@ -26,7 +30,10 @@ def restored(batches_of_ranks: Sequence[Sequence[dict[str, Any]]], batches: Iter
         batches: the examples of these steps, over all ranks.
         ranks: of this run.
     """
-    return [_share(parts, examples, ranks) for parts, examples in zip(zip(*batches_of_ranks, strict=False), batches, strict=False)]
+    return [
+        _share(parts, examples, ranks)
+        for parts, examples in zip(zip(*batches_of_ranks, strict=False), batches, strict=False)
+    ]
 
 
 def _share(parts: Sequence[dict[str, Any]], examples: Sequence[Example], ranks: Ranks) -> RolloutBatch:

@@ -17,7 +17,10 @@ def origin_of(learner: Learner, environment: BoundEnvironment) -> dict[str, str]
     models = {f"the model behind {field}": policy for field, policy in learner.frozen.items()}
     if learner.teachers:
         models |= {f"the teacher {name!r}": policy for name, policy in learner.teachers.models.items() if policy is not None}
-    return {EXAMPLES: sum_of_examples(environment), **{name: sum_of_weights(policy.model) for name, policy in models.items()}}
+    return {
+        EXAMPLES: sum_of_examples(environment),
+        **{name: sum_of_weights(policy.model) for name, policy in models.items()},
+    }
 
 
 def sum_of_weights(model: nn.Module) -> str:

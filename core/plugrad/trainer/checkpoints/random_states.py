@@ -12,10 +12,10 @@ from accelerate.utils import set_seed
 
 def random_states() -> dict[str, Any]:
     """Return the random states, in types that are read without pickle."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     states = {
         "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), int(position), int(has_gauss), float(gauss)),
+        "numpy": (kind, np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():

@@ -11,9 +11,7 @@ from plugrad.registry.bind import Component
 Plugins = Mapping[str, tuple[Component, object]]
 
 
-def stateful(
-    selection: Selection, environment: BoundEnvironment, extensions: Sequence[tuple[Component, object]]
-) -> Plugins:
+def stateful(selection: Selection, environment: BoundEnvironment, extensions: Sequence[tuple[Component, object]]) -> Plugins:
     """Return every component and the instance that runs, by kind and place in the run."""
     return {
         "environment": (environment.component, environment.environment),

@@ -1,4 +1,4 @@
-"""The tensors of a learner, as PyTorch's distributed checkpoints take them: any number of ranks reads what any other wrote."""
+"""The tensors of a learner in PyTorch's distributed checkpoints: any number of ranks reads what any other wrote."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from plugrad.trainer.update.learner import Learner
 
@@ -52,7 +53,7 @@ def optimizer_tensors(learner: Learner) -> tuple[dict[str, Tensor], dict[str, di
 def save_tensors(tensors: Mapping[str, Tensor], folder: Path, group: ProcessGroup | None) -> None:
     """Write tensors as safetensors; every rank of `group` calls it, and writes its part."""
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
+    save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
 
 
 def load_policy(learner: Learner, folder: Path, group: ProcessGroup | None) -> None:
@@ -64,7 +65,9 @@ def load_policy(learner: Learner, folder: Path, group: ProcessGroup | None) -> N
     _load(policy_tensors(learner), folder, group)
 
 
-def load_optimizer(learner: Learner, folder: Path, numbers: Mapping[str, Mapping[str, Any]], group: ProcessGroup | None) -> None:
+def load_optimizer(
+    learner: Learner, folder: Path, numbers: Mapping[str, Mapping[str, Any]], group: ProcessGroup | None
+) -> None:
     """Read the state of every parameter that has one into the optimizer."""
     # PyTorch's own `set_optimizer_state_dict` wants a state for every parameter.
     stored = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata if folder.is_dir() else {}
@@ -94,4 +97,4 @@ def _like(parameter: Tensor, metadata: TensorStorageMetadata) -> Tensor:
 def _load(tensors: dict[str, Tensor], folder: Path, group: ProcessGroup | None) -> None:
     reader = HuggingFaceStorageReader(str(folder))
     with torch.no_grad():
-        dcp.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+        load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)

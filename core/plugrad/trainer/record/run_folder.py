@@ -43,8 +43,8 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
     if present and not (overwrite or resume):
         to_go_on = " Pass --resume to go on from its newest checkpoint, or" if CHECKPOINTS in present else ""
         raise RunFileError(
-            f"{folder} already holds a run ({', '.join(present)}).{to_go_on or ' Pass'} --overwrite to replace it; or choose "
-            "another folder with --set output_dir=..."
+            f"{folder} already holds a run ({', '.join(present)}).{to_go_on or ' Pass'} --overwrite to replace it; or "
+            "choose another folder with --set output_dir=..."
         )
     try:
         # Write a file: permissions do not show a read-only or a full disk.
