@@ -31,6 +31,7 @@ from plugrad.errors import PluginError as PluginError
 from plugrad.errors import PlugradError as PlugradError
 from plugrad.errors import ResumeError as ResumeError
 from plugrad.errors import RunFileError as RunFileError
+from plugrad.errors import ServersLost as ServersLost
 from plugrad.errors import TrainingError as TrainingError
 from plugrad.formulas.ratios import at_least_float32 as at_least_float32
 from plugrad.formulas.ratios import finite_exp as finite_exp

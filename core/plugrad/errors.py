@@ -14,6 +14,7 @@
     ├── ModelError       a model or tokenizer cannot be loaded or used
     ├── DataError        an example, a prompt, a completion or a reward is invalid
     ├── EngineError      a rollout engine cannot be started or reached, or returned an invalid response
+    │   └── ServersLost  no server of an engine answers, or one has ended
     └── TrainingError    a run that had started cannot continue
         └── RankError    another rank failed, so this one stops too
 
@@ -42,6 +43,8 @@ class PlugradError(ValueError):
     """Whether every rank of the run knows about this error."""
     exit_code = 2
     """Of the command that it ends: 1 once training has begun."""
+    may_pass = False
+    """Whether the same run may succeed if it is started again: a process or a server was lost, and nothing is wrong."""
 
     def __str__(self) -> str:
         """Return the message, bounded and printable whatever a message quotes."""
@@ -99,6 +102,12 @@ class DataError(PlugradError):
 
 class EngineError(PlugradError):
     """A rollout engine cannot be started or reached, or returned an invalid response."""
+
+
+class ServersLost(EngineError):
+    """No server of a rollout engine answers, or one has ended."""
+
+    may_pass = True
 
 
 class TrainingError(PlugradError):

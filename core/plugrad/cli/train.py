@@ -12,6 +12,7 @@ import typer
 from plugrad.cli.reporting import IS_LAUNCHED, IS_MAIN, reporting
 from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
+from plugrad.paths import absolute
 from plugrad.quick_imports import without_collections
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def train(
             min=1, help="Number of processes that train together on this machine. Default: 1, or what a launcher started."
         ),
     ] = None,
+    max_restarts: Annotated[
+        int,
+        typer.Option(min=0, help="How often all processes are started again after one was killed or a server was lost."),
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
     resume: Annotated[
         bool,
@@ -60,30 +65,32 @@ def train(
         check_launch_variables()
         _check_resume(resume=resume, overwrite=overwrite, allow_changes=allow_changes)
         read = _read(run_file, overrides or [], like, resume=resume)
-        if num_processes is not None and num_processes > 1 and not IS_LAUNCHED:
+        if ((num_processes or 1) > 1 or max_restarts) and not IS_LAUNCHED:
             flags = {
                 "--overwrite": overwrite,
                 "--resume": resume,
                 "--allow-changes": allow_changes,
                 "--traceback": show_traceback,
             }
-            _start_ranks(read, num_processes, _as_arguments(run_file, overrides, like, flags))
+            _start_ranks(read, num_processes or 1, _as_arguments(run_file, overrides, like, flags), max_restarts)
             return
         # Imported only now: torch takes seconds, and most typing errors are in the run file.
         with without_collections():
             from plugrad.trainer.ranks.ranks import leave
+            from plugrad.trainer.ranks.restarts import telling_the_launcher
             from plugrad.trainer.record.display import display_for, print_summary
             from plugrad.trainer.train import train as run
 
-        result = run(
-            read,
-            overwrite=overwrite,
-            resume=resume,
-            allow_changes=allow_changes,
-            like=like,
-            display=display_for(console),
-            num_processes=num_processes,
-        )
+        with telling_the_launcher():
+            result = run(
+                read,
+                overwrite=overwrite,
+                resume=resume,
+                allow_changes=allow_changes,
+                like=like,
+                display=display_for(console),
+                num_processes=num_processes,
+            )
         if IS_MAIN:
             print_summary(result, console)
         leave()
@@ -119,14 +126,15 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None, *, res
     return RunFile.load(earlier.run_file, overrides)
 
 
-def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str]) -> None:
+def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str], max_restarts: int) -> None:
     from plugrad.config.rank_shares import check_shares
 
     check_shares(run_file, num_processes)
     with without_collections():
-        from plugrad.trainer.ranks.launch import launch
+        from plugrad.trainer.ranks.restarts import launch_again
 
-    exit_code = launch(["train", *arguments, "--num-processes", str(num_processes)], num_processes)
+    command = ["train", *arguments, "--num-processes", str(num_processes)]
+    exit_code = launch_again(command, num_processes, absolute(run_file.output_dir), max_restarts)
     if exit_code:
         raise typer.Exit(exit_code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from plugrad.errors import EngineError
+from plugrad.errors import EngineError, ServersLost
 
 MAX_FAILURES = 3
 """Consecutive failures after which a server is deactivated. A single slow response is not enough."""
@@ -83,4 +83,4 @@ class Balancer:
     def all_failed(self, reason: str) -> EngineError:
         """Return the error for a run with no usable server, with the last error of each."""
         errors = "".join(f"\n    {server.address}: {server.last_error}" for server in self.servers)
-        return EngineError(f"{reason}{errors}{self.log_hint()}")
+        return ServersLost(f"{reason}{errors}{self.log_hint()}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from plugrad.config.tables.server_table import ServerTable
-from plugrad.errors import EngineError
+from plugrad.errors import ServersLost
 from plugrad.rollout.servers.api_key import auth_headers
 from plugrad.rollout.servers.server import CONNECT_TIMEOUT_S, Server, call_in_parallel
 
@@ -33,7 +33,7 @@ def check_reachable(table: ServerTable, model: str | None) -> None:
     errors = {address: error for address, error in call_in_parallel(calls).items() if error}
     if errors:
         lines = "\n".join(f"    {address}: {error}" for address, error in errors.items())
-        raise EngineError(f"not all servers in rollout.server.addresses can be used:\n{lines}\n{_advice(model)}")
+        raise ServersLost(f"not all servers in rollout.server.addresses can be used:\n{lines}\n{_advice(model)}")
 
 
 def _call_health(server: Server) -> None:

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from plugrad.errors import EngineError
+from plugrad.errors import EngineError, ServersLost
 from plugrad.paths import open_bytes, read_bytes
 from plugrad.processes import PYTHON
 from plugrad.rollout.servers import die_with_parent
@@ -110,7 +110,7 @@ class Supervisor:
             EngineError: a server has exited.
         """
         for message in self.exit_messages():
-            raise EngineError(message)
+            raise ServersLost(message)
 
     @property
     def any_running(self) -> bool:

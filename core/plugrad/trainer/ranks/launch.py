@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -24,6 +25,8 @@ from plugrad.trainer.ranks.rank_file import LastSign, last_sign
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
 
+MAY_PASS = "may_pass"
+"""The file that a rank leaves in the launcher's folder where its error may pass."""
 FILES, FILES_PER_PROCESS = 32, 16
 OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
 FAULT = "Unless somebody sent that signal, compiled code crashed: the last output of the rank may show where."
@@ -33,8 +36,16 @@ ENDED_BY_PLUGIN = (
 )
 
 
-def launch(arguments: Sequence[str], num_processes: int) -> int:
-    """Run `plugrad ARGUMENTS` in `num_processes` connected processes; return the exit code.
+class Ended(NamedTuple):
+    """How the ranks ended, where they could say so."""
+
+    exit_code: int
+    may_pass: bool
+    """Whether a rank said that the run may succeed if it is started again."""
+
+
+def launch(arguments: Sequence[str], num_processes: int) -> Ended:
+    """Run `plugrad ARGUMENTS` in `num_processes` connected processes; return how they ended.
 
     Ctrl-C and SIGTERM are passed on to all of them; the exit code is then 128 plus the signal's number.
 
@@ -62,10 +73,11 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         except ChildFailedError as error:
             failures = error.failures
         except SignalException as stopped:
-            return 128 + stopped.sigval
+            return Ended(128 + stopped.sigval, may_pass=False)
         finally:
             del os.environ[LAUNCH_FOLDER]
-        return exit_code_of(failures, [last_sign(Path(folder), rank) for rank in range(num_processes)])
+        signs = [last_sign(Path(folder), rank) for rank in range(num_processes)]
+        return Ended(exit_code_of(failures, signs), (Path(folder) / MAY_PASS).exists())
 
 
 def _config(num_processes: int, folder: str) -> LaunchConfig:
@@ -125,6 +137,7 @@ def exit_code_of(failures: Mapping[int, ProcessFailure], signs: Sequence[LastSig
     process = failures[rank].pid if rank in failures else sign and sign.process
     error = TrainingError(f"rank {rank} (process {process}) {_end(code, sign)}")
     error.exit_code = 1 if any(each and each.has_begun for each in signs) else TrainingError.exit_code
+    error.may_pass = code < 0
     raise error
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from plugrad.trainer.record.run_diff import Difference
 
 HISTORY = "history.jsonl"
-STARTED, RESUMED, STOPPED, FINISHED = "started", "resumed", "stopped", "finished"
+STARTED, RESUMED, RESTARTED, STOPPED, FINISHED = "started", "resumed", "restarted", "stopped", "finished"
 STOP_AT_REWARD = "stop_at_reward"
 """What ended a run before `max_steps`."""
 
