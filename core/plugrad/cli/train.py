@@ -110,6 +110,9 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None, *, res
     # Read first: a folder without a run is reported before torch is imported.
     earlier = EarlierRun.read(like) if like else None
     if run_file is not None and resume and run_file.is_dir():
+        missing = [name for name in ("run.toml", "plugins.json") if not (run_file / name).is_file()]
+        if missing:
+            raise RunFileError(f"{run_file} holds no run: it has no {missing[0]}. Give the run folder, or the run file.")
         # The folder may have moved since.
         return RunFile.load(run_file / "run.toml", [*overrides, f"output_dir={json.dumps(str(run_file))}"])
     if run_file is not None:

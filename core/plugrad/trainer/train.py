@@ -88,6 +88,9 @@ def train(
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
+            logger.warning(
+                "The run in %s was complete after %d steps: there is nothing to do.", folder, going_on.finished_at
+            )
             return _complete(run_file, going_on.finished_at)
         checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
         changes = _changes(going_on.checkpoint, checked, ranks, display, allow_changes=allow_changes)
