@@ -21,6 +21,7 @@ OURS = {
     "testing/nursery.py": "in a temporary folder of its parent's",
     "testing/workers.py": "in a temporary folder of its own",
     "testing/losses/two_ranks.py": "in the same",
+    "trainer/checkpoints/checkpoint_folder.py": "syncs what it has written",
     "trainer/engines.py": "opens a rollout engine",
     "trainer/ranks/interrupts.py": "os.devnull",
     "trainer/record/memory.py": "a file of the kernel's",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,45 +20,36 @@ if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
 
 
+RUN = typer.Argument(
+    help="The run file (TOML), or with --resume a run folder. Default with --like: the run file of that run.",
+    show_default=False,
+)
+PROCESSES = typer.Option(
+    min=1, help="Number of processes that train together on this machine. Default: 1, or what a launcher started."
+)
+RESTARTS = typer.Option(min=0, help="How often all processes are started again after one was killed or a server was lost.")
+OVERWRITE = typer.Option("--overwrite", help="Replace an existing run in output_dir.")
+RESUME = typer.Option(
+    "--resume", help="Go on from the newest checkpoint, or begin where there is none. Takes a run folder, too."
+)
+CHANGES = typer.Option("--allow-changes", help="With --resume: go on although something has changed, and record it.")
+LIKE = typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False)
+
+
 def train(
-    run_file: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The run file (TOML), or with --resume a run folder. Default with --like: the run file of that run.",
-            show_default=False,
-        ),
-    ] = None,
+    run_file: Annotated[Path | None, RUN] = None,
     overrides: Annotated[list[str] | None, SETS] = None,
-    num_processes: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of processes that train together on this machine. Default: 1, or what a launcher started."
-        ),
-    ] = None,
-    max_restarts: Annotated[
-        int,
-        typer.Option(min=0, help="How often all processes are started again after one was killed or a server was lost."),
-    ] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in output_dir.")] = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from the newest checkpoint; begin where there is none. Takes a run folder, too."
-        ),
-    ] = False,
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="With --resume: go on although something has changed, and record it.")
-    ] = False,
-    like: Annotated[
-        Path | None,
-        typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False),
-    ] = None,
+    num_processes: Annotated[int | None, PROCESSES] = None,
+    max_restarts: Annotated[int, RESTARTS] = 0,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    resume: Annotated[bool, RESUME] = False,
+    allow_changes: Annotated[bool, CHANGES] = False,
+    like: Annotated[Path | None, LIKE] = None,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
     """Train a model from a run file.
 
-    The run folder receives the resolved run file, a record of the plugins,
-    the metrics and the model.
+    The run folder receives the resolved run file, a record of the plugins, the metrics, checkpoints and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.trainer.ranks.launch_variables import check_launch_variables
@@ -66,12 +58,8 @@ def train(
         _check_resume(resume=resume, overwrite=overwrite, allow_changes=allow_changes)
         read = _read(run_file, overrides or [], like, resume=resume)
         if ((num_processes or 1) > 1 or max_restarts) and not IS_LAUNCHED:
-            flags = {
-                "--overwrite": overwrite,
-                "--resume": resume,
-                "--allow-changes": allow_changes,
-                "--traceback": show_traceback,
-            }
+            given = {"overwrite": overwrite, "resume": resume, "allow-changes": allow_changes, "traceback": show_traceback}
+            flags = [f"--{name}" for name, is_given in given.items() if is_given]
             _start_ranks(read, num_processes or 1, _as_arguments(run_file, overrides, like, flags), max_restarts)
             return
         # Imported only now: torch takes seconds, and most typing errors are in the run file.
@@ -82,15 +70,8 @@ def train(
             from plugrad.trainer.train import train as run
 
         with telling_the_launcher():
-            result = run(
-                read,
-                overwrite=overwrite,
-                resume=resume,
-                allow_changes=allow_changes,
-                like=like,
-                display=display_for(console),
-                num_processes=num_processes,
-            )
+            go_on = partial(run, resume=resume, allow_changes=allow_changes)
+            result = go_on(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
         if IS_MAIN:
             print_summary(result, console)
         leave()
@@ -142,10 +123,8 @@ def _start_ranks(run_file: RunFile, num_processes: int, arguments: list[str], ma
         raise typer.Exit(exit_code)
 
 
-def _as_arguments(
-    run_file: Path | None, overrides: list[str] | None, like: Path | None, flags: Mapping[str, bool]
-) -> list[str]:
+def _as_arguments(run_file: Path | None, overrides: list[str] | None, like: Path | None, flags: Sequence[str]) -> list[str]:
     files = [str(run_file)] if run_file else []
     sets = [argument for override in overrides or [] for argument in ("--set", override)]
     earlier = ["--like", str(like)] if like else []
-    return [*files, *sets, *earlier, *(flag for flag, is_given in flags.items() if is_given)]
+    return [*files, *sets, *earlier, *flags]

@@ -72,8 +72,7 @@ def prepare(
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
     train_examples, eval_examples = _examples(checked)
-    if accelerator.distributed_type == DistributedType.FSDP:
-        check_sampling_when_sharded(run_file, samples_greedily=_compares_with_greedy(selection))
+    _check_sampling(checked, accelerator)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
     context = context_of(loaded.model)
@@ -82,12 +81,9 @@ def prepare(
     with _explaining(context):
         examples = fitting_examples(train_examples, eval_examples, texts, run_file, room, num_passes(selection.losses))
     if ranks.is_main:
-        _say_what_is_left_out(examples, run_file)
-        _say_what_is_not_read(examples, run_file, loaded.tokenizer)
+        _say_what_is_not_used(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
-    if learner.teachers:
-        reading = [loaded.model, *learner.teachers.frozen_models()]
-        check_teacher_prompts(examples.train, texts, run_file, reading, num_passes(learner.losses))
+    _check_teachers(learner, examples, texts, run_file)
     extensions = [(component, component.create()) for component in selection.extensions]
     plugins = stateful(selection, environment, extensions)
     start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, plugins, environment)
@@ -95,10 +91,11 @@ def prepare(
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
     sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
-    folder = Path(run_file.output_dir)
     rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
+    kept = Contents(learner, rollouts, plugins, selection.metrics)
+    run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
-        run=Run(run_file, folder, ranks.count, ranks.index, start.place.step),
+        run=run,
         learner=learner,
         cutting=_cutting(run_file, learner, sampler),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
@@ -107,12 +104,10 @@ def prepare(
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
         evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
-        records=MetricsFile(folder) if ranks.is_main else StepCount(),
+        records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
-        checkpoints=Checkpoints(
-            folder, run_file.checkpoint, Contents(learner, rollouts, plugins, selection.metrics), environment
-        ),
+        checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
         start=start,
         num_dropped_prompts=examples.num_dropped,
     )
@@ -129,15 +124,12 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
     return train_examples, eval_examples
 
 
-def _say_what_is_left_out(examples: FittingExamples, run_file: RunFile) -> None:
+def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenizer: PreTrainedTokenizerBase) -> None:
     if examples.num_dropped:
         logger.warning(
             f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
             f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
         )
-
-
-def _say_what_is_not_read(examples: FittingExamples, run_file: RunFile, tokenizer: PreTrainedTokenizerBase) -> None:
     if lost := lacking([*examples.train, *examples.held_out], tokenizer):
         logger.warning("%s", lost)
     unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)
@@ -147,6 +139,11 @@ def _say_what_is_not_read(examples: FittingExamples, run_file: RunFile, tokenize
             ", ".join(map(repr, unread)),
             ", ".join(map(repr, read)) or "no variable",
         )
+
+
+def _check_sampling(checked: CheckedRun, accelerator: Accelerator) -> None:
+    if accelerator.distributed_type == DistributedType.FSDP:
+        check_sampling_when_sharded(checked.run_file, samples_greedily=_compares_with_greedy(checked.selection))
 
 
 def _compares_with_greedy(selection: Selection) -> bool:
@@ -194,6 +191,12 @@ def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:
     wheres = {loss.label: loss.where for loss in learner.losses if loss.where}
     cutting = Cutting(run_file.updates_per_batch, run_file.rollout.max_new_tokens, layout, wheres=wheres)
     return replace(cutting, teacher_prompt=sampler.teacher_prompt) if learner.teachers else cutting
+
+
+def _check_teachers(learner: Learner, examples: FittingExamples, texts: Texts, run_file: RunFile) -> None:
+    if learner.teachers:
+        reading = [learner.model, *learner.teachers.frozen_models()]
+        check_teacher_prompts(examples.train, texts, run_file, reading, num_passes(learner.losses))
 
 
 def _from_checkpoint(

@@ -17,7 +17,6 @@ from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import Lines, RunInterrupted, RunResult
 from plugrad.trainer.checked_run import CheckedRun, check_run
-from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.loop import Training, train_loop
@@ -29,7 +28,7 @@ from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.held_folder import held_run_folder
-from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, as_lines, note
+from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, note
 from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.run_diff import Difference, EarlierRun
 from plugrad.trainer.record.run_folder import METRICS, MODEL, open_run_folder
@@ -54,10 +53,9 @@ def train(
     display: Display | None = None,
     num_processes: int | None = None,
 ) -> RunResult:
-    """Run a run file: check everything that can be checked, then load the model, train, and save it.
+    """Run a run file: check everything, then load the model, train, save it, and return where everything is.
 
     Under a launcher, every process calls this, and all of them train together.
-
     Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model and a checkpoint; a second Ctrl-C or SIGTERM
     ends the run at once. A run that fails saves the model as it was after the last step.
 
@@ -70,9 +68,6 @@ def train(
         display: shows the progress; by default a live line in a terminal and plain lines elsewhere.
         num_processes: how many processes there must be; by default however many were started.
 
-    Returns:
-        Where everything is, and what was recorded.
-
     Raises:
         PlugradError: a plugin, an option, a model or an example cannot be used.
         RankError: another rank failed.
@@ -83,33 +78,29 @@ def train(
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     display = (display or display_for(Console())) if ranks.is_main else Silent()
-    folder = Path(run_file.output_dir)
-    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(folder, ranks):
-        earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
+    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
-            logger.warning(
-                "The run in %s was complete after %d steps: there is nothing to do.", folder, going_on.finished_at
-            )
-            return _complete(run_file, going_on.finished_at)
+            return _complete(Path(run_file.output_dir), going_on.finished_at)
         checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
-        changes = _changes(going_on.checkpoint, checked, ranks, display, allow_changes=allow_changes)
-        if earlier:
-            display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
+        if like is not None:
+            ranks.on_main(lambda: _show_differences(EarlierRun.read(like), checked, display))
+        changes = _changes(going_on, checked, ranks, display, allow_changes=allow_changes)
         training = ranks.together(lambda: prepare(checked, accelerator, ranks, display, going_on.checkpoint))
-        plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine), **training.notes}
-        first = training.start.place.step
-        ranks.on_main(lambda: open_run_folder(checked.run_file, plugins, goes_on_after=first))
-        ranks.on_main(lambda: _note_start(training, changes))
-        if first and isinstance(training.records, MetricsFile):
-            training.records.go_on()
-        with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
-            num_steps, model = _train_and_save(training, peers)
-        lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
-        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
+        ranks.on_main(lambda: _open_folder(training, checked, changes))
+        result = _run(training, peers, started)
     if training.stop.signal is not None:
-        raise RunInterrupted(training.stop.signal, result, can_go_on=training.checkpoints.latest == num_steps)
+        raise RunInterrupted(training.stop.signal, result, can_go_on=training.checkpoints.latest == result.num_steps)
     return result
+
+
+def _run(training: Training, peers: Peers, started: float) -> RunResult:
+    """Train and save; return where everything is."""
+    ranks = training.learner.ranks
+    with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
+        num_steps, model = _train_and_save(training, peers)
+    lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
+    return RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
 
 
 def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
@@ -141,16 +132,17 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     return num_steps, model
 
 
-def _complete(run_file: RunFile, num_steps: int) -> RunResult:
+def _complete(folder: Path, num_steps: int) -> RunResult:
     """Return the result of a run that was complete before."""
-    folder = Path(run_file.output_dir)
+    logger.warning("The run in %s was complete after %d steps: there is nothing to do.", folder, num_steps)
     return RunResult(folder, folder / MODEL, num_steps, 0.0, Lines.of(folder / METRICS))
 
 
 def _changes(
-    checkpoint: Checkpoint | None, checked: CheckedRun, ranks: Ranks, display: Display, *, allow_changes: bool
+    going_on: GoingOn, checked: CheckedRun, ranks: Ranks, display: Display, *, allow_changes: bool
 ) -> list[Difference]:
     """Return what changed since the checkpoint, and show it."""
+    checkpoint = going_on.checkpoint
     if checkpoint is None:
         return []
     found = ranks.from_main(
@@ -161,10 +153,18 @@ def _changes(
     return found
 
 
-def _note_start(training: Training, changes: list[Difference]) -> None:
+def _show_differences(earlier: EarlierRun, checked: CheckedRun, display: Display) -> None:
+    display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
+
+
+def _open_folder(training: Training, checked: CheckedRun, changes: list[Difference]) -> None:
     run = training.run
+    plugins = {**checked.plugins, "engine": engine_record(checked.run_file, training.engine), **training.notes}
+    open_run_folder(checked.run_file, plugins, goes_on_after=run.first_step)
+    if run.first_step and isinstance(training.records, MetricsFile):
+        training.records.go_on()
     event = RESUMED if run.first_step else STARTED
-    note(run.folder, event, run.first_step, num_processes=run.num_processes, changes=as_lines(changes))
+    note(run.folder, event, run.first_step, num_processes=run.num_processes, changes=[vars(each) for each in changes])
 
 
 def _note_end(training: Training, num_steps: int) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from plugrad.json_text import json_of, parse_json
-from plugrad.paths import read_bytes, write_text
+from plugrad.paths import open_bytes, read_bytes, write_text
 from plugrad.shown import printable
 
 CHECKPOINTS = "checkpoints"
@@ -25,6 +25,8 @@ FORMAT = 1
 """Raised when a newer plugrad writes what an older one would misread."""
 NAME = re.compile(r"step_(\d{6,})")
 UNFINISHED = ".unfinished"
+PART = 2**20
+"""Bytes that are read at once."""
 
 logger = logging.getLogger("plugrad")
 
@@ -159,5 +161,8 @@ def _whole(folder: Path) -> Checkpoint:
 
 
 def _sum_of(file: Path) -> str:
-    with file.open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()
+    total = sha256()
+    with open_bytes(file, "rb") as opened:
+        while part := opened.read(PART):
+            total.update(part)
+    return total.hexdigest()
