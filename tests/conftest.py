@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from textwrap import dedent
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from plugrad import RunFile
 from plugrad.registry.local_modules import LOCAL
+from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, steps_in
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
 
@@ -79,3 +82,44 @@ def run(run_file):
         return train(run_file(**tables), overwrite=True, display=Silent())
 
     return train_it
+
+
+class StoppedRuns:
+    """Runs as they were left by a kill, and what they must end as when they go on."""
+
+    of_the_machine = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
+
+    def stop_after(self, step, folder, copy):
+        """Copy a run as if it had been killed after the checkpoint of `step`, in the middle of a later record."""
+        shutil.copytree(folder, copy)
+        shutil.rmtree(copy / "model")
+        for later in steps_in(copy):
+            if later > step:
+                shutil.rmtree(folder_of(copy, later))
+        first, *_ = (copy / "history.jsonl").read_text().splitlines(keepends=True)
+        (copy / "history.jsonl").write_text(first)
+        lines = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["step"] <= step + 1]
+        (copy / "metrics.jsonl").write_bytes(b"".join(kept) + kept[-1][:20])
+
+    def records(self, folder):
+        """Return the records without what depends on the machine."""
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [{name: value for name, value in line.items() if name not in self.of_the_machine} for line in lines]
+
+    def assert_same(self, found, wanted):
+        """Compare the records, and every weight to the bit."""
+        assert self.records(found) == self.records(wanted)
+        files = sorted(path.relative_to(wanted) for path in (wanted / "model").rglob("*.safetensors"))
+        assert files == sorted(path.relative_to(found) for path in (found / "model").rglob("*.safetensors"))
+        for file in files:
+            ours, theirs = load_file(found / file), load_file(wanted / file)
+            assert ours.keys() == theirs.keys()
+            for name, weight in theirs.items():
+                assert torch.equal(ours[name], weight), f"{file}: {name}"
+
+
+@pytest.fixture
+def stopped_runs():
+    """Make runs that were killed, and compare runs."""
+    return StoppedRuns()

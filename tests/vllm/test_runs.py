@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from plugrad import RunFile, train
 from plugrad.errors import TrainingError
 from plugrad.rollout.vllm import vllm_engine
 from plugrad.rollout.vllm.vllm_engine import VllmEngine
+from plugrad.trainer.checkpoints.checkpoint_folder import folder_of
 
 MODEL = {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32, "num_hidden_layers": 2}
 ROLLOUT = {
@@ -49,6 +52,30 @@ def test_a_run_can_be_repeated(vllm_run):
     for one, two in zip(first.records, again.records, strict=True):
         same = {name for name in one if one[name] == two[name] or math.isnan(one[name])}
         assert one.keys() - same <= timed
+
+
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(vllm_run, stopped_runs, tmp_path):
+    asked = {"max_steps": 4, "checkpoint": {"every_steps": 2}, "evaluation": {"every_steps": 2, "num_examples": 8}}
+    whole = vllm_run(**asked).folder
+    stopped_runs.stop_after(2, whole, tmp_path / "stopped")
+    train(RunFile.load(tmp_path / "stopped" / "run.toml", [f"output_dir='{tmp_path / 'stopped'}'"]), resume=True)
+    stopped_runs.assert_same(tmp_path / "stopped", whole)
+
+
+def test_a_run_that_samples_ahead_goes_on_with_what_was_sampled(vllm_run, stopped_runs, tmp_path):
+    asked = {"max_steps": 6, "checkpoint": {"every_steps": 3}}
+    whole = vllm_run({"max_staleness": 2}, **asked).folder
+    stopped_runs.stop_after(3, whole, tmp_path / "stopped")
+    own = torch.load(folder_of(whole, 3) / "rank_00000.pt", weights_only=True)
+    # Whether the thread was that fast is not certain; what it has sampled is trained on.
+    assert len(own["ahead"]) <= 2
+    file = RunFile.load(tmp_path / "stopped" / "run.toml", [f"output_dir='{tmp_path / 'stopped'}'"])
+    result = train(file, resume=True)
+    assert [record["step"] for record in result.records] == [1, 2, 3, 4, 5, 6]
+    for place, batch in enumerate(own["ahead"]):
+        sampled = [rollout["reward"] for group in batch["groups"] for rollout in group]
+        assert result.records[3 + place]["reward"] == pytest.approx(sum(sampled) / len(sampled))
+    assert all(record["staleness/max"] <= 2 for record in result.records)
 
 
 def test_weights_of_which_a_tied_head_is_left_out_end_the_run(vllm_run, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from concurrent.futures import wait
 from itertools import repeat
 
 import pytest
@@ -173,6 +174,38 @@ def test_an_error_ahead_is_raised_where_the_batch_is_taken(drawing):
     rollouts.take(0)
     with pytest.raises(EngineError, match="gone"):
         rollouts.take(1)
+    rollouts.close()
+
+
+def test_what_was_sampled_ahead_can_be_kept_and_is_not_sampled_again(drawing):
+    engine = Engine()
+    rollouts = Ahead(drawing(engine), 2, 9)
+    rollouts.set_version(0)
+    rollouts.take(0)
+    kept = [future.result() for future in rollouts._scheduled]
+    assert rollouts.ahead() == kept
+    assert len(kept) == 2
+    rollouts.close()
+    later = Engine()
+    later.version = 1
+    going_on = Ahead(drawing(later), 2, 9, first_step=1, kept=kept)
+    going_on.set_version(1)
+    assert [going_on.take(1), going_on.take(2)] == kept
+    going_on.take(3)
+    going_on.close()
+    assert next(seed for _, seed, _ in later.calls) == 3
+
+
+def test_a_batch_that_is_still_sampled_is_not_kept(drawing):
+    engine = Engine()
+    rollouts = Ahead(drawing(engine), 2, 9)
+    rollouts.set_version(0)
+    rollouts.take(0)
+    wait(rollouts._scheduled)
+    engine.may_generate.clear()
+    rollouts.take(1)
+    assert len(rollouts.ahead()) == 1
+    engine.may_generate.set()
     rollouts.close()
 
 

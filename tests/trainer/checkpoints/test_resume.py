@@ -10,10 +10,9 @@ from safetensors.torch import load_file
 
 import plugrad
 from plugrad import ResumeError, RunFileError
-from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, newest_whole, steps_in
+from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, newest_whole
 from plugrad.trainer.record.display import Silent
 
-OF_THE_MACHINE = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
 STEPS, EVERY = 6, 2
 PLUGINS = """
 import random
@@ -111,6 +110,10 @@ class Own:
 """
 
 
+def records_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture
 def make(run_file, write):
     write("plugins.py", PLUGINS + OWN)
@@ -122,39 +125,8 @@ def train():
     return lambda file, **options: plugrad.train(file, display=Silent(), **options)
 
 
-def stopped_after(folder, copy, step):
-    """Copy a run as it was left when it was killed some time after a checkpoint."""
-    shutil.copytree(folder, copy)
-    shutil.rmtree(copy / "model")
-    for later in steps_in(copy):
-        if later > step:
-            shutil.rmtree(folder_of(copy, later))
-    lines = (copy / "history.jsonl").read_text().splitlines(keepends=True)
-    (copy / "history.jsonl").write_text(lines[0])
-    # It had come further than its last checkpoint.
-    records = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    kept = [line for line in records if json.loads(line)["step"] <= step + 1]
-    (copy / "metrics.jsonl").write_bytes(b"".join(kept) + kept[-1][:20])
-
-
-def records_of(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in lines]
-
-
-def assert_same(found, wanted):
-    assert records_of(found) == records_of(wanted)
-    files = sorted(path.relative_to(wanted) for path in (wanted / "model").rglob("*.safetensors"))
-    assert files == sorted(path.relative_to(found) for path in (found / "model").rglob("*.safetensors"))
-    for file in files:
-        ours, theirs = load_file(found / file), load_file(wanted / file)
-        assert ours.keys() == theirs.keys()
-        for name, weight in theirs.items():
-            assert torch.equal(ours[name], weight), f"{file}: {name}"
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_goes_on_ends_as_one_that_never_stopped(make, train, tmp_path, name):
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(make, train, tmp_path, stopped_runs, name):
     whole = train(make(**RUNS[name])).folder
     assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step_00000{step}" for step in (2, 4, 6)]
     first = load_file(next((folder_of(whole, 2) / "policy").iterdir()))
@@ -162,14 +134,12 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(make, train, tmp_path
     assert any(not torch.equal(first[name], last[name]) for name in first)
     for step in (2, 4):
         copy = tmp_path / f"stopped_{step}"
-        stopped_after(whole, copy, step)
+        stopped_runs.stop_after(step, whole, copy)
         random.seed(step)
         found = train(make(**RUNS[name]).model_copy(update={"output_dir": str(copy)}), resume=True)
         assert found.num_steps == STEPS
-        assert_same(copy, whole)
-        assert records_of(copy) == [
-            {key: value for key, value in record.items() if key not in OF_THE_MACHINE} for record in found.records
-        ]
+        stopped_runs.assert_same(copy, whole)
+        assert [record["step"] for record in found.records] == [record["step"] for record in records_of(whole)]
 
 
 def test_without_a_checkpoint_it_begins(make, train, caplog):
