@@ -36,7 +36,12 @@ def remembered(instance: object) -> dict[str, Any]:
 
     Large attributes are compared in part. A function remembers nothing.
     """
-    return {name: _Reader().read(value) for name, value in _attributes(instance).items()}
+    return {name: comparable(value) for name, value in _attributes(instance).items()}
+
+
+def comparable(value: Any) -> Any:
+    """Return tuples of numbers and texts that equal those of another value only if both hold the same data."""
+    return _Reader().read(value)
 
 
 def changed_attributes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
