@@ -5,6 +5,7 @@ import itertools
 import random
 import threading
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -151,14 +152,30 @@ def test_what_is_computed_or_opened_on_first_use_is_not_state():
     assert changed_attributes(before, remembered(made)) == []
 
 
-def test_an_attribute_that_cannot_be_looked_through_is_left_out():
+def test_to_look_calls_no_method_of_the_authors():
     class Odd(dict):
-        def items(self):
-            raise RuntimeError
+        def refuse(self, *_):
+            raise AssertionError
+
+        items = keys = values = __iter__ = __len__ = __getitem__ = refuse
+
+    class Reads(Mapping):
+        def __init__(self):
+            self.values = {"a": 1}
+
+        def refuse(self, *_):
+            raise AssertionError
+
+        __iter__ = __len__ = __getitem__ = refuse
 
     made = Kept()
-    made.odd, made.deep = Odd(a=1), made
-    assert changed_attributes(remembered(made), remembered(made)) == []
+    made.odd, made.reads, made.within = Odd(a=1), Reads(), []
+    made.within.append(made.within)
+    before = remembered(made)
+    assert changed_attributes(before, remembered(made)) == []
+    dict.__setitem__(made.odd, "b", 1)
+    made.reads.values["a"] = 2
+    assert changed_attributes(before, remembered(made)) == ["self.odd", "self.reads"]
 
 
 def test_large_attributes_are_read_in_part():

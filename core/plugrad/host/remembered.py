@@ -27,6 +27,7 @@ MOST = 10_000
 """Values that are looked at in one attribute: an environment may keep all examples."""
 ATOMS = (bool, int, float, complex, str, bytes, PurePath, date, time, timedelta, Decimal, Fraction, Enum, np.generic)
 CODE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
+SEQUENCES: tuple[type[Any], ...] = (list, tuple, deque)
 OPAQUE = "what is no data"
 """Stands for functions, files, locks and the like: they are no state that could be saved."""
 
@@ -98,14 +99,18 @@ class _Reader:
         name = type(value).__name__
         if isinstance(value, CODE):
             return OPAQUE
-        if isinstance(value, Mapping):
-            return (name, tuple((self.read(key), self.read(part)) for key, part in self._few(value.items())), len(value))
-        if isinstance(value, list | tuple | deque):
-            return (name, tuple(self.read(part) for part in self._few(value)), len(value))
-        if isinstance(value, set | frozenset):
-            return (name, frozenset(self.read(part) for part in self._few(value)), len(value))
+        # Of the built-in containers, and past methods of the author's: a mapping may count what is read of it.
         held = _attributes(value)
-        return (name, tuple((key, self.read(part)) for key, part in held.items())) if held else OPAQUE
+        attributes = tuple((key, self.read(part)) for key, part in held.items())
+        if isinstance(value, dict):
+            items = tuple((self.read(key), self.read(part)) for key, part in self._few(dict.items(value)))
+            return (name, items, dict.__len__(value), attributes)
+        kind = next((kind for kind in SEQUENCES if isinstance(value, kind)), None)
+        if kind is not None:
+            return (name, tuple(self.read(part) for part in self._few(kind.__iter__(value))), len(value), attributes)
+        if isinstance(value, set | frozenset):
+            return (name, frozenset(self.read(part) for part in self._few(value)), len(value), attributes)
+        return (name, attributes) if held else OPAQUE
 
     def _few(self, parts: Iterable[Any]) -> Iterator[Any]:
         for part in parts:
