@@ -328,3 +328,85 @@ class Metric(Counting):
     instances = (selection.losses[0].call.call, selection.advantage.call, selection.metrics[0].call)
     assert [instance.calls for instance in instances] == [0, 0, 0]
     assert selection.metrics[0].failures == 0
+
+
+STATEFUL = """
+class Counts:
+    def __init__(self):
+        self.count = 0
+
+class CountingAdvantage(Counts):
+    def __call__(self, inputs):
+        self.count += 1
+        return AdvantageOutputs(inputs.rewards)
+
+class CountingLoss(Counts):
+    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
+        return LossOutputs(-inputs.trainer_logprobs * inputs.advantages)
+
+    def after_update(self, measures):
+        self.count += 1
+
+class CountingMetric(Counts):
+    def __call__(self, inputs):
+        self.count += 1
+        return {"count": self.count}
+
+class CountingExtension(Counts):
+    @hookimpl
+    def before_update(self):
+        self.count += 1
+
+class CountingEnvironment(Counts):
+    def train_examples(self):
+        return [{"prompt": "1"}, {"prompt": "2"}]
+
+    def eval_examples(self):
+        return []
+
+    def score(self, rollouts):
+        self.count += len(rollouts)
+        return [float(i) for i, _ in enumerate(rollouts)]
+"""
+TABLES = {
+    "advantage": lambda table: table,
+    "loss": lambda table: table,
+    "metric": lambda table: [table],
+    "extension": lambda table: [table],
+    "environment": lambda table: table,
+}
+SAVES = """
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+class CountingAdvantage"""
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_state_that_nobody_saves_is_told_of_once_in_every_kind(selected, kind, caplog):
+    name = f"Counting{kind.capitalize()}"
+    fly(selected(STATEFUL, **{kind: TABLES[kind]({"name": f"mine.py:{name}"})}))
+    [told] = [record.getMessage() for record in caplog.records if "state_dict" in record.getMessage()]
+    assert re.search(rf"the {kind} '{name}' .* changes self\.count when it is called, and has no state_dict", told)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_state_that_is_saved_is_not_told_of(selected, kind, caplog):
+    code = STATEFUL.replace("\nclass CountingAdvantage", SAVES, 1)
+    selection = selected(code, **{kind: TABLES[kind]({"name": f"mine.py:Counting{kind.capitalize()}"})})
+    environment = BoundEnvironment.create(selection.environment)
+    preflight(selection, environment, 3)
+    assert not [record for record in caplog.records if "state_dict" in record.getMessage()]
+    # The run's own environment is as it was.
+    assert getattr(environment.environment, "count", 0) == 0
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_state_that_cannot_be_saved_is_refused_in_every_kind(selected, kind):
+    code = STATEFUL.replace("\nclass CountingAdvantage", SAVES.replace("self.count}", "lambda: 0}"), 1)
+    selection = selected(code, **{kind: TABLES[kind]({"name": f"mine.py:Counting{kind.capitalize()}"})})
+    with pytest.raises(ContractError, match=rf"the {kind} .*: state_dict\(\)\['count'\] is a function"):
+        fly(selection)

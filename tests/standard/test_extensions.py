@@ -1,8 +1,12 @@
 """Core's extensions, in real runs."""
 
+import math
+
 import pytest
 
 from plugrad import TrainingError
+from plugrad.standard.extensions.nan_guard import NanGuard
+from plugrad.standard.extensions.timing import Timing
 
 EXPLODES = """
 import torch
@@ -49,6 +53,26 @@ def test_nan_guard_can_stop_the_run(explosive):
 def test_nan_guard_gives_up_after_too_many_in_a_row(explosive):
     with pytest.raises(TrainingError, match="2 skipped updates in a row"):
         explosive(times=3, extension={"name": "nan_guard", "kwargs": {"max_skips": 2}})
+
+
+def test_nan_guard_goes_on_counting_after_a_resume():
+    before, after = NanGuard(max_skips=3), NanGuard(max_skips=3)
+    before.before_update(math.nan, 1.0)
+    before.before_update(1.0, math.inf)
+    after.load_state_dict(before.state_dict())
+    with pytest.raises(TrainingError, match="after 3 skipped updates in a row"):
+        after.before_update(math.nan, math.nan)
+
+
+def test_timing_keeps_what_it_has_not_reported():
+    before, after = Timing(), Timing()
+    hook = before.compute_advantages(None)
+    next(hook)
+    with pytest.raises(StopIteration):
+        hook.send("advantages")
+    after.load_state_dict(before.state_dict())
+    assert after.state_dict() == before.state_dict()
+    assert before.state_dict()["seconds"].keys() == {"compute_advantages"}
 
 
 def test_timing_reports_seconds_for_every_hook(run):

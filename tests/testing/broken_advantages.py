@@ -179,7 +179,7 @@ class Cools:
         return AdvantageOutputs(self.weight * centred(inputs.rewards))
 
 
-@breaks("state")
+@breaks("resumes")
 class ForgetsItsState(Cools):
     """Declares state, and saves none of it."""
 

@@ -150,6 +150,31 @@ class DividesByTheLength(Sums):
         return (completion == reference) / len(completion)
 
 
+@breaks("resumes")
+class Counts(Sums):
+    """Reports how many completions it has scored, and does not save that."""
+
+    def __init__(self):
+        self.scored = 0
+
+    def score(self, rollouts):
+        for rollout in rollouts:
+            self.scored += 1
+            rollout["metrics"]["scored"] = self.scored
+        return super().score(rollouts)
+
+
+@breaks("resumes")
+class ForgetsItsState(Counts):
+    """Declares state, and saves none of it."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
 @breaks("pickles")
 class HoldsALock(Sums):
     def __init__(self):

@@ -156,7 +156,7 @@ class RunningMean:
         return replace(inputs, rewards=inputs.rewards - self.mean)
 
 
-@breaks("state")
+@breaks("resumes")
 class ForgetsItsState(RunningMean):
     """Declares state, and saves none of it."""
 

@@ -373,7 +373,7 @@ class LearnsWithoutSaving(Learns):
     pass
 
 
-@breaks("state")
+@breaks("resumes")
 class ForgetsItsState(Learns):
     def state_dict(self):
         return {}

@@ -148,7 +148,7 @@ class Smoothed:
         return self.last[example]
 
 
-@breaks("state")
+@breaks("resumes")
 class ForgetsItsState(Smoothed):
     """Declares state, and saves none of it."""
 

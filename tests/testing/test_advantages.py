@@ -182,7 +182,7 @@ def test_what_is_declared_is_reported_and_not_failed():
     for name in ("rollout_order", "group_order", "groups_apart"):
         assert found[name].outcome is Outcome.NOT_APPLICABLE
     assert found["equal_rewards"].seen.startswith("declared to have a signal: up to")
-    assert found["state"].seen.startswith("declared; no difference")
+    assert found["resumes"].seen == "the same to the bit, with baselines saved"
     assert seen("constant", "nan_reward") == "it does not look at rewards"
 
 

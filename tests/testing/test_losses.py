@@ -197,7 +197,7 @@ def test_every_installed_loss_passes(entry):
 @pytest.mark.parametrize("name", ["plugrad/ppo_clip", "plugrad-example/soft_clip"])
 def test_two_losses_pass_every_check_and_the_strict_one(name):
     found = results(name, processes=True, strict=True)
-    of_others = {"after_update", "row_order", "nothing_to_compare", "parameters", "parameters_over_cuts"}
+    of_others = {"resumes", "after_update", "row_order", "nothing_to_compare", "parameters", "parameters_over_cuts"}
     assert {r.check.name for r in found if r.outcome is not Outcome.KEPT} == of_others
 
 
@@ -214,7 +214,7 @@ def test_a_failure_says_what_was_seen_why_it_matters_and_the_fix():
 def test_a_loss_that_learns_of_updates_and_saves_what_it_learned_passes():
     found = {result.check.name: result for result in results(f"{HERE / 'broken_losses.py'}:LearnsAndSaves")}
     assert not failed(found.values())
-    assert found["state"].seen.startswith("declared; no difference")
+    assert found["resumes"].seen == "the same to the bit, with length saved"
     assert found["after_update"].outcome is Outcome.KEPT
 
 

@@ -34,6 +34,7 @@ from plugrad.host.provided import check_returns_given
 from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_metrics, warn_of_nan
 from plugrad.host.select import Selection
+from plugrad.host.state_trial import trying_state
 from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs, scores_of
 from plugrad.host.trained_module import check_parameters_are_used, trial_parameters
 from plugrad.host.trial import on_trial, random_state_of
@@ -90,11 +91,15 @@ def preflight(
     with random_state_of(0), saying_it_is_a_trial(texts):
         groups = _groups(environment.train_examples(), rollouts_per_example, texts)
         rollouts = [rollout for group in groups for rollout in group]
-        with on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE):
+        with (
+            on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE),
+            trying_state(environment.component, environment.environment),
+        ):
             environment.score(rollouts)
         batch = _tiny_batch(groups, selection.advantage.needs, texts.vocabulary)
-        with on_trial(str(selection.advantage.component), batch.advantage, limit_s):
-            outputs = compute_advantages(selection.advantage.fresh(), batch.advantage)
+        advantage = selection.advantage.fresh()
+        with on_trial(str(advantage.component), batch.advantage, limit_s), trying_state(advantage.component, advantage.call):
+            outputs = compute_advantages(advantage, batch.advantage)
         check_returns_given(selection, outputs)
         for loss in selection.losses:
             _try_loss(loss, batch, limit_s)
@@ -108,7 +113,9 @@ def _try_metric(metric: BoundMetric, inputs: MetricInputs, limit_s: float) -> No
     owner = str(metric.component)
     try:
         with nullcontext() if metric.is_listed else leaving_no_thread(owner), on_trial(owner, inputs, limit_s):
-            compute_metric(metric.fresh(), inputs)
+            fresh = metric.fresh()
+            with trying_state(metric.component, fresh.call):
+                compute_metric(fresh, inputs)
     except PlugradError as error:
         if metric.is_listed:
             raise
@@ -120,17 +127,24 @@ def _try_extension(component: Component, selection: Selection, batch: _TinyBatch
     """Call every hook of an update with this extension alone, so that any failure is its own."""
     owner = str(component)
     with on_trial(owner, [batch.advantage, batch.loss, batch.metric], limit_s):
-        hooks = Hooks(Host(selection.advantage.fresh(), []), [(component, component.create())])
-        prepared = with_prepared_rewards(hooks.prepare_advantages(batch.advantage))
-        hooks.compute_advantages(prepared)
-        for loss in (loss.fresh() for loss in selection.losses):
-            inputs = _inputs_of(loss, batch)
-            prepared_inputs = hooks.prepare_loss(loss, inputs)
-            hooks.check_prepared(prepared_inputs, inputs)
-            outputs = hooks.compute_loss(loss, prepared_inputs)
-            _check_gradient(owner, prepared_inputs, outputs)
-        hooks.compute_metrics(batch.metric)
-        hooks.before_update(grad_norm=1.0, loss=1.0)
+        extension = component.create()
+        hooks = Hooks(Host(selection.advantage.fresh(), []), [(component, extension)])
+        with trying_state(component, extension):
+            _call_hooks(owner, hooks, selection, batch)
+
+
+def _call_hooks(owner: str, hooks: Hooks, selection: Selection, batch: _TinyBatch) -> None:
+    """Call the hooks of an update, in their order in a step."""
+    prepared = with_prepared_rewards(hooks.prepare_advantages(batch.advantage))
+    hooks.compute_advantages(prepared)
+    for loss in (loss.fresh() for loss in selection.losses):
+        inputs = _inputs_of(loss, batch)
+        prepared_inputs = hooks.prepare_loss(loss, inputs)
+        hooks.check_prepared(prepared_inputs, inputs)
+        outputs = hooks.compute_loss(loss, prepared_inputs)
+        _check_gradient(owner, prepared_inputs, outputs)
+    hooks.before_update(grad_norm=1.0, loss=1.0)
+    hooks.compute_metrics(batch.metric)
 
 
 def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
@@ -138,11 +152,17 @@ def _try_loss(loss: BoundLoss, batch: _TinyBatch, limit_s: float) -> None:
     fresh = loss.fresh()
     with on_trial(owner, [], limit_s):
         inputs = _inputs_of(fresh, batch)
+    with trying_state(loss.component, fresh.instance):
+        _call_loss(owner, fresh, inputs, batch, limit_s)
+
+
+def _call_loss(owner: str, fresh: BoundLoss, inputs: BatchLossInputs, batch: _TinyBatch, limit_s: float) -> None:
+    """Call it twice, and tell it of an update."""
     with on_trial(owner, batch.loss, limit_s):
         with random_state_of(0):
             outputs = compute_loss(fresh, inputs)
         # A sensitivity is a gradient.
-        with torch.set_grad_enabled(loss.passes > 1), random_state_of(0):
+        with torch.set_grad_enabled(fresh.passes > 1), random_state_of(0):
             again = compute_loss(fresh, inputs)
     check_graph_ends_at_inputs(owner, fresh.instance, outputs.loss, inputs)
     _check_gradient(owner, inputs, outputs)

@@ -15,6 +15,7 @@ from plugrad.contracts.needs import OF_CRITIC, SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.labels import labels_of
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
@@ -126,7 +127,7 @@ def _losses(loader: _Loader) -> list[BoundLoss]:
     tables = loader.run_file.loss
     components = [loader.load("loss", table) for table in tables]
     bound = []
-    for table, component, label in zip(tables, components, _labels([c.name for c in components]), strict=True):
+    for table, component, label in zip(tables, components, labels_of([c.name for c in components]), strict=True):
         assert isinstance(component.facts, LossFacts)
         reduction = table.reduction or component.facts.reduction
         where = Where.of(table.where) if table.where else None
@@ -144,7 +145,7 @@ def _metrics(loader: _Loader, losses: list[BoundLoss]) -> list[BoundMetric]:
     made = [(component, component.create()) for component in asked_for]
     if run_file.metrics == "all":
         made += _installed_metrics(loader, losses, but={component.source.target for component in asked_for})
-    labels = _labels([component.name for component, _ in made])
+    labels = labels_of([component.name for component, _ in made])
     return [
         BoundMetric(component, call, label, is_listed=component in asked_for)
         for (component, call), label in zip(made, labels, strict=True)
@@ -191,18 +192,6 @@ def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> b
             ", ".join(lacking),
         )
     return not lacking
-
-
-def _labels(names: list[str]) -> list[str]:
-    """Return the names, numbered where they repeat: kl, kl_2."""
-    labels: list[str] = []
-    for name in names:
-        label, number = name, 1
-        while label in labels:
-            number += 1
-            label = f"{name}_{number}"
-        labels.append(label)
-    return labels
 
 
 def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None:

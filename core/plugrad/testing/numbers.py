@@ -45,8 +45,12 @@ def are_same(found: Numbers, expected: Numbers, tolerance: float = TOLERANCE) ->
 
 def is_close(found: float, expected: float, tolerance: float = TOLERANCE) -> bool:
     """Whether two numbers are equal up to rounding. NaN equals NaN: it is the mean of nothing."""
-    # Not `>`: a NaN is close to no number.
-    return abs(found - expected) <= tolerance * max(1.0, abs(expected)) or (isnan(found) and isnan(expected))
+    # Not `>`: a NaN is close to no number. Infinity minus itself is NaN.
+    return (
+        found == expected
+        or abs(found - expected) <= tolerance * max(1.0, abs(expected))
+        or (isnan(found) and isnan(expected))
+    )
 
 
 def is_finite(values: Tensor) -> bool:

@@ -91,7 +91,7 @@ PORTABLE: tuple[Promise[Any], ...] = (
     Promise(
         "pickles",
         "the function or instance can be pickled",
-        "It is sent to other processes. A component with state also goes into checkpoints.",
+        "It is sent to other processes.",
         "Define it at module level, not inside a function. Keep no lambda, file or lock on self.",
         _check_pickles,
     ),

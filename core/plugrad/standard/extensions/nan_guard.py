@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from plugrad.errors import TrainingError
@@ -41,3 +42,11 @@ class NanGuard:
             raise TrainingError(f"nan_guard stopped the run: {what}, after {self._in_a_row} skipped updates in a row.")
         logger.warning("nan_guard skipped an update: %s.", what)
         return False
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of skipped updates in a row."""
+        return {"in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on counting from `state`."""
+        self._in_a_row = state["in_a_row"]

@@ -62,6 +62,14 @@ class Timing:
         measures: Mapping[str, Measure] = yield from self._timed("compute_metrics")
         return {**measures, **{f"timing/{hook}_s": Sum(value) for hook, value in seconds.items()}}
 
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Return the seconds that are not reported yet."""
+        return {"seconds": dict(self._seconds)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Restore the seconds from `state`."""
+        self._seconds = defaultdict(float, state["seconds"])
+
     def _timed(self, hook: str) -> Generator[None, T, T]:
         started = time.perf_counter()
         result = yield

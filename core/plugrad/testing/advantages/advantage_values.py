@@ -15,7 +15,7 @@ from plugrad.testing.advantages.advantage_trial import AdvantageTrial, as_groups
 from plugrad.testing.advantages.trial_groups import draw_groups, in_single_precision
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.numbers import are_same, compare_numbers
-from plugrad.testing.state import check_state
+from plugrad.testing.state import check_resumes, check_state, resumes_promise
 from plugrad.testing.unread_needs import unread
 
 LIMIT_S = 60.0
@@ -57,6 +57,15 @@ def _check_state(advantage: AdvantageTrial) -> str:
         advantage.fresh,
         lambda bound: bound.call,
         lambda bound, index: advantage.numbers(batches[index], bound),
+    )
+
+
+def _check_resumes(advantage: AdvantageTrial) -> str:
+    return check_resumes(
+        advantage.component,
+        advantage.fresh,
+        lambda bound: bound.call,
+        lambda bound, batch: advantage.numbers(advantage.draw(seed=batch), bound, seed=batch),
     )
 
 
@@ -168,6 +177,7 @@ VALUES: tuple[Promise[AdvantageTrial], ...] = (
         "load_state_dict().",
         _check_state,
     ),
+    resumes_promise(_check_resumes),
 )
 FEWEST_ROLLOUTS: Promise[AdvantageTrial] = Promise(
     "fewest_rollouts",

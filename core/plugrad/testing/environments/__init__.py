@@ -2,6 +2,7 @@
 
 - `examples`: the examples and what is held out.
 - `scores`: the scores of completions.
+- `environment_resumes`: what it remembers from score to score.
 
 `portable`, one level up, has the promises of every kind. `attempts` has the completions.
 """
@@ -13,12 +14,13 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.environments.environment_resumes import RESUMES
 from plugrad.testing.environments.environment_trial import EnvironmentTrial
 from plugrad.testing.environments.examples import EXAMPLES, RUNS
 from plugrad.testing.environments.scores import SCORES
 from plugrad.testing.portable import PORTABLE
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, *PORTABLE)
+PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, RESUMES, *PORTABLE)
 
 
 def environment_checks(
@@ -30,7 +32,8 @@ def environment_checks(
 ) -> Iterator[Check]:
     """Yield a check of each promise of an environment.
 
-    The checks create the environment three times. If that is slow, pass options that load fewer examples.
+    The checks create the environment three times, and three times more if it keeps state. If that is slow, pass options
+    that load fewer examples.
 
     Args:
         environment: a name, `module:class`, `file.py:class`, or the class itself.

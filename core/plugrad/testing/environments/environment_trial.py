@@ -47,15 +47,16 @@ class EnvironmentTrial:
         return {
             name: value
             for attempt, rollout in zip(attempts, rollouts, strict=True)
-            for name, value in _numbers(attempt.name, rollout)
+            for name, value in numbers_of(attempt.name, rollout)
         }
 
-    def score(self, rollouts: Sequence[Rollout], seed: int = 0) -> None:
+    def score(self, rollouts: Sequence[Rollout], seed: int = 0, environment: BoundEnvironment | None = None) -> None:
         """Score rollouts as the host does. A check of its own looks at whether they stay unchanged."""
         with random_state_of(seed), suppress(InputsChanged):
-            self.environment.score(rollouts)
+            (environment or self.environment).score(rollouts)
 
 
-def _numbers(name: str, rollout: Rollout) -> list[tuple[str, float]]:
+def numbers_of(name: str, rollout: Rollout) -> list[tuple[str, float]]:
+    """Return the reward of a scored rollout and its components, by name."""
     components = [(f"{name}, component {part!r}", value) for part, value in rollout["reward_components"].items()]
     return [(name, rollout["reward"]), *components]

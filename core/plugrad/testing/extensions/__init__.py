@@ -2,6 +2,7 @@
 
 - `updates`: what happens to tokens, gradients and the update.
 - `extension_values`: return values of the right type, finite, repeatable and determined by the inputs.
+- `extension_steps`: what it remembers from step to step.
 - `runs`: a short run with the extension.
 
 `portable`, one level up, has the promises of every kind. The inputs are drawn by the modules of the other kinds.
@@ -14,13 +15,14 @@ from typing import Any
 
 from plugrad.testing.checks import Check, Promise, checks_of_promises
 from plugrad.testing.components import ComponentLike, component_of
+from plugrad.testing.extensions.extension_steps import RESUMES
 from plugrad.testing.extensions.extension_trial import ExtensionTrial
 from plugrad.testing.extensions.extension_values import RUNS, VALUES
 from plugrad.testing.extensions.runs import RUN
 from plugrad.testing.extensions.updates import UPDATES
 from plugrad.testing.portable import PORTABLE
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *UPDATES, *VALUES, *PORTABLE, RUN)
+PROMISES: tuple[Promise[Any], ...] = (RUNS, *UPDATES, *VALUES, RESUMES, *PORTABLE, RUN)
 
 
 def extension_checks(

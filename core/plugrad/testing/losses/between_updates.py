@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from plugrad.host.loss import BoundLoss
+from plugrad.host.plugin_state import keeps_state
 from plugrad.testing.checks import Broken, NotApplicable, Promise
 from plugrad.testing.kept_graphs import graphs_kept_by
-from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows
+from plugrad.testing.losses.loss_trial import LossTrial, Row, compare_rows, numbers_of
 from plugrad.testing.losses.trial_micro_batches import LENGTHS, draw_micro_batch, rows_of
-from plugrad.testing.state import declares_state, through_a_checkpoint
+from plugrad.testing.numbers import Numbers
+from plugrad.testing.state import check_resumes, resumes_promise
 
 BEFORE, LATER = 0, 1
 """The seeds of the micro-batch of one update and of the next."""
@@ -19,15 +21,26 @@ def _check_state(loss: LossTrial) -> str:
     _rows(loss, used, LATER)
     seen = compare_rows(_rows(loss, used, BEFORE), before, "Called again after another batch")
     _require_no_graph(used)
-    if not declares_state(loss.component):
-        if used.learns_of_updates:
-            raise Broken("it has after_update, and no state_dict and load_state_dict")
-        return seen
-    used.after_update(_measures(loss))
-    copy = loss.fresh()
-    copy.instance.load_state_dict(through_a_checkpoint(used.instance.state_dict()))
-    restored = compare_rows(_rows(loss, copy, LATER), _rows(loss, used, LATER), "Restored from its state_dict")
-    return f"declared; {restored}"
+    if used.learns_of_updates and not keeps_state(loss.component, used.instance):
+        raise Broken("it has after_update, and no state_dict and load_state_dict")
+    return seen
+
+
+def _check_resumes(loss: LossTrial) -> str:
+    return check_resumes(
+        loss.component,
+        loss.fresh,
+        lambda bound: bound.instance,
+        lambda bound, update: _update(loss, bound, update),
+    )
+
+
+def _update(loss: LossTrial, bound: BoundLoss, seed: int) -> Numbers:
+    """Call it on a micro-batch, tell it of the update, and return its numbers."""
+    rows = _rows(loss, bound, seed)
+    measures = _measures(loss, bound, seed)
+    bound.after_update(measures)
+    return {**numbers_of(rows), **{f"the metric {name!r}": value for name, value in measures.items()}}
 
 
 def _require_no_graph(used: BoundLoss) -> None:
@@ -59,23 +72,24 @@ def _rows(loss: LossTrial, bound: BoundLoss, seed: int) -> list[Row]:
     return loss.rows(draw_micro_batch(seed=seed), bound)
 
 
-def _measures(loss: LossTrial) -> dict[str, float]:
+def _measures(loss: LossTrial, bound: BoundLoss | None = None, seed: int = BEFORE) -> dict[str, float]:
     """Return what a run would tell the loss after an update."""
-    inputs = draw_micro_batch(seed=BEFORE)
-    metrics = {name: measure.value() for name, measure in loss.measures(inputs).items()}
-    return {**metrics, "loss": sum(row.value for row in loss.rows(inputs))}
+    inputs = draw_micro_batch(seed=seed)
+    metrics = {name: measure.value() for name, measure in loss.measures(inputs, bound).items()}
+    return {**metrics, "loss": sum(row.value for row in loss.rows(inputs, bound))}
 
 
 STATE: tuple[Promise[LossTrial], ...] = (
     Promise(
         "state",
-        "earlier calls do not matter, and what it remembers is saved",
+        "earlier calls do not matter",
         "A loss is called once per micro-batch on every rank. What a call changes depends on the cut and on the number of "
-        "ranks, and what is not saved is lost with the run.",
+        "ranks.",
         "Keep nothing in globals, default arguments or on self when called. Change state in after_update(measures) alone, "
         "and give the class state_dict() and load_state_dict().",
         _check_state,
     ),
+    resumes_promise(_check_resumes),
     Promise(
         "after_update",
         "what it learns of an update comes from the measures alone",

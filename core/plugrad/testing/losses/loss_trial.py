@@ -62,10 +62,10 @@ class LossTrial:
         with random_state_of(seed):
             return compute_loss(bound, view(bound, inputs))
 
-    def measures(self, inputs: BatchLossInputs) -> dict[str, Measure]:
+    def measures(self, inputs: BatchLossInputs, loss: BoundLoss | None = None) -> dict[str, Measure]:
         """Return its metrics for a micro-batch, as measures."""
         try:
-            metrics = self.outputs(inputs).metrics.items()
+            metrics = self.outputs(inputs, loss).metrics.items()
             sequences = len(inputs.loss_mask)
             # None is no number of these sequences.
             return {name: as_measure(value, sequences) for name, value in metrics if value is not None}

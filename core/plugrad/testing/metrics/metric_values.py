@@ -18,7 +18,7 @@ from plugrad.testing.inputs import metric_inputs, rollouts
 from plugrad.testing.metrics.metric_trial import MetricTrial
 from plugrad.testing.metrics.trial_shares import draw_batch
 from plugrad.testing.numbers import are_same, compare_numbers
-from plugrad.testing.state import check_state
+from plugrad.testing.state import check_resumes, check_state, resumes_promise
 from plugrad.testing.unread_needs import unread
 
 LIMIT_S = 60.0
@@ -149,6 +149,15 @@ def _check_state(metric: MetricTrial) -> str:
     )
 
 
+def _check_resumes(metric: MetricTrial) -> str:
+    return check_resumes(
+        metric.component,
+        metric.fresh,
+        lambda bound: bound.call,
+        lambda bound, batch: metric.numbers(draw_batch(seed=batch), bound, seed=batch),
+    )
+
+
 RUNS: Promise[MetricTrial] = Promise(
     "runs",
     "it returns a mapping from names to finite numbers, 1-D tensors or measures",
@@ -222,4 +231,5 @@ VALUES: tuple[Promise[MetricTrial], ...] = (
         "load_state_dict().",
         _check_state,
     ),
+    resumes_promise(_check_resumes),
 )

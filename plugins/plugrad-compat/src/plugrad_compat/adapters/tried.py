@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, prepared_rows
 from plugrad_compat.adapters.foreign import ForeignLoss
@@ -45,6 +46,13 @@ class TriedLoss:
             foreign.check_divisor_of_rows(prepared_rows(inputs))
 
         return self._tried(inputs, check, ForeignLoss.of_all_sequences)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: a foreign loss has no state between updates, and a resumed run may try it once more."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
     def _tried(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from plugrad import AdvantageInputs, AdvantageOutputs, CallableReference, advantage
@@ -34,3 +35,10 @@ class SkyrlAdvantage:
         """Return one advantage per completion token."""
         config = self._estimator.config
         return self._estimator.advantages(inputs, {name: config[name] for name in BY_NAME})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: an estimator is a function, and which keys it has read of its config does not matter."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""

@@ -53,3 +53,10 @@ class VerlAdvantage:
         if greedy is not None:
             more[GREEDY] = greedy.repeat_interleave(inputs.rewards.shape[1])
         return self._estimator.advantages(inputs, more)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: an estimator is a function, and which keys it has read of its config does not matter."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
