@@ -20,6 +20,8 @@ from plugrad.host.hooks import Hooks, Host
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
+from plugrad.host.plugin_state import keeps_state
+from plugrad.host.stateful_parts import StatefulPart
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
 from plugrad.policy.policy import Policy
@@ -327,14 +329,15 @@ def three_steps(scenario, accelerator, ranks=None):
     )
 
 
-def plugins_of(bound):
-    return {loss.label: (loss.component, loss.instance) for loss in bound}
+def parts_of(bound):
+    parts = [StatefulPart(f"loss/{loss.label}", loss.component, loss.instance) for loss in bound]
+    return [part for part in parts if keeps_state(part.component, part.instance)]
 
 
 def keep_in(folder, learner, bound):
     """Leave a checkpoint after the first step, as a run would."""
     examples = SimpleNamespace(train_examples=list, eval_examples=list)
-    contents = Contents(learner, WhenNeeded(None), plugins_of(bound), [])
+    contents = Contents(learner, WhenNeeded(None), parts_of(bound), [])
     checkpoints = Checkpoints(folder, CheckpointTable(), contents, examples)
     checkpoints.after_step(Place(1, learner.scheduler.last_epoch), is_asked=True)
     checkpoints.close()
@@ -345,7 +348,7 @@ def put_back_from(scenario, learner, bound):
     """Put back what a checkpoint holds, if the scenario goes on from one; return how many steps were done."""
     if scenario.goes_on_in is None:
         return 0
-    return put_back(newest_whole(Path(scenario.goes_on_in)), learner, plugins_of(bound), []).place.step
+    return put_back(newest_whole(Path(scenario.goes_on_in)), learner, parts_of(bound), []).place.step
 
 
 def of_values(batch, learner, cutting):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
@@ -19,9 +20,11 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import num_passes
 from plugrad.host.select import Selection
+from plugrad.host.stateful_parts import StatefulPart, stateful_parts
 from plugrad.policy.context import Context, context_of
 from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.micro_batches import Layout
+from plugrad.registry.bind import Component
 from plugrad.rollout.chat import unread_options
 from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
@@ -38,7 +41,6 @@ from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.kept_rollouts import restored
 from plugrad.trainer.checkpoints.resuming import Start, check_same_origin, put_back
 from plugrad.trainer.checkpoints.snapshot import Contents
-from plugrad.trainer.checkpoints.stateful import Plugins, stateful
 from plugrad.trainer.checkpoints.writing import Checkpoints
 from plugrad.trainer.engine_parity import (
     MAX_NEW_TOKENS,
@@ -85,14 +87,14 @@ def prepare(
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     _check_teachers(learner, examples, texts, run_file)
     extensions = [(component, component.create()) for component in selection.extensions]
-    plugins = stateful(selection, environment, extensions)
-    start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, plugins, environment)
+    parts = _stateful_parts(selection, environment, extensions)
+    start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, parts, environment)
     # Last: until here, a failure leaves nothing open.
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
     sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
     rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
-    kept = Contents(learner, rollouts, plugins, selection.metrics)
+    kept = Contents(learner, rollouts, parts, selection.metrics)
     run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
         run=run,
@@ -199,15 +201,27 @@ def _check_teachers(learner: Learner, examples: FittingExamples, texts: Texts, r
         check_teacher_prompts(examples.train, texts, run_file, reading, num_passes(learner.losses))
 
 
+def _stateful_parts(
+    selection: Selection, environment: BoundEnvironment, extensions: Sequence[tuple[Component, Any]]
+) -> list[StatefulPart]:
+    return stateful_parts(
+        environment=environment,
+        advantage=selection.advantage,
+        losses=selection.losses,
+        metrics=selection.metrics,
+        extensions=extensions,
+    )
+
+
 def _from_checkpoint(
     checkpoint: Checkpoint,
     learner: Learner,
     selection: Selection,
-    plugins: Plugins,
+    parts: Sequence[StatefulPart],
     environment: BoundEnvironment,
 ) -> Start:
     learner.ranks.on_main(lambda: check_same_origin(checkpoint, learner, environment))
-    return learner.ranks.together(lambda: put_back(checkpoint, learner, plugins, selection.metrics))
+    return learner.ranks.together(lambda: put_back(checkpoint, learner, parts, selection.metrics))
 
 
 def _rollouts(

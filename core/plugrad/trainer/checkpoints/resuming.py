@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from plugrad.errors import ResumeError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.metric import BoundMetric
-from plugrad.host.plugin_state import restore_state
+from plugrad.host.stateful_parts import StatefulPart
 from plugrad.shown import printable
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.origin import origin_of
 from plugrad.trainer.checkpoints.random_states import set_new_random_states, set_random_states
 from plugrad.trainer.checkpoints.snapshot import Place
-from plugrad.trainer.checkpoints.stateful import Plugins
 from plugrad.trainer.checkpoints.training_tensors import OPTIMIZER, POLICY, load_optimizer, load_policy
 from plugrad.trainer.checkpoints.writing import SHARED, own_file
 from plugrad.trainer.update.learner import Learner
+
+logger = logging.getLogger("plugrad")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def check_same_origin(checkpoint: Checkpoint, learner: Learner, environment: Bou
 def put_back(
     checkpoint: Checkpoint,
     learner: Learner,
-    plugins: Plugins,
+    parts: Sequence[StatefulPart],
     metrics: Sequence[BoundMetric],
 ) -> Start:
     """Put back policy, optimizer, schedule and the state of every plugin; return where to go on. Every rank calls it.
@@ -80,8 +82,7 @@ def put_back(
     load_policy(learner, folder / POLICY, ranks.group)
     load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
     _set_schedule(learner, shared["schedule"])
-    for name, (component, instance) in plugins.items():
-        restore_state(component, instance, own["plugins"].get(name, {}))
+    _restore(parts, own["plugins"])
     for metric in metrics:
         metric.failures = own["failures"].get(metric.label, 0)
     others = range(checkpoint.num_ranks)
@@ -90,6 +91,17 @@ def put_back(
         ahead=[_read(folder / own_file(rank), torch.device("cpu"))["ahead"] for rank in others],
         random_states=own["random"] if is_known else None,
     )
+
+
+def _restore(parts: Sequence[StatefulPart], states: Mapping[str, Mapping[str, Any]]) -> None:
+    for part in parts:
+        if part.key in states:
+            part.restore(states[part.key])
+        else:
+            logger.warning("The checkpoint holds no state of %s: it begins anew.", part.component)
+    left = sorted(states.keys() - {part.key for part in parts})
+    if left:
+        logger.warning("The checkpoint holds the state of %s, which the run no longer has.", ", ".join(left))
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from plugrad.host.metric import BoundMetric
-from plugrad.host.plugin_state import state_of
+from plugrad.host.stateful_parts import StatefulPart
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.checkpoints.kept_rollouts import kept
 from plugrad.trainer.checkpoints.random_states import random_states
-from plugrad.trainer.checkpoints.stateful import Plugins
 from plugrad.trainer.checkpoints.training_tensors import OPTIMIZER, POLICY, optimizer_tensors, policy_tensors
 from plugrad.trainer.update.learner import Learner
 
@@ -41,7 +40,8 @@ class Contents:
 
     learner: Learner
     rollouts: Rollouts
-    plugins: Plugins
+    parts: Sequence[StatefulPart]
+    """The components that keep state."""
     metrics: Sequence[BoundMetric]
 
 
@@ -98,7 +98,7 @@ def snapshot(contents: Contents, place: Place, copying: Copying) -> Snapshot:
         },
         own={
             "random": random_states(),
-            "plugins": {name: state_of(*pair) for name, pair in contents.plugins.items()},
+            "plugins": {part.key: part.state() for part in contents.parts},
             "failures": {metric.label: metric.failures for metric in contents.metrics},
             "ahead": [kept(batch) for batch in contents.rollouts.ahead()],
         },
