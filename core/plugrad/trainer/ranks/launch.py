@@ -17,12 +17,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from plugrad.errors import RunFileError, TrainingError
+from plugrad.launcher_watch import LAUNCH_FOLDER, LAUNCHER
 from plugrad.processes import PYTHON, environment, how_it_ended
-from plugrad.trainer.ranks.peers import LAUNCH_FOLDER
 from plugrad.trainer.ranks.rank_file import LastSign, last_sign
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1")
+"""Passed on to the ranks, unless this process ignores them, as under nohup. SIGUSR1 is how Slurm warns."""
 
 FILES, FILES_PER_PROCESS = 32, 16
 OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
@@ -36,7 +39,7 @@ ENDED_BY_PLUGIN = (
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `plugrad ARGUMENTS` in `num_processes` connected processes; return the exit code.
 
-    Ctrl-C and SIGTERM are passed on to all of them; the exit code is then 128 plus the signal's number.
+    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP are passed on to all of them; the exit code is then 128 plus the signal's number.
 
     Raises:
         RunFileError: there are fewer devices.
@@ -55,7 +58,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     command = [*PYTHON, "-m", "plugrad", *arguments]
     with TemporaryDirectory(prefix="plugrad-launch-") as folder:
         # The ranks inherit this, too.
-        os.environ[LAUNCH_FOLDER] = folder
+        os.environ[LAUNCH_FOLDER], os.environ[LAUNCHER] = folder, str(os.getpid())
         failures: Mapping[int, ProcessFailure] = {}
         try:
             elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
@@ -64,12 +67,13 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         except SignalException as stopped:
             return 128 + stopped.sigval
         finally:
-            del os.environ[LAUNCH_FOLDER]
+            del os.environ[LAUNCH_FOLDER], os.environ[LAUNCHER]
         return exit_code_of(failures, [last_sign(Path(folder), rank) for rank in range(num_processes)])
 
 
 def _config(num_processes: int, folder: str) -> LaunchConfig:
-    return LaunchConfig(
+    noted = [name for name in SIGNALS if signal.getsignal(signal.Signals[name]) is not signal.SIG_IGN]
+    config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=num_processes,
@@ -82,6 +86,9 @@ def _config(num_processes: int, folder: str) -> LaunchConfig:
         monitor_interval=0.1,
         shutdown_timeout=STEP_AND_SAVE_S,
     )
+    # PyTorch 2.6 has no such field. Its launcher ends at SIGUSR1, and the ranks with it.
+    config.signals_to_handle = ",".join(noted)
+    return config
 
 
 def _check_devices(num_processes: int) -> None:

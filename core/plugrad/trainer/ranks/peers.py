@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugrad.errors import PlugradError
+from plugrad.launcher_watch import LAUNCH_FOLDER
 from plugrad.trainer.ranks.failure import Failure
 from plugrad.trainer.ranks.rank_file import LastSign, OwnFile, PeerFile
 from plugrad.trainer.ranks.ranks import Ranks
 
-LAUNCH_FOLDER = "PLUGRAD_LAUNCH_FOLDER"
-"""The variable by which plugrad's own launcher names the folder for the files. It reads them at the end."""
 LOOK_EVERY_S, LOOK_FOR_S = 0.05, 2.0
 """The system closes the connections of a process that ended a moment before it frees the lock of its file, or after."""
 REASONS = (
