@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from rich.console import Console
-
 from plugrad.config.run_file import RunFile
-from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
 from plugrad.trainer.checked_run import check_run
 from plugrad.trainer.engines import engine_record
+from plugrad.trainer.lack_of_memory import as_our_error, lacks_memory, within_memory
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
 from plugrad.trainer.ranks.accelerate_config import make_accelerator
@@ -27,17 +24,13 @@ from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.held_folder import held_run_folder
+from plugrad.trainer.record.lasting_console import LastingConsole
 from plugrad.trainer.record.run_diff import EarlierRun
 from plugrad.trainer.record.run_folder import MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
 from plugrad.trainer.saving_on_failure import saving_on_failure, telling_where_it_is
 
 logger = logging.getLogger("plugrad")
-
-MEMORY_REMEDY = (
-    "Lower tokens_per_micro_batch (training) or rollout.generation_batch_size (sampling), or set "
-    "model.gradient_checkpointing = true."
-)
 
 
 def train(
@@ -52,8 +45,8 @@ def train(
 
     Under a launcher, every process calls this, and all of them train together.
 
-    Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model; a second Ctrl-C or SIGTERM ends the run at
-    once. A run that fails saves the model as it was after the last step.
+    Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP finishes the current step and saves the model; a second Ctrl-C or SIGTERM ends the run
+    at once. A run that fails saves the model as it was after the last step.
 
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.
@@ -74,14 +67,13 @@ def train(
     run_file = run_file.with_absolute_paths()
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
-    display = (display or display_for(Console())) if ranks.is_main else Silent()
-    folder = Path(run_file.output_dir)
-    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(folder, ranks):
+    display = (display or display_for(LastingConsole())) if ranks.is_main else Silent()
+    with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
         earlier = None if like is None else ranks.on_main(lambda: EarlierRun.read(like))
         checked = check_run(run_file, ranks, overwrite=overwrite, num_processes=num_processes)
         if earlier:
             display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
-        training = ranks.together(lambda: prepare(checked, accelerator, ranks, display))
+        training = ranks.together(lambda: within_memory(lambda: prepare(checked, accelerator, ranks, display)))
         plugins = {**checked.plugins, "engine": engine_record(run_file, training.engine), **training.notes}
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
@@ -129,8 +121,8 @@ def _failing_as_a_run_that_had_begun(peers: Peers) -> Iterator[None]:
         raise
     except BaseException as error:
         peers.noticed.set()
-        if isinstance(error, torch.OutOfMemoryError):
-            out_of_memory = TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}")
+        if lacks_memory(error):
+            out_of_memory = as_our_error(error)
             out_of_memory.exit_code = 1
             raise out_of_memory from error
         error.exit_code = 1  # type: ignore[attr-defined]
