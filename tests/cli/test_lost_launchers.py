@@ -125,3 +125,30 @@ def test_a_warning_of_slurms_reaches_the_ranks(launched, folder, number):
     assert f"Stopped by {number.name} after step" in errors
     assert (folder / "runs" / "run" / "model" / "config.json").is_file()
     assert "Traceback" not in errors
+
+
+def rank_one(folder):
+    """Return the process of rank 1."""
+    return next(n for n in processes_in(folder) if b"\0RANK=1\0" in b"\0" + Path(f"/proc/{n}/environ").read_bytes())
+
+
+def has_signal_pending(process, number):
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    pending = next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:"))
+    return bool(pending >> (number - 1) & 1)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_a_run_with_a_rank_that_is_stopped(launched, folder):
+    launcher = launched(stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: metrics(folder))
+    stopped = rank_one(folder)
+    os.kill(stopped, signal.SIGSTOP)
+    launcher.send_signal(signal.SIGINT)
+    # It has been passed on.
+    wait_until(lambda: has_signal_pending(stopped, signal.SIGINT))
+    launcher.send_signal(signal.SIGINT)
+    errors = launcher.communicate(timeout=WAITS_S)[1]
+    assert launcher.returncode == 130, errors
+    assert f"Rank 1 (process {stopped}) did not end within 10 s: killed." in errors
+    assert not processes_in(folder)

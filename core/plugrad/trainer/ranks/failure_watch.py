@@ -154,6 +154,9 @@ class _Watcher(threading.Thread):
                 self._end_process(failure)
                 return
             self._tell_of_a_lost_rank()
+            silent = self._peers.silent()
+            if silent:
+                logger.error("%s", silent)
 
     def _tell_of_a_lost_rank(self) -> None:
         """Say, once, that a rank is gone where this one does not notice. It then still saves the model, so it goes on."""

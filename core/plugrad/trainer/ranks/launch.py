@@ -20,6 +20,7 @@ from plugrad.errors import RunFileError, TrainingError
 from plugrad.launcher_watch import LAUNCH_FOLDER, LAUNCHER
 from plugrad.processes import PYTHON, environment, how_it_ended
 from plugrad.trainer.ranks.rank_file import LastSign, last_sign
+from plugrad.trainer.ranks.second_signal import killing_after_second_signal
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
@@ -61,7 +62,8 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         os.environ[LAUNCH_FOLDER], os.environ[LAUNCHER] = folder, str(os.getpid())
         failures: Mapping[int, ProcessFailure] = {}
         try:
-            elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
+            with killing_after_second_signal(Path(folder), num_processes):
+                elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
         except ChildFailedError as error:
             failures = error.failures
         except SignalException as stopped:
