@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "example", "objectives", "policy")]
 BENCHMARKS = [
-    "catalogue", "check", "command_line", "hook_call", "logprobs", "new_package", "ranks", "sequence_adapter",
+    "catalogue", "check", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks", "sequence_adapter",
     "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"

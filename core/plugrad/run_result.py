@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from plugrad.errors import TrainingError
+from plugrad.json_text import parse_json
 from plugrad.paths import open_bytes
 from plugrad.shown import printable
 
@@ -50,20 +50,25 @@ class Lines:
             return
         try:
             with open_bytes(self.path, "rb") as file:
-                file.seek(self.length - len(self.last))
-                if file.read(len(self.last)) != self.last:
-                    raise TrainingError(
-                        f"{self.path} holds other records than this run wrote: a later run replaced them. Read the records "
-                        "of a run before the next one uses its folder, or give each run its own output_dir."
-                    )
+                self._check(file)
                 file.seek(0)
                 while file.tell() < self.length:
-                    yield json.loads(file.readline())
-        except (OSError, json.JSONDecodeError) as error:
+                    yield parse_json(file.readline())
+        except TrainingError:
+            raise
+        except (OSError, ValueError) as error:
             raise TrainingError(
                 f"the records of the run cannot be read from {self.path}: {printable(error)}. They are read when they are "
                 "asked for: keep the file, or read them before it is moved."
             ) from error
+
+    def _check(self, file: BinaryIO) -> None:
+        file.seek(self.length - len(self.last))
+        if file.read(len(self.last)) != self.last:
+            raise TrainingError(
+                f"{self.path} holds other records than this run wrote: a later run replaced them. Read the records of a run "
+                "before the next one uses its folder, or give each run its own output_dir."
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 MARK = "raises_user_interrupt"
 HANGUP = getattr(signal, "SIGHUP", None)
 """The terminal was closed. Windows has no such signal."""
+WARNING = getattr(signal, "SIGUSR1", None)
+"""How Slurm warns of the end of a job's time (`--signal=USR1@120`). Windows has no such signal."""
 
 
 class UserInterrupt(KeyboardInterrupt):

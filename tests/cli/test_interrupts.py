@@ -44,7 +44,7 @@ def has_steps(folder, number):
     return lambda: path.exists() and path.read_text().count("\n") >= number
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_one_signal_lets_the_step_finish_and_the_model_be_saved(folder, number, code):
     process = start(*LONG)
     wait_for(process, has_steps(folder, 2))

@@ -9,17 +9,15 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import IO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from plugrad.shown import escaped
+from plugrad.trainer.record.lasting_console import LastingConsole
 
 
-class Output(Console):
-    """A console for text that others wrote. Once nothing can be written it goes silent, so that a run continues."""
-
-    failure: OSError | None = None
-    """Why the output is lost. None also if its reader has gone, as with `| head`."""
+class Output(LastingConsole):
+    """A console for text that others wrote."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         # No markup: rich would interpret the brackets in `list[int]`, in a path or in a summary.
@@ -34,20 +32,11 @@ class Output(Console):
 
     def on_broken_pipe(self) -> None:
         """Write nothing more, not even at exit."""
-        self.quiet = True
+        super().on_broken_pipe()
         _write_no_more(self.file)
 
-    def _check_buffer(self) -> None:
-        try:
-            super()._check_buffer()
-        except OSError as error:
-            self.failure = error
-            self.on_broken_pipe()
-        except ValueError as error:
-            if not self.file.closed:
-                raise
-            self.failure = OSError(str(error))
-            self.on_broken_pipe()
+    def tell(self, failure: OSError) -> None:
+        """Say nothing: the command does at its end."""
 
 
 def drop_unwritten() -> None:

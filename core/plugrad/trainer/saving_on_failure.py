@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from plugrad.errors import TrainingError
+from plugrad.trainer.lack_of_memory import free_what_failed, lacks_memory
 from plugrad.trainer.loop import Training
-from plugrad.trainer.record.save import save_model
+from plugrad.trainer.record.save import SavedElsewhereError, save_model
 
 logger = logging.getLogger("plugrad")
 
@@ -22,7 +23,9 @@ def saving_on_failure(training: Training) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     # SystemExit too: only code of a plugin's raises it here.
-    except BaseException:
+    except BaseException as error:
+        if lacks_memory(error):
+            free_what_failed(error)
         learner = training.learner
         # The other ranks may be gone: only a model that is whole on the main rank can be saved.
         if training.records.num_steps and learner.ranks.is_main and not learner.is_sharded:
@@ -30,6 +33,8 @@ def saving_on_failure(training: Training) -> Iterator[None]:
             try:
                 model = save_model(training.run.folder, learner.save)
                 logger.warning("The model as it was after the last step is saved in %s.", model)
+            except SavedElsewhereError as saved:
+                logger.warning("%s", saved)
             except TrainingError as lost:
                 logger.error("The model as it was after the last step is lost: %s", lost)
         raise

@@ -6,19 +6,17 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import torch
-from rich.console import Console
-
 from plugrad.config.run_file import RunFile
-from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import Lines, RunInterrupted, RunResult
 from plugrad.trainer.checked_run import CheckedRun, check_run
 from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find
 from plugrad.trainer.engines import engine_record
+from plugrad.trainer.lack_of_memory import as_our_error, lacks_memory, within_memory
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
 from plugrad.trainer.ranks.accelerate_config import make_accelerator
@@ -29,6 +27,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, note
+from plugrad.trainer.record.lasting_console import LastingConsole
 from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.run_diff import Difference, EarlierRun
 from plugrad.trainer.record.run_folder import METRICS, MODEL, open_run_folder
@@ -36,11 +35,6 @@ from plugrad.trainer.record.save import save_model
 from plugrad.trainer.saving_on_failure import saving_on_failure, telling_where_it_is
 
 logger = logging.getLogger("plugrad")
-
-MEMORY_REMEDY = (
-    "Lower tokens_per_micro_batch (training) or rollout.generation_batch_size (sampling), or set "
-    "model.gradient_checkpointing = true."
-)
 
 
 def train(
@@ -56,8 +50,8 @@ def train(
     """Run a run file: check everything, then load the model, train, save it, and return where everything is.
 
     Under a launcher, every process calls this, and all of them train together.
-    Ctrl-C, SIGTERM or SIGHUP finishes the current step and saves the model and a checkpoint; a second Ctrl-C or SIGTERM
-    ends the run at once. A run that fails saves the model as it was after the last step.
+    Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP finishes the current step and saves the model and a checkpoint; a second Ctrl-C or
+    SIGTERM ends the run at once. A run that fails saves the model as it was after the last step.
 
     Args:
         run_file: what to do; `RunFile.load(path)` reads one.
@@ -77,7 +71,7 @@ def train(
     run_file = run_file.with_absolute_paths()
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
-    display = (display or display_for(Console())) if ranks.is_main else Silent()
+    display = (display or display_for(LastingConsole())) if ranks.is_main else Silent()
     with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
@@ -86,7 +80,8 @@ def train(
         if like is not None:
             ranks.on_main(lambda: _show_differences(EarlierRun.read(like), checked, display))
         changes = _changes(going_on, checked, ranks, display, allow_changes=allow_changes)
-        training = ranks.together(lambda: prepare(checked, accelerator, ranks, display, going_on.checkpoint))
+        preparing = partial(prepare, checked, accelerator, ranks, display, going_on.checkpoint)
+        training = ranks.together(lambda: within_memory(preparing))
         ranks.on_main(lambda: _open_folder(training, checked, changes))
         result = _run(training, peers, started)
     if training.stop.signal is not None:
@@ -185,8 +180,8 @@ def _failing_as_a_run_that_had_begun(peers: Peers) -> Iterator[None]:
         raise
     except BaseException as error:
         peers.noticed.set()
-        if isinstance(error, torch.OutOfMemoryError):
-            out_of_memory = TrainingError(f"the device is out of memory: {error} {MEMORY_REMEDY}")
+        if lacks_memory(error):
+            out_of_memory = as_our_error(error)
             out_of_memory.exit_code = 1
             raise out_of_memory from error
         error.exit_code = 1  # type: ignore[attr-defined]

@@ -139,3 +139,41 @@ def test_nothing_is_left_of_a_folder_that_the_ranks_made(tmp_path: Path, monkeyp
     assert peers.own is not None
     peers.begin()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_rank_that_gives_no_sign_of_life_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugrad.trainer.ranks.peers.SILENT_S", 0.0)
+    other = OwnFile(tmp_path, 1)
+    other.note(0, "the loss 'x'")
+    # A process holds no lock against itself: only what the files say is looked at.
+    peers = Peers(OwnFile(tmp_path, 0), [PeerFile.of(tmp_path, 1)], count=2)
+    assert peers.silent() is None, "its first sign"
+    said = peers.silent()
+    assert said is not None
+    assert f"rank 1 of 2 (process {os.getpid()}) in a call of the loss 'x' has given no sign of life" in said
+    assert peers.silent() is None, "it is told"
+    other.beat()
+    assert peers.silent() is None
+    assert peers.silent() is not None, "it was silent again"
+    other.leave()
+    assert peers.silent() is None
+
+
+def test_of_several_ranks_the_first_that_answers_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugrad.trainer.ranks.peers.SILENT_S", 0.0)
+    files = [OwnFile(tmp_path, rank) for rank in range(3)]
+
+    def peers_of(rank: int) -> Peers:
+        others = [PeerFile.of(tmp_path, other) for other in range(3) if other != rank]
+        return Peers(files[rank], others, count=3, index=rank)
+
+    every = [peers_of(rank) for rank in range(3)]
+    assert [peers.silent() for peers in every] == [None] * 3
+    # Rank 0 is silent: rank 1 speaks, and rank 2 sees rank 1 answer.
+    for rank in (1, 2):
+        files[rank].beat()
+    first, second = every[1].silent(), every[2].silent()
+    assert first is not None
+    assert "rank 0 of 3" in first
+    assert "rank 2" not in first
+    assert second is None

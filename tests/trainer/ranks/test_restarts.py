@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from plugrad.errors import EngineError, ServersLost, TrainingError
+from plugrad.launcher_watch import LAUNCH_FOLDER
 from plugrad.trainer.checkpoints.checkpoint_folder import folder_of
 from plugrad.trainer.ranks.launch import MAY_PASS, Ended
-from plugrad.trainer.ranks.peers import LAUNCH_FOLDER
 from plugrad.trainer.ranks.restarts import launch_again, telling_the_launcher
 from plugrad.trainer.record.replaced_run import REPLACED
 

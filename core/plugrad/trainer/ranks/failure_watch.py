@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from plugrad.errors import PlugradError, RankError, TrainingError
+from plugrad.launcher_watch import LAUNCH_FOLDER, is_watched
 from plugrad.registry.calls_in_progress import mirrored_in
 from plugrad.trainer.ranks.failure import Failure, add_rank_note
-from plugrad.trainer.ranks.peers import LAUNCH_FOLDER, Peers
+from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
@@ -145,11 +146,17 @@ class _Watcher(threading.Thread):
             try:
                 failure = self._board.read()
             except Exception:
+                if is_watched():
+                    # This rank finishes its step, saves the model and ends.
+                    return
                 failure = Failure(self._ranks.index, "the launcher is gone", 1)
             if failure is not None:
                 self._end_process(failure)
                 return
             self._tell_of_a_lost_rank()
+            silent = self._peers.silent()
+            if silent:
+                logger.error("%s", silent)
 
     def _tell_of_a_lost_rank(self) -> None:
         """Say, once, that a rank is gone where this one does not notice. It then still saves the model, so it goes on."""

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP in training: the first finishes the step and saves the model, a second ends the run at once."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP in training: the step ends and the model is saved. A second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from signal import Signals
 from types import FrameType
 
 from plugrad.registry.calls_in_progress import longest_call
 from plugrad.trainer.ranks.ranks import Ranks
-from plugrad.user_interrupt import HANGUP, handling_signals, interrupt, raises_user_interrupt
+from plugrad.user_interrupt import HANGUP, WARNING, handling_signals, interrupt, raises_user_interrupt
 
 WORTH_NAMING_S = 5.0
 """A plugin that has been working for longer is named: the step cannot end before it."""
@@ -29,7 +30,9 @@ logger = logging.getLogger("plugrad")
 class StopRequest:
     """Whether the run was asked to stop, and by which signal."""
 
-    signal: signal.Signals | None = None
+    signal: Signals | None = None
+    own: Signals | None = None
+    """The signal that this process got. One that every rank gets may come here only after the ranks have agreed on it."""
     is_saved: bool = False
     """Whether the run is complete and its model saved: only extensions are still working."""
     announces: bool = True
@@ -37,7 +40,7 @@ class StopRequest:
 
     def agree(self, ranks: Ranks) -> bool:
         """Return whether any rank was asked to stop, so that all stop after the same step."""
-        asked = [number for number in ranks.gather(self.signal) if number is not None]
+        asked = [number for number in ranks.gather(self.own) if number is not None]
         if asked:
             self.signal = asked[0]
         return bool(asked)
@@ -47,15 +50,19 @@ class StopRequest:
         """Handle a signal: note the first, raise KeyboardInterrupt at the second."""
         if number == HANGUP:
             _leave_a_terminal_that_is_gone()
-        if self.signal is not None:
-            if number == HANGUP:
-                # Both the system and the shell send it where a terminal is closed.
+        # Slurm's own SIGTERM comes after its warning, and the step may still be under way.
+        if self.own not in (None, WARNING) or number == self.own:
+            if number in (HANGUP, WARNING):
+                # Both the system and the shell send the first where a terminal is closed. Neither asks to stop at once.
                 return
             interrupt(number)
-        self.signal = signal.Signals(number)
-        if not self.announces:
+        self.own = Signals(number)
+        is_known, self.signal = self.signal is not None, self.own
+        if not self.announces or is_known:
             return
-        again = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "SIGTERM again"}.get(self.signal, "SIGTERM")
+        again = {HANGUP: "SIGTERM", WARNING: "A second SIGTERM", signal.SIGINT: "Ctrl-C again"}.get(
+            self.signal, "SIGTERM again"
+        )
         # A signal may come in the middle of a write to the same stream, which then refuses a second one.
         with suppress(RuntimeError):
             logger.warning("%s %s stops at once.%s", SAVED if self.is_saved else STOPPING, again, _waiting_for())
@@ -84,5 +91,6 @@ def stop_requests(stop: StopRequest) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with handling_signals(stop.note, signal.SIGINT, signal.SIGTERM):
+    warning = [] if WARNING is None else [WARNING]
+    with handling_signals(stop.note, signal.SIGINT, signal.SIGTERM, *warning):
         yield

@@ -18,15 +18,19 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from plugrad.errors import RunFileError, TrainingError
+from plugrad.launcher_watch import LAUNCH_FOLDER, LAUNCHER
 from plugrad.processes import PYTHON, environment, how_it_ended
-from plugrad.trainer.ranks.peers import LAUNCH_FOLDER
 from plugrad.trainer.ranks.rank_file import LastSign, last_sign
+from plugrad.trainer.ranks.second_signal import killing_after_second_signal
 
 STEP_AND_SAVE_S = 24 * 3600
 """After Ctrl-C the ranks finish their step and save; a second Ctrl-C ends them at once."""
 
 MAY_PASS = "may_pass"
 """The file that a rank leaves in the launcher's folder where its error may pass."""
+SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1")
+"""Passed on to the ranks, unless this process ignores them, as under nohup. SIGUSR1 is how Slurm warns."""
+
 FILES, FILES_PER_PROCESS = 32, 16
 OUT_OF_MEMORY = "The usual reason is that memory ran out: lower tokens_per_micro_batch, or start fewer processes."
 FAULT = "Unless somebody sent that signal, compiled code crashed: the last output of the rank may show where."
@@ -47,7 +51,7 @@ class Ended(NamedTuple):
 def launch(arguments: Sequence[str], num_processes: int) -> Ended:
     """Run `plugrad ARGUMENTS` in `num_processes` connected processes; return how they ended.
 
-    Ctrl-C and SIGTERM are passed on to all of them; the exit code is then 128 plus the signal's number.
+    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP are passed on to all of them; the exit code is then 128 plus the signal's number.
 
     Raises:
         RunFileError: there are fewer devices.
@@ -66,22 +70,24 @@ def launch(arguments: Sequence[str], num_processes: int) -> Ended:
     command = [*PYTHON, "-m", "plugrad", *arguments]
     with TemporaryDirectory(prefix="plugrad-launch-") as folder:
         # The ranks inherit this, too.
-        os.environ[LAUNCH_FOLDER] = folder
+        os.environ[LAUNCH_FOLDER], os.environ[LAUNCHER] = folder, str(os.getpid())
         failures: Mapping[int, ProcessFailure] = {}
         try:
-            elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
+            with killing_after_second_signal(Path(folder), num_processes):
+                elastic_launch(_config(num_processes, folder), command[0])(*command[1:])
         except ChildFailedError as error:
             failures = error.failures
         except SignalException as stopped:
             return Ended(128 + stopped.sigval, may_pass=False)
         finally:
-            del os.environ[LAUNCH_FOLDER]
+            del os.environ[LAUNCH_FOLDER], os.environ[LAUNCHER]
         signs = [last_sign(Path(folder), rank) for rank in range(num_processes)]
         return Ended(exit_code_of(failures, signs), (Path(folder) / MAY_PASS).exists())
 
 
 def _config(num_processes: int, folder: str) -> LaunchConfig:
-    return LaunchConfig(
+    noted = [name for name in SIGNALS if signal.getsignal(signal.Signals[name]) is not signal.SIG_IGN]
+    config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=num_processes,
@@ -94,6 +100,9 @@ def _config(num_processes: int, folder: str) -> LaunchConfig:
         monitor_interval=0.1,
         shutdown_timeout=STEP_AND_SAVE_S,
     )
+    # PyTorch 2.6 has no such field. Its launcher ends at SIGUSR1, and the ranks with it.
+    config.signals_to_handle = ",".join(noted)
+    return config
 
 
 def _check_devices(num_processes: int) -> None:

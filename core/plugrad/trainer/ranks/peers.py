@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -14,14 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugrad.errors import PlugradError
+from plugrad.launcher_watch import LAUNCH_FOLDER
 from plugrad.trainer.ranks.failure import Failure
 from plugrad.trainer.ranks.rank_file import LastSign, OwnFile, PeerFile
 from plugrad.trainer.ranks.ranks import Ranks
 
-LAUNCH_FOLDER = "PLUGRAD_LAUNCH_FOLDER"
-"""The variable by which plugrad's own launcher names the folder for the files. It reads them at the end."""
 LOOK_EVERY_S, LOOK_FOR_S = 0.05, 2.0
 """The system closes the connections of a process that ended a moment before it frees the lock of its file, or after."""
+SILENT_S = 30.0
+SILENT = (
+    "{} has given no sign of life for {:.0f} s. It was stopped (kill -CONT goes on with it), or the machine has neither "
+    "time nor memory for it. Ctrl-C twice ends the run, and with --num-processes that rank too."
+)
 REASONS = (
     "A plugin cannot end a run: where it calls os._exit or the like, as compiled code may, too, let it raise an ordinary "
     "exception. If none does, the system killed the rank, most often because memory ran out, or compiled code crashed."
@@ -35,6 +40,9 @@ class Peers:
     own: OwnFile | None = None
     others: Sequence[PeerFile] = ()
     count: int = 1
+    index: int = 0
+    beats: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By rank, how often it had given a sign of life, and when that was first seen; never, once its silence is told."""
     has_begun: threading.Event = field(default_factory=threading.Event)
     noticed: threading.Event = field(default_factory=threading.Event)
     """Set once this rank knows that the run fails, and does what is left to do, such as to save the model."""
@@ -64,7 +72,7 @@ class Peers:
         if made:
             # Whoever has opened the files keeps them, and nothing is left behind however the run ends.
             shutil.rmtree(made, ignore_errors=True)
-        return cls(own, others, ranks.count)
+        return cls(own, others, ranks.count, ranks.index)
 
     @property
     def exit_code(self) -> int:
@@ -91,6 +99,29 @@ class Peers:
             if sign:
                 return self._failure(peer.rank, sign)
         return None
+
+    def silent(self) -> str | None:
+        """Give a sign of life; return what to say of the ranks here that have given none for a time, once for each.
+
+        Only the first rank that does answer has something to say.
+        """
+        if self.own:
+            self.own.beat()
+        said = []
+        for peer in self.others:
+            sign = peer.last_sign()
+            if sign is None or sign.has_left:
+                continue
+            num_beats, since = self.beats.get(peer.rank, (-1, 0.0))
+            if sign.num_beats != num_beats:
+                self.beats[peer.rank] = sign.num_beats, time.monotonic()
+            elif time.monotonic() - since >= SILENT_S:
+                # Told: it stays so until the next sign.
+                self.beats[peer.rank] = num_beats, math.inf
+                said.append(f"rank {peer.rank} of {self.count} (process {sign.process}){sign.where}")
+        silent = {rank for rank, (_, since) in self.beats.items() if since == math.inf}
+        is_first = all(peer.rank in silent or peer.rank > self.index for peer in self.others)
+        return SILENT.format(" and ".join(said), SILENT_S) if said and is_first else None
 
     def lost_soon(self) -> Failure | None:
         """Return the same, where a connection has just been lost."""

@@ -14,8 +14,9 @@ from typing import BinaryIO
 
 from plugrad.paths import open_bytes
 
-HEADER = struct.Struct("=q??")
-"""The process, whether training had begun, and whether the rank has left the run in good order, with or without an error."""
+HEADER = struct.Struct("=q??Q")
+"""The process, whether training had begun, whether the rank has left the run in good order, with or without an error, and
+how often it has given a sign of life."""
 SLOT = struct.Struct("=H510s")
 """A thread's call in progress: the length of its owner's name, in bytes, and the name."""
 NUM_SLOTS = 8
@@ -33,6 +34,8 @@ class LastSign:
     """Whether the rank had nothing more to do with the others. If it failed, its error has been told."""
     calls: tuple[str, ...]
     """Whose calls were in progress, the innermost of each thread."""
+    num_beats: int = 0
+    """How often it has given a sign of life."""
 
     @property
     def where(self) -> str:
@@ -60,8 +63,8 @@ def _decoded(content: bytes) -> LastSign | None:
     owners = [name[:length] for length, name in SLOT.iter_unpack(content[HEADER.size :]) if length]
     # A long name may be cut within a character.
     calls = tuple(dict.fromkeys(owner.decode(errors="ignore") for owner in owners))
-    process, has_begun, has_left = HEADER.unpack_from(content)
-    return LastSign(process, has_begun, has_left, calls)
+    process, has_begun, has_left, num_beats = HEADER.unpack_from(content)
+    return LastSign(process, has_begun, has_left, calls, num_beats)
 
 
 class OwnFile:
@@ -85,11 +88,17 @@ class OwnFile:
         self._slots: dict[int, int] = {}
         self._lock = threading.Lock()
         self._has_begun = self._has_left = False
+        self._num_beats = 0
         self._write_header()
 
     def begin(self) -> None:
         """Note that training has begun."""
         self._has_begun = True
+        self._write_header()
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._num_beats += 1
         self._write_header()
 
     def leave(self) -> None:
@@ -113,7 +122,7 @@ class OwnFile:
             SLOT.pack_into(self._memory, HEADER.size + slot * SLOT.size, len(name), name)
 
     def _write_header(self) -> None:
-        HEADER.pack_into(self._memory, 0, os.getpid(), self._has_begun, self._has_left)
+        HEADER.pack_into(self._memory, 0, os.getpid(), self._has_begun, self._has_left, self._num_beats)
 
 
 @dataclass(frozen=True)
@@ -132,13 +141,23 @@ class PeerFile:
         """
         return cls(rank, open_bytes(file_of(folder, rank), "r+b"))
 
-    def last_sign_if_lost(self) -> LastSign | None:
-        """Return what it says if its process has ended without leaving the run in good order, otherwise None."""
+    def is_held(self) -> bool:
+        """Return whether its process lives and is in the run."""
         try:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return None
+            return True
         with suppress(OSError):
             fcntl.lockf(self.file, fcntl.LOCK_UN)
-        sign = _decoded(os.pread(self.file.fileno(), SIZE, 0))
+        return False
+
+    def last_sign(self) -> LastSign | None:
+        """Return what it says now."""
+        return _decoded(os.pread(self.file.fileno(), SIZE, 0))
+
+    def last_sign_if_lost(self) -> LastSign | None:
+        """Return what it says if its process has ended without leaving the run in good order, otherwise None."""
+        if self.is_held():
+            return None
+        sign = self.last_sign()
         return sign if sign and not sign.has_left else None

@@ -10,9 +10,9 @@ from os import environ
 from pathlib import Path
 
 from plugrad.errors import PlugradError, TrainingError
+from plugrad.launcher_watch import LAUNCH_FOLDER
 from plugrad.trainer.checkpoints.checkpoint_folder import steps_in
 from plugrad.trainer.ranks.launch import MAY_PASS, Ended, launch
-from plugrad.trainer.ranks.peers import LAUNCH_FOLDER
 from plugrad.trainer.record.history import RESTARTED, note
 from plugrad.trainer.record.replaced_run import REPLACED
 
