@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from plugrad.json_text import json_of, read_json_lines
-
-if TYPE_CHECKING:
-    from plugrad.trainer.record.run_diff import Difference
+from plugrad.json_text import read_json_lines
 
 HISTORY = "history.jsonl"
 STARTED, RESUMED, RESTARTED, STOPPED, FINISHED = "started", "resumed", "restarted", "stopped", "finished"
@@ -32,9 +28,3 @@ def history(folder: Path) -> list[dict[str, Any]]:
     with suppress(OSError, ValueError):
         return [line for _, line in read_json_lines(folder / HISTORY, skip_empty=True)]
     return []
-
-
-def as_lines(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """Return differences as a history keeps them."""
-    # Through JSON, which writes what it does not know as text.
-    return [json.loads(json_of({"what": each.what, "then": each.then, "now": each.now})) for each in differences]
