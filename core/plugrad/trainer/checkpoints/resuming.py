@@ -81,7 +81,9 @@ def put_back(
     load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
     _set_schedule(learner, shared["schedule"])
     for name, (component, instance) in plugins.items():
-        restore_state(component, instance, own["plugins"].get(name, {}))
+        # A metric may be new.
+        if name in own["plugins"]:
+            restore_state(component, instance, own["plugins"][name])
     for metric in metrics:
         metric.failures = own["failures"].get(metric.label, 0)
     others = range(checkpoint.num_ranks)
