@@ -37,12 +37,7 @@ def run_in_process(
     Ctrl-C lets the run finish its step and write a checkpoint, and a second one ends it at once. If `update` raises, the
     run is ended first.
 
-    Args:
-        run: what to train.
-        num_processes: how many processes it trains in.
-        lock: the descriptor of the comparison's lock.
-        update: called while the run is going on.
-        stopping: called when the run has been asked to stop, before the wait for it.
+    `update` is called while the run is going on, and `stopping` once it has been asked to stop, before the wait for it.
     """
     goes_on = bool(run.kept_step)
     if goes_on:
