@@ -11,8 +11,10 @@ from plugrad.compare.arms import arms_of
 from plugrad.compare.checking import CheckedArm
 from plugrad.compare.comparison_folder import ComparisonFolder
 from plugrad.compare.planned_run import Outcome
+from plugrad.config.reading import write_run_file
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
+from plugrad.trainer.checkpoints.checkpoint_folder import begin, folder_of, publish, unfinished_of
 
 TABLES = {
     "model": {"from_scratch": {"model_type": "qwen3"}},
@@ -58,6 +60,14 @@ def finish(run):
     (run.folder / "metrics.jsonl").write_text('{"step": 1, "num_tokens": 10}\n')
     (run.folder / "plugins.json").write_text(json.dumps(PLUGINS))
     run.write(Outcome(0, 1, 1.0))
+
+
+def keep(run, step=1):
+    """Give a run a checkpoint, as far as a comparison looks into it."""
+    write_run_file(RunFile(**TABLES), run.folder / "run.toml")
+    folder = folder_of(run.folder, step)
+    begin(unfinished_of(folder))
+    publish(unfinished_of(folder), folder, {"step": step, "num_ranks": 1, "sums": {}})
 
 
 @pytest.fixture
@@ -140,6 +150,75 @@ def test_a_record_that_lacks_a_key_is_another_comparison(finished, removed, diff
 def test_arms_of_which_nothing_is_finished_may_change(folder):
     open_folder(folder, ["loss.name=a"])
     assert open_folder(folder, ["loss.name=a"], max_steps=2)
+
+
+@pytest.fixture
+def begun(folder):
+    """A comparison that was interrupted after the first checkpoint of its only run."""
+    (run,) = open_folder(folder, ["loss.name=a"])
+    finish(run)
+    (run.folder / "outcome.json").unlink()
+    keep(run)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tables", "plugins", "difference"),
+    [
+        ({"optimizer": {"lr": 1.0}}, PLUGINS, "since the arm 'a' was run, optimizer.lr was 1e-05 and is 1.0. Use --rerun a"),
+        ({}, {**PLUGINS, "components": [{**LOSS, "sha256": "new"}, METRIC]}, "the loss mine.py:mine has changed"),
+        ({}, {**PLUGINS, "components": [{**LOSS, "options": {"x": 2}}, METRIC]}, "loss mine.py:mine: x was None and is 2"),
+        ({"max_steps": 2}, PLUGINS, None),
+        ({"checkpoint": {"keep": 5}}, PLUGINS, None),
+        ({}, {**PLUGINS, "components": [LOSS, {**METRIC, "sha256": "new"}]}, None),
+    ],
+)
+def test_a_run_that_has_begun_goes_on_only_as_it_began(begun, tables, plugins, difference):
+    if difference is None:
+        (run,) = open_folder(begun, ["loss.name=a"], plugins=plugins, **tables)
+        assert (run.is_finished, run.kept_step) == (False, 1)
+        return
+    with pytest.raises(RunFileError) as caught:
+        open_folder(begun, ["loss.name=a"], plugins=plugins, **tables)
+    assert difference in str(caught.value)
+
+
+def test_runs_become_longer_where_all_have_a_checkpoint_of_their_end(finished):
+    runs = open_folder(finished, ["loss.name=a,b"])
+    keep(runs[0])
+    with pytest.raises(
+        RunFileError, match=r"the arm 'b' .* max_steps was 1 and is 2\. Its run at seed 0 kept no checkpoint"
+    ):
+        open_folder(finished, ["loss.name=a,b"], max_steps=2)
+    keep(runs[1])
+    longer = open_folder(finished, ["loss.name=a,b"], max_steps=2)
+    assert [(run.is_finished, run.is_short, run.kept_step) for run in longer] == [(False, True, 1)] * 2
+    # Interrupted before the first of them went on.
+    assert [run.is_short for run in open_folder(finished, ["loss.name=a,b"], max_steps=2)] == [True, True]
+
+
+def test_a_run_that_reached_its_reward_is_not_made_longer(finished):
+    for run in open_folder(finished, ["loss.name=a,b"]):
+        (run.folder / "history.jsonl").write_text('{"event": "finished", "step": 1, "by": "stop_at_reward"}\n')
+    assert all(run.is_finished for run in open_folder(finished, ["loss.name=a,b"], max_steps=2))
+
+
+def test_where_the_learning_rate_follows_max_steps_runs_do_not_become_longer(folder):
+    optimizer = {"schedule": "cosine"}
+    (run,) = open_folder(folder, ["loss.name=a"], optimizer=optimizer)
+    finish(run)
+    keep(run)
+    with pytest.raises(
+        RunFileError, match=r"max_steps was 1 and is 2\. With optimizer.schedule = 'cosine', the runs so far"
+    ):
+        open_folder(folder, ["loss.name=a"], optimizer=optimizer, max_steps=2)
+
+
+@pytest.mark.parametrize("records", ["", '{"step": 1, "num_tokens": 10}\n\0\0\n'])
+def test_a_run_whose_records_do_not_reach_its_checkpoint_begins_again(begun, records):
+    (run,) = open_folder(begun, ["loss.name=a"])
+    (run.folder / "metrics.jsonl").write_text(records)
+    assert run.kept_step == 0
 
 
 def test_other_arms_alone_are_another_comparison(finished):

@@ -110,3 +110,35 @@ def test_failures_that_are_alike_are_told_together(progress):
 def test_the_line_that_says_why_a_run_failed(tmp_path, log, exit_code, why):
     (tmp_path / "log.txt").write_text(log)
     assert failure_reason(tmp_path / "log.txt", exit_code) == why
+
+
+def test_the_reason_is_not_looked_for_in_the_output_of_an_earlier_process(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("ValueError: of the first\n")
+    length = log.stat().st_size
+    with log.open("a") as file:
+        file.write("step 3\n")
+    assert failure_reason(log, 1, length) == "step 3"
+
+
+def test_the_time_left_is_not_counted_from_steps_of_an_earlier_process(progress, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("plugrad.compare.progress.time.monotonic", lambda: now[0])
+    run = PlannedRun("half", 0, progress.current.folder, progress.current.run_file, 5)
+    (run.folder / "checkpoints" / "step_000002").mkdir(parents=True)
+
+    def write(num_steps, num_tokens):
+        lines = [f'{{"step": {step}, "num_tokens": {num_tokens}}}\n' for step in range(1, num_steps + 1)]
+        (run.folder / "metrics.jsonl").write_text("".join(lines))
+
+    # It was killed after the third step, and goes on from its checkpoint after the second.
+    write(3, num_tokens=10)
+    alone = Progress([run])
+    alone.note_start(run)
+    alone.note_step(run)
+    for seconds, num_steps in [(20.0, 2), (22.0, 3)]:
+        now[0] = seconds
+        write(num_steps, num_tokens=11)
+        alone.note_step(run)
+    # Two steps are left, of two seconds each.
+    assert alone.seconds_left == pytest.approx(4.0)

@@ -69,8 +69,9 @@ def compare(
 
     Every arm gets the same prompts, model and seeds. Each run is its own
     process, and a run that fails does not stop the others. Run the same
-    command again to continue after an interruption, or with more arms or
-    seeds: only the missing runs are started. Exit code 1: a run failed.
+    command again to continue after an interruption, or with more arms,
+    seeds or steps: only what is missing is run, from the checkpoints where
+    there are any. Exit code 1: a run failed.
 
     REWARD is the mean training reward over the last tenth of a run's steps.
     EQUAL TOKENS is the same, with every run cut at the total tokens of the
@@ -115,20 +116,30 @@ def _compare(options: ComparisonOptions, console: Console) -> int:
         result = run_comparison(options, plan, lambda report, progress: _open_display(report, progress, console))
     _print_result(result, console)
     if result.signal is not None:
-        console.print("Interrupted. Run the same command again to continue.", soft_wrap=True)
+        console.print(f"Interrupted. Run the same command again to continue.{_what_goes_on(result)}", soft_wrap=True)
         return 128 + result.signal
     return FAILED if result.progress.number("failed") else 0
+
+
+def _what_goes_on(result: ComparisonResult) -> str:
+    stopped = result.progress.current
+    if stopped is None or not stopped.kept_step:
+        return ""
+    return f" {stopped.arm}, seed {stopped.seed}, goes on after step {stopped.kept_step}."
 
 
 def _open_display(report: Report, progress: Progress, console: Console) -> ProgressDisplay:
     from plugrad.compare.progress_display import display_for
 
     done = progress.number("done")
+    going_on = sum(not run.is_finished and run.kept_step > 0 for run in report.runs)
     seeds = list(dict.fromkeys(str(run.seed) for run in report.runs))
     listed = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
     console.print(
         f"comparing {', '.join(arm.name for arm in report.arms)} in {report.run_file.name}: {len(report.runs)} runs, "
-        f"{listed}, baseline {report.baseline}" + (f"; {done} already done" if done else ""),
+        f"{listed}, baseline {report.baseline}"
+        + (f"; {done} already done" if done else "")
+        + (f"; {going_on} to go on from a checkpoint" if going_on else ""),
         soft_wrap=True,
     )
     return display_for(console, progress)

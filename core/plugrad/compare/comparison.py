@@ -94,7 +94,7 @@ class ComparisonResult:
 def run_comparison(
     options: ComparisonOptions, plan: Plan, open_display: Callable[[Report, Progress], ProgressDisplay]
 ) -> ComparisonResult:
-    """Run what is missing, and update the report after each run. A signal ends the current run.
+    """Run what is missing, and update the report after each run. A signal stops the current run after its step.
 
     Raises:
         RunFileError: the folder holds another comparison, or cannot be written.
@@ -203,7 +203,15 @@ def _run(run: PlannedRun, num_processes: int | None, lock: int | None, progress:
         progress.note_step(run)
         display.update(run)
 
-    run_in_process(run, num_processes, lock, update)
+    def stopping() -> None:
+        display.close()
+        logger.warning(
+            "Stopping: %s, seed %d, finishes its step and writes a checkpoint. Ctrl-C again stops at once.",
+            run.arm,
+            run.seed,
+        )
+
+    run_in_process(run, num_processes, lock, update, stopping)
     progress.note_end(run)
     display.end(run)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plugrad.compare.arms import Arm
+from plugrad.compare.changes import changed_keys, changed_plugins, changed_since_checkpoint
 from plugrad.compare.checking import CheckedArm
 from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.reading import write_run_file
@@ -21,8 +21,7 @@ from plugrad.folder_lock import LOCK, FolderLock, FolderTakenError
 from plugrad.json_text import parse_json
 from plugrad.paths import read_bytes
 from plugrad.shown import printable
-from plugrad.trainer.record.plugins_file import read_plugins
-from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
+from plugrad.trainer.record.run_folder import RUN_FILE
 
 logger = logging.getLogger("plugrad")
 
@@ -114,14 +113,15 @@ class ComparisonFolder:
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def check_unchanged(self, arms: Sequence[Arm], checked: Mapping[str, CheckedArm], runs: Sequence[PlannedRun]) -> None:
-        """Check that the folder holds the same comparison. Arms and seeds may be added, but nothing else may change.
+        """Check that the folder holds the same comparison. Arms and seeds may be added, and runs may become longer that
+        have a checkpoint of their end, but nothing else may change.
 
         Raises:
             RunFileError: names what differs.
         """
         earlier = self.earlier_arms()
         if earlier and not any(arm.name in earlier for arm in arms):
-            raise self._another(f"its arms are {', '.join(earlier)}, and this command names none of them")
+            raise self._another(f"its arms are {', '.join(earlier)}, and this command names none of them.")
         for arm in arms:
             if arm.name in earlier:
                 self._check_arm(arm, checked[arm.name], [run for run in runs if run.arm == arm.name])
@@ -134,54 +134,26 @@ class ComparisonFolder:
             write_run_file(checked[arm.name].run_file, path)
 
     def _check_arm(self, arm: Arm, checked: CheckedArm, runs: Sequence[PlannedRun]) -> None:
-        finished = [run for run in runs if run.is_finished]
-        if not finished:
+        kept = [run for run in runs if run.is_kept]
+        if not kept:
             return
-        differing = _differing(RunFile.load(self.run_file(arm)), checked.run_file)
-        if not differing:
-            try:
-                differing = _changed(finished[0].folder / PLUGINS, checked.plugins)
-            except ValueError as error:
-                differing = [f"its record of the plugins became unreadable ({error})"]
-        if differing:
-            more = f" and {len(differing) - LISTED_DIFFERENCES} more" if len(differing) > LISTED_DIFFERENCES else ""
+        found, why = changed_keys(RunFile.load(self.run_file(arm)), checked.run_file, kept)
+        found = found or _first(changed_plugins(run, checked.plugins) for run in kept)
+        found = found or _first(changed_since_checkpoint(run, checked.plugins) for run in kept if not run.is_finished)
+        if found:
+            more = f" and {len(found) - LISTED_DIFFERENCES} more" if len(found) > LISTED_DIFFERENCES else ""
             raise self._another(
-                f"since the arm {arm.name!r} was run, {', '.join(differing[:LISTED_DIFFERENCES])}{more}",
+                f"since the arm {arm.name!r} was run, {', '.join(found[:LISTED_DIFFERENCES])}{more}.{why and f' {why}.'}",
                 f"--rerun {arm.folder} to run this arm again, ",
             )
 
     def _another(self, difference: str, rerun: str = "") -> RunFileError:
         return RunFileError(
-            f"{self.path} holds another comparison: {difference}. Use {rerun}--overwrite to run everything again, or "
+            f"{self.path} holds another comparison: {difference} Use {rerun}--overwrite to run everything again, or "
             "another --output-dir."
         )
 
 
-def _differing(before: RunFile, now: RunFile) -> list[str]:
-    """Describe the keys that differ."""
-    left, right = (_flat(run_file.model_dump(mode="json", exclude={"seed", "output_dir"})) for run_file in (before, now))
-    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
-    return [f"{key} was {left.get(key, 'not set')} and is {right.get(key, 'not set')}" for key in keys]
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict | list) or not value:
-        return {key: value}
-    parts = value.items() if isinstance(value, dict) else enumerate(value)
-    return {inner: leaf for part, item in parts for inner, leaf in _flat(item, f"{key}.{part}".strip(".")).items()}
-
-
-def _changed(path: Path, now: Mapping[str, Any]) -> list[str]:
-    """Describe the packages and files that have changed since a run finished."""
-    before = read_plugins(path)
-    numbers = {"--num-processes": (before.get("num_processes", "unknown"), now["num_processes"])}
-    numbers |= {package: (before["versions"].get(package), version) for package, version in now["versions"].items()}
-    differing = [f"{name} was {was} and is {its}" for name, (was, its) in numbers.items() if was != its]
-    # A metric cannot change a run, so a new or changed metric is no reason to run it again.
-    was = {component["target"]: component.get("sha256") for component in before["components"]}
-    files = [
-        f"the {component['kind']} {component['target'].rpartition('/')[2]} has changed"
-        for component in now["components"]
-        if component["kind"] != "metric" and was.get(component["target"]) != component["sha256"]
-    ]
-    return [*differing, *files]
+def _first(found: Iterable[list[str]]) -> list[str]:
+    """Return the first list that is not empty."""
+    return next(filter(None, found), [])

@@ -10,6 +10,8 @@ from typing import Any
 
 from plugrad.json_text import json_of, parse_json
 from plugrad.paths import read_bytes, write_text
+from plugrad.trainer.checkpoints.checkpoint_folder import newest_whole, steps_in
+from plugrad.trainer.record.history import STOP_AT_REWARD, history
 from plugrad.trainer.record.replaced_run import remove
 from plugrad.trainer.record.run_folder import METRICS, OURS, UNFINISHED
 
@@ -27,7 +29,7 @@ class Outcome:
     """If negative: the signal that ended it."""
     num_steps: int
     seconds: float
-    """Wall-clock time of the process, imports and loading included."""
+    """Wall-clock time of the process, imports and loading included. Of a run that went on: of its last process."""
     error: str | None = None
     """The line of its output that tells why it failed."""
 
@@ -65,13 +67,40 @@ class PlannedRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it succeeded. It is not run again."""
-        return self.outcome is not None and self.outcome.is_success
+        """Whether it succeeded, with as many steps as are wanted now. It is not run again."""
+        return self.outcome is not None and self.outcome.is_success and not self.is_short
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it came to its end with a smaller `max_steps`."""
+        outcome = self.outcome
+        if outcome is None or not outcome.is_success or outcome.num_steps >= self.max_steps:
+            return False
+        return last_event(self.folder).get("by") != STOP_AT_REWARD
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what it has done so far counts: it succeeded, or has a checkpoint to go on from."""
+        outcome = self.outcome
+        return (outcome is not None and outcome.is_success) or self.kept_step > 0
 
     @property
     def is_damaged(self) -> bool:
         """Whether it has ended, and its records are not those with which it did."""
         return (self.folder / OUTCOME).exists() and self.outcome is None
+
+    @property
+    def kept_step(self) -> int:
+        """The step of its newest checkpoint; 0 if it has none, or its records do not reach that far."""
+        step = next(iter(steps_in(self.folder)), 0)
+        is_recorded = not self.is_damaged and damage_of(self.folder) is None and last_step(self.records) >= step
+        return step if is_recorded else 0
+
+    @property
+    def keeps_its_end(self) -> bool:
+        """Whether it has a whole checkpoint of its last step."""
+        checkpoint = newest_whole(self.folder)
+        return checkpoint is not None and checkpoint.step == last_step(self.records) == self.kept_step
 
     @property
     def records(self) -> list[Record]:
@@ -87,6 +116,10 @@ class PlannedRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (OUTCOME, LOG, UNFINISHED, *OURS):
             remove(self.folder / name)
+
+    def go_on(self) -> None:
+        """Forget how an earlier process of this run ended, and keep what it left."""
+        remove(self.folder / OUTCOME)
 
 
 @dataclass(frozen=True)
@@ -136,6 +169,11 @@ def as_record(line: bytes) -> Record | None:
     if not all(value is None or (isinstance(value, int | float) and abs(value) < LARGEST) for value in record.values()):
         return None
     return record if record["step"] == 0 or isinstance(record.get("num_tokens"), int) else None
+
+
+def last_event(folder: Path) -> dict[str, Any]:
+    """Return the last line of a run's history; an empty dict if there is none."""
+    return (history(folder) or [{}])[-1]
 
 
 def last_step(records: list[Record]) -> int:

@@ -38,6 +38,8 @@ class Progress:
     _started: float = 0.0
     _first_step: tuple[float, int] | None = None
     """When a step of the current run was first seen, in seconds after its start, and which step: loading comes before."""
+    _before: Record | None = None
+    """The last record of an earlier process of the current run."""
 
     def __post_init__(self) -> None:
         self.states = {run: RunState() for run in self.runs}
@@ -57,6 +59,7 @@ class Progress:
     def note_start(self, run: PlannedRun) -> None:
         """Note that a run starts."""
         self.states[run] = RunState("running")
+        self._before = last_record(run.folder) if run.kept_step else None
         self._started, self._first_step = time.monotonic(), None
 
     def note_step(self, run: PlannedRun) -> None:
@@ -65,7 +68,8 @@ class Progress:
         if record is not None:
             state = self.states[run]
             state.step, state.reward = int(record["step"]), record.get("reward", state.reward)
-            self._first_step = self._first_step or (time.monotonic() - self._started, state.step)
+            if record != self._before:
+                self._first_step = self._first_step or (time.monotonic() - self._started, state.step)
 
     def note_end(self, run: PlannedRun) -> None:
         """Read how a run ended, now or in an earlier comparison."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from plugrad.compare.planned_run import Outcome, PlannedRun, damage_of, last_step, read_records
+from plugrad.compare.planned_run import Outcome, PlannedRun, damage_of, last_event, last_step, read_records
 from plugrad.paths import open_bytes
 from plugrad.processes import PYTHON, environment, how_it_ended
+from plugrad.trainer.record.history import FINISHED
 from plugrad.trainer.record.run_folder import MODEL
 
 POLL_INTERVAL_S = 0.2
@@ -23,17 +24,31 @@ END_OF_LOG, LONGEST_LINE = 2**20, 2000
 """Bytes of a log, and characters of its lines, that are searched for the reason."""
 
 
-def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None, update: Callable[[], None]) -> Outcome:
-    """Train the run in its own process, calling `update` while it runs. Return how it ended.
+def run_in_process(
+    run: PlannedRun,
+    num_processes: int | None,
+    lock: int | None,
+    update: Callable[[], None],
+    stopping: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Train the run in its own process, from its newest checkpoint if it has one. Return how it ended.
 
     The process holds the comparison's lock, so no other comparison starts here even if this process is killed.
-    On Ctrl-C, or if `update` raises, the run is ended first.
+    Ctrl-C lets the run finish its step and write a checkpoint, and a second one ends it at once. If `update` raises, the
+    run is ended first.
+
+    `update` is called while the run is going on, and `stopping` once it has been asked to stop, before the wait for it.
     """
-    run.start_afresh()
+    goes_on = bool(run.kept_step)
+    if goes_on:
+        run.go_on()
+    else:
+        run.start_afresh()
     started = time.monotonic()
-    with open_bytes(run.log, "wb") as log:
+    with open_bytes(run.log, "ab") as log:
+        before = log.tell()
         process = subprocess.Popen(
-            _command(run, num_processes),
+            _command(run, num_processes, goes_on=goes_on),
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -46,9 +61,14 @@ def run_in_process(run: PlannedRun, num_processes: int | None, lock: int | None,
             while process.poll() is None:
                 update()
                 time.sleep(POLL_INTERVAL_S)
+        except KeyboardInterrupt:
+            process.terminate()
+            stopping()
+            process.wait()
+            raise
         finally:
             _end(process)
-    error = failure_reason(run.log, process.returncode) if process.returncode else _is_incomplete(run)
+    error = failure_reason(run.log, process.returncode, before) if process.returncode else _is_incomplete(run)
     outcome = Outcome(process.returncode, last_step(read_records(run.folder)), round(time.monotonic() - started, 2), error)
     run.write(outcome)
     return outcome
@@ -58,13 +78,19 @@ def _is_incomplete(run: PlannedRun) -> str | None:
     """Return what a run lacks whose process ended with exit code 0; None if nothing."""
     if not (run.folder / MODEL).is_dir():
         return "something in it ended its process, with exit code 0 and without its model: most often, a plugin"
+    # A run that was stopped has a model too.
+    if last_event(run.folder).get("event") != FINISHED:
+        return "something in it ended its process, with exit code 0 and before its end: most often, a plugin"
     return damage_of(run.folder)
 
 
-def failure_reason(log: Path, exit_code: int) -> str:
-    """Return the line that tells why a run failed: the last in its log that looks like an error, or else the last."""
+def failure_reason(log: Path, exit_code: int, start: int = 0) -> str:
+    """Return the line that tells why a run failed: the last in its log that looks like an error, or else the last.
+
+    What stands before `start` bytes is of an earlier process.
+    """
     with open_bytes(log, "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - END_OF_LOG))
+        file.seek(max(start, file.seek(0, 2) - END_OF_LOG))
         text = file.read().decode(errors="replace")
     lines = [line.strip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
@@ -75,9 +101,10 @@ def failure_reason(log: Path, exit_code: int) -> str:
     return [f"exit code {exit_code}", *output, *errors][-1]
 
 
-def _command(run: PlannedRun, num_processes: int | None) -> list[str]:
+def _command(run: PlannedRun, num_processes: int | None, *, goes_on: bool) -> list[str]:
     command = [*PYTHON, "-m", "plugrad", "train", str(run.run_file)]
     command += ["--set", f"seed={run.seed}", "--set", f"output_dir={run.folder}"]
+    command += ["--resume"] if goes_on else []
     return command if num_processes is None else [*command, "--num-processes", str(num_processes)]
 
 

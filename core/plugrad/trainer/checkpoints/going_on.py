@@ -18,9 +18,11 @@ from plugrad.trainer.record.run_folder import METRICS
 
 MAY_CHANGE = (
     "max_steps", "checkpoint.", "tracking.", "evaluation.", "number of processes", "tokens_per_micro_batch",
-    "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths",
+    "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths", "metric.",
+    "metric ",
 )  # fmt: skip
-"""What changes neither the policy nor what it is trained on; a key that ends with a dot stands for a table."""
+"""What changes neither the policy nor what it is trained on; a key that ends with a dot stands for a table, and a kind
+that ends with a space for its components."""
 SHOWN = 5
 
 logger = logging.getLogger("plugrad")
@@ -69,7 +71,7 @@ def check_changes(
         ResumeError: something that may not, and `allow_changes` is False.
     """
     differences = EarlierRun.read(checkpoint.folder).differences(run_file, plugins)
-    refused = [each for each in differences if not _may_change(each.what)]
+    refused = [each for each in differences if not may_change(each.what)]
     if refused and not allow_changes:
         shown = [f"\n    {each.what}: {_value(each.then)} -> {_value(each.now)}" for each in refused[:SHOWN]]
         more = f"\n    and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
@@ -89,8 +91,9 @@ def refuse_to_replace(folder: Path) -> str:
     return f" It has a checkpoint after step {steps[0]}: pass --resume to go on from there."
 
 
-def _may_change(what: str) -> bool:
-    return any(what.startswith(each) if each.endswith(".") else what == each for each in MAY_CHANGE)
+def may_change(what: str) -> bool:
+    """Return whether a run goes on although this has changed."""
+    return any(what.startswith(each) if each[-1] in ". " else what == each for each in MAY_CHANGE)
 
 
 def _value(value: object) -> str:
