@@ -29,9 +29,9 @@ from plugrad.trainer.ranks.peers import Peers
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.held_folder import held_run_folder
-from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, as_lines, note
+from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, note
 from plugrad.trainer.record.metrics_file import MetricsFile
-from plugrad.trainer.record.run_diff import Difference, EarlierRun
+from plugrad.trainer.record.run_diff import Difference, EarlierRun, as_lines
 from plugrad.trainer.record.run_folder import METRICS, MODEL, open_run_folder
 from plugrad.trainer.record.save import save_model
 from plugrad.trainer.saving_on_failure import saving_on_failure, telling_where_it_is

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+
+from plugrad.json_text import parse_json
+from plugrad.paths import open_bytes
 
 
 def keep_first_steps(path: Path, step: int) -> None:
@@ -16,7 +18,7 @@ def keep_first_steps(path: Path, step: int) -> None:
     if not path.is_file():
         return
     shorter = path.with_name(f".{path.name}.shorter")
-    with path.open("rb") as records, shorter.open("wb") as kept:
+    with open_bytes(path, "rb") as records, open_bytes(shorter, "wb") as kept:
         for line in records:
             if not line.endswith(b"\n") or _step_of(line) > step:
                 break
@@ -27,4 +29,4 @@ def keep_first_steps(path: Path, step: int) -> None:
 
 
 def _step_of(line: bytes) -> int:
-    return int(json.loads(line)["step"])
+    return int(parse_json(line)["step"])
