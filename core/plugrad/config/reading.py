@@ -62,12 +62,20 @@ def write_run_file(run_file: Table, path: Path) -> None:
         RunFileError: a value has no form in TOML.
         OSError: the file cannot be written.
     """
+    write_bytes(path, as_toml(run_file))
+
+
+def as_toml(run_file: Table) -> bytes:
+    """Return what `write_run_file` writes.
+
+    Raises:
+        RunFileError: a value has no form in TOML.
+    """
     tables = as_tables(run_file)
     try:
-        text = tomli_w.dumps(tables).encode()
+        return tomli_w.dumps(tables).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise _has_no_form(error) from error
-    write_bytes(path, text)
 
 
 def as_tables(run_file: Table) -> dict[str, Any]:

@@ -105,6 +105,30 @@ def test_the_newest_are_kept_and_those_for_ever(written, tmp_path, keep, every, 
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step_{s:06d}" for s in sorted(left)]
 
 
+def test_a_run_folder_that_is_gone_is_not_made_again(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        begin(unfinished_of(folder_of(tmp_path / "gone", 4)))
+    assert not (tmp_path / "gone").exists()
+
+
+def test_of_a_symbolic_link_only_the_link_is_removed(written, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    for step in (2, 4, 6, 8):
+        folder = written(step)
+        folder.rename(elsewhere.with_name(f"elsewhere_{step}"))
+        folder.symlink_to(tmp_path / f"elsewhere_{step}")
+    assert newest_whole(tmp_path).step == 8
+    unfinished_of(folder_of(tmp_path, 3)).symlink_to(tmp_path / "elsewhere_2")
+    begin(unfinished_of(folder_of(tmp_path, 3)))
+    assert not unfinished_of(folder_of(tmp_path, 3)).is_symlink()
+    written(8)
+    assert not folder_of(tmp_path, 8).is_symlink()
+    prune(tmp_path, 2, 0)
+    remove_later(tmp_path, 6)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000006"]
+    assert all((tmp_path / f"elsewhere_{step}" / "checkpoint.json").is_file() for step in (2, 4, 6, 8))
+
+
 def test_going_on_removes_what_comes_later(written, tmp_path):
     for step in (2, 4, 6):
         written(step)

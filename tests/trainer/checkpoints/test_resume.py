@@ -1,8 +1,10 @@
 """A run that goes on from a checkpoint ends as one that was never stopped: the same weights to the bit, the same records."""
 
 import json
+import os
 import random
 import shutil
+import sys
 
 import pytest
 import torch
@@ -10,8 +12,11 @@ from safetensors.torch import load_file
 
 import plugrad
 from plugrad import ResumeError, RunFileError
-from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, newest_whole
+from plugrad.paths import replace_bytes
+from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, newest_whole, steps_in
+from plugrad.trainer.record import run_folder
 from plugrad.trainer.record.display import Silent
+from plugrad.trainer.record.history import history
 
 STEPS, EVERY = 6, 2
 PLUGINS = """
@@ -154,7 +159,7 @@ def test_a_run_that_was_killed_before_its_first_begins_again_and_says_so(make, t
     assert not (folder / "checkpoints").exists()
     (folder / "history.jsonl").unlink()
     train(make(checkpoint={}), resume=True)
-    assert "There is no whole checkpoint" in caplog.text
+    assert "There is no checkpoint" in caplog.text
     assert len(records_of(folder)) == STEPS
 
 
@@ -225,6 +230,43 @@ def test_the_newest_whole_one_is_taken(make, train, caplog):
     train(make(max_steps=7), resume=True)
     assert "step_000006 is passed over: shared.pt has changed" in caplog.text
     assert [record["step"] for record in records_of(folder)] == list(range(1, 8))
+
+
+def test_a_run_whose_checkpoints_are_all_spoiled_is_kept(make, train):
+    folder = train(make()).folder
+    for step in steps_in(folder):
+        (folder_of(folder, step) / "shared.pt").write_bytes(b"")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ResumeError, match=r"none of the 3 checkpoints in(.|\n)*--overwrite"):
+        train(make(max_steps=7), resume=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_last_line_of_the_history_that_was_cut_off_costs_that_line(make, train):
+    folder = train(make()).folder
+    with (folder / "history.jsonl").open("a") as file:
+        file.write('{"event": "resta')
+    assert train(make(max_steps=7), resume=True).num_steps == 7
+    events = [line["event"] for line in history(folder)]
+    assert events == ["started", "finished", "resumed", "finished"]
+
+
+def test_a_run_that_was_killed_while_its_folder_was_made_goes_on(make, train, monkeypatch):
+    # By the record of its plugins a folder is known to be a run's.
+    monkeypatch.setattr(run_folder, "as_toml", lambda run_file: sys.exit(9))
+    with pytest.raises(SystemExit):
+        run_folder.open_run_folder(make(), {})
+    monkeypatch.undo()
+    assert train(make(), resume=True).num_steps == STEPS
+
+
+def test_a_run_that_is_killed_as_it_goes_on_leaves_its_run_file_whole(make, train, monkeypatch):
+    folder = train(make()).folder
+    before = (folder / "run.toml").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sys.exit(9))
+    with pytest.raises(SystemExit):
+        replace_bytes(folder / "run.toml", b"half")
+    assert (folder / "run.toml").read_bytes() == before
 
 
 def test_a_state_that_runs_code_is_not_loaded(make, train, tmp_path):

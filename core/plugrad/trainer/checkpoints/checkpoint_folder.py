@@ -61,9 +61,14 @@ def unfinished_of(folder: Path) -> Path:
 
 
 def begin(unfinished: Path) -> None:
-    """Make that folder, empty."""
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    """Make that folder, empty.
+
+    Raises:
+        OSError: it cannot be made, or the run folder is gone: without the rest of the run, it is not made again.
+    """
+    _remove(unfinished)
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.mkdir()
 
 
 def sums_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
@@ -81,7 +86,7 @@ def publish(unfinished: Path, folder: Path, facts: Mapping[str, Any]) -> None:
     for path in (unfinished / MANIFEST, *(each for each in unfinished.rglob("*") if each.is_dir()), unfinished):
         sync(path)
     # A run that was resumed further back reaches the step a second time.
-    shutil.rmtree(folder, ignore_errors=True)
+    _retire(folder)
     unfinished.rename(folder)
     sync(folder.parent)
 
@@ -120,21 +125,32 @@ def prune(run: Path, keep: int, keep_every_steps: int) -> None:
     """Remove all but the newest `keep` checkpoints, and those of every `keep_every_steps` steps."""
     for step in steps_in(run)[keep:]:
         if not (keep_every_steps and step % keep_every_steps == 0):
-            gone = folder_of(run, step)
-            # First the name: a removal that is interrupted leaves no checkpoint that looks whole.
-            with suppress(OSError):
-                doomed = gone.rename(unfinished_of(gone))
-                shutil.rmtree(doomed, ignore_errors=True)
+            _retire(folder_of(run, step))
 
 
 def remove_later(run: Path, step: int) -> None:
     """Remove what a run that goes on from `step` will write again, and what was left half written."""
     for later in steps_in(run):
         if later > step:
-            shutil.rmtree(folder_of(run, later), ignore_errors=True)
+            _retire(folder_of(run, later))
     with suppress(OSError):
         for path in (run / CHECKPOINTS).glob(f".*{UNFINISHED}"):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _retire(folder: Path) -> None:
+    """Remove a checkpoint, as far as that can be done."""
+    # First the name: a removal that is interrupted leaves no checkpoint that looks whole.
+    with suppress(OSError):
+        _remove(folder.rename(unfinished_of(folder.with_name(f"{folder.name}.old"))))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, as far as that can be done. Of a symbolic link, only the link: what it leads to is somebody's."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _whole(folder: Path) -> Checkpoint:

@@ -39,10 +39,10 @@ class GoingOn:
 
 
 def find(run_file: RunFile) -> GoingOn:
-    """Find the newest whole checkpoint of a run. Without any, the run starts at the beginning.
+    """Find the newest whole checkpoint of a run. Without checkpoints, the run starts at the beginning.
 
     Raises:
-        ResumeError: the run is complete, is to go on, and has no checkpoint.
+        ResumeError: none of its checkpoints is whole; or the run is complete, is to go on, and has no checkpoint.
     """
     folder = Path(run_file.output_dir)
     last = (history(folder) or [{}])[-1]
@@ -51,6 +51,12 @@ def find(run_file: RunFile) -> GoingOn:
         return GoingOn(finished_at=finished_at)
     checkpoint = newest_whole(folder)
     if checkpoint is None:
+        # A run is never left so by being killed. A newer plugrad may have written them, or the disk has lost something.
+        if steps := steps_in(folder):
+            raise ResumeError(
+                f"none of the {len(steps)} checkpoints in {printable(folder)} can be used, for the reasons above. To begin "
+                "again would remove them: pass --overwrite instead of --resume for that, or choose another output_dir."
+            )
         if finished_at is not None:
             raise ResumeError(
                 f"the run in {printable(folder)} was complete after {finished_at} steps and kept no checkpoint, so it "
@@ -58,7 +64,7 @@ def find(run_file: RunFile) -> GoingOn:
                 f'"{folder / "model"}". With checkpoint.every_steps, a run keeps a checkpoint of its end.'
             )
         if (folder / METRICS).exists():
-            logger.warning("There is no whole checkpoint in %s: the run starts again at its beginning.", printable(folder))
+            logger.warning("There is no checkpoint in %s: the run starts again at its beginning.", printable(folder))
     return GoingOn(checkpoint)
 
 

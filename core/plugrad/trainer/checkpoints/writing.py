@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from plugrad.trainer.checkpoints.snapshot import (
 )
 from plugrad.trainer.checkpoints.training_tensors import save_tensors
 from plugrad.trainer.ranks.ranks import PATIENCE, Ranks
-from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
+from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE
 
 SHARED = "shared.pt"
 
@@ -102,9 +103,9 @@ class Checkpoints:
 
     def write(self, place: Place) -> None:
         """Copy everything, and write it in the background. Wait first if the last checkpoint is still being written."""
+        started = time.perf_counter()
         self.wait()
         self._due.written()
-        started = time.perf_counter()
         copies = snapshot(self._contents, place, self._copying)
         blocked_s = time.perf_counter() - started
         if self._worker is None:
@@ -162,6 +163,9 @@ class Checkpoints:
                 "seconds_to_write": round(time.perf_counter() - started, 4),
                 "sums": {name: total for share in sums for name, total in share.items()},
             }
+            # A run that goes on keeps the records of the steps before: they are on disk before the checkpoint counts.
+            with suppress(OSError):
+                sync(self._folder / METRICS)
             publish(unfinished, folder, facts)
             prune(self._folder, self._table.keep, self._table.keep_every_steps)
 

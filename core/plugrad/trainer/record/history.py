@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from plugrad.json_text import plain, read_json_lines
-from plugrad.paths import open_bytes
+from plugrad.json_text import parse_json, plain
+from plugrad.paths import open_bytes, read_bytes
 
 HISTORY = "history.jsonl"
 STARTED, RESUMED, RESTARTED, STOPPED, FINISHED = "started", "resumed", "restarted", "stopped", "finished"
@@ -20,12 +21,17 @@ STOP_AT_REWARD = "stop_at_reward"
 def note(folder: Path, event: str, step: int, **facts: Any) -> None:
     """Add a line. A disk that is full costs the line, not the run."""
     line = {"event": event, "step": step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
-    with suppress(OSError), open_bytes(folder / HISTORY, "ab") as file:
-        file.write(json.dumps(plain(line)).encode() + b"\n")
+    with suppress(OSError), open_bytes(folder / HISTORY, "a+b", buffering=0) as file:
+        # After a line that was cut off, a new one.
+        start = b"\n" if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n" else b""
+        file.write(start + json.dumps(plain(line)).encode() + b"\n")
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines so far; none if there is no such file, or somebody spoiled it."""
-    with suppress(OSError, ValueError):
-        return [line for _, line in read_json_lines(folder / HISTORY, skip_empty=True)]
-    return []
+    """Return the lines so far, without those that were cut off or that somebody spoiled; none if there is no such file."""
+    found: list[Any] = []
+    with suppress(OSError):
+        for line in read_bytes(folder / HISTORY).split(b"\n"):
+            with suppress(ValueError):
+                found.append(parse_json(line))
+    return [line for line in found if isinstance(line, dict)]

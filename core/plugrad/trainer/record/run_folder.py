@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plugrad.config.reading import write_run_file
+from plugrad.config.reading import as_toml
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 from plugrad.json_text import json_of
-from plugrad.paths import write_text
+from plugrad.paths import replace_bytes
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
 from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, remove_later
@@ -72,8 +72,9 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
         else:
             set_aside(folder, OURS)
         remove_stale_weights(folder)
-        write_run_file(run_file, folder / RUN_FILE)
-        write_text(folder / PLUGINS, json_of(plugins))
+        # This one first: by it a folder is known to be a run's, however soon the run is killed.
+        replace_bytes(folder / PLUGINS, json_of(plugins).encode())
+        replace_bytes(folder / RUN_FILE, as_toml(run_file))
     except OSError as error:
         raise cannot_be_written(folder, error) from error
     return folder
