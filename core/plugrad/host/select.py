@@ -78,7 +78,8 @@ def select(run_file: RunFile) -> Selection:
     loader = _Loader(without(scan(refused_folders=run_file.folders), run_file.plugins.disable), run_file)
     losses = _losses(loader)
     advantage = loader.load("advantage", run_file.selected_advantage)
-    _check_rollouts_per_example(advantage, run_file)
+    for component in (advantage, *(loss.component for loss in losses)):
+        _check_rollouts_per_example(component, run_file)
     selection = Selection(
         environment=loader.load("environment", run_file.environment),
         advantage=BoundAdvantage(advantage, advantage.create()),
@@ -205,13 +206,13 @@ def _labels(names: list[str]) -> list[str]:
     return labels
 
 
-def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None:
-    assert isinstance(advantage.facts, AdvantageFacts)
-    fewest = advantage.facts.min_rollouts_per_example
+def _check_rollouts_per_example(component: Component, run_file: RunFile) -> None:
+    assert isinstance(component.facts, AdvantageFacts | LossFacts)
+    fewest = component.facts.min_rollouts_per_example
     if run_file.rollout.rollouts_per_example < fewest:
         raise RunFileError(
-            f"{advantage} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
-            f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another advantage."
+            f"{component} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
+            f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another {component.kind}."
         )
 
 
