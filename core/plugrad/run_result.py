@@ -22,6 +22,8 @@ class RunResult:
     """Wall-clock time, including the time to load the model."""
     records: list[dict[str, Any]]
     """The lines of `metrics.jsonl`."""
+    learns_from_rewards: bool = True
+    """Whether equal rewards leave the run nothing to learn: no loss or advantage has another signal."""
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) for every step that recorded `name`."""

@@ -28,6 +28,9 @@ from plugrad.registry.scan import Catalogue, Kind, scan
 
 logger = logging.getLogger("plugrad")
 
+OF_REWARDS = frozenset({"reward", "returns"})
+"""What a loss reads of rewards, beside advantages."""
+
 T = TypeVar("T", bound=ComponentTable)
 
 
@@ -57,6 +60,13 @@ class Selection:
         first = self.advantage.needs & SCORES
         # What a loss calls old values are the values of this pass.
         return first | {"values"} if "old_values" in self.needs else first
+
+    @property
+    def learns_from_rewards(self) -> bool:
+        """Whether equal rewards leave the run nothing to learn: every loss follows advantages, rewards or returns."""
+        assert isinstance(self.advantage.component.facts, AdvantageFacts)
+        follows = (loss.facts.policy_gradient is not False or loss.needs & OF_REWARDS for loss in self.losses)
+        return not self.advantage.component.facts.signal_from_equal_rewards and all(follows)
 
     def components(self) -> Iterator[Component]:
         """Yield every component, in the order of the run file."""

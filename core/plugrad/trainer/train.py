@@ -84,7 +84,14 @@ def train(
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training, peers)
-        result = RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, training.records.records)
+        result = RunResult(
+            training.run.folder,
+            model,
+            num_steps,
+            time.perf_counter() - started,
+            training.records.records,
+            learns_from_rewards=checked.selection.learns_from_rewards,
+        )
         ranks.wait()
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result)

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[3]
 NOISY = [0.2, 0.3, 0.25] * 5
 
 
-def result(rewards, *, samples=True):
+def result(rewards, *, samples=True, learns_from_rewards=True):
     parity = {"inference_mismatch/parity": 0.0} if samples else {}
     records = [{"step": step, "reward": reward, **parity} for step, reward in enumerate(rewards, start=1)]
-    return RunResult(Path("run"), Path("run/model"), len(records), 1.0, records)
+    return RunResult(Path("run"), Path("run/model"), len(records), 1.0, records, learns_from_rewards=learns_from_rewards)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,13 @@ def test_a_reward_that_does_not_rise_points_to_its_page(rewards, advice):
 
 
 def test_replayed_references_have_no_reward_to_raise():
-    assert advice_on_reward(result([0.0] * 20, samples=False)) == ""
+    assert advice_on_reward(result(NOISY, samples=False)) == ""
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_equal_rewards_are_told_where_nothing_else_is_to_learn_from(samples):
+    assert "nothing to learn" in advice_on_reward(result([0.0] * 20, samples=samples))
+    assert advice_on_reward(result([0.0] * 20, samples=samples, learns_from_rewards=False)) == ""
 
 
 def test_the_page_has_the_questions():
