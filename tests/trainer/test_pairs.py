@@ -110,7 +110,8 @@ def test_where_is_in_the_resolved_run_file(train_on, tmp_path):
         ({"tsk": "math"}, r"the where of the loss 'counting' .* names the column 'tsk'.*Did you mean 'task'\?"),
         ({"task": "maths"}, r"none of the 3 examples .* meets it: task is 'math', 'code 2'\. The loss would never count"),
         ({"level": "1"}, r"level is 1, 2, 3\. .*A string is not a number"),
-        ({"level": True}, "true is not 1"),
+        ({"level": True}, "is { level = true }, and none.*true is not 1"),
+        ({"level": [True, 9], "task": "math"}, r'is { level = \[true, 9\], task = "math" }, and none'),
         ({"task": "math", "level": 2}, "none of the 3 examples"),
     ],
 )
