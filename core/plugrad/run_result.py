@@ -85,6 +85,8 @@ class RunResult:
     """Wall-clock time, including the time to load the model."""
     lines: Lines
     """The records, one after another, as they are read from the file."""
+    learns_from_rewards: bool = True
+    """Whether equal rewards leave the run nothing to learn: no loss or advantage has another signal."""
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -215,3 +215,21 @@ def test_run_files_share_no_options():
     first, second = RunFile(**TABLES), RunFile(**TABLES)
     first.environment.kwargs["digits"] = 3
     assert second.environment.kwargs == {}
+
+
+@pytest.mark.parametrize("where", ["{ task = { a = 1 } }", "{ task = [] }", "{ task = [[1]] }"])
+def test_a_where_that_is_no_value_is_told_in_one_line(read, where):
+    with pytest.raises(RunFileError, match="Write a value or a list of values") as raised:
+        read(f"[loss]\nwhere = {where}")
+    assert len(str(raised.value).splitlines()) == 2
+    assert "loss.where: the column 'task' is compared with" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["dtype", "trust_remote_code"])
+def test_a_policy_that_teaches_itself_is_loaded_once(key):
+    teacher = {"policy": True, key: "float64" if key == "dtype" else True}
+    with pytest.raises(
+        RunFileError, match=rf"model\.teacher: {key} with `policy = true` would change nothing.*model\.{key}"
+    ):
+        RunFile(**{**TABLES, "model": {"name": "a/model", "teacher": teacher}})
+    RunFile(**{**TABLES, "model": {"name": "a/model", "teacher": {"policy": True, "trust_remote_code": False}}})

@@ -250,3 +250,18 @@ def test_what_was_resolved_resolves_to_itself(run_file, watching, write):
     written = resolved(original, select(original))
     assert resolved(written, select(written)) == written
     assert (written.loss[0].weight, written.advantage.kwargs) == (0.5, {"value": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("losses", "advantage", "learns"),
+    [
+        (["ppo_clip"], "group_normalized", True),
+        (["ppo_clip", "entropy_bonus"], "group_normalized", True),
+        (["cross_entropy"], "group_normalized", False),
+        (["ppo_clip", "cross_entropy"], "group_normalized", False),
+        (["ppo_clip"], "constant", False),
+    ],
+)
+def test_equal_rewards_leave_nothing_to_learn_where_no_loss_has_another_signal(run_file, losses, advantage, learns):
+    selection = select(run_file(loss=[{"name": name} for name in losses], advantage={"name": advantage}))
+    assert selection.learns_from_rewards is learns

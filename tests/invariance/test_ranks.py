@@ -71,6 +71,7 @@ SCENARIOS = {
         critic=True,
         **IN_FILE,
     ),
+    "a critic that no loss trains": Scenario(seed=8, terms=SEVERAL, budget=30, critic=True, **IN_FILE),
     "again": Scenario(
         seed=8,
         terms=(("forms.py:adversarial", 0.7, "group"), ("forms.py:now_and_then", 0.5, "token"), ("ppo_clip", 1.0, "token")),

@@ -4,11 +4,12 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from plugrad import ModelError
+from plugrad.config.tables.critic_table import CriticTable
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.from_scratch import with_small_defaults
 from plugrad.policy.loading import load_model
-from plugrad.policy.loading_beside import load_frozen
+from plugrad.policy.loading_beside import load_critic, load_frozen
 from plugrad.testing import tiny_model, tiny_tokenizer
 
 
@@ -81,6 +82,18 @@ def test_a_model_without_a_tokenizer(tmp_path):
 def test_a_teacher_with_another_vocabulary_is_refused(folder):
     with pytest.raises(ModelError, match="is not the policy's"):
         load_frozen(FrozenModelTable(name=str(folder)), ModelTable(name=str(folder)), character_tokenizer(["abc"]))
+
+
+@pytest.mark.parametrize("key", ["reference", "teachers.m"])
+def test_the_error_of_a_model_beside_the_policy_says_which_it_is(folder, tmp_path, key):
+    policy, other = ModelTable(name=str(folder)), tmp_path / "no_tokenizer"
+    with pytest.raises(ModelError, match=rf"^\[model\.{key}\]: the tokenizer of .* would read other tokens than the policy"):
+        load_frozen(FrozenModelTable(name=str(folder)), policy, character_tokenizer(["abc"]), key)
+    tiny_model().save_pretrained(other)
+    with pytest.raises(ModelError, match=rf"\[?model\.{key}\b.*holds a model without a tokenizer"):
+        load_frozen(FrozenModelTable(name=str(other)), policy, tiny_tokenizer(), key)
+    with pytest.raises(ModelError, match=r"^\[critic\]: the tokenizer of"):
+        load_critic(CriticTable(name=str(folder)), policy, character_tokenizer(["abc"]))
 
 
 def test_a_frozen_model_has_no_gradient(folder):

@@ -119,6 +119,20 @@ def test_a_critic_that_nothing_trains_is_noticed(ppo, caplog):
     assert "'monte_carlo'" in caplog.text
 
 
+def test_a_critic_that_nothing_trains_stays_as_it_was_though_metrics_read_it(ppo):
+    first = ppo(max_steps=1)
+    tables = {"metrics": ["plugins.py:explained"], "optimizer": {"lr": 1e-2, "weight_decay": 0.5}}
+    again = ppo(
+        [{"name": "importance_sampling"}],
+        critic={"name": str(first.model)},
+        max_steps=2,
+        output_dir=str(first.folder.parent / "again"),
+        **tables,
+    )
+    given, kept = load_file(first.model / "model.safetensors"), load_file(again.model / "critic" / "model.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in given.items())
+
+
 def test_it_is_saved_beside_the_policy_and_goes_on_from_there(ppo, caplog):
     first = ppo(max_steps=4)
     head = load_file(first.model / "critic" / "value_head.safetensors")

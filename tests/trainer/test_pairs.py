@@ -7,6 +7,8 @@ import pytest
 from plugrad import DataError, PluginError, RunFile, RunFileError
 
 LOSSES = """
+from typing import Literal
+
 import torch
 from plugrad import BatchLossInputs, LossInputs, LossOutputs, loss
 
@@ -35,6 +37,16 @@ def of_one_sequence(inputs: LossInputs) -> LossOutputs:
     return LossOutputs(-inputs.trainer_logprobs)
 
 
+def check(example, options):
+    if example[options["column"]] == "none":
+        raise ValueError("it has no task")
+
+
+@loss(replayed=lambda options: options["by"] == "place", min_rollouts_per_example=2, check_example=check)
+def reads(inputs: LossInputs, by: Literal["place", "length", "reward"] = "place", column: str = "task") -> LossOutputs:
+    return LossOutputs(-inputs.trainer_logprobs)
+
+
 @loss(needs={"logits"}, whole_batch=True)
 def of_logits(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(-inputs.trainer_logprobs)
@@ -50,18 +62,18 @@ PAIRS = [
 def train_on(tmp_path, write, run):
     """Run on replayed rows, one step."""
 
-    def train_it(rows=PAIRS, loss="pairs", rollouts=2, where=None, **tables):
+    def train_it(rows=PAIRS, loss="pairs", rollouts=2, where=None, kwargs=None, engine="dataset", **tables):
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         write("losses.py", LOSSES)
         return run(
             environment={"name": "jsonl", "kwargs": {"path": "rows.jsonl"}},
             rollout={
-                "engine": "dataset",
+                "engine": engine,
                 "prompts_per_step": len(rows),
                 "rollouts_per_example": rollouts,
                 "max_new_tokens": 8,
             },
-            loss=[{"name": f"losses.py:{loss}", **({"where": where} if where else {})}],
+            loss=[{"name": f"losses.py:{loss}", "kwargs": kwargs or {}, **({"where": where} if where else {})}],
             max_steps=1,
             **tables,
         )
@@ -98,7 +110,8 @@ def test_where_is_in_the_resolved_run_file(train_on, tmp_path):
         ({"tsk": "math"}, r"the where of the loss 'counting' .* names the column 'tsk'.*Did you mean 'task'\?"),
         ({"task": "maths"}, r"none of the 3 examples .* meets it: task is 'math', 'code 2'\. The loss would never count"),
         ({"level": "1"}, r"level is 1, 2, 3\. .*A string is not a number"),
-        ({"level": True}, "true is not 1"),
+        ({"level": True}, "is { level = true }, and none.*true is not 1"),
+        ({"level": [True, 9], "task": "math"}, r'is { level = \[true, 9\], task = "math" }, and none'),
         ({"task": "math", "level": 2}, "none of the 3 examples"),
     ],
 )
@@ -133,3 +146,40 @@ def test_references_that_are_not_one_for_each_rollout_are_refused(train_on, refe
 def test_what_cannot_see_a_whole_batch_is_refused(train_on, loss, told):
     with pytest.raises(PluginError, match=told):
         train_on(loss=loss)
+
+
+LATE = {"prompt": "5", "references": ["1", "2"], "level": 4}
+
+
+@pytest.mark.parametrize(
+    ("late", "told"),
+    [
+        (
+            {"tas": "math"},
+            r"it has no column 'task'\. Did you mean 'tas'\? It has example_id, prompt, references, level, tas",
+        ),
+        ({"task": "none"}, "ValueError: it has no task"),
+    ],
+)
+def test_an_example_that_a_loss_cannot_use_is_found_before_the_model_loads(train_on, late, told):
+    with pytest.raises(DataError, match=rf"the loss 'reads' .* cannot use example 'rows.jsonl:4': {told}"):
+        train_on([*PAIRS, {**LATE, **late}], loss="reads", model={"name": "no/such/model"})
+
+
+def test_a_loss_reads_only_the_examples_that_it_counts(train_on):
+    record = train_on([*PAIRS, {**LATE, "task": "none"}], loss="reads", where={"level": [1, 2, 3]}).records[-1]
+    assert record["reads/loss"] > 0
+
+
+def test_a_loss_that_tells_completions_apart_by_their_place_takes_no_sampled_ones(train_on):
+    told = (
+        r"the loss 'reads' .* by their place among its `references`, and the engine 'transformers' samples them.*"
+        r'rollout\.engine = "dataset" and a column `references`, or .* with by = "length" under \[loss\.kwargs\]\.'
+    )
+    with pytest.raises(RunFileError, match=told):
+        train_on(loss="reads", engine="transformers", model={"name": "no/such/model"})
+
+
+def test_a_loss_may_need_several_rollouts(train_on):
+    with pytest.raises(RunFileError, match=r"the loss 'reads' .* needs at least 2 rollouts per example.*another loss"):
+        train_on(loss="reads", rollouts=1)

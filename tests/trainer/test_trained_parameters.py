@@ -41,6 +41,17 @@ class Probe:
         return LossOutputs((found - 1).square(), {"guess": Mean.of(found)})
 
 
+class Misspelt:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def trained(self, sizes: ModelSizes) -> torch.nn.Module:
+        return torch.nn.ParameterDict({name: torch.zeros(1, dtype=sizes.dtype) for name in ("weight", "other")})
+
+    def __call__(self, inputs: LossInputs) -> LossOutputs:
+        return LossOutputs(-inputs.trainer_logprobs * inputs.parameters[self._name])
+
+
 class Wrong:
     def __init__(self, what: str = "") -> None:
         self._what = what
@@ -159,9 +170,10 @@ def test_saved_parameters_that_are_others_are_refused(trains):
     for bad, told in (
         (
             {**good, "surprise": torch.zeros(2)},
-            r"has not the parameters of .*'Uncertainty', which are entropy \[1\], surprise \[1\]",
+            r"has not the parameters of .*'Uncertainty', which are entropy \[1\], surprise \[1\]: "
+            r"it holds entropy \[1\], surprise \[2\]\. Delete it",
         ),
-        ({"surprise": good["surprise"]}, "has not the parameters"),
+        ({"surprise": good["surprise"]}, r"has not the parameters.*: it holds surprise \[1\]\. Delete it"),
         ({**good, "entropy": torch.tensor([torch.nan])}, "numbers that are not finite. Delete it"),
     ):
         save_file(bad, path)
@@ -234,3 +246,15 @@ def test_in_a_loop_of_ones_own(write, tmp_path, monkeypatch):
     assert module(torch.ones(4)).item() == pytest.approx(1.0, abs=1e-3)
     with pytest.raises(PluginError, match="no method `trained`"):
         plugrad.load("loss", "ppo_clip").trained(ModelSizes(4, 10, torch.float32))
+
+
+def test_a_misspelt_parameter_is_told_with_those_that_there_are(trains):
+    told = r"the loss has no parameter 'wieght'\. Did you mean 'weight'\? It has \w+, \w+\."
+    with pytest.raises(ContractError, match=told):
+        trains({"name": "plugins.py:Misspelt", "kwargs": {"name": "wieght"}})
+
+
+def test_a_parameter_that_the_trial_does_not_use_is_noted(trains, caplog):
+    caplog.set_level("INFO", logger="plugrad")
+    trains({"name": "plugins.py:Misspelt", "kwargs": {"name": "weight"}}, max_steps=1)
+    assert "did not use its parameters ['other']" in caplog.text

@@ -85,11 +85,10 @@ def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
     if kind not in defaults:
         return {}
     stated = dict(vars(facts_of(target, defaults[kind])))
-    if "needs" in stated:
-        needs = stated["needs"]
-        stated["needs"] = (
-            "depends on its options" if callable(needs) else ", ".join(sorted(map(str, needs))) or "nothing more"
-        )
+    if "needs" in stated and not callable(stated["needs"]):
+        stated["needs"] = ", ".join(sorted(map(str, stated["needs"]))) or "nothing more"
+    if "check_example" in stated:
+        stated["check_example"] = stated["check_example"] is not None
     if kind == "loss":
         stated["form"] = "a micro-batch" if form == "batch" else "one sequence"
         stated["own_parameters"] = hasattr(target, "trained")
@@ -97,4 +96,6 @@ def _facts(target: Any, kind: Kind, form: str, defaults: Any) -> dict[str, str]:
 
 
 def _word(value: Any) -> str:
+    if callable(value):
+        return "depends on its options"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

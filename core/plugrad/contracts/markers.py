@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
 from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS, TeacherDivergence
+from plugrad.contracts.wrong_needs import passes_wrong, wrong_divergence
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.shown import shown
 
@@ -15,6 +16,8 @@ Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 Options = Mapping[str, Any]
 Need = str | TeacherDivergence
 Needs = Collection[Need] | Callable[[Options], Collection[Need]]
+Decided = bool | Callable[[Options], bool]
+CheckExample = Callable[[Mapping[str, Any], Options], object]
 Reduction = Literal["token", "sequence", "sequence_sum", "constant", "group"]
 
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -38,6 +41,9 @@ class LossFacts:
     sums_tokens: bool = True
     whole_batch: bool = False
     passes: int = 1
+    min_rollouts_per_example: int = 1
+    replayed: Decided = False
+    check_example: CheckExample | None = None
 
     @property
     def mixes_sequences(self) -> bool:
@@ -82,6 +88,9 @@ def loss(
     sums_tokens: bool = ...,
     whole_batch: bool = ...,
     passes: int = ...,
+    min_rollouts_per_example: int = ...,
+    replayed: Decided = ...,
+    check_example: CheckExample | None = ...,
 ) -> Callable[[Plugin], Plugin]: ...
 def loss(
     plugin: Plugin | None = None,
@@ -94,6 +103,9 @@ def loss(
     sums_tokens: bool = True,
     whole_batch: bool = False,
     passes: int = 1,
+    min_rollouts_per_example: int = 1,
+    replayed: Decided = False,
+    check_example: CheckExample | None = None,
 ) -> Plugin | Callable[[Plugin], Plugin]:
     """State facts about a loss. `@loss` alone is `@loss()`.
 
@@ -112,27 +124,42 @@ def loss(
             update is then exact at any cut, for one more forward pass without gradient. It takes `BatchLossInputs`.
         passes: with the need `again`, the number of passes through the policy with gradient: the first, and one for each
             call of `inputs.again`. They are in memory together, so that a micro-batch holds as many tokens less.
+        min_rollouts_per_example: the minimum number of rollouts per example. It is checked before a model loads.
+        replayed: the loss tells completions apart by their place among an example's `references`, so the engine must replay
+            them: sampled ones have no order. True, or a function from its bound options to True or False.
+        check_example: a function of an example and the bound options that raises where the loss cannot use the example. It
+            is called before a model loads, with every example that the loss counts.
 
     Raises:
         PluginError: an unknown need or reduction, both `cut_dependent` and `whole_batch`, `passes` that do not fit the
             needs, or it marks no function or class.
     """
-    if cut_dependent and whole_batch:
+    of_examples = (min_rollouts_per_example, replayed, check_example)
+    facts = LossFacts(needs, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch, passes, *of_examples)
+    return _mark(_usable(facts), plugin)
+
+
+def _usable(facts: LossFacts) -> LossFacts:
+    """Return the facts of a loss with its needs as a set.
+
+    Raises:
+        PluginError: they do not fit together.
+    """
+    if facts.cut_dependent and facts.whole_batch:
         raise PluginError(
             "@loss(cut_dependent=True, whole_batch=True): a loss that sees the whole batch does not depend on the cut. "
             f"Drop cut_dependent.{_author()}"
         )
-    if reduction not in REDUCTIONS:
+    if facts.reduction not in REDUCTIONS:
         raise PluginError(
-            f"@loss(reduction={reduction!r}): unknown reduction.{did_you_mean(str(reduction), REDUCTIONS)} "
+            f"@loss(reduction={facts.reduction!r}): unknown reduction.{did_you_mean(str(facts.reduction), REDUCTIONS)} "
             f"Write one of {', '.join(REDUCTIONS)}.{_author()}"
         )
-    known = _checked("loss", needs, KNOWN_NEEDS["loss"])
-    facts = LossFacts(known, reduction, policy_gradient, cut_dependent, sums_tokens, whole_batch, passes)
-    wrong = passes_wrong(facts, None if callable(known) else known)
+    known = _checked("loss", facts.needs, KNOWN_NEEDS["loss"])
+    wrong = passes_wrong(facts.passes, None if callable(known) else known, whole_batch=facts.whole_batch)
     if wrong:
         raise PluginError(f"@loss({wrong}{_author()}")
-    return _mark(facts, plugin)
+    return replace(facts, needs=known)
 
 
 @overload
@@ -225,26 +252,6 @@ def _asked(facts: Facts, options: Options) -> frozenset[Need]:
     return frozenset(_checked(kind, facts.needs(options), KNOWN_NEEDS[kind], where))  # type: ignore[arg-type]
 
 
-def passes_wrong(facts: LossFacts, needs: Collection[object] | None) -> str:
-    """Return what does not fit between passes and needs, after "@loss(", or nothing. None: options decide on the needs."""
-    passes = facts.passes
-    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
-        return f"passes={shown(passes)}): it counts passes through the policy: write 2 for one call of inputs.again."
-    if needs is not None and "again" in needs and passes < 2:
-        return (
-            f"needs={{'again'}}, passes={passes}): the first pass is one of them. Write passes=2 for one call of "
-            "inputs.again, 3 for two."
-        )
-    if passes > 1 and needs is not None and "again" not in needs:
-        return f"passes={passes}) without the need: write needs={{'again'}} too, or drop passes."
-    if passes > 1 and facts.whole_batch:
-        return (
-            f"whole_batch=True, passes={passes}): a loss of the whole batch is called after the passes of all "
-            "micro-batches, and can ask for no further one. Drop one of the two."
-        )
-    return ""
-
-
 def _author() -> str:
     """Return file and line of the code that uses a marker: what is wrong there is its author's."""
     frame = sys._getframe(1)
@@ -265,24 +272,13 @@ def _mark(facts: Facts, plugin: Plugin | None) -> Plugin | Callable[[Plugin], Pl
     return mark if plugin is None else mark(plugin)
 
 
-def _wrong_divergence(kind: str, asked: Collection[TeacherDivergence]) -> str:
-    if kind != "loss":
-        return f"@{kind}(needs=...): only a loss can need a TeacherDivergence; teacher_logprobs are of the sampled tokens."
-    if len(asked) > 1:
-        return "@loss(needs=...) asks for two divergences, and inputs.teacher_divergence is one. Write two losses."
-    return (
-        "@loss(needs={'teacher_divergence'}): say which one, and import it from plugrad: "
-        "@loss(needs={TeacherDivergence('forward')})."
-    )
-
-
 def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") -> Needs:
     if callable(needs):
         return needs
     asked: set[Need] = {needs} if isinstance(needs, str | TeacherDivergence) else set(needs)
     divergences = [need for need in asked if isinstance(need, TeacherDivergence)]
     if DIVERGENCE in asked or len(divergences) > (kind == "loss"):
-        raise PluginError(_wrong_divergence(kind, divergences) + (where or _author()))
+        raise PluginError(wrong_divergence(kind, divergences) + (where or _author()))
     for need in sorted(map(str, asked - known - set(divergences))):
         names = sorted(known - GIVEN_TO_LOSSES - {DIVERGENCE})
         divergence = " or a TeacherDivergence" if DIVERGENCE in known else ""

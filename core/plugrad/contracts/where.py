@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,14 @@ class Where:
 
     def __str__(self) -> str:
         """Return it as TOML has it, roughly."""
-        each = (f"{name} = {values[0] if len(values) == 1 else list(values)!r}" for name, values in self.columns.items())
+        each = (
+            f"{name} = {_toml(values[0] if len(values) == 1 else list(values))}" for name, values in self.columns.items()
+        )
         return "{ " + ", ".join(each) + " }"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _is_one_of(found: Any, values: Sequence[ColumnValue]) -> bool:

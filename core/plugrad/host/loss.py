@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
-from plugrad.contracts.markers import LossFacts, Reduction, passes_wrong
+from plugrad.contracts.markers import LossFacts, Reduction
 from plugrad.contracts.model_sizes import ModelSizes
 from plugrad.contracts.needs import LOSS_NEEDS, NOT_OF_WHOLE_BATCHES, TeacherDivergence
 from plugrad.contracts.where import Where
+from plugrad.contracts.wrong_needs import passes_wrong
 from plugrad.errors import ContractError, PluginError
 from plugrad.host.calling import call_plugin, call_with_inputs
 from plugrad.host.further_passes import counted, of_rows
@@ -160,7 +161,8 @@ def _check_whole_batch(component: Component) -> None:
 def _check_passes(component: Component) -> None:
     if "again" not in component.needs:
         return
-    wrong = passes_wrong(cast(LossFacts, component.facts), component.needs)
+    facts = cast(LossFacts, component.facts)
+    wrong = passes_wrong(facts.passes, component.needs, whole_batch=facts.whole_batch)
     if wrong:
         raise PluginError(f"{component}: @loss({wrong}")
     if component.form != "batch":

@@ -13,6 +13,7 @@ from plugrad.errors import ContractError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
+from plugrad.host.replayed_completions import check_replayed
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -40,15 +41,16 @@ class Selection(Protocol):
 
 
 def check_provided(selection: Selection, run_file: RunFile) -> None:
-    """Check the teacher, the critic and the optimizers of losses against what the selected components need.
+    """Check the teacher, the critic, the engine and the optimizers of losses against what the selected components need.
 
     Raises:
-        RunFileError: a component needs numbers of a model that the run file does not have, or the run file has an optimizer
-            for parameters that a loss does not have.
+        RunFileError: a component needs numbers of a model that the run file does not have, a loss needs completions that are
+            replayed, or the run file has an optimizer for parameters that a loss does not have.
     """
     _check_teacher(selection, run_file)
     _check_critic(selection, run_file)
     _check_own_optimizers(selection.losses)
+    check_replayed(selection.losses, run_file.rollout.engine_kind)
 
 
 def check_returns_given(selection: Selection, outputs: AdvantageOutputs) -> None:

@@ -29,6 +29,9 @@ from plugrad.registry.scan import Catalogue, Kind, scan
 
 logger = logging.getLogger("plugrad")
 
+OF_REWARDS = frozenset({"reward", "returns"})
+"""What a loss reads of rewards, beside advantages."""
+
 T = TypeVar("T", bound=ComponentTable)
 
 
@@ -59,6 +62,13 @@ class Selection:
         # What a loss calls old values are the values of this pass.
         return first | {"values"} if "old_values" in self.needs else first
 
+    @property
+    def learns_from_rewards(self) -> bool:
+        """Whether equal rewards leave the run nothing to learn: every loss follows advantages, rewards or returns."""
+        assert isinstance(self.advantage.component.facts, AdvantageFacts)
+        follows = (loss.facts.policy_gradient is not False or loss.needs & OF_REWARDS for loss in self.losses)
+        return not self.advantage.component.facts.signal_from_equal_rewards and all(follows)
+
     def components(self) -> Iterator[Component]:
         """Yield every component, in the order of the run file."""
         yield self.environment
@@ -79,7 +89,8 @@ def select(run_file: RunFile) -> Selection:
     loader = _Loader(without(scan(refused_folders=run_file.folders), run_file.plugins.disable), run_file)
     losses = _losses(loader)
     advantage = loader.load("advantage", run_file.selected_advantage)
-    _check_rollouts_per_example(advantage, run_file)
+    for component in (advantage, *(loss.component for loss in losses)):
+        _check_rollouts_per_example(component, run_file)
     selection = Selection(
         environment=loader.load("environment", run_file.environment),
         advantage=BoundAdvantage(advantage, advantage.create()),
@@ -194,13 +205,13 @@ def _is_free(metric: Component, losses: list[BoundLoss], run_file: RunFile) -> b
     return not lacking
 
 
-def _check_rollouts_per_example(advantage: Component, run_file: RunFile) -> None:
-    assert isinstance(advantage.facts, AdvantageFacts)
-    fewest = advantage.facts.min_rollouts_per_example
+def _check_rollouts_per_example(component: Component, run_file: RunFile) -> None:
+    assert isinstance(component.facts, AdvantageFacts | LossFacts)
+    fewest = component.facts.min_rollouts_per_example
     if run_file.rollout.rollouts_per_example < fewest:
         raise RunFileError(
-            f"{advantage} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
-            f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another advantage."
+            f"{component} needs at least {fewest} rollouts per example, and rollout.rollouts_per_example is "
+            f"{run_file.rollout.rollouts_per_example}. Raise it, or choose another {component.kind}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from plugrad.contracts.model_sizes import ModelSizes
-from plugrad.errors import ContractError, PluginError
+from plugrad.errors import ContractError, PluginError, did_you_mean
 from plugrad.host.calling import call_plugin
 from plugrad.host.trial import random_state_of
 from plugrad.registry.bind import Component
+from plugrad.shown import shown
+
+logger = logging.getLogger("plugrad")
 
 METHOD = "trained"
 EXAMPLE = "return torch.nn.Linear(sizes.hidden_size, 1, dtype=sizes.dtype)"
@@ -117,10 +121,28 @@ def key_of(label: str) -> str:
     return f"loss:{quote(label, safe='').replace('.', '%2E')}"
 
 
+class _UnknownParameter(KeyError):
+    """A message about a name, which a KeyError would quote."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class OwnParameters(dict[str, Tensor]):
+    """The parameters of one loss by its own names. Another name is an error that lists them."""
+
+    def __missing__(self, name: str) -> Tensor:
+        """Raise KeyError with the names that there are."""
+        raise _UnknownParameter(
+            f"the loss has no parameter {shown(name)}.{did_you_mean(str(name), self)} It has {', '.join(self)}."
+        )
+
+
 def parameters_of_loss(of_all: Mapping[str, Tensor] | None, label: str) -> dict[str, Tensor]:
     """Return one loss's parameters by its own names for them, of those of all losses by `key_of` and these names."""
     prefix = f"{key_of(label)}."
-    return {name.removeprefix(prefix): value for name, value in (of_all or {}).items() if name.startswith(prefix)}
+    own = {name.removeprefix(prefix): value for name, value in (of_all or {}).items() if name.startswith(prefix)}
+    return OwnParameters(own)
 
 
 def trial_parameters(component: Component, instance: Any, sizes: ModelSizes) -> dict[str, Tensor]:
@@ -136,10 +158,10 @@ def trial_parameters(component: Component, instance: Any, sizes: ModelSizes) -> 
             why="Every rank makes them, and they must be the same.",
             fix="Draw with torch's own generator, which the run seeds before the call, and depend on the sizes alone.",
         )
-    return {
-        name: parameter.detach().to(sizes.dtype, copy=True).requires_grad_(parameter.requires_grad)
+    return OwnParameters(
+        (name, parameter.detach().to(sizes.dtype, copy=True).requires_grad_(parameter.requires_grad))
         for name, parameter in module.items()
-    }
+    )
 
 
 def check_parameters_are_used(owner: str, parameters: Mapping[str, Tensor] | None) -> None:
@@ -154,3 +176,6 @@ def check_parameters_are_used(owner: str, parameters: Mapping[str, Tensor] | Non
             fix="Read them from inputs.parameters without detach(), for example with "
             "torch.func.functional_call(self.module, inputs.parameters, x).",
         )
+    unread = [name for name, value in (parameters or {}).items() if value.requires_grad and value.grad is None]
+    if unread:
+        logger.info("In its trial, %s did not use its parameters %s: what no batch reaches stays as it is.", owner, unread)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -60,14 +61,27 @@ def load_critic(
 
 
 def _beside_the_policy(source: Source, policy: ModelTable, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    model, theirs = pretrained(source), read_tokenizer(source)
-    if theirs.get_vocab() != tokenizer.get_vocab():
-        raise ModelError(
-            f"the tokenizer of {source.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens), so "
-            "it cannot score the sampled tokens. Choose a model of the same family."
-        )
-    fit_embeddings(source.name, model, theirs, texts=(), resize=policy.resize_embeddings)
+    with _naming(source):
+        model, theirs = pretrained(source), read_tokenizer(source)
+        if theirs.get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                f"the tokenizer of {source.name!r} ({len(theirs)} tokens) is not the policy's ({len(tokenizer)} tokens), so "
+                "it would read other tokens than the policy writes. Choose a model of the same family."
+            )
+        fit_embeddings(source.name, model, theirs, texts=(), resize=policy.resize_embeddings)
     return model
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Add to the error of a model whose it is: a run may load several."""
+    table = f"[{source.table}]"
+    try:
+        yield
+    except ModelError as error:
+        if table in str(error) or f"{source.table}." in str(error):
+            raise
+        raise ModelError(f"{table}: {error}") from error
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from plugrad.config.run_file import RunFile
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.preflight import preflight
+from plugrad.host.read_examples import check_read_examples
 from plugrad.host.select import Selection, select
 from plugrad.registry.bind import Component
 from plugrad.rollout.prompts import reference_texts
@@ -34,6 +35,7 @@ def check_plugins(
     check_amounts(run_file, environment)
     check_chosen_examples(selection.losses, environment)
     check_taught_examples(selection, run_file.model, environment)
+    check_read_examples(selection.losses, environment.train_examples())
     if not run_file.rollout.engine_kind.samples:
         for example in environment.train_examples():
             reference_texts(example, run_file.rollout.rollouts_per_example)

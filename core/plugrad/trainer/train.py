@@ -83,19 +83,20 @@ def train(
         preparing = partial(prepare, checked, accelerator, ranks, display, going_on.checkpoint)
         training = ranks.together(lambda: within_memory(preparing))
         ranks.on_main(lambda: _open_folder(training, checked, changes))
-        result = _run(training, peers, started)
+        result = _run(training, peers, started, learns_from_rewards=checked.selection.learns_from_rewards)
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result, can_go_on=training.checkpoints.latest == result.num_steps)
     return result
 
 
-def _run(training: Training, peers: Peers, started: float) -> RunResult:
+def _run(training: Training, peers: Peers, started: float, *, learns_from_rewards: bool) -> RunResult:
     """Train and save; return where everything is."""
     ranks = training.learner.ranks
     with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
         num_steps, model = _train_and_save(training, peers)
     lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
-    return RunResult(training.run.folder, model, num_steps, time.perf_counter() - started, lines)
+    seconds = time.perf_counter() - started
+    return RunResult(training.run.folder, model, num_steps, seconds, lines, learns_from_rewards=learns_from_rewards)
 
 
 def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:

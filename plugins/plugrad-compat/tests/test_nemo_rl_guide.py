@@ -189,6 +189,10 @@ def test_wrong_arguments_and_columns_are_told(whole, batch, written):
         whole("ContrastiveLoss")(named)
     with pytest.raises(ContractError, match=r"the column 'labels' holds None"):
         whole("ContrastiveLoss")(replace(batch, metadata=[{"labels": None}] * 3))
+    for listed in ([1, 2], [[1], [2]]):
+        with pytest.raises(ContractError, match=r"the column 'labels' holds \[.*numbers, one per example") as raised:
+            whole("ContrastiveLoss")(replace(batch, metadata=[{"labels": listed}] * 3))
+        assert raised.value.__cause__ is None
     path = written(
         """
         from plugrad_compat.nemo_rl import BaseLossFunction

@@ -14,12 +14,13 @@ NOISY = [0.2, 0.3, 0.25] * 5
 
 @pytest.fixture
 def result(tmp_path):
-    def make(rewards, *, samples=True):
+    def make(rewards, *, samples=True, learns_from_rewards=True):
         parity = {"inference_mismatch/parity": 0.0} if samples else {}
         metrics = MetricsFile(tmp_path)
         for step, reward in enumerate(rewards, start=1):
             metrics.write({"step": step, "reward": reward, **parity})
-        return RunResult(tmp_path, tmp_path / "model", len(rewards), 1.0, metrics.lines)
+        lines, where = metrics.lines, (tmp_path, tmp_path / "model")
+        return RunResult(*where, len(rewards), 1.0, lines, learns_from_rewards=learns_from_rewards)
 
     return make
 
@@ -43,7 +44,18 @@ def test_a_reward_that_does_not_rise_points_to_its_page(result, rewards, advice)
 
 
 def test_replayed_references_have_no_reward_to_raise(result):
-    assert advice_on_reward(result([0.0] * 20, samples=False)) == ""
+    assert advice_on_reward(result(NOISY, samples=False)) == ""
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_equal_rewards_are_told_where_nothing_else_is_to_learn_from(result, samples):
+    zeros = [0.0] * 20
+    assert advice_on_reward(result(zeros, samples=samples, learns_from_rewards=False)) == ""
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_equal_rewards_are_told_where_they_are_all_there_is(result, samples):
+    assert "nothing to learn" in advice_on_reward(result([0.0] * 20, samples=samples))
 
 
 def test_the_page_has_the_questions():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from plugrad.config.tables.number_types import Finite
 from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
 from plugrad.config.tables.table import Table
 from plugrad.contracts.markers import Reduction
 from plugrad.contracts.where import ColumnValue
+from plugrad.shown import shown
 
 
 class ComponentTable(Table):
@@ -59,3 +60,15 @@ class LossTable(ComponentTable):
     optimizer: OwnOptimizerTable | None = Field(
         default=None, description="For a loss with parameters of its own: how they are updated."
     )
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values(cls, where: Any) -> Any:
+        for column, values in where.items() if isinstance(where, dict) else ():
+            listed = values if isinstance(values, list) else [values]
+            if not listed or not all(isinstance(value, ColumnValue) for value in listed):
+                raise ValueError(
+                    f"the column {shown(column)} is compared with {shown(values)}. Write a value or a list of values, each "
+                    "text, a number, true or false"
+                )
+        return where

@@ -50,6 +50,13 @@ class TeacherTable(Table):
     def _one_model(self) -> TeacherTable:
         if (self.name is None) == (not self.policy):
             raise ValueError("give either `name` (a hub id or folder) or `policy = true` (the policy is its own teacher)")
+        # A resolved run file writes defaults.
+        of_name = [key for key in ("dtype", "trust_remote_code") if self.policy and getattr(self, key)]
+        if of_name:
+            raise ValueError(
+                f"{' and '.join(of_name)} with `policy = true` would change nothing: the policy teaches as [model] has "
+                f"loaded it. Set {' and '.join(f'model.{key}' for key in of_name)}, or give the teacher a model (name)"
+            )
         return self
 
     @property

@@ -7,7 +7,7 @@ from plugrad.contracts.markers import loss
 from plugrad.contracts.measures import Mean
 
 
-@loss()
+@loss(policy_gradient=False)
 def cross_entropy(inputs: BatchLossInputs) -> LossOutputs:
     """-log pi(t). Advantages are not used.
 

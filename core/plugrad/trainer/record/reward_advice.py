@@ -17,18 +17,23 @@ PAGE = "docs/questions.md"
 def advice_on_reward(result: RunResult) -> str:
     """Return where to read on if every reward was the same, if it did not rise, or if it fell; otherwise nothing.
 
-    A run that replays references samples nothing, so its reward cannot rise. It gets no advice.
+    A run that replays references samples nothing, so its reward cannot rise, and one that has another signal learns though
+    every reward is the same. They get no advice on that.
     """
     rewards = [value for _, value in result.series("reward") if math.isfinite(value)]
     samples = bool(result.series("inference_mismatch/parity"))
-    if len(rewards) < 2 or not samples:
+    if len(rewards) < 2:
         return ""
     if max(rewards) == min(rewards):
         return (
-            f'The reward was {rewards[0]:.3f} in every step, so there was nothing to learn from: see "Why is my reward '
-            f'flat?" in {PAGE}.'
+            ""
+            if not result.learns_from_rewards
+            else (
+                f'The reward was {rewards[0]:.3f} in every step, so there was nothing to learn from: see "Why is my reward '
+                f'flat?" in {PAGE}.'
+            )
         )
-    if len(rewards) < FEWEST_STEPS:
+    if len(rewards) < FEWEST_STEPS or not samples:
         return ""
     quarter = max(3, len(rewards) // 4)
     first, last = rewards[:quarter], rewards[-quarter:]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plugrad.config.run_file import RunFile
 from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss, num_passes
+from plugrad.host.provided import TRAINED
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
@@ -201,8 +202,11 @@ def make_learner(
 
 
 def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
-    of_losses = make_parameters(losses, run_file, loaded.model)
-    return Policy(loaded.model, run_file.rollout.temperature, critic=make_critic(run_file, loaded), trained=of_losses)
+    of_losses, critic = make_parameters(losses, run_file, loaded.model), make_critic(run_file, loaded)
+    if critic is not None and not any(loss.needs & TRAINED for loss in losses):
+        # No backward pass would reach it, and what wraps the policy waits for every gradient.
+        critic.requires_grad_(False)
+    return Policy(loaded.model, run_file.rollout.temperature, critic=critic, trained=of_losses)
 
 
 def _prepared(
@@ -225,7 +229,8 @@ def _check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator:
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
     if accelerator.num_processes > 1:
-        _allow_unused_parameters(policy.model, accelerator)  # type: ignore[arg-type]
+        of_critic = [] if policy.critic is None or policy.critic.model is None else [policy.critic.model]
+        _allow_unused_parameters([policy.model, *of_critic], accelerator)
 
 
 def _warn_of_router_loss(policy: Policy) -> None:
@@ -248,9 +253,9 @@ def _check_rows_alone(policy: Policy, accelerator: Accelerator) -> None:
         )
 
 
-def _allow_unused_parameters(model: PreTrainedModel, accelerator: Accelerator) -> None:
+def _allow_unused_parameters(models: Sequence[nn.Module], accelerator: Accelerator) -> None:
     """Let parameters without a gradient keep their values on several ranks too, as they do on one."""
-    unused = without_gradient(model)
+    unused = [name for model in models for name in without_gradient(model)]
     if not unused:
         return
     logger.info(

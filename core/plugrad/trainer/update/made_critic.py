@@ -19,6 +19,7 @@ from plugrad.policy.lm_head import find_head
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.loading_beside import load_critic
 from plugrad.policy.neighbours import keeps_rows_apart
+from plugrad.trainer.update.made_parameters import shapes_of
 
 logger = logging.getLogger("plugrad")
 
@@ -77,8 +78,9 @@ def _take_over(head: ValueHead, path: Path) -> None:
         state = load_file(path)
         head.load_state_dict(state)
     except (SafetensorError, OSError, RuntimeError) as error:
+        told = f"it holds {shapes_of(state)}" if isinstance(error, RuntimeError) else str(error)
         raise ModelError(
-            f"{path} is not the value head of a model whose hidden states have {head.linear.in_features} numbers: {error}. "
+            f"{path} is not the value head of a model whose hidden states have {head.linear.in_features} numbers: {told}. "
             "Delete it to start at 0."
         ) from error
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):

@@ -46,6 +46,11 @@ def make_parameters(losses: Sequence[BoundLoss], run_file: RunFile, model: PreTr
     return made
 
 
+def shapes_of(parameters: Mapping[str, Tensor]) -> str:
+    """Return the names and shapes of parameters, for messages."""
+    return ", ".join(f"{name} {list(value.shape)}" for name, value in parameters.items()) or "nothing"
+
+
 def sizes_of(model: PreTrainedModel) -> ModelSizes:
     """Return what a loss is told of a policy."""
     head = model.get_output_embeddings()
@@ -80,10 +85,11 @@ def _take_over(part: HandedOut, model: str | None) -> None:
         state = load_file(path)
         part.own.load_state_dict(state)
     except (SafetensorError, OSError, RuntimeError) as error:
-        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in part.own.named_parameters())
+        # PyTorch's own text is as long as there are parameters.
+        told = f"it holds {shapes_of(state)}" if isinstance(error, RuntimeError) else str(error)
         raise ModelError(
-            f"{path} has not the parameters of the loss {part.label!r}, which are {shapes}: {' '.join(str(error).split())} "
-            f"{remedy}"
+            f"{path} has not the parameters of the loss {part.label!r}, which are "
+            f"{shapes_of(dict(part.own.named_parameters()))}: {told}. {remedy}"
         ) from error
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise ModelError(f"{path} has numbers that are not finite. {remedy}")

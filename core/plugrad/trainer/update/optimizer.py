@@ -41,9 +41,10 @@ def _groups(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss]) -> I
     of_losses = {id(parameter) for parameter in policy.trained.parameters()}
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     yield {"params": [parameter for parameter in trained if id(parameter) not in of_critic | of_losses]}
-    if policy.critic is not None:
+    values = [parameter for parameter in trained if id(parameter) in of_critic]
+    if values:
         lr = run_file.optimizer.lr if run_file.critic is None else run_file.critic.lr or run_file.optimizer.lr
-        yield {"params": [parameter for parameter in trained if id(parameter) in of_critic], "lr": lr}
+        yield {"params": values, "lr": lr}
     for loss in losses:
         if loss.trains:
             table = loss.optimizer or OwnOptimizerTable()

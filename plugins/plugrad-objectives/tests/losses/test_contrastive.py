@@ -77,3 +77,10 @@ def test_a_row_in_which_nothing_counts_is_neither_positive_nor_negative(embedded
     mask[2] = False
     outputs = plugrad.load("loss", "contrastive")(BatchLossInputs(**{**vars(inputs), "loss_mask": mask}))
     assert outputs.loss.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_label_that_is_no_class_is_refused() -> None:
+    check = plugrad.load("loss", "contrastive").bound.facts.check_example
+    check({"kind": 1}, {"label": "kind"})
+    with pytest.raises(plugrad.DataError, match="its label in the column 'kind'"):
+        check({"kind": [1]}, {"label": "kind"})

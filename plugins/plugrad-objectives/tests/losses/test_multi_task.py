@@ -79,3 +79,12 @@ def test_an_example_of_no_task_is_an_error(of_tasks: Callable[..., BatchLossInpu
 def test_tasks_are_names_each_once(tasks: list[Any]) -> None:
     with pytest.raises(plugrad.PlugradError, match="tasks"):
         plugrad.load("loss", "multi_task", tasks=tasks)
+
+
+@pytest.mark.parametrize(("example", "error"), [({"task": "poems"}, plugrad.DataError), ({}, KeyError)])
+def test_every_example_has_one_of_the_tasks(example: dict[str, Any], error: type[Exception]) -> None:
+    options = {"tasks": ["sums", "proofs"], "column": "task"}
+    check = plugrad.load("loss", "multi_task", tasks=options["tasks"]).bound.facts.check_example
+    check({"task": "sums"}, options)
+    with pytest.raises(error, match="task"):
+        check(example, options)

@@ -126,6 +126,46 @@ def test_kto_by_hand(rows: Rows) -> None:
     assert values(outputs) == {"z": 1.0, "desirable_reward": 1.0, "undesirable_reward": -0.5}
 
 
+def test_kto_in_float64_is_exact(rows: Rows) -> None:
+    labels: list[dict[str, Any]] = [{"labels": [True]}, {"labels": [False]}, {"labels": [False]}]
+    inputs = rows([[-1.0], [-2.0], [-1.0]], [[-3.0], [-1.0], [-2.0]], metadata=labels, member=torch.tensor([0, 0, 0]))
+    outputs = plugrad.load("loss", "kto", beta=0.5, desirable_weight=1.1, undesirable_weight=0.7)(inputs)
+    expected = (1.1 * sigmoid(-1.0) + 0.7 * (sigmoid(-0.5) + sigmoid(0.5))) / 3
+    assert objective(outputs).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        ({"labels": ["good", "bad"]}, "has the label 'good'"),
+        ({"labels": [True, "false"]}, "has the label 'false'"),
+        ({"labels": [True, 2]}, "has the label 2"),
+        ({"labels": [True]}, "has 1, and `references` 2"),
+        ({"labels": [True, False, None]}, "has 3, and `references` 2"),
+        ({"labels": True}, "is True"),
+    ],
+)
+def test_labels_that_are_none_are_refused(example: dict[str, Any], told: str) -> None:
+    check = plugrad.load("loss", "kto").bound.facts.check_example
+    with pytest.raises(plugrad.DataError, match=f"its column 'labels' {told}.*true, false and null, one for each of"):
+        check({"references": ["a", "b"], **example}, {"labels": "labels"})
+
+
+@pytest.mark.parametrize("labels", [[True, False], [1, 0], [None, 1.0]])
+def test_labels_are_booleans_or_as_good(labels: list[Any]) -> None:
+    plugrad.load("loss", "kto").bound.facts.check_example({"references": ["a", "b"], "labels": labels}, {"labels": "labels"})
+
+
+@pytest.mark.parametrize("name", [*PREFERENCES, "bradley_terry"])
+def test_pairs_are_of_references_or_of_rewards(name: str) -> None:
+    facts = plugrad.load("loss", name).bound.facts
+    assert facts.min_rollouts_per_example == 2
+    assert [facts.replayed({"by": by}) for by in ("member", "reward")] == [True, False]
+    facts.check_example({"reference": "a"}, {"by": "reward"})
+    with pytest.raises(plugrad.DataError, match="no column 'references' with the better completion"):
+        facts.check_example({"reference": "a"}, {"by": "member"})
+
+
 def test_kto_takes_the_first_of_the_references_for_desirable_and_no_divergence_below_0(rows: Rows) -> None:
     metadata: list[dict[str, Any]] = [{}, {}]
     inputs = rows([[-1.0], [-2.0]], [[-3.0], [-1.0]], metadata=metadata, **ONE_PAIR)

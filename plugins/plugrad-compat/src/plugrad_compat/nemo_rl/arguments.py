@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -127,19 +128,23 @@ class Arguments:
         try:
             values = [example[column] for example in inputs.metadata or []]
         except KeyError as error:
+            # The message says all: a cause would be shown as a traceback.
             told = getattr(error, "remedy", f"It has {', '.join(map(str, (inputs.metadata or [{}])[0]))}. {hint}")
             raise ContractError(
                 f"{self.target!r} takes {name!r}, and the example has no column {column!r}. {told}"
-            ) from error
+            ) from None
         if not values:
             raise ContractError(f"{self.target!r} takes {name!r}, a column of the examples: pass metadata with {column!r}.")
         try:
-            found = torch.tensor(values, device=inputs.loss_mask.device)
-        except (TypeError, ValueError, RuntimeError) as error:
+            found: Tensor | None = torch.tensor(values, device=inputs.loss_mask.device)
+        except (TypeError, ValueError, RuntimeError):
+            found = None
+        if found is None or found.ndim != 1:
+            wrong = next((value for value in values if not isinstance(value, Real)), values[0])
             raise ContractError(
-                f"{self.target!r} takes {name!r}, and the column {column!r} holds {values[0]!r}: a loss computes with "
+                f"{self.target!r} takes {name!r}, and the column {column!r} holds {wrong!r:.200}: a loss computes with "
                 "numbers, one per example. Number the classes in a column of their own."
-            ) from error
+            )
         return found.to(inputs.advantages.dtype) if found.is_floating_point() else found
 
     def _check_rows(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Int
@@ -10,10 +11,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, DataError, LossOutputs, Mean, loss
 
 
-@loss(needs={"embedding"}, reduction="sequence_sum", policy_gradient=False, whole_batch=True)
+def _check_label(example: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    label = example[options["label"]]
+    if not isinstance(label, Hashable):
+        raise DataError(f"its label in the column {options['label']!r} is {label!r}. A label is text or a number.")
+
+
+@loss(needs={"embedding"}, reduction="sequence_sum", policy_gradient=False, whole_batch=True, check_example=_check_label)
 def contrastive(
     inputs: BatchLossInputs, label: str = "example_id", temperature: Annotated[float, Field(gt=0)] = 0.1
 ) -> LossOutputs:

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
+from plugrad import BatchLossInputs, DataError, LossOutputs, Mean, loss
 from plugrad_objectives.losses.pairs import sequence_sums
 
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-@loss(needs={"ref_logprobs"}, reduction="sequence_sum", policy_gradient=False, whole_batch=True)
+def _check_labels(example: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    column = options["labels"]
+    if column not in example:
+        return
+    labels, references = example[column], example.get("references", [None])
+    if not isinstance(labels, list | tuple):
+        raise DataError(f"its column {column!r} is {labels!r}. {_WANTED}")
+    if isinstance(references, list | tuple) and len(labels) != len(references):
+        raise DataError(f"its column {column!r} has {len(labels)}, and `references` {len(references)}. {_WANTED}")
+    for place in range(len(labels)):
+        _label(example, place, column)
+
+
+def _label(example: Mapping[str, Any], place: int, column: str) -> bool | None:
+    """Return the label of the completion at this place among the references."""
+    if column not in example:
+        return place == 0
+    labels = example[column]
+    if not isinstance(labels, list | tuple) or place >= len(labels):
+        raise DataError(f"{labels!r} in the column {column!r} is no label of completion {place}. {_WANTED}")
+    label = labels[place]
+    if label is not None and label not in (0, 1):
+        raise DataError(f"its column {column!r} has the label {label!r}. {_WANTED}")
+    return None if label is None else bool(label)
+
+
+_WANTED = "Labels are a list of true, false and null, one for each of `references`."
+
+
+@loss(
+    needs={"ref_logprobs"},
+    reduction="sequence_sum",
+    policy_gradient=False,
+    whole_batch=True,
+    replayed=True,
+    check_example=_check_labels,
+)
 def kto(
     inputs: BatchLossInputs,
     beta: Annotated[float, Field(gt=0)] = 0.1,
@@ -47,30 +84,30 @@ def kto(
     good, bad, unpaired = _labelled(inputs, labels)
     z = (log_ratios[unpaired].sum() / unpaired.sum().clamp(min=1)).clamp(min=0).detach()
     gains = beta * (log_ratios - z)
-    values = desirable_weight * good * torch.sigmoid(-gains) + undesirable_weight * bad * torch.sigmoid(gains)
+    # A number times booleans would be rounded to float32, and so would a quotient of integers.
+    desirable = torch.where(good, desirable_weight * torch.sigmoid(-gains), 0.0)
+    undesirable = torch.where(bad, undesirable_weight * torch.sigmoid(gains), 0.0)
     # The mean over all rows is then the mean over the labelled ones.
-    share = len(values) / (good | bad).sum().clamp(min=1)
+    share = len(gains) / max(int((good | bad).sum()), 1)
     metrics: dict[str, Mean | float] = {
         "z": float(z),
         "desirable_reward": Mean.over(beta * log_ratios, good),
         "undesirable_reward": Mean.over(beta * log_ratios, bad),
     }
-    return LossOutputs(share * values, metrics)
+    return LossOutputs(share * (desirable + undesirable), metrics)
 
 
 def _labelled(inputs: BatchLossInputs, column: str) -> tuple[Bool[Tensor, "batch"], ...]:
     """Return the rows with the labels true, false and null, where anything counts."""
     assert inputs.metadata is not None
     assert inputs.member is not None
-    found = [
-        example[column][member] if column in example else member == 0
-        for example, member in zip(inputs.metadata, inputs.member.tolist(), strict=True)
-    ]
+    places = inputs.member.tolist()
+    found = [_label(example, place, column) for example, place in zip(inputs.metadata, places, strict=True)]
     counted = inputs.loss_mask.any(dim=1)
 
     def rows(where: list[bool]) -> Bool[Tensor, "batch"]:
         return counted & torch.tensor(where, device=counted.device)
 
     known = [label is not None for label in found]
-    good = rows([bool(label) for label in found])
+    good = rows([label is True for label in found])
     return good, rows(known) & ~good, counted & ~rows(known)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plugrad import BatchLossInputs, Mean
+from plugrad import BatchLossInputs, DataError, Mean
 
 By = Literal["member", "reward"]
 """`member`: the first of an example's `references` is better than each other one. `reward`: of two rollouts of a prompt, the
@@ -20,6 +20,20 @@ one with the higher reward; equal rewards make no pair."""
 def needs_of_pairs(options: Mapping[str, Any]) -> set[str]:
     """Return what telling the better one takes."""
     return {"reward"} if options["by"] == "reward" else set()
+
+
+def by_place(options: Mapping[str, Any]) -> bool:
+    """Return whether the place of a completion tells the better one: it is one of an example's `references`."""
+    return bool(options["by"] == "member")
+
+
+def check_pair(example: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raise DataError unless the example has completions of which the first is the better one."""
+    if by_place(options) and "references" not in example:
+        raise DataError(
+            f"it has no column 'references' with the better completion and then worse ones (it has {', '.join(example)}). A "
+            "single `reference` would be compared with itself."
+        )
 
 
 @dataclass(frozen=True)
