@@ -16,7 +16,7 @@ from plugrad.errors import TrainingError
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import RunInterrupted, RunResult
-from plugrad.trainer.checked_run import check_run
+from plugrad.trainer.checked_run import CheckedRun, check_run
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.loop import Training, train_loop
 from plugrad.trainer.preparation import prepare
@@ -84,18 +84,16 @@ def train(
         ranks.on_main(lambda: open_run_folder(checked.run_file, plugins))
         with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
             num_steps, model = _train_and_save(training, peers)
-        result = RunResult(
-            training.run.folder,
-            model,
-            num_steps,
-            time.perf_counter() - started,
-            training.records.records,
-            learns_from_rewards=checked.selection.learns_from_rewards,
-        )
+        result = _result(training, checked, model, num_steps, time.perf_counter() - started)
         ranks.wait()
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result)
     return result
+
+
+def _result(training: Training, checked: CheckedRun, model: Path, num_steps: int, seconds: float) -> RunResult:
+    records, learns = training.records.records, checked.selection.learns_from_rewards
+    return RunResult(training.run.folder, model, num_steps, seconds, records, learns_from_rewards=learns)
 
 
 def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
