@@ -35,7 +35,6 @@ PARSES = {
     "registry/known_packages.py": "a file of the package's own",
     "registry/option_forms.py": "what it has just written",
     "rollout/servers/server_checks.py": "a model's config.json, whatever it is: an unreadable one is a notice",
-    "run_result.py": "what the run itself wrote",
     "secret_texts.py": "a value of a run file that may hold a secret, whatever it is: an unreadable one is a text",
     "testing/nursery.py": "what its own parent wrote",
     "testing/portable.py": "what its own child wrote",
