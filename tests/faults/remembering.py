@@ -42,7 +42,7 @@ class Running:
         return AdvantageOutputs(advantages)
 
     def state_dict(self):
-        return {"mean": torch.tensor(self.mean)}
+        return {"mean": torch.tensor(self.mean, dtype=torch.float64)}
 
     def load_state_dict(self, state):
         self.mean = float(state["mean"])

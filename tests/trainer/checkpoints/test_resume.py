@@ -251,6 +251,13 @@ def test_a_last_line_of_the_history_that_was_cut_off_costs_that_line(make, train
     assert events == ["started", "finished", "resumed", "finished"]
 
 
+def test_a_run_that_was_killed_before_it_removed_old_checkpoints_removes_them(make, train):
+    folder = train(make()).folder
+    (folder / "history.jsonl").unlink()
+    assert train(make(checkpoint={"every_steps": EVERY, "keep": 2}), resume=True).num_steps == STEPS
+    assert steps_in(folder) == [6, 4]
+
+
 def test_a_run_that_was_killed_while_its_folder_was_made_goes_on(make, train, monkeypatch):
     # By the record of its plugins a folder is known to be a run's.
     monkeypatch.setattr(run_folder, "as_toml", lambda run_file: sys.exit(9))
