@@ -324,7 +324,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(mine, start)
     time.sleep(1)
     assert (half / "metrics.jsonl").stat().st_size == length
     assert not (half / "outcome.json").exists()
-    again = compare("--vary", "loss.name=importance_sampling", "--seeds", "3,")
+    shorter = ("--vary", "loss.name=importance_sampling", "--seeds", "3,")
+    refused = compare(*shorter)
+    assert refused.exit_code == 2
+    assert "max_steps was 100000 and is 2. Use --rerun importance_sampling" in refused.stderr
+    again = compare(*shorter, "--rerun", "importance_sampling")
     assert again.exit_code == 0, again.output
     assert [run["outcome"]["num_steps"] for run in numbers(mine)["arms"]["importance_sampling"]["runs"].values()] == [2]
 
