@@ -46,7 +46,8 @@ def find(run_file: RunFile) -> GoingOn:
     """
     folder = Path(run_file.output_dir)
     last = (history(folder) or [{}])[-1]
-    finished_at = last["step"] if last.get("event") == FINISHED else None
+    step = last.get("step")
+    finished_at = step if last.get("event") == FINISHED and isinstance(step, int) else None
     if finished_at is not None and (finished_at >= run_file.max_steps or last.get("by") == STOP_AT_REWARD):
         return GoingOn(finished_at=finished_at)
     checkpoint = newest_whole(folder)

@@ -60,7 +60,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
     A run that goes on after some steps keeps what belongs to them.
 
     Raises:
-        RunFileError: it cannot be written.
+        RunFileError: it cannot be written, or the records that it goes on from cannot be read.
     """
     folder = Path(run_file.output_dir)
     try:
