@@ -64,7 +64,7 @@ class Running:
         return AdvantageOutputs(advantages)
 
     def state_dict(self):
-        return {"mean": torch.tensor(self.mean)}
+        return {"mean": torch.tensor(self.mean, dtype=torch.float64)}
 
     def load_state_dict(self, state):
         self.mean = float(state["mean"])
@@ -274,6 +274,13 @@ def test_a_run_that_is_killed_as_it_goes_on_leaves_its_run_file_whole(make, trai
     with pytest.raises(SystemExit):
         replace_bytes(folder / "run.toml", b"half")
     assert (folder / "run.toml").read_bytes() == before
+
+
+def test_a_run_that_lost_its_records_goes_on_with_new_ones(make, train, caplog):
+    folder = train(make()).folder
+    (folder / "metrics.jsonl").unlink()
+    assert [record["step"] for record in train(make(max_steps=7), resume=True).records] == [7]
+    assert "has no record of the steps after 0, up to the checkpoint after step 6" in caplog.text
 
 
 def test_a_state_that_runs_code_is_not_loaded(make, train, tmp_path):

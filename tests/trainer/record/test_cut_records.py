@@ -49,3 +49,4 @@ def test_missing_records_are_said(records, caplog):
 def test_so_is_a_missing_file(tmp_path, caplog):
     keep_first_steps(tmp_path / "metrics.jsonl", 4)
     assert "has no record of the steps after 0" in caplog.text
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plugrad.errors import ResumeError
 from plugrad.json_text import parse_json
-from plugrad.paths import open_bytes
+from plugrad.paths import open_bytes, write_bytes
 from plugrad.shown import printable
 
 logger = logging.getLogger("plugrad")
@@ -36,6 +36,8 @@ def keep_first_steps(path: Path, step: int) -> None:
             kept.flush()
             os.fsync(kept.fileno())
         shorter.replace(path)
+    else:
+        write_bytes(path, b"")
     if last < step:
         logger.warning("%s has no record of the steps after %d, up to the checkpoint after step %d.", path, last, step)
 
