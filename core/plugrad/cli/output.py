@@ -12,8 +12,8 @@ from typing import IO
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from plugrad.lasting_console import LastingConsole
 from plugrad.shown import escaped
-from plugrad.trainer.record.lasting_console import LastingConsole
 
 
 class Output(LastingConsole):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from plugrad.config.run_file import RunFile
+from plugrad.lasting_console import LastingConsole
 from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import Lines, RunInterrupted, RunResult
@@ -27,7 +28,6 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display, Silent, display_for
 from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.history import FINISHED, RESUMED, STARTED, STOP_AT_REWARD, STOPPED, note
-from plugrad.trainer.record.lasting_console import LastingConsole
 from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.run_diff import Difference, EarlierRun
 from plugrad.trainer.record.run_folder import METRICS, MODEL, open_run_folder
