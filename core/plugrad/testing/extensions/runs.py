@@ -26,9 +26,10 @@ def _check_run(extension: ExtensionTrial) -> str:
     table = {"name": importable_reference(component), "kwargs": options}
     with TemporaryDirectory(prefix="plugrad-run-") as folder, random_state_of(0), silence_logging():
         result = train(_run_file(table, Path(folder, "run")), display=Silent())
+        # Here: they are in the folder.
+        skipped = sum(record["skipped_updates"] for record in result.records)
     if result.num_steps < 2:
         raise Broken(f"it ended after {result.num_steps} of 2 steps")
-    skipped = sum(record["skipped_updates"] for record in result.records)
     return f"{result.num_steps} steps, {skipped:g} updates skipped"
 
 
