@@ -90,14 +90,6 @@ def check_changes(
     return differences
 
 
-def refuse_to_replace(folder: Path) -> str:
-    """Return how to go on from the checkpoints of a run folder, for the message that refuses to replace it."""
-    steps = steps_in(folder)
-    if not steps:
-        return ""
-    return f" It has a checkpoint after step {steps[0]}: pass --resume to go on from there."
-
-
 def may_change(what: str) -> bool:
     """Return whether a run goes on although this has changed."""
     return any(what.startswith(each) if each[-1] in ". " else what == each for each in MAY_CHANGE)

@@ -78,17 +78,17 @@ def put_back(
     shared = _read(folder / SHARED, learner.accelerator.device)
     # A rank that the checkpoint does not know takes the plugins' state from the first.
     is_known = ranks.index < checkpoint.num_ranks
-    own = _read(folder / own_file(ranks.index if is_known else 0), torch.device("cpu"))
+    of_ranks = [_read(folder / own_file(rank), torch.device("cpu")) for rank in range(checkpoint.num_ranks)]
+    own = of_ranks[ranks.index if is_known else 0]
     load_policy(learner, folder / POLICY, ranks.group)
     load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
     _set_schedule(learner, shared["schedule"])
     _restore(parts, own["plugins"])
     for metric in metrics:
         metric.failures = own["failures"].get(metric.label, 0)
-    others = range(checkpoint.num_ranks)
     return Start(
         place=Place(**shared["place"]),
-        ahead=[_read(folder / own_file(rank), torch.device("cpu"))["ahead"] for rank in others],
+        ahead=[of_rank["ahead"] for of_rank in of_ranks],
         random_states=own["random"] if is_known else None,
     )
 

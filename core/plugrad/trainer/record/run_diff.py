@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from plugrad.config.reading import as_tables
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
-from plugrad.json_text import json_of, parse_json
 from plugrad.paths import exists, expanded, read_text
 from plugrad.registry.option_forms import same
 from plugrad.registry.provenance import in_one_line
@@ -80,12 +79,6 @@ class EarlierRun:
             *_of_components(self.plugins["components"], plugins["components"]),
             *_of_tables(self.tables, as_tables(run_file)),
         ]
-
-
-def as_lines(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """Return differences as a history keeps them."""
-    # Through JSON, which writes what it does not know as text.
-    return [parse_json(json_of({"what": each.what, "then": each.then, "now": each.now})) for each in differences]
 
 
 def _with_defaults(tables: dict[str, Any]) -> dict[str, Any]:
