@@ -32,7 +32,8 @@ CASES: dict[str, tuple[dict[str, Any], str | None, float | None]] = {
         35.0,
     ),
     "row by row": ({"loss": [{"name": f"{PLUGINS}:own_rows"}]}, None, None),
-    "whole batch": ({"loss": [{"name": f"{PLUGINS}:all_rows"}]}, "row by row", None),
+    # A forward pass is one of three: the backward pass forms two gradients.
+    "whole batch": ({"loss": [{"name": f"{PLUGINS}:all_rows"}]}, "row by row", 100 / 3),
     "divergence": ({"loss": [PPO, {"name": f"{PLUGINS}:far_from_the_teacher"}]}, "ppo_clip", None),
 }
 """Changes of the run file, the case to compare with, and the goal in percent of its step."""
