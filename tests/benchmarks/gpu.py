@@ -19,7 +19,9 @@ if find_spec("plugrad") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "core"))
 
 import torch
-from gpu_steps import STEPS, Shape, Step, peak_bf16_tflops
+from gpu_steps import STEPS, Shape, Step
+
+from plugrad.trainer.record.utilisation import peak_bf16_tflops
 
 GIB = 2**30
 SHAPES = {

@@ -13,19 +13,6 @@ from plugrad.policy.logprobs import scores_from_logits
 from plugrad.policy.policy import Policy
 from plugrad.policy.scored import Wanted
 
-PEAK_BF16_TFLOPS = {
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100 NVL": 835.0,
-    "H100": 989.0,
-    "B200": 2250.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "A10": 125.0,
-    "4090": 165.0,
-}
-"""Dense, as the maker's data sheets have it; the first name that occurs in the device's counts."""
 PROMPT_SHARE = 4
 MAX_GRAD_NORM = 1.0
 
@@ -64,14 +51,6 @@ class Batch:
 
 
 LogProbs = Callable[[Batch], Tensor]
-
-
-def peak_bf16_tflops(device: torch.device) -> float | None:
-    """Return what the device can do at most, or None where the table does not have it."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in PEAK_BF16_TFLOPS.items() if known in name), None)
 
 
 def fused(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:

@@ -19,6 +19,7 @@ from plugrad.config.tables.model_table import ModelTable
 from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.config.tables.plugins_table import PluginsTable
+from plugrad.config.tables.profile_table import ProfileTable
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
@@ -92,6 +93,7 @@ class RunFile(Table):
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
+    profile: ProfileTable = ProfileTable()
 
     def __init__(self, /, **tables: Any) -> None:
         check_depth(tables)

@@ -25,6 +25,7 @@ from plugrad.host.metric import BoundMetric, compute_metrics
 from plugrad.host.no_backward import NoBackward
 from plugrad.host.prepared import check_prepared, check_same_shape
 from plugrad.host.process_state import StateKept
+from plugrad.host.ranges import hook_range
 from plugrad.host.received import Received
 from plugrad.host.reported import add_metrics
 from plugrad.registry.bind import Component
@@ -158,6 +159,10 @@ class Hooks:
         self._call("on_run_end", list, run=run)
 
     def _call(self, hook: str, wanted: type, /, **arguments: Any) -> Any:
+        with hook_range(hook):
+            return self._checked_call(hook, wanted, **arguments)
+
+    def _checked_call(self, hook: str, wanted: type, /, **arguments: Any) -> Any:
         owner, inputs = self._around[hook], arguments.get("inputs")
         if owner == CORE:
             # No extension is concerned: core's own call checks the component.

@@ -38,14 +38,14 @@ class CallInProgress:
 
 
 class Mirror(Protocol):
-    """Keeps the innermost call of each thread where another process can read it."""
+    """Is told the innermost call of each thread, as it changes: to keep it where another process can read it, say."""
 
     def note(self, thread: int, owner: str) -> None:
         """Note whose call it is, or "" if the thread is in none."""
 
 
 class _Mirrors:
-    current: Mirror | None = None
+    current: tuple[Mirror, ...] = ()
 
 
 _calls: dict[int, list[CallInProgress]] = {}
@@ -64,33 +64,33 @@ class InProgress:
         self._thread = threading.get_ident()
         self._stack = _calls.setdefault(self._thread, [])
         self._stack.append(CallInProgress(self._owner, time.monotonic()))
-        if _mirrors.current is not None:
-            _mirrors.current.note(self._thread, self._owner)
+        for mirror in _mirrors.current:
+            mirror.note(self._thread, self._owner)
 
     def __exit__(self, _kind: object = None, error: BaseException | None = None, *_: object) -> None:
         if os.getpid() != self._process:
             end_copy(self._owner, error)
         self._stack.pop()
-        if _mirrors.current is not None:
-            _mirrors.current.note(self._thread, self._stack[-1].owner if self._stack else "")
+        for mirror in _mirrors.current:
+            mirror.note(self._thread, self._stack[-1].owner if self._stack else "")
 
 
 @contextmanager
 def mirrored_in(mirror: Mirror) -> Iterator[None]:
     """Also note the calls of the body in `mirror`, which this process alone writes."""
-    _mirrors.current = mirror
+    _mirrors.current = (*_mirrors.current, mirror)
     try:
         yield
     finally:
-        _mirrors.current = None
+        _mirrors.current = tuple(each for each in _mirrors.current if each is not mirror)
 
 
-def _forget_mirror() -> None:
-    _mirrors.current = None
+def _forget_mirrors() -> None:
+    _mirrors.current = ()
 
 
 # The memory of a mirror is shared with forked processes, and they are others.
-os.register_at_fork(after_in_child=_forget_mirror)
+os.register_at_fork(after_in_child=_forget_mirrors)
 
 
 def is_in_a_call() -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
+from plugrad.host.ranges import step_range
 from plugrad.rollout.engine import RolloutEngine
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
@@ -17,11 +18,13 @@ from plugrad.trainer.checkpoints.snapshot import Place
 from plugrad.trainer.checkpoints.writing import Checkpoints
 from plugrad.trainer.engine_parity import Parity
 from plugrad.trainer.evaluation import Evaluation
+from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.step_record import Cost, Record, make_record
+from plugrad.trainer.record.utilisation import Utilisation
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
@@ -45,8 +48,11 @@ class Training:
     display: Display
     stop: StopRequest
     checkpoints: Checkpoints
+    profiling: Profiling
     start: Start
     """Where the run begins: after the steps that a checkpoint holds."""
+    devices: Utilisation | None = None
+    """What the run computes on, where its peak is known."""
     num_dropped_prompts: int = 0
     """Prompts that were too long, and that the run leaves out."""
 
@@ -66,18 +72,27 @@ def train_loop(training: Training) -> int:
         return 0
     training.start.begin(training.run.run_file.seed, ranks.index)
     for step in range(first, max_steps):
+        training.profiling.before(step + 1)
         started = time.perf_counter()
-        sampled = training.rollouts.take(step)
+        with step_range("rollouts"):
+            sampled = training.rollouts.take(step)
         rollouts_s = time.perf_counter() - started
-        scored = with_scores(sampled, learner, training.cutting)
-        batch = with_advantages(scored, training.environment, training.hooks, ranks)
-        updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
+        with step_range("advantages"):
+            scored = with_scores(sampled, learner, training.cutting)
+            batch = with_advantages(scored, training.environment, training.hooks, ranks)
+        with step_range("updates"):
+            updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
         version += sum(update.updated for update in updates)
         _update_engine(training, version)
         parity = training.parity.check(step + 1)
         cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(learner.accelerator.device))
         evaluated = training.evaluation.run_if_due(step + 1, max_steps)
-        record = {**make_record(step + 1, batch, updates, cost, ranks), **parity, **evaluated, **training.notes}
+        record = {
+            **make_record(step + 1, batch, updates, cost, ranks, training.devices),
+            **parity,
+            **evaluated,
+            **training.notes,
+        }
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         is_asked, is_last = training.stop.agree(ranks), training.evaluation.ends_the_run(evaluated) or step + 1 == max_steps
@@ -97,8 +112,9 @@ def _evaluate_before_training(training: Training) -> bool:
 
 def _update_engine(training: Training, version: int) -> None:
     """Give the engine the policy's weights, and let the next rollouts know their version."""
-    training.engine.update_weights(training.learner.weights, version)
-    training.rollouts.set_version(version)
+    with step_range("weights to the engine"):
+        training.engine.update_weights(training.learner.weights, version)
+        training.rollouts.set_version(version)
 
 
 def _write(training: Training, record: Record) -> None:

@@ -53,10 +53,12 @@ from plugrad.trainer.engine_parity import (
 from plugrad.trainer.engines import check_sampling_when_sharded, open_engine, open_sampling_engine
 from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.loop import Training
+from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
+from plugrad.trainer.record.utilisation import utilisation_of
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
 
@@ -77,11 +79,8 @@ def prepare(
     _check_sampling(checked, accelerator)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
-    context = context_of(loaded.model)
-    room = None if context.length is None else context.length - run_file.rollout.max_new_tokens
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
-    with _explaining(context):
-        examples = fitting_examples(train_examples, eval_examples, texts, run_file, room, num_passes(selection.losses))
+    examples, room = _that_fit(train_examples, eval_examples, texts, checked, context_of(loaded.model))
     if ranks.is_main:
         _say_what_is_not_used(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
@@ -110,7 +109,9 @@ def prepare(
         display=display,
         stop=StopRequest(announces=ranks.is_main),
         checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
+        profiling=Profiling(run.folder, run_file.profile.steps, ranks.index),
         start=start,
+        devices=utilisation_of(accelerator.device, ranks.count, sum(p.numel() for p in learner.policy.parameters())),
         num_dropped_prompts=examples.num_dropped,
     )
 
@@ -126,12 +127,25 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
     return train_examples, eval_examples
 
 
+def _that_fit(
+    train: Sequence[Example], held_out: Sequence[Example], texts: Texts, checked: CheckedRun, context: Context
+) -> tuple[FittingExamples, int | None]:
+    """Return the examples whose prompts fit the context, and how long a prompt may be."""
+    run_file = checked.run_file
+    room = None if context.length is None else context.length - run_file.rollout.max_new_tokens
+    with _explaining(context):
+        passes = num_passes(checked.selection.losses)
+        return fitting_examples(train, held_out, texts, run_file, room, passes), room
+
+
 def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenizer: PreTrainedTokenizerBase) -> None:
     if examples.num_dropped:
         logger.warning(
             f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
             f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
         )
+    if later := [step for step in run_file.profile.steps if step > run_file.max_steps]:
+        logger.warning("profile.steps has %s, but the run ends after %d.", ", ".join(map(str, later)), run_file.max_steps)
     if lost := lacking([*examples.train, *examples.held_out], tokenizer):
         logger.warning("%s", lost)
     unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)

@@ -121,6 +121,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
         training.rollouts.close(waits=False)
         raise
     finally:
+        training.profiling.close()
         training.checkpoints.close()
         training.display.close()
         training.engine.close()

@@ -19,8 +19,8 @@ from plugrad.trainer.record.cut_records import keep_first_steps
 from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
-RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
-OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS)
+RUN_FILE, PLUGINS, METRICS, MODEL, PROFILES = "run.toml", "plugins.json", "metrics.jsonl", "model", "profiles"
+OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS, PROFILES)
 UNFINISHED = "model.unfinished"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from plugrad.contracts.measures import Max, Mean, Measures, Sum
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.record.utilisation import Utilisation
 from plugrad.trainer.update.step import StepOutcome
 
 logger = logging.getLogger("plugrad")
@@ -31,9 +32,18 @@ class Cost:
 
 
 def make_record(
-    step: int, batch: RolloutBatch, updates: Sequence[StepOutcome], cost: Cost, ranks: Ranks
+    step: int,
+    batch: RolloutBatch,
+    updates: Sequence[StepOutcome],
+    cost: Cost,
+    ranks: Ranks,
+    devices: Utilisation | None = None,
 ) -> dict[str, float | int]:
-    """Return the record of a step, the same on every rank; each rank passes its own share."""
+    """Return the record of a step, the same on every rank; each rank passes its own share.
+
+    Args:
+        devices: what the run computes on, where its peak is known.
+    """
     shared, metrics = Measures(), Measures()
     for update in updates:
         shared.update(update.measures)
@@ -42,6 +52,7 @@ def make_record(
     plugins = ranks.add_up(metrics)
     _warn_of_nan(plugins, step)
     num_tokens = int(work["num_tokens"])
+    used = devices.of_step(work["num_read"], num_tokens, work["seconds"], work["rollouts_s"]) if devices else {}
     core = {"step": step, **ranks.add_up(_rollouts(batch)).values_by_name(), **shared.values_by_name()}
     # Core's numbers come first, and a plugin's number of the same name cannot replace them.
     return {
@@ -53,6 +64,7 @@ def make_record(
         "seconds": work["seconds"],
         "rollouts_s": work["rollouts_s"],
         "memory_gib": work["memory_gib"],
+        **used,
     }
 
 
@@ -85,4 +97,6 @@ def _rollouts(batch: RolloutBatch) -> Measures:
 def _work(batch: RolloutBatch, cost: Cost) -> Measures:
     """Return the tokens that were sampled, and time and memory of the slowest and the largest rank."""
     num_tokens = Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts))
-    return Measures({"num_tokens": num_tokens, **{name: Max(value) for name, value in vars(cost).items()}})
+    num_read = Sum(num_tokens.value() + sum(len(rollout["prompt_ids"]) for rollout in batch.rollouts))
+    most = {name: Max(value) for name, value in vars(cost).items()}
+    return Measures({"num_tokens": num_tokens, "num_read": num_read, **most})
