@@ -22,8 +22,9 @@ from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.made_passes import all_passes
 from plugrad.trainer.update.model_outputs import model_outputs
-from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.objective import Forwarded, forward
 from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.weighted_losses import Ledger, Rows, weighted_sum
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
 
 
