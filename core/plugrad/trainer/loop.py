@@ -12,6 +12,7 @@ from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.batch.sampler import with_advantages
+from plugrad.trainer.capture.captures import Captures
 from plugrad.trainer.checkpoints.resuming import Start
 from plugrad.trainer.checkpoints.snapshot import Place
 from plugrad.trainer.checkpoints.writing import Checkpoints
@@ -45,6 +46,7 @@ class Training:
     display: Display
     stop: StopRequest
     checkpoints: Checkpoints
+    captures: Captures
     start: Start
     """Where the run begins: after the steps that a checkpoint holds."""
     num_dropped_prompts: int = 0
@@ -71,7 +73,10 @@ def train_loop(training: Training) -> int:
         rollouts_s = time.perf_counter() - started
         scored = with_scores(sampled, learner, training.cutting)
         batch = with_advantages(scored, training.environment, training.hooks, ranks)
-        updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
+        watch, progress = training.captures.watch(step + 1), Progress(step, max_steps, version)
+        with training.captures.of_failures(step + 1, batch, watch):
+            updates = run_updates(learner, batch, training.cutting, training.hooks, progress, watch)
+        training.captures.after_updates(step + 1, batch, watch)
         version += sum(update.updated for update in updates)
         _update_engine(training, version)
         parity = training.parity.check(step + 1)

@@ -36,6 +36,7 @@ from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
+from plugrad.trainer.capture.captures import Captures
 from plugrad.trainer.checked_run import CheckedRun
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.kept_rollouts import restored
@@ -110,6 +111,7 @@ def prepare(
         display=display,
         stop=StopRequest(announces=ranks.is_main),
         checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
+        captures=Captures(run, learner),
         start=start,
         num_dropped_prompts=examples.num_dropped,
     )

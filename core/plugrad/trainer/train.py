@@ -122,6 +122,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
         raise
     finally:
         training.checkpoints.close()
+        training.captures.close()
         training.display.close()
         training.engine.close()
         training.rollouts.close()

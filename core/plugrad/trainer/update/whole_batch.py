@@ -21,6 +21,7 @@ from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import random_state_of
 from plugrad.policy.micro_batches import MicroBatch
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.update.learner import Learner, wanted_by
 from plugrad.trainer.update.made_passes import one_pass
 from plugrad.trainer.update.objective import Forwarded, forward
@@ -33,7 +34,12 @@ Slopes = Mapping[Output, Tensor]
 
 
 def slopes_of_mixing_losses(
-    learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress, ledger: Ledger
+    learner: Learner,
+    micro_batches: Sequence[MicroBatch],
+    hooks: Hooks,
+    progress: Progress,
+    ledger: Ledger,
+    watch: Watch,
 ) -> list[Slopes]:
     """Call every loss that mixes sequences; return what each micro-batch adds to the gradient for them.
 
@@ -46,10 +52,13 @@ def slopes_of_mixing_losses(
     rows, place = _everyones(learner, own, micro_batches)
     total: dict[Output, Tensor] = {}
     # The same random numbers on every rank, whatever each has sampled.
-    with random_state_of(seed_of_mixing(learner.seed, progress.version)):
+    seed = seed_of_mixing(learner.seed, progress.version)
+    with watch.passing(rows, is_micro_batch=False), random_state_of(seed):
         for loss in losses:
             noted = ledger if learner.ranks.is_main else Ledger()
-            for name, slope in slopes_of(hooks, loss, rows, noted).items():
+            with watch.call(loss):
+                found = slopes_of(hooks, loss, rows, noted)
+            for name, slope in found.items():
                 total[name] = total[name] + slope if name in total else slope
     others = [name for name in total if isinstance(name, str) and name not in POLICY_OUTPUTS]
     of_parameters: dict[Output, Tensor] = {name: total.pop(name) for name in others}
