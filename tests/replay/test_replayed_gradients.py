@@ -11,6 +11,8 @@ import torch
 from plugrad import OptionError, PluginError, RunFile, RunFileError
 from plugrad.replay.chosen_losses import chosen_losses
 from plugrad.replay.outcome import replayed
+from plugrad.testing.checks import Outcome, run_checks
+from plugrad.testing.losses.on_capture import checks_on_capture
 from plugrad.trainer.capture.capture_files import read_capture
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
@@ -70,6 +72,19 @@ def wide(inputs: plugrad.LossInputs) -> plugrad.LossOutputs: ...
 
 @plugrad.loss(needs={'values'})
 def deep(inputs: plugrad.LossInputs) -> plugrad.LossOutputs: ...
+"""
+BROKEN = """
+import plugrad
+
+
+@plugrad.loss(policy_gradient=True)
+def upside_down(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(inputs.advantages * inputs.trainer_logprobs * inputs.loss_mask)
+
+
+@plugrad.loss
+def mean(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(-(inputs.advantages.sum() * inputs.trainer_logprobs).mean())
 """
 
 
@@ -218,3 +233,21 @@ def test_what_is_no_capture_or_was_cut_off_is_said(run, tmp_path):
     (tmp_path / "cut" / "capture.safetensors").write_bytes(whole[:-100])
     with pytest.raises(RunFileError, match="cannot be read"):
         read_capture(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["gspo", "clip_cov", "dual_clip", "entropy_bonus", "kl_cov"])
+def test_losses_keep_their_promises_on_a_captured_batch(capture, name):
+    results = run_checks(list(checks_on_capture(name, capture)))
+    assert [str(result.check) for result in results if result.is_bad] == []
+    assert sum(result.outcome is Outcome.KEPT for result in results) >= 6
+
+
+def test_a_broken_promise_shows_on_a_captured_batch(capture, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    failed = {}
+    for name in ("upside_down", "mean"):
+        results = run_checks(list(checks_on_capture(f"{file}:{name}", capture)))
+        failed[name] = {result.check.name for result in results if result.is_bad}
+    assert "advantage_sign" in failed["upside_down"]
+    assert {"padding", "gradient_flow"} & failed["mean"]
