@@ -95,7 +95,6 @@ def prepare(
     sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
     rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
-    kept = Contents(learner, rollouts, parts, selection.metrics)
     run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
         run=run,
@@ -110,11 +109,15 @@ def prepare(
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
-        checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
+        checkpoints=_checkpoints(run, Contents(learner, rollouts, parts, selection.metrics), environment),
         captures=Captures(run, learner),
         start=start,
         num_dropped_prompts=examples.num_dropped,
     )
+
+
+def _checkpoints(run: Run, contents: Contents, environment: BoundEnvironment) -> Checkpoints:
+    return Checkpoints(run.folder, run.run_file.checkpoint, contents, environment)
 
 
 def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]]:

@@ -74,8 +74,8 @@ def _prepared(inputs: BatchLossInputs) -> BatchLossInputs:
     assert inputs.input_ids is not None
     # Made-up logits have few columns.
     ids = inputs.input_ids % VOCABULARY
-    made_up = dict.fromkeys(("hidden_states", "embedding", "parameters"))
-    return in_dtype(replace(inputs, entropy=entropy, input_ids=ids, **made_up), torch.double)
+    given = replace(inputs, entropy=entropy, input_ids=ids, hidden_states=None, embedding=None, parameters=None)
+    return in_dtype(given, torch.double)
 
 
 def _first_rows(batches: tuple[BatchLossInputs, ...]) -> tuple[BatchLossInputs, ...]:

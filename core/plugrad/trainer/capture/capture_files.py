@@ -165,7 +165,7 @@ def _put_together(number: int, facts: Mapping[str, Any], tensors: Mapping[str, T
     return CapturedUpdate(**places, pieces=pieces, states=loaded)
 
 
-def _piece(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], place: Mapping[str, int], counts: Counts) -> Rows:
+def _piece(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], place: Mapping[str, Any], counts: Counts) -> Rows:
     special = (COUNTS, DIVERGENCE, PARAMETER)
     given: dict[str, Any] = {name: value for name, value in tensors.items() if not name.startswith(special)}
     parameters = {name.removeprefix(PARAMETER): value for name, value in tensors.items() if name.startswith(PARAMETER)}
