@@ -16,6 +16,7 @@ from plugrad.cli.check_process import note_check, note_finished, run_in_a_proces
 from plugrad.cli.check_table import Line, print_lines
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import REFERENCE, TRACEBACK, assignments, columns_of, option_values
+from plugrad.errors import PluginError
 
 if TYPE_CHECKING:
     from plugrad.registry.scan import Kind
@@ -38,6 +39,9 @@ EXAMPLE = typer.Option(
     metavar="JSON",
     help="""Columns of the trial's examples, beside those that every example has, as in --example '{"difficulty": 1}'.""",
 )
+CAPTURE = typer.Option(
+    "--on", metavar="CAPTURE", help="Check a loss on a captured batch of a run instead, such as captures/step_000050."
+)
 STRICT = typer.Option("--strict", help="Also run the checks that plugrad itself does not rely on.")
 
 
@@ -47,6 +51,7 @@ def check(
     sets: Annotated[list[str] | None, SETS] = None,
     strict: Annotated[bool, STRICT] = False,
     example: Annotated[str | None, EXAMPLE] = None,
+    on: Annotated[str | None, CAPTURE] = None,
     expected: Annotated[list[str] | None, EXPECTED] = None,
     check_timeout_s: Annotated[float, TIMEOUT] = 300.0,
     show_traceback: Annotated[bool, TRACEBACK] = False,
@@ -65,15 +70,27 @@ def check(
         options, reasons = option_values(sets), assignments("--expected-failure", expected)
         columns = columns_of(example)
         with _progress(console) as show:
-            # Here: it imports torch, which takes seconds.
-            from plugrad.testing.kinds import checks_of
+            if on is not None:
+                checks = _checks_on(on, reference, known, options)
+            else:
+                # Here: it imports torch, which takes seconds.
+                from plugrad.testing.kinds import checks_of
 
-            checks = checks_of(reference, kind=known, options=options, strict=strict, example=columns)
+                checks = checks_of(reference, kind=known, options=options, strict=strict, example=columns)
             started = time.perf_counter()
             results = _run(checks, reasons, show)
         _print_results(results, time.perf_counter() - started, console)
         if any(result.is_bad for result in results):
             raise typer.Exit(FAILED)
+
+
+def _checks_on(capture: str, reference: str, kind: Kind | None, options: Mapping[str, Any]) -> list[Check]:
+    from plugrad.testing.losses.on_capture import checks_on_capture
+    from plugrad.trainer.capture.capture_files import read_capture
+
+    if kind not in (None, "loss"):
+        raise PluginError(f"--on is for losses, and --kind is {kind!r}. Leave one of them out.")
+    return list(checks_on_capture(reference, read_capture(capture), options=options))
 
 
 def _run(checks: Sequence[Check], reasons: Mapping[str, str], show: Callable[[str], None]) -> list[Result]:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from plugrad.config.override import Override
 from plugrad.config.prime_rl import from_prime_rl
 from plugrad.config.reading import check_depth, read_tables
+from plugrad.config.tables.capture_table import CaptureTable
 from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.critic_table import CriticTable
@@ -94,6 +95,7 @@ class RunFile(Table):
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
     profile: ProfileTable = ProfileTable()
+    capture: CaptureTable = CaptureTable()
 
     def __init__(self, /, **tables: Any) -> None:
         check_depth(tables)

@@ -13,6 +13,7 @@ from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.batch.sampler import with_advantages
+from plugrad.trainer.capture.captures import Captures
 from plugrad.trainer.checkpoints.resuming import Start
 from plugrad.trainer.checkpoints.snapshot import Place
 from plugrad.trainer.checkpoints.writing import Checkpoints
@@ -49,6 +50,7 @@ class Training:
     stop: StopRequest
     checkpoints: Checkpoints
     profiling: Profiling
+    captures: Captures
     start: Start
     """Where the run begins: after the steps that a checkpoint holds."""
     devices: Utilisation | None = None
@@ -80,8 +82,10 @@ def train_loop(training: Training) -> int:
         with step_range("advantages"):
             scored = with_scores(sampled, learner, training.cutting)
             batch = with_advantages(scored, training.environment, training.hooks, ranks)
-        with step_range("updates"):
-            updates = run_updates(learner, batch, training.cutting, training.hooks, Progress(step, max_steps, version))
+        watch, progress = training.captures.watch(step + 1), Progress(step, max_steps, version)
+        with step_range("updates"), training.captures.of_failures(step + 1, batch, watch):
+            updates = run_updates(learner, batch, training.cutting, training.hooks, progress, watch)
+        training.captures.after_updates(step + 1, batch, watch)
         version += sum(update.updated for update in updates)
         _update_engine(training, version)
         parity = training.parity.check(step + 1)

@@ -36,6 +36,7 @@ from plugrad.trainer.batch.data_order import batches_of
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
+from plugrad.trainer.capture.captures import Captures
 from plugrad.trainer.checked_run import CheckedRun
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
 from plugrad.trainer.checkpoints.kept_rollouts import restored
@@ -93,7 +94,6 @@ def prepare(
     sampler = Sampler(engine, environment, texts, room)
     samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
     rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
-    kept = Contents(learner, rollouts, parts, selection.metrics)
     run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
         run=run,
@@ -108,12 +108,17 @@ def prepare(
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
-        checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
+        checkpoints=_checkpoints(run, Contents(learner, rollouts, parts, selection.metrics), environment),
+        captures=Captures(run, learner),
         profiling=Profiling(run.folder, run_file.profile.steps, ranks.index),
         start=start,
         devices=utilisation_of(accelerator.device, ranks.count, sum(p.numel() for p in learner.policy.parameters())),
         num_dropped_prompts=examples.num_dropped,
     )
+
+
+def _checkpoints(run: Run, contents: Contents, environment: BoundEnvironment) -> Checkpoints:
+    return Checkpoints(run.folder, run.run_file.checkpoint, contents, environment)
 
 
 def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]]:

@@ -123,6 +123,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     finally:
         training.profiling.close()
         training.checkpoints.close()
+        training.captures.close()
         training.display.close()
         training.engine.close()
         training.rollouts.close()

@@ -14,13 +14,14 @@ from plugrad.json_text import json_of
 from plugrad.paths import replace_bytes
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
+from plugrad.trainer.capture.later_captures import CAPTURES, remove_later_captures
 from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, prune, remove_later
 from plugrad.trainer.record.cut_records import keep_first_steps
 from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL, PROFILES = "run.toml", "plugins.json", "metrics.jsonl", "model", "profiles"
-OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS, PROFILES)
+OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS, CAPTURES, PROFILES)
 UNFINISHED = "model.unfinished"
 
 
@@ -69,6 +70,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
         if goes_on_after:
             keep_first_steps(folder / METRICS, goes_on_after)
             remove_later(folder, goes_on_after)
+            remove_later_captures(folder, goes_on_after)
             # What a run that was killed had not removed yet: after the last step there is no other occasion.
             prune(folder, run_file.checkpoint.keep, run_file.checkpoint.keep_every_steps)
         else:

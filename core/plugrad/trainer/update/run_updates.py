@@ -8,6 +8,7 @@ from plugrad.contracts.measures import Measures
 from plugrad.host.hooks import Hooks
 from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.update.fixed_scores import with_fixed_logprobs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.metric_inputs import metric_inputs
@@ -16,21 +17,35 @@ from plugrad.trainer.update.step import StepOutcome, train_step
 
 
 def run_updates(
-    learner: Learner, batch: RolloutBatch, cutting: Cutting, hooks: Hooks, progress: Progress
+    learner: Learner,
+    batch: RolloutBatch,
+    cutting: Cutting,
+    hooks: Hooks,
+    progress: Progress,
+    watch: Watch | None = None,
 ) -> list[StepOutcome]:
     """Update the policy once for each optimizer batch; every rank calls it with its share.
 
     Log-probs of the old policy and of frozen models are computed for the whole batch before the first update.
     """
+    watch = watch or Watch()
+    if watch.keeps_all:
+        learner = _with_entropies(learner)
     parts = [_with_fixed_logprobs(learner, part) for part in cutting.cut(batch, learner.ranks)]
     outcomes = []
     for part in parts:
-        outcome = train_step(learner, part.micro_batches, hooks, progress)
+        outcome = train_step(learner, part.micro_batches, hooks, progress, watch)
         metrics = _compute_metrics(part, outcome, hooks, progress)
         # Free the scored tensors now: the metrics are done with them.
         outcomes.append(replace(outcome, metrics=metrics, scored=[]))
         progress = replace(progress, version=progress.version + outcome.updated)
     return outcomes
+
+
+def _with_entropies(learner: Learner) -> Learner:
+    """Let a pass also give the entropies, without gradient: a loss that is tried on a captured batch may read them."""
+    wanted = learner.wanted
+    return replace(learner, wanted=replace(wanted, entropy="value")) if wanted.entropy == "none" else learner
 
 
 def _with_fixed_logprobs(learner: Learner, part: OptimizerBatch) -> OptimizerBatch:

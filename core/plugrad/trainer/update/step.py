@@ -17,13 +17,15 @@ from plugrad.contracts.needs import TeacherDivergence
 from plugrad.errors import TrainingError
 from plugrad.host.hooks import Hooks
 from plugrad.policy.micro_batches import MicroBatch
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.kept_graph import naming_kept_graphs
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.made_passes import all_passes
 from plugrad.trainer.update.model_outputs import model_outputs
-from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.objective import Forwarded, forward
 from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.weighted_losses import Ledger, Rows, weighted_sum
 from plugrad.trainer.update.whole_batch import Slopes, slopes_of_mixing_losses
 
 
@@ -40,19 +42,22 @@ class StepOutcome:
     """For the metrics: the rows of each micro-batch and the losses' inputs for them, detached."""
 
 
-def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress) -> StepOutcome:
+def train_step(
+    learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress, watch: Watch
+) -> StepOutcome:
     """theta <- theta - eta * grad of sum_k weight_k sum_s w_ks loss_ks(theta), over every sequence on every rank.
 
     The weights w_ks were divided by the counts of all ranks when the batch was cut, so neither the cut nor the number of
     ranks changes the result. Every rank has the same number of micro-batches.
     """
     ledger, scored = Ledger.of(learner.losses), []
+    watch.begin(learner.losses, progress)
     # Before any gradient: they see the policy as the micro-batches will.
-    slopes = slopes_of_mixing_losses(learner, micro_batches, hooks, progress, ledger)
+    slopes = slopes_of_mixing_losses(learner, micro_batches, hooks, progress, ledger, watch)
     for index, micro_batch in enumerate(micro_batches):
         is_last = index == len(micro_batches) - 1
         with nullcontext() if is_last else learner.accelerator.no_sync(learner.policy):
-            inputs = _add_gradient(learner, micro_batch, hooks, progress, slopes[index], ledger)
+            inputs = _add_gradient(learner, micro_batch, hooks, progress, slopes[index], ledger, watch)
         scored.append((micro_batch.rows, inputs))
     grad_norm = clip_gradient(learner)
     lr, measures = learner.lr, ledger.totals(learner.ranks)
@@ -68,7 +73,13 @@ def train_step(learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hoo
 
 
 def _add_gradient(
-    learner: Learner, micro_batch: MicroBatch, hooks: Hooks, progress: Progress, slopes: Slopes, ledger: Ledger
+    learner: Learner,
+    micro_batch: MicroBatch,
+    hooks: Hooks,
+    progress: Progress,
+    slopes: Slopes,
+    ledger: Ledger,
+    watch: Watch,
 ) -> BatchLossInputs:
     """Add the gradient of a micro-batch's part of the objective; return the losses' inputs, detached."""
     passes = all_passes(learner, micro_batch)
@@ -77,18 +88,20 @@ def _add_gradient(
     rows = Rows(
         inputs, micro_batch.row_counts, micro_batch.counts, all_count=bool(micro_batch.rows), divergences=given.divergences
     )
-    objective = _nothing(inputs) + _linear(slopes, given)
-    counting = []
-    for loss in (loss for loss in learner.losses if not loss.facts.whole_batch):
-        term = weighted_sum(hooks, loss, rows, ledger)
-        passes.complete(loss.passes - 1)
-        if term is not None:
-            counting.append((loss, term))
-            objective = objective + loss.weight * term
-    objective = objective + passes.nothing()
-    with naming_kept_graphs(inputs, counting, passes.outputs()):
-        # DDP and FSDP average over ranks where the formula sums.
-        learner.accelerator.backward(objective * learner.accelerator.num_processes)
+    with watch.passing(rows):
+        objective = _nothing(inputs) + _linear(slopes, given)
+        counting = []
+        for loss in (loss for loss in learner.losses if not loss.facts.whole_batch):
+            with watch.call(loss):
+                term = weighted_sum(hooks, loss, rows, ledger)
+            passes.complete(loss.passes - 1)
+            if term is not None:
+                counting.append((loss, term))
+                objective = objective + loss.weight * term
+        objective = objective + passes.nothing()
+        with naming_kept_graphs(inputs, counting, passes.outputs()):
+            # DDP and FSDP average over ranks where the formula sums.
+            learner.accelerator.backward(objective * learner.accelerator.num_processes)
     return _detached(inputs)
 
 

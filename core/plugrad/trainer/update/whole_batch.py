@@ -10,36 +10,36 @@ The price is one forward pass without gradient per update, and an exchange of wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from plugrad.contracts.loss import OF_SEQUENCES, POLICY_OUTPUTS
-from plugrad.contracts.needs import TeacherDivergence
-from plugrad.host.calling import no_gradient
+from plugrad.contracts.loss import POLICY_OUTPUTS
 from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import random_state_of
 from plugrad.policy.micro_batches import MicroBatch
-from plugrad.policy.reductions import RowCounts
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.update.learner import Learner, wanted_by
 from plugrad.trainer.update.made_passes import one_pass
-from plugrad.trainer.update.model_outputs import model_outputs, with_model_outputs
-from plugrad.trainer.update.objective import Forwarded, Ledger, Rows, forward, weighted_sum
+from plugrad.trainer.update.objective import Forwarded, forward
 from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.slopes import Output, Piece, joined, joined_rows, seed_of_mixing, slopes_of
+from plugrad.trainer.update.weighted_losses import Ledger, Rows
 
-Output = str | TeacherDivergence
-"""A field of the losses' inputs, or for `teacher_divergence`, of which there may be several, what was asked for. Or a
-parameter of a loss."""
 Slopes = Mapping[Output, Tensor]
 """By output: the derivative of the objective with respect to it, for the rows of one micro-batch."""
 
 
 def slopes_of_mixing_losses(
-    learner: Learner, micro_batches: Sequence[MicroBatch], hooks: Hooks, progress: Progress, ledger: Ledger
+    learner: Learner,
+    micro_batches: Sequence[MicroBatch],
+    hooks: Hooks,
+    progress: Progress,
+    ledger: Ledger,
+    watch: Watch,
 ) -> list[Slopes]:
     """Call every loss that mixes sequences; return what each micro-batch adds to the gradient for them.
 
@@ -52,10 +52,13 @@ def slopes_of_mixing_losses(
     rows, place = _everyones(learner, own, micro_batches)
     total: dict[Output, Tensor] = {}
     # The same random numbers on every rank, whatever each has sampled.
-    with random_state_of((learner.seed * 1_000_003 + progress.version) % 2**32):
+    seed = seed_of_mixing(learner.seed, progress.version)
+    with watch.passing(rows, is_micro_batch=False), random_state_of(seed):
         for loss in losses:
             noted = ledger if learner.ranks.is_main else Ledger()
-            for name, slope in _slopes(hooks, loss, rows, noted).items():
+            with watch.call(loss):
+                found = slopes_of(hooks, loss, rows, noted)
+            for name, slope in found.items():
                 total[name] = total[name] + slope if name in total else slope
     others = [name for name in total if isinstance(name, str) and name not in POLICY_OUTPUTS]
     of_parameters: dict[Output, Tensor] = {name: total.pop(name) for name in others}
@@ -80,26 +83,14 @@ def _everyones(
 ) -> tuple[Rows, dict[tuple[int, int], int]]:
     """Return the rows of all ranks in the order of their groups, and the place of each by group and member."""
     pieces = [
-        (_tensors(given), given.inputs.metadata, micro_batch.row_counts)
+        Piece(_tensors(given), given.inputs.metadata, micro_batch.row_counts)
         for given, micro_batch in zip(own, micro_batches, strict=True)
         if micro_batch.rows
     ]
     shared = [piece for share in learner.ranks.gather(pieces) for piece in share]
     if not shared:
         return _no_rows(own[0], micro_batches[0]), {}
-    # As wide as the longest row, whatever it was padded with: a loss that draws numbers gets as many at every cut.
-    width = max(int(piece["loss_mask"].any(dim=0).nonzero().max()) + 1 for piece, *_ in shared)
-    columns = {name: _joined([piece[name] for piece, *_ in shared], name, width) for name in shared[0][0]}
-    metadata = [example for _, examples, _ in shared for example in examples or []]
-    keys = list(zip(columns["group_ids"].tolist(), columns["member"].tolist(), strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    device = learner.accelerator.device
-    ordered: dict[Any, Any] = {name: column[order].to(device) for name, column in columns.items()}
-    divergences = {name: ordered.pop(name) for name in own[0].divergences}
-    inputs = replace(own[0].inputs, **ordered, metadata=[metadata[row] for row in order])
-    counts = [torch.cat([getattr(counts, name) for *_, counts in shared])[order] for name in ("tokens", "group_tokens")]
-    everyones = Rows(inputs, RowCounts(*counts), micro_batches[0].counts, all_count=True, divergences=divergences)
-    return everyones, {keys[row]: place for place, row in enumerate(order)}
+    return joined_rows(shared, own[0].inputs, list(own[0].divergences), micro_batches[0].counts)
 
 
 def _no_rows(own: Forwarded, micro_batch: MicroBatch) -> Rows:
@@ -112,35 +103,10 @@ def _tensors(given: Forwarded) -> dict[Output, Tensor]:
     return {name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _joined(parts: Sequence[Tensor], name: Output, width: int) -> Tensor:
-    """Put rows below one another, of one width."""
-    if name in OF_SEQUENCES:
-        return torch.cat(list(parts))
-    return torch.cat([pad(part[:, :width], (0, max(0, width - part.shape[1]))) for part in parts])
-
-
-def _slopes(hooks: Hooks, loss: BoundLoss, rows: Rows, ledger: Ledger) -> dict[Output, Tensor]:
-    """Return the derivative of the loss's share of the objective with respect to each output of the policy and parameter."""
-    outputs: dict[Any, Tensor] = {**model_outputs(rows.inputs), **rows.divergences}
-    leaves = {name: value.detach().requires_grad_() for name, value in outputs.items()}
-    # As outputs of a model are, these are results of a computation: a leaf could not be changed in place unnoticed.
-    given: dict[Any, Tensor] = {name: leaf.clone() for name, leaf in leaves.items()}
-    divergences = {name: given.pop(name) for name in rows.divergences}
-    changed = replace(rows, inputs=with_model_outputs(rows.inputs, given), divergences=divergences)
-    term = weighted_sum(hooks, loss, changed, ledger)
-    if term is None or not term.requires_grad:
-        return {}
-    try:
-        found = torch.autograd.grad(loss.weight * term, list(leaves.values()), allow_unused=True)
-    except RuntimeError as error:
-        raise no_gradient(str(loss.component), error) from error
-    return {name: slope for name, slope in zip(leaves, found, strict=True) if slope is not None}
-
-
 def _of_micro_batch(slopes: Slopes, place: Mapping[tuple[int, int], int], micro_batch: MicroBatch) -> Slopes:
     if not micro_batch.rows:
         return {}
     keys = zip(micro_batch.group_ids.tolist(), micro_batch.member.tolist(), strict=True)
     rows = torch.tensor([place[key] for key in keys], device=micro_batch.loss_mask.device)
     width = micro_batch.loss_mask.shape[1]
-    return {name: _joined([slope[rows]], name, width) for name, slope in slopes.items()}
+    return {name: joined([slope[rows]], name, width) for name, slope in slopes.items()}

@@ -1,0 +1,117 @@
+"""`plugrad replay`: run losses on a captured batch, and show what they do to its tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from plugrad.cli.reporting import reporting
+from plugrad.cli.shared_options import TRACEBACK, option_values
+from plugrad.quick_imports import without_collections
+
+if TYPE_CHECKING:
+    from plugrad.replay.outcome import Replay
+    from plugrad.replay.replaying import ReplayedLoss
+    from plugrad.replay.token_table import PushedToken
+
+CAPTURE = typer.Argument(help="The folder of a capture, such as runs/my_run/captures/step_000050.", show_default=False)
+LOSSES = typer.Option(
+    "--loss", metavar="LOSS", help="A loss of the run by its label there, or any other by name or file. Default: the run's."
+)
+SETS = typer.Option(
+    "--set", metavar="OPTION=VALUE", help="Set an option of the losses that have it; LABEL.OPTION for one. Repeatable."
+)
+JSON = typer.Option("--json", help="Print everything as JSON, with the numbers of every token.")
+
+
+def replay(
+    capture: Annotated[Path, CAPTURE],
+    losses: Annotated[list[str] | None, LOSSES] = None,
+    sets: Annotated[list[str] | None, SETS] = None,
+    as_json: Annotated[bool, JSON] = False,
+    show_traceback: Annotated[bool, TRACEBACK] = False,
+) -> None:
+    """Run losses on a captured batch: without model, GPU or engine.
+
+    It shows what each loss is, how strong its gradient is, where it
+    has none, how far the losses agree, and which tokens they push
+    up or down most. A loss that failed in the run fails again here.
+    """
+    with reporting(show_traceback=show_traceback) as console:
+        options = option_values(sets)
+        with without_collections():
+            from plugrad.replay.chosen_losses import chosen_losses
+            from plugrad.replay.outcome import replayed
+            from plugrad.trainer.capture.capture_files import read_capture
+
+        read = read_capture(capture)
+        found = replayed(read, chosen_losses(read, losses or [], options))
+        if as_json:
+            typer.echo(json.dumps(found.to_json(), allow_nan=False))
+        else:
+            _print(found, console)
+        found.check_finite()
+
+
+def _print(found: Replay, console: Console) -> None:
+    facts = found.capture.facts
+    num = len(found.table.sequences)
+    tokens = sum(sum(sequence.counted) for sequence in found.table.sequences)
+    console.print(f"step {facts['step']}: {num:,} sequences, {tokens:,} counted tokens", style="bold", soft_wrap=True)
+    if facts["failed"]:
+        console.print(Text(f"The run failed here: {facts['failed']['error'].splitlines()[0]}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("LOSS")
+    for name in ("WEIGHT", "VALUE", "|dL/dlogprobs|", "NO GRADIENT"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for loss in found.losses:
+        numbers = (f"{loss.loss.weight:g}", f"{loss.value:.6g}", f"{loss.norm():.4g}", f"{found.without_gradient(loss):.1%}")
+        table.add_row(Text(loss.label), *numbers)
+    console.print(table)
+    _print_cosines(found, console)
+    for loss in found.losses:
+        _print_pushed(found, loss, console)
+
+
+def _print_cosines(found: Replay, console: Console) -> None:
+    if not found.cosines:
+        return
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("GRADIENTS OF")
+    table.add_column("COSINE", justify="right")
+    for (one, other), cosine in found.cosines.items():
+        table.add_row(Text(f"{one}, {other}"), "-" if cosine is None else f"{cosine:+.3f}")
+    console.print(table)
+
+
+def _print_pushed(found: Replay, loss: ReplayedLoss, console: Console) -> None:
+    raised, lowered = found.hardest(loss, up=True), found.hardest(loss, up=False)
+    console.print()
+    if not raised and not lowered:
+        console.print(Text(f"{loss.label} moves no log-prob."))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(Text(loss.label), no_wrap=True)
+    table.add_column("dL/dlogprob", justify="right", no_wrap=True)
+    table.add_column("TOKEN IN ITS TEXT", overflow="fold")
+    for word, style, pushed in (("raises", "green", raised), ("lowers", "red", lowered)):
+        for each in pushed:
+            table.add_row(word, f"{each.gradient:+.3g}", _in_its_text(each, style))
+    console.print(table)
+
+
+def _in_its_text(pushed: PushedToken, style: str) -> Text:
+    def line(text: str) -> str:
+        return text.replace("\n", "\\n").replace("\t", "\\t")
+
+    text = Text(line(pushed.before), style="dim")
+    text.append(f"[{line(pushed.token)}]", style=f"bold {style} not dim")
+    text.append(line(pushed.after))
+    return text

@@ -1,0 +1,154 @@
+"""A captured batch token by token: what each token is, what the losses read of it, and what they do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugrad.json_text import plain
+from plugrad.replay.replaying import ReplayedLoss
+from plugrad.shown import escaped
+from plugrad.trainer.capture.capture_files import Capture
+from plugrad.trainer.update.weighted_losses import Rows
+
+LENGTH_OF_TITLE = 60
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One rollout. Every list has one entry a token, prompt first."""
+
+    title: str
+    step: int
+    update: int
+    """Which update of the step it was trained on in, counted from 0."""
+    group: int
+    member: int
+    reward: float | None
+    tokens: Sequence[str]
+    """As they read, special ones too; characters that a terminal would obey are escaped."""
+    prompt_length: int
+    counted: Sequence[bool]
+    values: Mapping[str, Sequence[float | None]]
+    """By name: `advantage`, `ratio`, `entropy`, `mismatch`, and `gradient: LABEL` of each loss. None where there is none."""
+    marks: Mapping[str, Sequence[bool]]
+    """By name: `masked`, and `clipped: LABEL` of each loss."""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The rollouts of a captured batch, token by token."""
+
+    sequences: Sequence[TokenSequence]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it. A number that is not finite is the text "nan", "inf" or "-inf"."""
+        return {"sequences": [plain({**vars(sequence)}) for sequence in self.sequences]}
+
+
+def token_table(capture: Capture, replayed: Sequence[ReplayedLoss]) -> TokenTable:
+    """Return the tokens of a capture with the gradients of losses, `dL/d log-prob` of the weighted objective.
+
+    Where it is negative, the update raises the log-prob of the token.
+    """
+    sequences = [
+        _sequence(capture, piece, number, row, gradients)
+        for number, update in enumerate(capture.updates)
+        for place, piece in enumerate(update.pieces)
+        for gradients in [{r.label: (r, r.of_logprobs(number, place, piece.inputs.trainer_logprobs)) for r in replayed}]
+        for row in range(len(piece.inputs.loss_mask))
+    ]
+    return TokenTable(sorted(sequences, key=lambda sequence: (sequence.update, sequence.group, sequence.member)))
+
+
+@dataclass(frozen=True)
+class PushedToken:
+    """A token that a loss pushes hard."""
+
+    gradient: float
+    """Of the weighted objective by its log-prob: negative where the update raises it."""
+    token: str
+    before: str
+    after: str
+    sequence: TokenSequence
+    place: int
+
+
+def pushed_hardest(table: TokenTable, label: str, num: int, *, up: bool) -> list[PushedToken]:
+    """Return the tokens whose log-probs a loss raises, or lowers, most: the first one most."""
+    found = sorted(_pushed(table, label), key=lambda pushed: pushed[0] if up else -pushed[0])
+    chosen = [each for each in found[:num] if (each[0] < 0 if up else each[0] > 0)]
+    return [
+        PushedToken(gradient, sequence.tokens[place], *_around(sequence, place), sequence, place)
+        for gradient, sequence, place in chosen
+    ]
+
+
+def _pushed(table: TokenTable, label: str) -> Iterator[tuple[float, TokenSequence, int]]:
+    for sequence in table.sequences:
+        for place, gradient in enumerate(sequence.values[f"gradient: {label}"]):
+            if gradient:
+                yield gradient, sequence, place
+
+
+def _around(sequence: TokenSequence, place: int, num: int = 8) -> tuple[str, str]:
+    return "".join(sequence.tokens[max(0, place - num) : place]), "".join(sequence.tokens[place + 1 : place + 1 + num])
+
+
+def _sequence(
+    capture: Capture, piece: Rows, number: int, row: int, gradients: Mapping[str, tuple[ReplayedLoss, Tensor]]
+) -> TokenSequence:
+    inputs = piece.inputs
+    assert inputs.group_ids is not None
+    assert inputs.member is not None
+    assert inputs.input_ids is not None
+    group, member = int(inputs.group_ids[row]), int(inputs.member[row])
+    rollout = capture.rollouts.get((group, member), {})
+    counted = inputs.loss_mask[row]
+    length = int(counted.nonzero().max()) + 1
+    counted = counted[:length]
+    prompt_length = int(rollout.get("prompt_length", int(counted.nonzero().min())))
+    values = {name: _numbers(number_of[row, :length], counted) for name, number_of in _numbers_of(inputs)}
+    marks = {"masked": [place >= prompt_length and not counts for place, counts in enumerate(counted.tolist())]}
+    for label, (replayed, gradient) in gradients.items():
+        values[f"gradient: {label}"] = _numbers(gradient[row, :length], counted)
+        marks[f"clipped: {label}"] = _clipped(replayed, gradient[row, :length], inputs.advantages[row, :length], counted)
+    start = " ".join(str(rollout.get("prompt", "")).split())
+    return TokenSequence(
+        title=escaped(f"group {group}, rollout {member}" + f": {start[:LENGTH_OF_TITLE]}" * bool(start)),
+        step=int(capture.facts["step"]),
+        update=number,
+        group=group,
+        member=member,
+        reward=None if inputs.reward is None else float(inputs.reward[row]),
+        tokens=[escaped(capture.text_of(token)) for token in inputs.input_ids[row, :length].tolist()],
+        prompt_length=prompt_length,
+        counted=counted.tolist(),
+        values=values,
+        marks=marks,
+    )
+
+
+def _numbers_of(inputs: Any) -> Iterator[tuple[str, Tensor]]:
+    yield "advantage", inputs.advantages
+    if inputs.old_logprobs is not None:
+        yield "ratio", (inputs.trainer_logprobs - inputs.old_logprobs).exp()
+    if inputs.entropy is not None:
+        yield "entropy", inputs.entropy
+    yield "mismatch", inputs.trainer_logprobs - inputs.inference_logprobs
+
+
+def _numbers(values: Tensor, counted: Tensor) -> list[float | None]:
+    return [value if counts else None for value, counts in zip(values.tolist(), counted.tolist(), strict=True)]
+
+
+def _clipped(replayed: ReplayedLoss, gradient: Tensor, advantages: Tensor, counted: Tensor) -> list[bool]:
+    """Return where a loss that follows advantages has none of the gradient that the advantage of a token asks for."""
+    if replayed.loss.facts.policy_gradient is not True:
+        return torch.zeros_like(counted).tolist()
+    clipped: list[bool] = (counted & (gradient == 0) & (advantages != 0)).tolist()
+    return clipped

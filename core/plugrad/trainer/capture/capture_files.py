@@ -1,0 +1,180 @@
+"""A capture on disk: tensors in `capture.safetensors`, everything else in `capture.json`. Reading it needs no model."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.needs import TeacherDivergence
+from plugrad.errors import RunFileError
+from plugrad.json_text import parse_json, plain
+from plugrad.paths import expanded, read_bytes, write_text
+from plugrad.policy.reductions import Counts, RowCounts
+from plugrad.shown import printable, shown
+from plugrad.trainer.capture.later_captures import CAPTURES
+from plugrad.trainer.update.weighted_losses import Rows
+
+TENSORS, FACTS = "capture.safetensors", "capture.json"
+FORMAT = 1
+"""Raised when a newer plugrad writes what an older one would misread."""
+COUNTS, DIVERGENCE, PARAMETER, STATES = "row_counts.", "divergence.", "parameters/", "states"
+
+
+@dataclass(frozen=True)
+class CapturedUpdate:
+    """What the losses of one update saw, on all ranks."""
+
+    step: int
+    """Of the run, counted from 0 as losses see it."""
+    max_steps: int
+    version: int
+    """Weight updates before it."""
+    pieces: Sequence[Rows]
+    """Micro-batches, on the CPU; their counts are those of the whole update."""
+    states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of losses that keep one, by their labels, before the update."""
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The fields of the losses' inputs that were captured."""
+        found = (frozenset(name for name, value in vars(piece.inputs).items() if value is not None) for piece in self.pieces)
+        return frozenset.intersection(*found) if self.pieces else frozenset()
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A batch as the losses of a run saw it."""
+
+    facts: Mapping[str, Any]
+    """Everything but numbers of tokens: `step`, `run_file`, `plugins`, `losses`, `rollouts`, `tokens`, `failed` and more."""
+    updates: Sequence[CapturedUpdate]
+
+    @property
+    def rollouts(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """The rollouts by group and member."""
+        return {(rollout["group"], rollout["member"]): rollout for rollout in self.facts["rollouts"]}
+
+    def text_of(self, token: int) -> str:
+        """Return what a token reads as."""
+        return str(self.facts["tokens"].get(str(token), f"<{token}>"))
+
+
+def write_capture(folder: Path, capture: Capture) -> None:
+    """Write a capture beside, and give it its name once it is whole. One that was there is replaced.
+
+    Raises:
+        OSError: the disk is full or is gone.
+        SafetensorError: as safetensors says it.
+    """
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        updates, tensors = _taken_apart(capture.updates)
+        save_file(tensors, unfinished / TENSORS)
+        facts = {"format": FORMAT, **capture.facts, "updates": updates}
+        write_text(unfinished / FACTS, json.dumps(plain(facts), default=shown, allow_nan=False) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def read_capture(folder: str | Path) -> Capture:
+    """Read a capture.
+
+    Raises:
+        RunFileError: the folder holds no capture that this plugrad can read.
+    """
+    path = expanded(folder)
+    if not (path / FACTS).is_file():
+        raise RunFileError(
+            f"{printable(path)} holds no capture: it has no {FACTS}. Give a folder such as runs/my_run/{CAPTURES}/"
+            "step_000050. A run keeps the batches of the steps in [capture] steps, and of an update that fails."
+        )
+    try:
+        facts = parse_json(read_bytes(path / FACTS), FACTS)
+        if facts["format"] != FORMAT:
+            raise ValueError(f"it has format {facts['format']}, and this plugrad reads format {FORMAT}")
+        tensors = load_file(path / TENSORS)
+        updates = [_put_together(number, update, tensors) for number, update in enumerate(facts["updates"])]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise RunFileError(
+            f"the capture in {printable(path)} cannot be read: {type(error).__name__}: {printable(error)}. It was cut off "
+            "or changed, or another version of plugrad wrote it."
+        ) from error
+    return Capture(facts, updates)
+
+
+def _taken_apart(updates: Sequence[CapturedUpdate]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Return the updates as JSON has them, and all tensors by name."""
+    described, tensors = [], {}
+    for number, update in enumerate(updates):
+        facts: dict[str, Any] = {name: getattr(update, name) for name in ("step", "max_steps", "version")}
+        facts["counts"] = asdict(update.pieces[0].counts)
+        facts["pieces"] = []
+        for place, piece in enumerate(update.pieces):
+            own = {f"{number}/{place}/{name}": value for name, value in _tensors_of(piece).items()}
+            tensors.update(own)
+            facts["pieces"].append({"metadata": piece.inputs.metadata, "divergences": list(map(asdict, piece.divergences))})
+        described.append(facts)
+        if update.states:
+            buffer = io.BytesIO()
+            torch.save(dict(update.states), buffer)
+            tensors[f"{number}/{STATES}"] = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+    # Copies: some of these are the same memory under two names, which the format does not have.
+    return described, {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+
+
+def _tensors_of(piece: Rows) -> dict[str, Tensor]:
+    found = {name: value for name, value in vars(piece.inputs).items() if isinstance(value, Tensor)}
+    found.update({f"{PARAMETER}{name}": value for name, value in (piece.inputs.parameters or {}).items()})
+    found.update({f"{COUNTS}{name}": getattr(piece.row_counts, name) for name in ("tokens", "group_tokens")})
+    found.update({f"{DIVERGENCE}{place}": value for place, value in enumerate(piece.divergences.values())})
+    return found
+
+
+def _put_together(number: int, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CapturedUpdate:
+    of_losses = {label: Counts(**counts) for label, counts in facts["counts"]["of_losses"].items()}
+    counts = Counts(**{**facts["counts"], "of_losses": of_losses})
+    places = {name: facts[name] for name in ("step", "max_steps", "version")}
+    pieces = [
+        _piece(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)},
+            piece,
+            {"step": facts["step"], "max_steps": facts["max_steps"]},
+            counts,
+        )
+        for place, piece in enumerate(facts["pieces"])
+        for prefix in [f"{number}/{place}/"]
+    ]
+    states = tensors.get(f"{number}/{STATES}")
+    loaded = {} if states is None else torch.load(io.BytesIO(states.numpy().tobytes()), weights_only=True)
+    return CapturedUpdate(**places, pieces=pieces, states=loaded)
+
+
+def _piece(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], place: Mapping[str, Any], counts: Counts) -> Rows:
+    special = (COUNTS, DIVERGENCE, PARAMETER)
+    given: dict[str, Any] = {name: value for name, value in tensors.items() if not name.startswith(special)}
+    parameters = {name.removeprefix(PARAMETER): value for name, value in tensors.items() if name.startswith(PARAMETER)}
+    return Rows(
+        BatchLossInputs(**given, **place, metadata=facts["metadata"], parameters=parameters or None),
+        RowCounts(tensors[f"{COUNTS}tokens"], tensors[f"{COUNTS}group_tokens"]),
+        counts,
+        all_count=True,
+        divergences={
+            TeacherDivergence(**of): tensors[f"{DIVERGENCE}{place}"] for place, of in enumerate(facts["divergences"])
+        },
+    )

@@ -1,0 +1,99 @@
+"""Hold on to what the losses of a step see, so that it can be written down if something fails, or if it was asked for.
+
+Nothing is copied: these are references to tensors that the update holds anyway, and they go when the update ends. What takes
+much memory and is freed sooner, as hidden states are, is let go as soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from plugrad.host.loss import BoundLoss
+from plugrad.host.plugin_state import state_of
+from plugrad.trainer.update.run_progress import Progress
+from plugrad.trainer.update.weighted_losses import Rows
+
+NEVER_KEPT = ("logits", "teacher_logits", "again", "sensitivity")
+FREED_SOON = ("hidden_states", "embedding", "parameters")
+
+
+@dataclass
+class WatchedUpdate:
+    """What the losses saw of one update."""
+
+    progress: Progress
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of losses that keep one, by their labels, before the update."""
+    seen: list[Rows] = field(default_factory=list)
+    """Of each micro-batch, detached."""
+
+
+class Watch:
+    """Watches the losses of one step."""
+
+    def __init__(self, *, keeps_all: bool = False) -> None:
+        """Start with nothing.
+
+        Args:
+            keeps_all: keep every update of the step, and what an update frees before its end.
+        """
+        self.keeps_all = keeps_all
+        self.updates: list[WatchedUpdate] = []
+        self.in_hand: Rows | None = None
+        """What the losses are called with, or were when one failed."""
+        self.calling: str | None = None
+        """The label of the loss that is being called, or was when it failed."""
+        self.losses: Sequence[BoundLoss] = ()
+
+    def begin(self, losses: Sequence[BoundLoss], progress: Progress) -> None:
+        """Begin an update."""
+        self.losses = losses
+        if not self.keeps_all:
+            self.updates.clear()
+        self.updates.append(WatchedUpdate(progress, states_of(losses) if self.keeps_all else {}))
+
+    @contextmanager
+    def passing(self, rows: Rows, *, is_micro_batch: bool = True) -> Iterator[None]:
+        """Watch losses, and the gradient of what they return, on some rows; rows that fail stay in hand."""
+        self.in_hand = _detached(rows, NEVER_KEPT)
+        yield
+        if is_micro_batch and rows.all_count and self.updates:
+            kept = self.in_hand if self.keeps_all else _detached(self.in_hand, FREED_SOON)
+            self.updates[-1].seen.append(kept)
+        self.in_hand = None
+
+    @contextmanager
+    def call(self, loss: BoundLoss) -> Iterator[None]:
+        """Watch a call of one loss."""
+        self.calling = loss.label
+        yield
+        self.calling = None
+
+    def clear(self) -> None:
+        """Let everything go."""
+        self.updates.clear()
+        self.in_hand, self.calling = None, None
+
+
+def states_of(losses: Sequence[BoundLoss]) -> dict[str, dict[str, Any]]:
+    """Return copies of the states of those losses that keep one, by their labels.
+
+    Raises:
+        ContractError: a loss cannot give its state.
+    """
+    found = {loss.label: state_of(loss.component, loss.instance) for loss in losses}
+    return {label: state for label, state in found.items() if state}
+
+
+def _detached(rows: Rows, without: Sequence[str]) -> Rows:
+    inputs = rows.inputs
+    kept: dict[str, Any] = {name: value.detach() for name, value in vars(inputs).items() if isinstance(value, Tensor)}
+    if inputs.parameters is not None:
+        kept["parameters"] = {name: value.detach() for name, value in inputs.parameters.items()}
+    divergences = {of: value.detach() for of, value in rows.divergences.items()}
+    return replace(rows, inputs=replace(inputs, **{**kept, **dict.fromkeys(without)}), divergences=divergences)

@@ -1,0 +1,253 @@
+"""The gradients that `plugrad replay` finds are those of the run that left the capture."""
+
+import json
+import shutil
+from dataclasses import replace
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+
+from plugrad import OptionError, PluginError, RunFile, RunFileError
+from plugrad.replay.chosen_losses import chosen_losses
+from plugrad.replay.outcome import replayed
+from plugrad.testing.checks import Outcome, run_checks
+from plugrad.testing.losses.on_capture import checks_on_capture
+from plugrad.trainer.capture.capture_files import read_capture
+from plugrad.trainer.record.display import Silent
+from plugrad.trainer.train import train
+
+TINY = {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+STEP = 2
+WATCH = """
+from dataclasses import replace
+
+import torch
+
+import plugrad
+
+SEEN = {}
+
+
+class Watch:
+    '''Keeps the gradient of the objective with respect to the log-probs that each loss gets, at the second step.'''
+
+    @plugrad.hookimpl(wrapper=True)
+    def prepare_loss(self, component, inputs):
+        prepared = yield
+        if inputs.step != 1:
+            return prepared
+        rows = list(zip(inputs.group_ids.tolist(), inputs.member.tolist(), strict=True))
+        own = prepared.trainer_logprobs.clone()
+        own.register_hook(
+            lambda gradient: SEEN.update({(component.label, *key): gradient[row].clone() for row, key in enumerate(rows)})
+        )
+        return replace(prepared, trainer_logprobs=own)
+
+    @plugrad.hookimpl
+    def on_run_end(self, run):
+        torch.save(SEEN, run.folder / "seen.pt")
+"""
+OWN = """
+import torch
+
+import plugrad
+
+
+@plugrad.loss(needs={'reward'}, whole_batch=True, policy_gradient=False)
+def pairs(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    totals = (inputs.trainer_logprobs * inputs.loss_mask).sum(dim=1)
+    same = inputs.group_ids[:, None] == inputs.group_ids[None]
+    better = same & (inputs.reward[:, None] > inputs.reward[None])
+    lead = totals[:, None] - totals[None]
+    return plugrad.LossOutputs(torch.where(better, -torch.nn.functional.logsigmoid(lead), 0.0).sum(dim=1))
+"""
+LACKING = """
+import plugrad
+
+
+@plugrad.loss(needs={'logits'})
+def wide(inputs: plugrad.LossInputs) -> plugrad.LossOutputs: ...
+
+
+@plugrad.loss(needs={'values'})
+def deep(inputs: plugrad.LossInputs) -> plugrad.LossOutputs: ...
+"""
+BROKEN = """
+import plugrad
+
+
+@plugrad.loss(policy_gradient=True)
+def upside_down(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(inputs.advantages * inputs.trainer_logprobs * inputs.loss_mask)
+
+
+@plugrad.loss
+def mean(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(-(inputs.advantages.sum() * inputs.trainer_logprobs).mean())
+"""
+
+
+def losses_of_the_papers():
+    found = entry_points(group="plugrad.losses")
+    return sorted(entry.name for entry in found if entry.value.startswith("plugrad_policy."))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with every loss of plugrad-policy, each with a weight of its own, one for some examples, and one of pairs."""
+    folder = tmp_path_factory.mktemp("captured")
+    lines = [
+        {"prompt": f"{i}+{j}=", "reference": str(i + j), "task": "even" if i % 2 else "odd"}
+        for i in range(4)
+        for j in range(4)
+    ]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "rewards.py").write_text("def few(completion, example):\n    return len(set(completion)) / 4\n")
+    (folder / "watching.py").write_text(WATCH)
+    (folder / "own_losses.py").write_text(OWN)
+    losses = [{"name": f"plugrad-policy/{name}", "weight": 0.1 + 0.05 * n} for n, name in enumerate(losses_of_the_papers())]
+    losses[0]["where"] = {"task": "odd"}
+    losses += [{"name": "own_losses.py:pairs", "weight": 0.7}, {"name": "entropy_bonus", "weight": 0.2}]
+    file = RunFile(
+        output_dir=str(folder / "run"),
+        search_paths=[str(folder)],
+        max_steps=2,
+        model={"from_scratch": TINY, "dtype": "float64"},
+        environment={"name": "jsonl", "kwargs": {"path": "sums.jsonl", "reward": "rewards.py:few"}},
+        rollout={"prompts_per_step": 3, "rollouts_per_example": 3, "max_new_tokens": 5},
+        tokens_per_micro_batch=32,
+        loss=losses,
+        extension=[{"name": "watching.py:Watch"}],
+        optimizer={"lr": 3e-2},
+        capture={"steps": [STEP]},
+        metrics=[],
+    )
+    result = train(file, display=Silent())
+    return result, torch.load(result.folder / "seen.pt")
+
+
+@pytest.fixture(scope="module")
+def capture(run):
+    return read_capture(run[0].folder / "captures" / f"step_{STEP:06d}")
+
+
+@pytest.fixture(scope="module")
+def found(capture):
+    return replayed(capture, chosen_losses(capture))
+
+
+def rows_of(capture, loss):
+    """The gradient of a replayed loss with respect to the log-probs, by group and member."""
+    return {
+        key: gradient[row]
+        for place, piece in enumerate(capture.updates[0].pieces)
+        for gradient in [loss.of_logprobs(0, place, piece.inputs.trainer_logprobs)]
+        for row, key in enumerate(zip(piece.inputs.group_ids.tolist(), piece.inputs.member.tolist(), strict=True))
+    }
+
+
+def test_every_loss_has_the_gradient_that_it_had_in_the_run(run, capture, found):
+    seen = run[1]
+    assert len(capture.updates[0].pieces) > 1
+    assert {loss.label for loss in found.losses} > set(losses_of_the_papers())
+    moved = set()
+    for loss in found.losses:
+        for key, row in rows_of(capture, loss).items():
+            in_the_run = seen.get((loss.label, *key), torch.zeros(1))
+            width = max(len(row), len(in_the_run))
+            ours, theirs = (torch.nn.functional.pad(each, (0, width - len(each))) for each in (row, in_the_run))
+            assert torch.equal(ours, theirs), (loss.label, key)
+            if bool(ours.any()):
+                moved.add(loss.label)
+    # A bonus on entropies moves no log-prob.
+    assert {loss.label for loss in found.losses} - moved <= {"entropy_bonus", "entropy_quantile_bonus"}
+
+
+def test_every_loss_has_the_value_that_the_run_reported(run, found):
+    record = run[0].records[STEP - 1]
+    for loss in found.losses:
+        assert loss.value == pytest.approx(record[f"{loss.label}/loss"], rel=1e-12), loss.label
+
+
+def test_the_table_of_tokens_says_what_the_losses_read_and_do(capture, found):
+    table = found.table.to_json()
+    json.dumps(table, allow_nan=False)
+    assert len(table["sequences"]) == 9
+    first = table["sequences"][0]
+    lengths = {
+        len(each) for each in (*first["values"].values(), *first["marks"].values(), first["tokens"], first["counted"])
+    }
+    assert len(lengths) == 1
+    assert "".join(first["tokens"]).startswith(capture.facts["rollouts"][0]["prompt"])
+    counted = first["counted"].index(True)
+    assert counted == first["prompt_length"]
+    assert first["values"]["ratio"][counted] == pytest.approx(1)
+    assert first["values"]["advantage"][0] is None
+    assert {"advantage", "entropy", "mismatch", "gradient: gspo"} <= first["values"].keys()
+    assert {"masked", "clipped: gspo"} <= first["marks"].keys()
+
+
+def test_the_tokens_that_are_raised_have_advantages(capture):
+    (loss,) = chosen_losses(capture, ["dr_grpo"])
+    found = replayed(capture, [loss])
+    for up in (True, False):
+        hardest = found.hardest(found.losses[0], up=up)
+        assert hardest
+        for pushed in hardest:
+            advantage = pushed.sequence.values["advantage"][pushed.place]
+            assert (advantage > 0) == up
+            assert (pushed.gradient < 0) == up
+        sizes = [abs(pushed.gradient) for pushed in hardest]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_options_are_set_for_all_losses_that_have_them_or_for_one(capture):
+    by_label = {loss.label: loss for loss in chosen_losses(capture, ["cispo", "dual_clip"], {"cispo.clip_high": 0.5})}
+    assert by_label["cispo"].component.options["clip_high"] == 0.5
+    assert by_label["cispo"].weight == capture.facts["losses"][0]["weight"]
+    with pytest.raises(OptionError, match=r"none of the losses cispo has such an option\. Did you mean 'clip_high'"):
+        chosen_losses(capture, ["cispo"], {"clip_hihg": 0.5})
+
+
+def test_the_same_gradient_agrees_and_the_opposite_one_does_not(capture):
+    again, against = chosen_losses(capture, ["dr_grpo", "plugrad-policy/dr_grpo"])
+    opposed = replayed(capture, [again, replace(against, weight=-2.0)])
+    assert opposed.cosines == {("dr_grpo", "dr_grpo_2"): pytest.approx(-1)}
+
+
+def test_a_loss_that_needs_what_a_capture_lacks_is_refused_with_the_reason(capture, tmp_path):
+    file = tmp_path / "lacking.py"
+    file.write_text(LACKING)
+    with pytest.raises(PluginError, match="a capture leaves out logits"):
+        chosen_losses(capture, [f"{file}:wide"])
+    with pytest.raises(PluginError, match="it needs values, which the run did not compute"):
+        chosen_losses(capture, [f"{file}:deep"])
+
+
+def test_what_is_no_capture_or_was_cut_off_is_said(run, tmp_path):
+    with pytest.raises(RunFileError, match=r"holds no capture: it has no capture\.json"):
+        read_capture(run[0].folder)
+    shutil.copytree(run[0].folder / "captures" / f"step_{STEP:06d}", tmp_path / "cut")
+    whole = (tmp_path / "cut" / "capture.safetensors").read_bytes()
+    (tmp_path / "cut" / "capture.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(RunFileError, match="cannot be read"):
+        read_capture(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["gspo", "clip_cov", "dual_clip", "entropy_bonus", "kl_cov"])
+def test_losses_keep_their_promises_on_a_captured_batch(capture, name):
+    results = run_checks(list(checks_on_capture(name, capture)))
+    assert [str(result.check) for result in results if result.is_bad] == []
+    assert sum(result.outcome is Outcome.KEPT for result in results) >= 6
+
+
+def test_a_broken_promise_shows_on_a_captured_batch(capture, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    failed = {}
+    for name in ("upside_down", "mean"):
+        results = run_checks(list(checks_on_capture(f"{file}:{name}", capture)))
+        failed[name] = {result.check.name for result in results if result.is_bad}
+    assert "advantage_sign" in failed["upside_down"]
+    assert {"padding", "gradient_flow"} & failed["mean"]
