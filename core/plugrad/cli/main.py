@@ -13,6 +13,7 @@ from plugrad.cli.new import new
 from plugrad.cli.output import drop_unwritten, ignore_impossible_widths, open_what_is_closed, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
+from plugrad.cli.report import report
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(serve)
 app.command()(compare)
+app.command()(report)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)
 app.command()(new)

@@ -45,9 +45,9 @@ def description_of(component: Mapping[str, Any]) -> Description:
         return Description()
     kinds = (ast.FunctionDef, ast.ClassDef)
     found = [node for node in tree.body if isinstance(node, kinds) and node.name == attribute]
-    texts = [node for node in found[-1:]]
-    texts += [node for owner in found[-1:] for node in owner.body if isinstance(node, kinds) and node.name == "__init__"]
-    sections = [sections_in(cleandoc(ast.get_docstring(node) or "")) for node in texts]
+    own = found[-1:]
+    own += [node for owner in own for node in owner.body if isinstance(node, kinds) and node.name == "__init__"]
+    sections = [sections_in(cleandoc(ast.get_docstring(node) or "")) for node in own]
     reports = {name: text for each in sections for name, text in each.reports.items()}
     return Description(sections[0].summary if sections else "", reports)
 

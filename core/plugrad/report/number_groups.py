@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from plugrad.host.labels import labels_of
@@ -13,7 +13,7 @@ from plugrad.report.run_records import RunRecords
 from plugrad.report.thinning import thinned
 from plugrad.shown import escaped
 
-ORDER = ("", "environment", "loss", "advantage", "metric", "extension", "other", "speed")
+ORDER = ("", "evaluation", "environment", "loss", "advantage", "metric", "extension", "other", "speed")
 """Kinds of groups, as they follow each other."""
 
 
@@ -24,7 +24,7 @@ class Owner:
     title: str
     kind: str
     package: str = ""
-    description: Description = Description()
+    description: Description = field(default_factory=Description)
 
     def caption(self, name: str) -> str:
         """Return what is known about a number."""
@@ -76,7 +76,7 @@ def _owner_of(name: str, owners: Mapping[str, Owner]) -> Owner:
     if not slash:
         return Owner(THE_RUN, "")
     if prefix == "eval":
-        return Owner(EVALUATION, "")
+        return Owner(EVALUATION, "evaluation")
     return owners.get(prefix, Owner(prefix, "other"))
 
 
@@ -84,11 +84,17 @@ def _group(owner: Owner, names: Sequence[str], runs: Sequence[RunRecords]) -> di
     numbers = [
         {
             "name": escaped(name),
-            "caption": escaped(owner.caption(name)),
+            "caption": _sentence(escaped(owner.caption(name))),
             "curves": [thinned(run.curves[name]) if name in run.curves else None for run in runs],
         }
         for name in names
     ]
-    kind = owner.kind if owner.kind not in ("other", "speed") else ""
-    summary = escaped(owner.description.summary)
-    return {"title": escaped(owner.title), "kind": kind, "package": escaped(owner.package), "summary": summary, "numbers": numbers}
+    kind = owner.kind if owner.kind not in ("evaluation", "other", "speed") else ""
+    texts = {"title": owner.title, "kind": kind, "package": owner.package, "summary": owner.description.summary}
+    return {**{name: escaped(text) for name, text in texts.items()}, "numbers": numbers}
+
+
+def _sentence(text: str) -> str:
+    # A docstring says "the mean of r"; a symbol at its start stays as it is.
+    starts_with_word = text[:2].islower() or text.startswith("a ")
+    return text[:1].upper() + text[1:] if starts_with_word else text

@@ -70,7 +70,7 @@ def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _product(prompts: Any, rollouts: Any) -> str | None:
     known = isinstance(prompts, int) and isinstance(rollouts, int)
-    return f"{prompts * rollouts:,} ({prompts} prompts × {rollouts})" if known else None
+    return f"{prompts * rollouts:,} ({prompts} prompts \u00d7 {rollouts})" if known else None
 
 
 def _finite(run: RunRecords, name: str) -> list[float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from plugrad import __version__
 from plugrad.errors import RunFileError
+from plugrad.registry.provenance import in_one_line
 from plugrad.report.captures_shown import token_tables_of
 from plugrad.report.embedded import json_in_html, page
 from plugrad.report.findings_shown import findings_of
@@ -66,7 +67,7 @@ def error_html(message: str, version: str) -> str:
     """Return a page that tells why there is no report yet, and waits for one."""
     data = json_in_html({"version": version})
     scripts = ("page/page.js", "page/watch.js")
-    return page("error.html", scripts=scripts, connects=True, message=escaped(message), data=data)
+    return page("error.html", scripts=scripts, connects=True, title="plugrad report", message=escaped(message), data=data)
 
 
 def _shown(run: RunRecords, name: str, index: int) -> dict[str, Any]:
@@ -87,8 +88,6 @@ def _shown(run: RunRecords, name: str, index: int) -> dict[str, Any]:
 
 
 def _component(component: dict[str, Any]) -> dict[str, str]:
-    from plugrad.registry.provenance import in_one_line
-
     origin = component.get("origin")
     return {
         "kind": printable(component["kind"]),
@@ -101,7 +100,7 @@ def _component(component: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _event(line: dict[str, Any]) -> dict[str, str]:
+def _event(line: Mapping[str, Any]) -> dict[str, str]:
     known = ("event", "step", "time")
     rest = {key: value for key, value in line.items() if key not in known and value not in (None, [], {})}
     details = "; ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
@@ -118,4 +117,4 @@ def _differences(first: RunRecords, other: RunRecords) -> tuple[list[tuple[str, 
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else printable(value)
+    return "\u2013" if value is None else printable(value)

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from plugrad.errors import DataError, RunFileError
 from plugrad.json_text import read_json_lines
@@ -18,6 +18,7 @@ from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE
 
 SAMPLES = "samples.jsonl"
 CAPTURES = "captures"
+LARGEST = 1e300
 RECORDS = (METRICS, PLUGINS, RUN_FILE, SAMPLES, HISTORY)
 
 
@@ -103,14 +104,14 @@ def _curves(path: Path) -> dict[str, Curve]:
     last = float("-inf")
     for number, line in _lines(path):
         step = line.get("step")
-        if not _is_number(step) or step < last:
+        if not is_number(step) or step < last:
             raise DataError(
-                f"{printable(path)}, line {number}: its step is {printable(step)}, and the one before {last:g}. A run counts "
-                "its steps upwards: correct the line, or delete it."
+                f"{printable(path)}, line {number}: its step is {printable(step)}, and the one before {last:g}. A run "
+                "counts its steps upwards: correct the line, or delete it."
             )
         last = step
         for name, value in line.items():
-            if name != "step" and (value is None or _is_number(value)):
+            if name != "step" and (value is None or is_number(value)):
                 curve = curves.setdefault(name, Curve([], []))
                 assert isinstance(curve.steps, list)
                 assert isinstance(curve.values, list)
@@ -119,6 +120,6 @@ def _curves(path: Path) -> dict[str, Curve]:
     return curves
 
 
-def _is_number(value: Any) -> bool:
-    # An integer beyond a float's range is no number that could be drawn.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # noqa: PLR2004
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value from a record is a finite number that can be drawn. Integers may be beyond all floats."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plugrad.json_text import plain
-from plugrad.report.run_records import RunRecords
+from plugrad.report.run_records import RunRecords, is_number
 from plugrad.shown import escaped
 
 MOST_SAMPLES = 3000
@@ -50,5 +50,4 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # noqa: PLR2004
-    return value if known else None
+    return value if is_number(value) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from statistics import median
+from itertools import pairwise
+from statistics import fmean, median
 from typing import Any
 
 from plugrad.report.run_records import Curve
@@ -19,24 +20,20 @@ def thinned(curve: Curve, most_buckets: int = MOST_BUCKETS) -> dict[str, Any]:
     which is what can be smoothed: the extremes would bend the average.
     """
     steps, values = curve.steps, curve.values
-    gap = median(after - before for before, after in zip(steps, steps[1:], strict=False)) if len(steps) > 1 else 1
+    gap = median(after - before for before, after in pairwise(steps)) if len(steps) > 1 else 1
     drawn: dict[str, Any] = {"gap": gap or 1}
     if len(steps) <= 2 * most_buckets:
         return drawn | {"x": list(steps), "y": [_short(value) for value in values]}
     kept, middles, means = [0], [], []
     for bucket in range(most_buckets):
         start, end = (len(steps) * edge // most_buckets for edge in (bucket, bucket + 1))
-        known = [index for index in range(start, end) if values[index] is not None]
+        known = {index: value for index in range(start, end) if (value := values[index]) is not None}
         # A bucket without a number leaves a gap in the line.
-        kept += sorted({min(known, key=values.__getitem__), max(known, key=values.__getitem__)}) if known else [start]
+        kept += sorted({min(known, key=known.__getitem__), max(known, key=known.__getitem__)}) if known else [start]
         middles.append(_short((steps[start] + steps[end - 1]) / 2))
-        means.append(_short(_mean([values[index] for index in known])))
+        means.append(_short(fmean(known.values()) if known else None))
     kept = sorted({*kept, len(steps) - 1})
     return drawn | {"x": [steps[i] for i in kept], "y": [_short(values[i]) for i in kept], "mx": middles, "my": means}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    return sum(value for value in values if value is not None) / len(values) if values else None
 
 
 def _short(value: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from plugrad.json_text import plain
 from plugrad.report.embedded import json_in_html, page
+from plugrad.report.run_records import is_number
 from plugrad.shown import escaped
 
 SCRIPTS = ("page/page.js", "page/tokens.js")
@@ -44,4 +45,4 @@ def _sequence(sequence: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(values: Sequence[Any]) -> list[float | None]:
     """Return numbers with six digits; None for what is none, as NaN is."""
-    return [float(f"{value:.6g}") if isinstance(value, int | float) and abs(value) < 1e300 else None for value in values]  # noqa: PLR2004
+    return [float(f"{value:.6g}") if is_number(value) else None for value in values]
