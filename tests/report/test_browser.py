@@ -117,6 +117,7 @@ def test_tokens_are_coloured_told_and_walked_through(browser, pages):
     assert browser.js(tone, raised).startswith("var(--less)")
     assert browser.js(tone, lowered).startswith("var(--more)")
     assert browser.js("document.querySelectorAll('.token.clipped[id]').length") == 1
+    assert browser.texts(".whose") == ["first <b>rollout</b> · reward 1", "second · reward 0"]
     assert "uncounted" in browser.one("#token-0-10").get_attribute("class")
     ActionChains(browser.driver).move_to_element(browser.one("#token-0-7")).perform()
     assert browser.text(".numbers").split("\n") == [
@@ -128,8 +129,10 @@ def test_tokens_are_coloured_told_and_walked_through(browser, pages):
     assert browser.text(".numbers").startswith("</script>")
     text.send_keys(Keys.HOME)
     assert "token 1 of 11" in browser.text(".numbers")
+    text.send_keys(Keys.END)
+    assert "token 2 of 2" in browser.text(".numbers")
     browser.set("#value-0", "ratio")
     assert "more likely" in browser.text(".scale")
     browser.set("#sequence-0", "1")
     assert browser.texts(".token[id]") == ["Q", "A"]
-    assert "second · reward 0" in browser.text("#sequence-0")
+    assert browser.texts(".whose") == []

@@ -51,6 +51,13 @@
     return { data: tables.length > 1 ? uPlot.join(tables) : tables[0], series };
   }
 
+  // A curve that is flat has its line in the middle.
+  function rangeOf(_, least, most) {
+    if (least === null) return [0, 1];
+    const room = Math.abs(least) / 2 || 1;
+    return least === most ? [least - room, most + room] : uPlot.rangeNum(least, most, 0.1, true);
+  }
+
   function readOut(chart, index) {
     const { plot, readout, number } = chart;
     const parts = [];
@@ -79,7 +86,7 @@
       height: HEIGHT,
       legend: { show: false },
       cursor: { sync: { key: "steps" }, points: { size: 6 }, drag: { x: true, y: false } },
-      scales: { x: { time: false } },
+      scales: { x: { time: false }, y: { range: rangeOf } },
       padding: [8, 10, 0, 0],
       axes: [{ ...axis, size: 24, space: 60, values: shown }, { ...axis, size: 52, space: 32, values: shown }],
       series,
@@ -114,11 +121,13 @@
     return card;
   }
 
-  function groupOf(group) {
+  // On a phone, groups after the first three wait until they are opened: the page would be endless.
+  function groupOf(group, index) {
     const whose = [group.kind, group.package].filter(Boolean).join(" · ");
     const summary = element("summary", {}, element("h3", {}, group.title), element("span", { class: "of" }, whose), element("span", { class: "of" }, group.summary));
     const grid = element("div", { class: "grid" }, ...group.numbers.map(chartOf));
-    return element("details", { class: "group", open: "", id: `group-${group.title}` }, summary, grid);
+    const open = innerWidth > 640 || index < 3 ? { open: "" } : {};
+    return element("details", { class: "group", ...open, id: `group-${group.title}` }, summary, grid);
   }
 
   function find() {
