@@ -74,6 +74,7 @@ def test_curves_are_found_hovered_and_smoothed(browser, pages):
     assert "step" in browser.text(".chart[data-number='eval/reward'] .readout")
     browser.set("#smoothing", "0.9")
     assert browser.text("#smoothing-shown") == "0.9"
+    assert "≈" in browser.text(".chart[data-number='eval/reward'] .readout")
     assert browser.js("arguments[0].querySelectorAll('.uplot').length", chart) == 1
 
 

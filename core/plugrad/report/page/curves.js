@@ -41,11 +41,11 @@
       const points = { show: curve.x.length < 3 };
       const line = { width: 1.5, points, spanGaps: tables.length > 0 || number.curves.length > 1, dash, run };
       tables.push([curve.x, curve.y]);
-      series.push({ ...line, stroke: smoothing ? faint(stroke) : stroke, width: smoothing ? 1 : 1.5, faint: smoothing > 0 });
+      series.push({ ...line, stroke: smoothing ? faint(stroke) : stroke, width: smoothing ? 1 : 1.5 });
       if (smoothing) {
         const steps = curve.mx ?? curve.x;
         tables.push([steps, smoothed(steps, curve.my ?? curve.y, curve.gap)]);
-        series.push({ ...line, stroke, width: 2, spanGaps: true });
+        series.push({ ...line, stroke, width: 2, spanGaps: true, isAverage: true });
       }
     });
     return { data: tables.length > 1 ? uPlot.join(tables) : tables[0], series };
@@ -64,14 +64,14 @@
     const isOver = index !== null && index !== undefined;
     if (isOver) parts.push(element("span", {}, `step ${numberText(plot.data[0][index])}`));
     plot.series.forEach((line, at) => {
-      if (at === 0 || line.faint) return;
+      if (at === 0) return;
       let place = isOver ? index : plot.data[at].length - 1;
       while (place > 0 && plot.data[at][place] == null) place -= 1;
-      const value = element("b", {}, numberText(plot.data[at][place] ?? null));
+      const found = numberText(plot.data[at][place] ?? null);
+      if (line.isAverage) { parts.push(element("span", { title: "smoothed" }, `≈ ${found}`)); return; }
+      const value = element("b", {}, found);
       const several = number.curves.length > 1;
-      const dot = element("i", { class: "dot" });
-      dot.style.background = colors.runs[line.run];
-      parts.push(element("span", { title: DATA.runs[line.run] }, ...(several ? [dot] : []), value));
+      parts.push(element("span", { title: DATA.runs[line.run] }, ...(several ? [dotOf(line.run)] : []), value));
     });
     readout.replaceChildren(...parts);
   }

@@ -29,6 +29,12 @@ for (const dot of document.querySelectorAll("[data-run], [data-part]")) {
   dot.style.setProperty("--of-run", `var(--run-${index})`);
 }
 
+function dotOf(run) {
+  const dot = element("i", { class: "dot" });
+  dot.style.background = `var(--run-${run % NUM_COLORS})`;
+  return dot;
+}
+
 const themeChanged = new Set();
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;

@@ -47,7 +47,7 @@
     if (sample.advantage !== null) facts.push(fact("advantage", numberText(sample.advantage)));
     facts.push(fact("length", numberText(sample.length)));
     if (sample.truncated) facts.push(element("span", { class: "cut" }, "truncated"));
-    if (DATA.runs.length > 1) facts.push(element("span", {}, DATA.runs[sample.run]));
+    if (DATA.runs.length > 1) facts.push(element("span", {}, dotOf(sample.run), DATA.runs[sample.run]));
     const said = element("dl", { class: "said" });
     for (const part of ["prompt", "completion", "reference"]) {
       if (sample[part] || part === "completion") said.append(element("dt", {}, part), element("dd", { class: part, tabindex: "0" }, ...marked(sample[part] || "(empty)")));
