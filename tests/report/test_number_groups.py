@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from plugrad.report.number_groups import groups_of
-from plugrad.report.run_records import RunRecords
+from plugrad.report.reported_run import ReportedRun
 
 
 def grouped(*folders):
-    found = groups_of([RunRecords.read(folder) for folder in folders])
+    found = groups_of([ReportedRun.read(folder) for folder in folders])
     return {group["title"]: group for group in found}
 
 

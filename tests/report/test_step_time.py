@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from plugrad.report.overview import duration, number, state_of, tiles_of
-from plugrad.report.run_records import Curve, RunRecords
+from plugrad.report.reported_run import Curve, ReportedRun
 from plugrad.report.step_time import parts_of
 
 
 def run_of(**curves):
     made = {name: Curve(list(range(1, 1 + len(values))), values) for name, values in curves.items()}
-    return RunRecords(Path("run"), made, [], [], {}, {"max_steps": 4}, "", [])
+    return ReportedRun(Path("run"), made, [], [], {}, {"max_steps": 4}, "", [])
 
 
 def test_hooks_are_told_apart_from_rollouts_and_from_the_rest():
@@ -51,5 +51,5 @@ def test_figures_are_short():
 
 
 def test_a_run_that_was_killed_has_not_ended(runs):
-    assert state_of(RunRecords.read(runs[0])) == "finished"
+    assert state_of(ReportedRun.read(runs[0])) == "finished"
     assert state_of(run_of()) == "no history"

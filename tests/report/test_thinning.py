@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from plugrad.report.run_records import Curve
+from plugrad.report.reported_run import Curve
 from plugrad.report.thinning import thinned
 
 

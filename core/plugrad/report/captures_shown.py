@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from plugrad.report.run_records import CAPTURES
+from plugrad.errors import PlugradError
+from plugrad.report.reported_run import CAPTURES
 from plugrad.report.token_view import shown_table
+
+MOST_TOKENS = 20_000
+"""Of one capture: a page that holds a whole batch of long completions opens slowly."""
 
 
 def token_tables_of(folder: Path) -> list[dict[str, Any]]:
-    """Return a table of tokens for each capture in a run's folder; none where nothing can read captures."""
+    """Return a table of tokens for each capture in a run's folder; none where nothing can read captures.
+
+    The gradients are those of losses that are installed under a name. A capture may name any file or module as a loss, and
+    to look at a run must not run what it brings.
+
+    Raises:
+        PlugradError: a capture cannot be read.
+    """
     captures = sorted(path for path in (folder / CAPTURES).glob("step_*") if path.is_dir())
-    if not captures:
-        return []
     try:
-        replay: Any = import_module("plugrad.replay.token_table")
+        return [_table_of(path) for path in captures]
     except ModuleNotFoundError:
         return []
-    return [shown_table(replay.table_of_capture(path).to_json(), path.name) for path in captures]
+
+
+def _table_of(path: Path) -> dict[str, Any]:
+    files, choosing, replaying, tokens = (_module(name) for name in MODULES)
+    capture = files.read_capture(path)
+    replayed, left_out = [], []
+    for loss in capture.facts["losses"]:
+        if ":" in loss["reference"]:
+            left_out.append(f"{loss['label']} is in a file or module of the user's: plugrad replay shows its gradient.")
+            continue
+        try:
+            replayed += replaying.replay(capture, choosing.chosen_losses(capture, [loss["label"]]))
+        except PlugradError as error:
+            left_out.append(f"{loss['label']} cannot be replayed: {error}")
+    table, told = fewer(tokens.token_table(capture, replayed).to_json())
+    return shown_table(table, path.name, [*told, *left_out])
+
+
+def fewer(table: Mapping[str, Any], most_tokens: int = MOST_TOKENS) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Return the first sequences of a table, as many as a page can hold, and what to say of the others."""
+    sequences, num_tokens, kept = table["sequences"], 0, 0
+    while kept < len(sequences) and (not kept or num_tokens + len(sequences[kept]["tokens"]) <= most_tokens):
+        num_tokens += len(sequences[kept]["tokens"])
+        kept += 1
+    if kept == len(sequences):
+        return table, []
+    return {"sequences": sequences[:kept]}, [f"The first {kept} of {len(sequences)} sequences are shown."]
+
+
+MODULES = (
+    "plugrad.trainer.capture.capture_files",
+    "plugrad.replay.chosen_losses",
+    "plugrad.replay.replaying",
+    "plugrad.replay.token_table",
+)
+
+
+def _module(name: str) -> Any:
+    return import_module(name)

@@ -9,7 +9,7 @@ from typing import Any
 from plugrad.host.labels import labels_of
 from plugrad.report.core_numbers import CORE_NUMBERS, EVALUATION, OF_A_LOSS, OF_THE_ENVIRONMENT, SPEED, SPEEDS, THE_RUN
 from plugrad.report.described import Description, description_of
-from plugrad.report.run_records import RunRecords
+from plugrad.report.reported_run import ReportedRun
 from plugrad.report.thinning import thinned
 from plugrad.shown import escaped
 
@@ -54,7 +54,7 @@ def owners_of(plugins: Mapping[str, Any]) -> dict[str, Owner]:
     return found
 
 
-def groups_of(runs: Sequence[RunRecords]) -> list[dict[str, Any]]:
+def groups_of(runs: Sequence[ReportedRun]) -> list[dict[str, Any]]:
     """Return the groups of the page's curves, in their order; a curve for each run, None where a run has no such number."""
     owners: dict[str, Owner] = {}
     for run in runs:
@@ -80,7 +80,7 @@ def _owner_of(name: str, owners: Mapping[str, Owner]) -> Owner:
     return owners.get(prefix, Owner(prefix, "other"))
 
 
-def _group(owner: Owner, names: Sequence[str], runs: Sequence[RunRecords]) -> dict[str, Any]:
+def _group(owner: Owner, names: Sequence[str], runs: Sequence[ReportedRun]) -> dict[str, Any]:
     numbers = [
         {
             "name": escaped(name),

@@ -7,7 +7,7 @@ from statistics import mean, median
 from typing import Any
 
 from plugrad.report.number_groups import name_of
-from plugrad.report.run_records import RunRecords
+from plugrad.report.reported_run import ReportedRun
 from plugrad.shown import printable
 from plugrad.trainer.record.history import FINISHED, RESTARTED, RESUMED, STARTED, STOPPED
 
@@ -16,13 +16,13 @@ STATES = {FINISHED: "finished", STOPPED: "stopped", STARTED: "not ended", RESUME
 ARROW = " → "
 
 
-def state_of(run: RunRecords) -> str:
+def state_of(run: ReportedRun) -> str:
     """Return how the run stands: by its history, which a run that was killed could not end."""
     event = next((line.get("event") for line in reversed(run.history) if line.get("event") in STATES), None)
     return STATES.get(str(event), "no history")
 
 
-def tiles_of(run: RunRecords) -> list[tuple[str, str, str]]:
+def tiles_of(run: ReportedRun) -> list[tuple[str, str, str]]:
     """Return label, figure and remark of each tile; figures that the run does not have are left out."""
     most = run.tables.get("max_steps")
     tiles = [("Steps", f"{run.last_step:,}", f"of {most:,}" if isinstance(most, int) else "")]
@@ -40,7 +40,7 @@ def tiles_of(run: RunRecords) -> list[tuple[str, str, str]]:
     return [tile for tile in tiles if tile[1]]
 
 
-def setting_of(run: RunRecords) -> list[tuple[str, str]]:
+def setting_of(run: ReportedRun) -> list[tuple[str, str]]:
     """Return what was trained, and how: a line for each part."""
     tables, plugins = run.tables, run.plugins
     model, rollout = _table(tables, "model"), _table(tables, "rollout")
@@ -73,7 +73,7 @@ def _product(prompts: Any, rollouts: Any) -> str | None:
     return f"{prompts * rollouts:,} ({prompts} prompts \u00d7 {rollouts})" if known else None
 
 
-def _finite(run: RunRecords, name: str) -> list[float]:
+def _finite(run: ReportedRun, name: str) -> list[float]:
     return run.curves[name].finite if name in run.curves else []
 
 

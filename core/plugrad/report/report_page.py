@@ -15,7 +15,7 @@ from plugrad.report.embedded import json_in_html, page
 from plugrad.report.findings_shown import findings_of
 from plugrad.report.number_groups import groups_of, name_of
 from plugrad.report.overview import setting_of, state_of, tiles_of
-from plugrad.report.run_records import RunRecords, names_of
+from plugrad.report.reported_run import ReportedRun, names_of
 from plugrad.report.shown_samples import samples_of
 from plugrad.report.step_time import is_timed, parts_of
 from plugrad.shown import escaped, printable
@@ -37,7 +37,7 @@ def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
         DataError: a line of a record is broken; the message has file and line.
     """
     names = names_of(folders)
-    runs = [RunRecords.read(folder) for folder in folders]
+    runs = [ReportedRun.read(folder) for folder in folders]
     tokens = [table for folder in folders for table in token_tables_of(folder)]
     data = {
         "runs": names,
@@ -70,7 +70,7 @@ def error_html(message: str, version: str) -> str:
     return page("error.html", scripts=scripts, connects=True, title="plugrad report", message=escaped(message), data=data)
 
 
-def _shown(run: RunRecords, name: str, index: int) -> dict[str, Any]:
+def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
     return {
         "name": name,
         "index": index,
@@ -107,7 +107,7 @@ def _event(line: Mapping[str, Any]) -> dict[str, str]:
     return {key: printable(line.get(key, "")) for key in known} | {"details": printable(details, 2000)}
 
 
-def _differences(first: RunRecords, other: RunRecords) -> tuple[list[tuple[str, str, str]], str]:
+def _differences(first: ReportedRun, other: ReportedRun) -> tuple[list[tuple[str, str, str]], str]:
     """Return the differences of two runs, or none and the reason why they cannot be compared."""
     try:
         found = EarlierRun.read(first.folder).differences_from(EarlierRun.read(other.folder))

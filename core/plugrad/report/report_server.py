@@ -11,7 +11,7 @@ from threading import Lock
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.paths import expanded
 from plugrad.report.report_page import error_html, report_html
-from plugrad.report.run_records import CAPTURES, RECORDS
+from plugrad.report.reported_run import CAPTURES, RECORDS
 
 LOOPBACK = "127.0.0.1"
 

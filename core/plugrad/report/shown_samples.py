@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plugrad.json_text import plain
-from plugrad.report.run_records import RunRecords, is_number
+from plugrad.report.reported_run import ReportedRun, is_number
 from plugrad.shown import escaped
 
 MOST_SAMPLES = 3000
@@ -17,7 +17,7 @@ MOST_CHARACTERS = 20_000
 NUMBERS = ("step", "policy_version", "reward", "advantage", "length", "group")
 
 
-def samples_of(runs: Sequence[RunRecords]) -> dict[str, Any]:
+def samples_of(runs: Sequence[ReportedRun]) -> dict[str, Any]:
     """Return the samples of all runs, evenly thinned if they are too many, and how many there were."""
     found = [(index, sample) for index, run in enumerate(runs) for sample in run.samples]
     count = min(len(found), MOST_SAMPLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plugrad.report.run_records import RunRecords
+from plugrad.report.reported_run import ReportedRun
 from plugrad.shown import escaped
 
 OF_ADVANTAGES = ("prepare_advantages", "compute_advantages")
@@ -23,7 +23,7 @@ class Part:
     share: float
 
 
-def parts_of(run: RunRecords) -> list[Part]:
+def parts_of(run: ReportedRun) -> list[Part]:
     """Return the parts of a step, none if the run has no times. They add up to the step."""
     total = _mean_of(run, "seconds", num_steps := _num_steps(run))
     if not total:
@@ -41,14 +41,14 @@ def parts_of(run: RunRecords) -> list[Part]:
     return [Part(escaped(name), seconds, seconds / whole) for name, seconds in named.items() if seconds or name not in hooks]
 
 
-def is_timed(runs: Sequence[RunRecords]) -> bool:
+def is_timed(runs: Sequence[ReportedRun]) -> bool:
     """Return whether a run has the numbers of the extension `timing`."""
     return any(name.startswith(PREFIX) for run in runs for name in run.curves)
 
 
-def _num_steps(run: RunRecords) -> int:
+def _num_steps(run: ReportedRun) -> int:
     return len(run.curves["seconds"].finite) if "seconds" in run.curves else 0
 
 
-def _mean_of(run: RunRecords, name: str, num_steps: int) -> float:
+def _mean_of(run: ReportedRun, name: str, num_steps: int) -> float:
     return sum(run.curves[name].finite) / num_steps if num_steps and name in run.curves else 0.0

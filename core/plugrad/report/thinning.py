@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
-from plugrad.report.run_records import Curve
+from plugrad.report.reported_run import Curve
 
 MOST_BUCKETS = 300
 """A chart is narrower than twice this in pixels."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plugrad.json_text import plain
 from plugrad.report.embedded import json_in_html, page
-from plugrad.report.run_records import is_number
+from plugrad.report.reported_run import is_number
 from plugrad.shown import escaped
 
 SCRIPTS = ("page/page.js", "page/tokens.js")
@@ -25,16 +24,17 @@ def token_view_html(table: Mapping[str, Any], title: str = "Token view") -> str:
     return page("token_view.html", scripts=SCRIPTS, title=escaped(title), data=data)
 
 
-def shown_table(table: Mapping[str, Any], title: str = "") -> dict[str, Any]:
-    """Return a table with every text made visible and every number one that JSON has."""
-    return {"title": escaped(title), "sequences": [_sequence(each) for each in table["sequences"]]}
+def shown_table(table: Mapping[str, Any], title: str = "", notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a table with every text made visible and every number one that JSON has, and notes that stand above it."""
+    sequences = [_sequence(each) for each in table["sequences"]]
+    return {"title": escaped(title), "notes": [escaped(note) for note in notes], "sequences": sequences}
 
 
 def _sequence(sequence: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": escaped(str(sequence["title"])),
-        "step": plain(sequence.get("step")),
-        "reward": plain(sequence.get("reward")),
+        "step": _number(sequence.get("step")),
+        "reward": _number(sequence.get("reward")),
         "tokens": [escaped(str(token)) for token in sequence["tokens"]],
         "prompt_length": int(sequence["prompt_length"]),
         "counted": [bool(each) for each in sequence["counted"]],
@@ -45,4 +45,8 @@ def _sequence(sequence: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(values: Sequence[Any]) -> list[float | None]:
     """Return numbers with six digits; None for what is none, as NaN is."""
-    return [float(f"{value:.6g}") if is_number(value) else None for value in values]
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> float | None:
+    return float(f"{value:.6g}") if is_number(value) else None

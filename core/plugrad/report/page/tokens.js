@@ -135,7 +135,8 @@
     current = table.sequences[0]?.prompt_length ?? 0;
     const title = table.title ? [element("h3", {}, table.title)] : [];
     const controls = element("div", { class: "controls" }, element("label", {}, "Sequence ", sequences), element("label", {}, "Colour by ", values), scale);
-    view.append(...title, controls, text, numbers, keys);
+    const notes = table.notes.map((note) => element("p", { class: "dim" }, note));
+    view.append(...title, ...notes, controls, text, numbers, keys);
     if (table.sequences.length) show(); else text.replaceChildren("No sequences.");
     return view;
   }

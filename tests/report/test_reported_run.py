@@ -6,11 +6,11 @@ import pytest
 
 from plugrad.errors import DataError, RunFileError
 from plugrad.report.report_page import report_html
-from plugrad.report.run_records import RunRecords, names_of
+from plugrad.report.reported_run import ReportedRun, names_of
 
 
 def test_every_number_is_a_curve(runs):
-    run = RunRecords.read(runs[0])
+    run = ReportedRun.read(runs[0])
     assert list(run.curves["reward"].steps) == [1, 2, 3]
     assert list(run.curves["eval/reward"].steps) == [0, 1, 2, 3]
     assert run.last_step == 3
@@ -24,20 +24,20 @@ def test_a_broken_line_is_named_with_its_file(copied, name):
     lines[1] = lines[1][:-3]
     (copied / name).write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=rf"{name}, line 2 is not JSON"):
-        RunRecords.read(copied)
+        ReportedRun.read(copied)
 
 
 def test_steps_that_go_backwards_are_named(copied):
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1, "reward": 0}\n')
     with pytest.raises(DataError, match=r"metrics.jsonl, line 5: its step is 1, and the one before 3"):
-        RunRecords.read(copied)
+        ReportedRun.read(copied)
 
 
 def test_half_of_a_last_line_is_left_out(copied):
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')
-    assert RunRecords.read(copied).last_step == 3
+    assert ReportedRun.read(copied).last_step == 3
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "plugins.json", "run.toml", "samples.jsonl", "history.jsonl"])
@@ -48,30 +48,30 @@ def test_a_missing_file_is_said_on_the_page(copied, name):
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunFileError, match=r"it has neither metrics.jsonl nor plugins.json. Give the folder of a run"):
-        RunRecords.read(tmp_path)
+        ReportedRun.read(tmp_path)
     with pytest.raises(RunFileError, match="there is no such folder"):
-        RunRecords.read(tmp_path / "absent")
+        ReportedRun.read(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("text", ["[", "x = 1\x00"])
 def test_a_run_file_that_is_no_toml_is_an_error(copied, text):
     (copied / "run.toml").write_text(text)
     with pytest.raises(RunFileError, match="cannot be reported on"):
-        RunRecords.read(copied)
+        ReportedRun.read(copied)
 
 
 def test_a_pipe_in_the_place_of_a_record_is_refused(copied):
     (copied / "samples.jsonl").unlink()
     os.mkfifo(copied / "samples.jsonl")
     with pytest.raises(DataError, match=r"the records .* cannot be read: .* a pipe"):
-        RunRecords.read(copied)
+        ReportedRun.read(copied)
 
 
 def test_values_that_are_no_numbers_are_no_curves(copied):
     (copied / "metrics.jsonl").write_text(
         '{"step": 1, "a": null, "b": "x", "c": true, "d": [1], "e": 2, "f": 1' + "0" * 400 + "}\n"
     )
-    assert {name: list(curve.values) for name, curve in RunRecords.read(copied).curves.items()} == {"a": [None], "e": [2]}
+    assert {name: list(curve.values) for name, curve in ReportedRun.read(copied).curves.items()} == {"a": [None], "e": [2]}
 
 
 def test_runs_are_named_by_what_tells_them_apart(tmp_path):

@@ -36,7 +36,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class RunRecords:
+class ReportedRun:
     """The records of one run. What a folder lacks is empty here, and named in `missing`."""
 
     folder: Path
@@ -55,7 +55,7 @@ class RunRecords:
         return int(max((curve.steps[-1] for curve in self.curves.values()), default=0))
 
     @classmethod
-    def read(cls, folder: str | Path) -> RunRecords:
+    def read(cls, folder: str | Path) -> ReportedRun:
         """Read a run folder.
 
         Raises:
