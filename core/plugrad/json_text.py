@@ -67,12 +67,16 @@ def parse_json(text: str | bytes, what: str = "it", *, has_constants: bool = Fal
         raise ValueError(f"{what} has an integer of more digits than Python reads") from error
 
 
-def read_json_lines(path: str | Path, *, skip_empty: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: str | Path, *, skip_empty: bool = False, what: str = "examples", leaves_out_half_a_line: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of each line of a JSON-lines file, such as an environment's examples.
 
     Args:
         path: the file, in UTF-8.
         skip_empty: whether to skip empty lines, which are refused otherwise.
+        what: what the lines are, for the message of a file that cannot be read.
+        leaves_out_half_a_line: whether a last line without a line feed is left out: its writer is at it, or was killed.
 
     Raises:
         DataError: the file cannot be read or is not a regular one, or a line is not one JSON object, has a key twice, has a
@@ -81,7 +85,9 @@ def read_json_lines(path: str | Path, *, skip_empty: bool = False) -> Iterator[t
     try:
         content = read_bytes(Path(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"the examples {shown(str(path))} cannot be read: {printable(error)}.") from error
+        raise DataError(f"the {what} {shown(str(path))} cannot be read: {printable(error)}.") from error
+    if leaves_out_half_a_line:
+        content = content[: content.rfind(b"\n") + 1]
     # Not splitlines(): JSON strings may contain Unicode line separators.
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
     for number, line in enumerate(lines, start=1):

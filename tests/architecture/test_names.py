@@ -31,6 +31,7 @@ SAME_NAME = {
     "metric.py": {"contracts", "host"},
     "environment.py": {"contracts", "host"},
     "train.py": {"cli", "trainer"},  # a file a command
+    "report.py": {"cli", "compare"},  # the same, and what a comparison writes
 }
 """File names that core has more than once."""
 

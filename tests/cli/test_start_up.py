@@ -74,6 +74,7 @@ def modules_after(site):
         ["--version"],
         ["train", "--help"],
         ["compare", "--help"],
+        ["report", "--help"],
         ["quickstart", "--help"],
         ["new", "--help"],
         ["new", "loss", "my_idea"],

@@ -97,8 +97,10 @@ def test_the_command_that_a_failed_run_names_fails_in_the_same_way(failing, name
     assert words[-2:] == ["--loss", name]
     # The first line is the same, with the same line of the author's file.
     assert str(error) in again.stderr
-    # Another loss does not fail on the same batch.
-    assert replay([*words[:-1], "ppo_clip"]).exit_code == 0
+    # Another loss does not fail on the same batch, and its pushes can be looked at.
+    view = tmp_path / "view.html"
+    assert replay([*words[:-1], "ppo_clip", "--html", str(view)]).exit_code == 0
+    assert "gradient: ppo_clip" in view.read_text()
 
 
 def test_a_gradient_that_is_nan_is_nan_again(failing):

@@ -14,6 +14,7 @@ from plugrad.cli.output import drop_unwritten, ignore_impossible_widths, open_wh
 from plugrad.cli.plugins import plugins_app
 from plugrad.cli.quickstart import quickstart
 from plugrad.cli.replay import replay
+from plugrad.cli.report import report
 from plugrad.cli.reporting import IS_LAUNCHED, reporting
 from plugrad.cli.serve import serve
 from plugrad.cli.train import train
@@ -34,6 +35,7 @@ app.command()(train)
 app.command()(serve)
 app.command()(compare)
 app.command()(replay)
+app.command()(report)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)
 app.command()(new)

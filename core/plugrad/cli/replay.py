@@ -13,7 +13,9 @@ from rich.text import Text
 
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK, option_values
+from plugrad.errors import RunFileError
 from plugrad.quick_imports import without_collections
+from plugrad.shown import printable
 
 if TYPE_CHECKING:
     from plugrad.replay.outcome import Replay
@@ -27,6 +29,7 @@ LOSSES = typer.Option(
 SETS = typer.Option(
     "--set", metavar="OPTION=VALUE", help="Set an option of the losses that have it; LABEL.OPTION for one. Repeatable."
 )
+HTML = typer.Option("--html", metavar="FILE", help="Also write the token view: a page that needs no network.")
 JSON = typer.Option("--json", help="Print everything as JSON, with the numbers of every token.")
 
 
@@ -34,6 +37,7 @@ def replay(
     capture: Annotated[Path, CAPTURE],
     losses: Annotated[list[str] | None, LOSSES] = None,
     sets: Annotated[list[str] | None, SETS] = None,
+    html: Annotated[Path | None, HTML] = None,
     as_json: Annotated[bool, JSON] = False,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
@@ -56,7 +60,23 @@ def replay(
             typer.echo(json.dumps(found.to_json(), allow_nan=False))
         else:
             _print(found, console)
+        if html is not None:
+            _write_view(found, html)
+            if not as_json:
+                console.print(f"token view   {html}", soft_wrap=True)
         found.check_finite()
+
+
+def _write_view(found: Replay, path: Path) -> None:
+    from plugrad.paths import expanded, write_text
+    from plugrad.report.token_view import token_view_html
+
+    title = f"Step {found.capture.facts['step']}: {', '.join(loss.label for loss in found.losses)}"
+    try:
+        write_text(expanded(path), token_view_html(found.table.to_json(), title))
+    except OSError as error:
+        message = f"the token view cannot be written to {printable(path)}: {printable(error)}. Choose another --html."
+        raise RunFileError(message) from error
 
 
 def _print(found: Replay, console: Console) -> None:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OPTIONS = frozenset({"args", "arguments", "parameters", "params", "options", "keyword args", "keyword arguments"})
-OTHERS = frozenset({"returns", "return", "raises", "yields", "attributes", "reports"})
+REPORTS = "reports"
+OTHERS = frozenset({"returns", "return", "raises", "yields", "attributes", REPORTS})
 """Sections that a reader of a README does not need."""
 HEADER = re.compile(r"^(?P<title>[A-Z][A-Za-z ]*):?\s*$")
 UNDERLINE = re.compile(r"^-{3,}\s*$")
 FIELD = re.compile(r"^:(?P<what>\w+)(?:\s+[^:]*?(?P<name>\w+))?:\s*(?P<text>.*)$")
 ENTRY = re.compile(r"^(?P<indent>\s*)\*{0,2}(?P<name>\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)$")
+NUMBER = re.compile(r"^\s*(?P<names>[`\w/{}<>@.-]+(?:,? (?:and )?[`\w/{}<>@.-]+)*)\s*:(?:\s+(?P<text>.*))?$")
+"""A line that explains one number, or several that it names together."""
 SENTENCE_ENDS = (".", "!", "?", ":")
 
 
@@ -27,6 +30,8 @@ class Sections:
     """Everything but the sections on options, results and errors."""
     options: dict[str, str] = field(default_factory=dict)
     """What it says of each option, on one line."""
+    reports: dict[str, str] = field(default_factory=dict)
+    """What it says of each number that it reports, on one line."""
 
     @property
     def summary(self) -> str:
@@ -52,13 +57,16 @@ def sections_in(text: str) -> Sections:
     """Cut a docstring, without its indentation, into its parts."""
     prose: list[str] = []
     options: dict[str, list[str]] = {}
+    reports: dict[str, str] = {}
     for section, lines in _split(text.splitlines()):
         if section is None:
             prose += lines
         elif section in OPTIONS:
             options |= _entries(lines)
+        elif section == REPORTS:
+            reports |= _numbers(lines)
     told = {name: " ".join(" ".join(words).split()) for name, words in options.items()}
-    return Sections(re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip("\n"), told)
+    return Sections(re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip("\n"), told, reports)
 
 
 def _text(described: Any) -> str:
@@ -120,3 +128,19 @@ def _entries(lines: list[str]) -> dict[str, list[str]]:
         elif name:
             found[name].append(line.strip())
     return found
+
+
+def _numbers(lines: list[str]) -> dict[str, str]:
+    """Return what a section says of each number, by its name; the lines of an entry after the first are indented further."""
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    found: dict[str, list[str]] = {}
+    names: list[str] = []
+    for line in lines:
+        entry = NUMBER.match(line) if len(line) - len(line.lstrip()) == indent else None
+        if entry:
+            names = [name for name in re.split(r",? and |, ?| ", entry["names"].replace("`", "")) if name]
+            found |= {name: [entry["text"] or ""] for name in names}
+        elif names:
+            for name in names:
+                found[name].append(line)
+    return {name: " ".join(" ".join(text).split()) for name, text in found.items()}

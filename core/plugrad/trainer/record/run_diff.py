@@ -73,11 +73,18 @@ class EarlierRun:
 
         Facts that an older plugrad did not record, `output_dir` and the location of packages are not compared.
         """
+        return self._differences(as_tables(run_file), plugins)
+
+    def differences_from(self, later: EarlierRun) -> list[Difference]:
+        """Return the same for another run that left its record."""
+        return self._differences(later.tables, later.plugins)
+
+    def _differences(self, tables: Mapping[str, Any], plugins: Mapping[str, Any]) -> list[Difference]:
         return [
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
             *_of_mappings("", _runs(self.plugins), _runs(plugins)),
             *_of_components(self.plugins["components"], plugins["components"]),
-            *_of_tables(self.tables, as_tables(run_file)),
+            *_of_tables(self.tables, tables),
         ]
 
 

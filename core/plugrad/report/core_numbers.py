@@ -1,0 +1,31 @@
+"""What the trainer's own numbers mean: captions of their curves."""
+
+from __future__ import annotations
+
+THE_RUN, EVALUATION, SPEED = "The run", "Evaluation", "Speed"
+LEARNING = {
+    "reward": "Mean reward of the batch of rollouts, as the environment returned it.",
+    "loss": "The objective.",
+    "grad_norm": "Norm of the gradient, before clipping.",
+    "lr": "Learning rate of the update.",
+    "skipped_updates": "Number of updates that an extension skipped.",
+    "dropped_rollouts": "Rollouts that had become too old and were sampled again.",
+    "dropped_prompts": "Prompts that the run leaves out because they are too long.",
+}
+SPEEDS = {
+    "seconds": "Wall-clock time of the step, without the evaluation.",
+    "rollouts_s": "The part of it spent waiting for rollouts.",
+    "tokens_per_s": "Sampled tokens divided by the seconds of the step.",
+    "num_tokens": "Tokens sampled in this step.",
+    "memory_gib": "Peak memory of a process so far, in GiB; the largest of several processes.",
+}
+OTHERS = {
+    "eval/reward": "Mean reward of completions of held-out examples.",
+    "eval/completion_length": "Their mean length in tokens.",
+    "inference_mismatch/parity": "Mean distance between the engine's and the trainer's log-probs, in nats.",
+    "inference_mismatch/parity_max": "The same at the token where they differ most.",
+    "router/busiest_expert": "Tokens of the busiest expert over an even share, as a mean over layers: 1 is even.",
+}
+CORE_NUMBERS = LEARNING | SPEEDS | OTHERS
+OF_A_LOSS = "The loss's contribution to the objective, before its weight."
+OF_THE_ENVIRONMENT = "Mean of what the environment noted for each rollout."

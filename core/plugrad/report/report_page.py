@@ -1,0 +1,120 @@
+"""The report: everything in the folders of runs, on one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plugrad import __version__
+from plugrad.errors import RunFileError
+from plugrad.registry.provenance import in_one_line
+from plugrad.report.captures_shown import token_tables_of
+from plugrad.report.embedded import json_in_html, page
+from plugrad.report.findings_shown import findings_of
+from plugrad.report.number_groups import groups_of, name_of
+from plugrad.report.overview import setting_of, state_of, tiles_of
+from plugrad.report.reported_run import ReportedRun, names_of
+from plugrad.report.shown_samples import samples_of
+from plugrad.report.step_time import is_timed, parts_of
+from plugrad.shown import escaped, printable
+from plugrad.trainer.record.run_diff import EarlierRun
+
+REPORT = "report.html"
+SCRIPTS = ("uplot/uPlot.iife.min.js", "page/page.js", "page/curves.js", "page/samples.js", "page/tokens.js", "page/watch.js")
+
+
+def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
+    """Return the report on runs as a page that fetches nothing.
+
+    Args:
+        folders: the folders of the runs; the others are compared with the first.
+        version: what the server of this page calls the present state of the folders: the page asks whether it has changed.
+
+    Raises:
+        RunFileError: a folder holds no run, or its run file or plugin record cannot be read.
+        DataError: a line of a record is broken; the message has file and line.
+    """
+    names = names_of(folders)
+    runs = [ReportedRun.read(folder) for folder in folders]
+    tokens = [table for folder in folders for table in token_tables_of(folder)]
+    data = {
+        "runs": names,
+        "groups": groups_of(runs),
+        **samples_of(runs),
+        "tables": tokens,
+        "version": version,
+    }
+    return page(
+        "report.html",
+        scripts=SCRIPTS,
+        connects=version is not None,
+        title=" · ".join(names),
+        runs=[_shown(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True))],
+        differences=[(name, *_differences(runs[0], run)) for name, run in zip(names[1:], runs[1:], strict=True)],
+        is_timed=is_timed(runs),
+        num_numbers=len({name for run in runs for name in run.curves}),
+        num_samples=data["total"],
+        has_tokens=bool(tokens),
+        is_watched=version is not None,
+        plugrad_version=__version__,
+        data=json_in_html(data),
+    )
+
+
+def error_html(message: str, version: str) -> str:
+    """Return a page that tells why there is no report yet, and waits for one."""
+    data = json_in_html({"version": version})
+    scripts = ("page/page.js", "page/watch.js")
+    return page("error.html", scripts=scripts, connects=True, title="plugrad report", message=escaped(message), data=data)
+
+
+def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "index": index,
+        "state": state_of(run),
+        "tiles": tiles_of(run),
+        "setting": setting_of(run),
+        "run_file": run.run_file,
+        "missing": run.missing,
+        "parts": parts_of(run),
+        "findings": findings_of(run.folder),
+        "versions": [(what, printable(found)) for what, found in run.plugins.get("versions", {}).items() if found],
+        "components": [_component(each) for each in run.plugins.get("components", ())],
+        "history": [_event(line) for line in run.history],
+    }
+
+
+def _component(component: dict[str, Any]) -> dict[str, str]:
+    origin = component.get("origin")
+    return {
+        "kind": printable(component["kind"]),
+        "name": printable(name_of(component)),
+        "package": printable(" ".join(filter(None, (component.get("package"), component.get("version"))))),
+        "target": printable(component["target"]),
+        "origin": printable(in_one_line(origin)) if origin else "",
+        "sha256": printable(component.get("sha256") or ""),
+        "options": printable(json.dumps(component.get("options", {}), ensure_ascii=False), 2000),
+    }
+
+
+def _event(line: Mapping[str, Any]) -> dict[str, str]:
+    known = ("event", "step", "time")
+    rest = {key: value for key, value in line.items() if key not in known and value not in (None, [], {})}
+    details = "; ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
+    return {key: printable(line.get(key, "")) for key in known} | {"details": printable(details, 2000)}
+
+
+def _differences(first: ReportedRun, other: ReportedRun) -> tuple[list[tuple[str, str, str]], str]:
+    """Return the differences of two runs, or none and the reason why they cannot be compared."""
+    try:
+        found = EarlierRun.read(first.folder).differences_from(EarlierRun.read(other.folder))
+    except RunFileError as error:
+        return [], str(error)
+    return [(printable(each.what), _value(each.then), _value(each.now)) for each in found], ""
+
+
+def _value(value: Any) -> str:
+    return "\u2013" if value is None else printable(value)

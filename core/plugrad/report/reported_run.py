@@ -1,0 +1,125 @@
+"""What a run's folder says of it: numbers, samples, run file, plugins and history. Everything in it is somebody's input."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from plugrad.errors import DataError, RunFileError
+from plugrad.json_text import read_json_lines
+from plugrad.paths import exists, expanded, read_text
+from plugrad.shown import escaped, printable
+from plugrad.trainer.record.history import HISTORY, history
+from plugrad.trainer.record.plugins_file import read_plugins
+from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE
+
+SAMPLES = "samples.jsonl"
+CAPTURES = "captures"
+LARGEST = 1e300
+RECORDS = (METRICS, PLUGINS, RUN_FILE, SAMPLES, HISTORY)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number of `metrics.jsonl`, by step; None where it was not finite."""
+
+    steps: Sequence[float]
+    values: Sequence[float | None]
+
+    @property
+    def finite(self) -> list[float]:
+        """The values that are numbers."""
+        return [value for value in self.values if value is not None]
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """The records of one run. What a folder lacks is empty here, and named in `missing`."""
+
+    folder: Path
+    curves: Mapping[str, Curve]
+    samples: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, Any]]
+    plugins: Mapping[str, Any]
+    tables: Mapping[str, Any]
+    """The resolved run file."""
+    run_file: str
+    missing: Sequence[str]
+
+    @property
+    def last_step(self) -> int:
+        """The last step that has a number."""
+        return int(max((curve.steps[-1] for curve in self.curves.values()), default=0))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> ReportedRun:
+        """Read a run folder.
+
+        Raises:
+            RunFileError: the folder holds no run, or its run file or plugin record cannot be read.
+            DataError: a line of `metrics.jsonl` or `samples.jsonl` is broken; the message has file and line.
+        """
+        folder = expanded(folder)
+        missing = [name for name in RECORDS if not exists(folder / name)]
+        if METRICS in missing and PLUGINS in missing:
+            found = f"it has neither {METRICS} nor {PLUGINS}" if exists(folder) else "there is no such folder"
+            raise RunFileError(f"there is no run to report on in {printable(folder)}: {found}. Give the folder of a run.")
+        try:
+            text = "" if RUN_FILE in missing else read_text(folder / RUN_FILE)
+            tables = tomllib.loads(text)
+            plugins = {} if PLUGINS in missing else read_plugins(folder / PLUGINS)
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunFileError(f"{printable(folder)} cannot be reported on: {printable(error)}.") from error
+        return cls(
+            folder,
+            curves={} if METRICS in missing else _curves(folder / METRICS),
+            samples=[] if SAMPLES in missing else [line for _, line in _lines(folder / SAMPLES)],
+            history=history(folder),
+            plugins=plugins,
+            tables=tables,
+            run_file=escaped(text),
+            missing=missing,
+        )
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell the runs apart, such as `ppo/seed-0` and `ppo/seed-1`."""
+    parts = [folder.absolute().parts for folder in folders]
+    length = next(
+        (n for n in range(1, max(map(len, parts)) + 1) if len({part[-n:] for part in parts}) == len(set(parts))), 1
+    )
+    return [escaped("/".join(part[-length:])) for part in parts]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    # A run that goes on, or was killed, may have written half of the last line.
+    return read_json_lines(path, what="records", leaves_out_half_a_line=True)
+
+
+def _curves(path: Path) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    last = float("-inf")
+    for number, line in _lines(path):
+        step = line.get("step")
+        if not is_number(step) or step < last:
+            raise DataError(
+                f"{printable(path)}, line {number}: its step is {printable(step)}, and the one before {last:g}. A run "
+                "counts its steps upwards: correct the line, or delete it."
+            )
+        last = step
+        for name, value in line.items():
+            if name != "step" and (value is None or is_number(value)):
+                curve = curves.setdefault(name, Curve([], []))
+                assert isinstance(curve.steps, list)
+                assert isinstance(curve.values, list)
+                curve.steps.append(step)
+                curve.values.append(value)
+    return curves
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value from a record is a finite number that can be drawn. Integers may be beyond all floats."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

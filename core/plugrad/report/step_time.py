@@ -1,0 +1,54 @@
+"""Where the time of a step goes: rollouts, each hook that `timing` has measured, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plugrad.report.reported_run import ReportedRun
+from plugrad.shown import escaped
+
+OF_ADVANTAGES = ("prepare_advantages", "compute_advantages")
+"""Hooks that run while the loop waits for rollouts."""
+PREFIX, SUFFIX = "timing/", "_s"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a step."""
+
+    name: str
+    seconds: float
+    """A mean over the steps."""
+    share: float
+
+
+def parts_of(run: ReportedRun) -> list[Part]:
+    """Return the parts of a step, none if the run has no times. They add up to the step."""
+    total = _mean_of(run, "seconds", num_steps := _num_steps(run))
+    if not total:
+        return []
+    hooks = {
+        name.removeprefix(PREFIX).removesuffix(SUFFIX): _mean_of(run, name, num_steps)
+        for name in run.curves
+        if name.startswith(PREFIX) and name.endswith(SUFFIX)
+    }
+    advantages = sum(hooks.get(name, 0) for name in OF_ADVANTAGES)
+    rollouts = max(0.0, _mean_of(run, "rollouts_s", num_steps) - advantages)
+    rest = max(0.0, total - rollouts - sum(hooks.values()))
+    named = {"rollouts: sampling and scoring": rollouts, **hooks, "model, optimizer and the rest": rest}
+    whole = max(total, sum(named.values()))
+    return [Part(escaped(name), seconds, seconds / whole) for name, seconds in named.items() if seconds or name not in hooks]
+
+
+def is_timed(runs: Sequence[ReportedRun]) -> bool:
+    """Return whether a run has the numbers of the extension `timing`."""
+    return any(name.startswith(PREFIX) for run in runs for name in run.curves)
+
+
+def _num_steps(run: ReportedRun) -> int:
+    return len(run.curves["seconds"].finite) if "seconds" in run.curves else 0
+
+
+def _mean_of(run: ReportedRun, name: str, num_steps: int) -> float:
+    return sum(run.curves[name].finite) / num_steps if num_steps and name in run.curves else 0.0
