@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import entry_points
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from plugrad import OptionError, PluginError, RunFile, RunFileError
+from plugrad.config.reading import as_toml
 from plugrad.replay.chosen_losses import chosen_losses
 from plugrad.replay.outcome import replayed
 from plugrad.testing.checks import Outcome, run_checks
@@ -46,7 +49,7 @@ class Watch:
 
     @plugrad.hookimpl
     def on_run_end(self, run):
-        torch.save(SEEN, run.folder / "seen.pt")
+        torch.save(SEEN, run.folder / f"seen_{run.rank}.pt")
 """
 OWN = """
 import torch
@@ -93,10 +96,8 @@ def losses_of_the_papers():
     return sorted(entry.name for entry in found if entry.value.startswith("plugrad_policy."))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def made_in(folder):
     """A run with every loss of plugrad-policy, each with a weight of its own, one for some examples, and one of pairs."""
-    folder = tmp_path_factory.mktemp("captured")
     lines = [
         {"prompt": f"{i}+{j}=", "reference": str(i + j), "task": "even" if i % 2 else "odd"}
         for i in range(4)
@@ -109,13 +110,13 @@ def run(tmp_path_factory):
     losses = [{"name": f"plugrad-policy/{name}", "weight": 0.1 + 0.05 * n} for n, name in enumerate(losses_of_the_papers())]
     losses[0]["where"] = {"task": "odd"}
     losses += [{"name": "own_losses.py:pairs", "weight": 0.7}, {"name": "entropy_bonus", "weight": 0.2}]
-    file = RunFile(
+    return RunFile(
         output_dir=str(folder / "run"),
         search_paths=[str(folder)],
         max_steps=2,
         model={"from_scratch": TINY, "dtype": "float64"},
         environment={"name": "jsonl", "kwargs": {"path": "sums.jsonl", "reward": "rewards.py:few"}},
-        rollout={"prompts_per_step": 3, "rollouts_per_example": 3, "max_new_tokens": 5},
+        rollout={"prompts_per_step": 4, "rollouts_per_example": 3, "max_new_tokens": 5},
         tokens_per_micro_batch=32,
         loss=losses,
         extension=[{"name": "watching.py:Watch"}],
@@ -123,8 +124,13 @@ def run(tmp_path_factory):
         capture={"steps": [STEP]},
         metrics=[],
     )
-    result = train(file, display=Silent())
-    return result, torch.load(result.folder / "seen.pt")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The result of such a run, and the gradients that it saw."""
+    result = train(made_in(tmp_path_factory.mktemp("captured")), display=Silent())
+    return result, torch.load(result.folder / "seen_0.pt")
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +153,8 @@ def rows_of(capture, loss):
     }
 
 
-def test_every_loss_has_the_gradient_that_it_had_in_the_run(run, capture, found):
-    seen = run[1]
-    assert len(capture.updates[0].pieces) > 1
-    assert {loss.label for loss in found.losses} > set(losses_of_the_papers())
+def assert_as_in_the_run(capture, found, seen):
+    """Compare to the bit; return the labels of the losses that move log-probs."""
     moved = set()
     for loss in found.losses:
         for key, row in rows_of(capture, loss).items():
@@ -160,8 +164,35 @@ def test_every_loss_has_the_gradient_that_it_had_in_the_run(run, capture, found)
             assert torch.equal(ours, theirs), (loss.label, key)
             if bool(ours.any()):
                 moved.add(loss.label)
+    return moved
+
+
+def test_every_loss_has_the_gradient_that_it_had_in_the_run(run, capture, found):
+    assert len(capture.updates[0].pieces) > 1
+    assert {loss.label for loss in found.losses} > set(losses_of_the_papers())
+    moved = assert_as_in_the_run(capture, found, run[1])
     # A bonus on entropies moves no log-prob.
     assert {loss.label for loss in found.losses} - moved <= {"entropy_bonus", "entropy_quantile_bonus"}
+
+
+@pytest.mark.slow
+def test_two_ranks_leave_one_capture_with_the_gradients_of_both(tmp_path):
+    file = made_in(tmp_path)
+    (tmp_path / "run.toml").write_bytes(as_toml(file))
+    command = [sys.executable, "-m", "plugrad", "train", str(tmp_path / "run.toml"), "--num-processes", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    capture = read_capture(tmp_path / "run" / "captures" / f"step_{STEP:06d}")
+    assert capture.facts["num_ranks"] == 2
+    assert len(capture.facts["rollouts"]) == 12
+    found = replayed(capture, chosen_losses(capture))
+    whole = {loss.label for loss in found.losses if loss.loss.facts.whole_batch}
+    seen = {}
+    for rank in range(2):
+        for key, row in torch.load(tmp_path / "run" / f"seen_{rank}.pt").items():
+            # DDP averages over the ranks where the formula sums, so that each rank's gradient is doubled before.
+            seen[key] = row if key[0] in whole else row / 2
+    assert len(assert_as_in_the_run(capture, found, seen)) > 15
 
 
 def test_every_loss_has_the_value_that_the_run_reported(run, found):
@@ -173,7 +204,7 @@ def test_every_loss_has_the_value_that_the_run_reported(run, found):
 def test_the_table_of_tokens_says_what_the_losses_read_and_do(capture, found):
     table = found.table.to_json()
     json.dumps(table, allow_nan=False)
-    assert len(table["sequences"]) == 9
+    assert len(table["sequences"]) == 12
     first = table["sequences"][0]
     lengths = {
         len(each) for each in (*first["values"].values(), *first["marks"].values(), first["tokens"], first["counted"])

@@ -1,5 +1,6 @@
 """What a run captures: the steps that were asked for, and the update that failed. None of it costs the run."""
 
+import json
 import logging
 import shlex
 
@@ -130,6 +131,9 @@ def test_a_step_is_captured_update_by_update_and_0_is_the_first(run):
     # No loss reads entropies, and one that is tried later may.
     assert {"entropy", "old_logprobs", "reward", "input_ids", "group_ids"} <= found.updates[0].fields
     assert not found.updates[0].pieces[0].inputs.trainer_logprobs.requires_grad
+    printed = json.loads(replay(["replay", str(folder / "step_000002"), "--json"]).stdout)
+    assert printed["losses"][0]["value"] == pytest.approx(result.records[1]["ppo_clip/loss"])
+    assert len(printed["sequences"]) == 16
 
 
 def test_a_capture_that_cannot_be_written_does_not_cost_the_run(run_file, tmp_path, monkeypatch, caplog):

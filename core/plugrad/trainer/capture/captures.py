@@ -114,7 +114,7 @@ class Captures:
         if not watch.updates:
             return None
         last = watch.updates[-1]
-        seen = [watch.in_hand] if watch.in_hand is not None else last.seen
+        seen = watch.seen_last()
         states = last.states or states_of(watch.losses)
         return taken_update(replace(last, seen=seen, states=states)) if seen else None
 

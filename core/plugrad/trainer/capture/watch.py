@@ -60,12 +60,18 @@ class Watch:
     @contextmanager
     def passing(self, rows: Rows, *, is_micro_batch: bool = True) -> Iterator[None]:
         """Watch losses, and the gradient of what they return, on some rows; rows that fail stay in hand."""
-        self.in_hand = _detached(rows, NEVER_KEPT)
+        self.in_hand = rows
         yield
-        if is_micro_batch and rows.all_count and self.updates:
-            kept = self.in_hand if self.keeps_all else _detached(self.in_hand, FREED_SOON)
-            self.updates[-1].seen.append(kept)
         self.in_hand = None
+        if is_micro_batch and rows.all_count and self.updates:
+            without = NEVER_KEPT if self.keeps_all else (*NEVER_KEPT, *FREED_SOON)
+            self.updates[-1].seen.append(_detached(rows, without))
+
+    def seen_last(self) -> list[Rows]:
+        """Return what the losses of the last update saw: the rows in hand, or all if none are. Detached."""
+        if self.in_hand is not None:
+            return [_detached(self.in_hand, NEVER_KEPT)]
+        return list(self.updates[-1].seen) if self.updates else []
 
     @contextmanager
     def call(self, loss: BoundLoss) -> Iterator[None]:
@@ -96,4 +102,7 @@ def _detached(rows: Rows, without: Sequence[str]) -> Rows:
     if inputs.parameters is not None:
         kept["parameters"] = {name: value.detach() for name, value in inputs.parameters.items()}
     divergences = {of: value.detach() for of, value in rows.divergences.items()}
-    return replace(rows, inputs=replace(inputs, **{**kept, **dict.fromkeys(without)}), divergences=divergences)
+    # They were checked when they were made, which takes longer than all of this.
+    detached = object.__new__(type(inputs))
+    detached.__dict__.update({**vars(inputs), **kept, **dict.fromkeys(without)})
+    return replace(rows, inputs=detached, divergences=divergences)
