@@ -80,6 +80,7 @@ def token_table():
                     "advantage": [*numbers, 0.5, 0.5, 0.5, 0.5, None],
                     "ratio": [*numbers, 1.0, 1.3, 0.8, 1.0, None],
                     "entropy": [*numbers, 0.0, 1.0, 2.0, 0.1, None],
+                    "mismatch": [*numbers, 0.0, 0.0, -0.0, 0.0, None],
                     "gradient: ppo_clip": [*numbers, -0.1, 0.0, 0.25, -0.02, None],
                 },
                 "marks": {"clipped: ppo_clip": [False] * 7 + [True] + [False] * 3, "masked": [False] * 10 + [True]},

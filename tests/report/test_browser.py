@@ -122,7 +122,8 @@ def test_tokens_are_coloured_told_and_walked_through(browser, pages):
     assert "uncounted" in browser.one("#token-0-10").get_attribute("class")
     ActionChains(browser.driver).move_to_element(browser.one("#token-0-7")).perform()
     assert browser.text(".numbers").split("\n") == [
-        " is", "token 8 of 11", "clipped: ppo_clip", "advantage 0.5", "ratio 1.3", "entropy 1", "gradient: ppo_clip 0",
+        " is", "token 8 of 11", "clipped: ppo_clip", "advantage 0.5", "ratio 1.3", "entropy 1", "mismatch 0",
+        "gradient: ppo_clip 0",
     ]  # fmt: skip
     text = browser.one(".text")
     browser.js("arguments[0].focus()", text)
@@ -132,6 +133,8 @@ def test_tokens_are_coloured_told_and_walked_through(browser, pages):
     assert "token 1 of 11" in browser.text(".numbers")
     text.send_keys(Keys.END)
     assert "token 2 of 2" in browser.text(".numbers")
+    browser.set("#value-0", "mismatch")
+    assert browser.text(".scale") == "every value is 0"
     browser.set("#value-0", "ratio")
     assert "more likely" in browser.text(".scale")
     browser.set("#sequence-0", "1")

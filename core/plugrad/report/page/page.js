@@ -16,6 +16,7 @@ function element(tag, attributes = {}, ...children) {
 
 function numberText(value, digits = 4) {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0"; // and not -0
   if (Number.isInteger(value) && Math.abs(value) < 1e7) return value.toLocaleString("en");
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-3) return value.toExponential(digits - 2).replace("e+", "e").replace(/\.?0+e/, "e");

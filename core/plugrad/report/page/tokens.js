@@ -19,8 +19,7 @@
   function scaleOf(table, name) {
     const sizes = table.sequences.flatMap((each) => (each.values[name] ?? []).filter((value) => value !== null).map((value) => Math.abs(distance(name, value))));
     sizes.sort((a, b) => a - b);
-    const end = sizes[Math.floor(PERCENTILE * (sizes.length - 1))] || sizes.at(-1);
-    return end || 1;
+    return sizes[Math.floor(PERCENTILE * (sizes.length - 1))] || sizes.at(-1) || 0;
   }
 
   function endsOf(name, scale) {
@@ -84,13 +83,14 @@
       const value = each.values[name]?.[at] ?? null;
       if (value !== null) {
         const away = distance(name, value);
-        span.style.setProperty("--strength", Math.min(1, Math.abs(away) / most).toFixed(3));
+        span.style.setProperty("--strength", Math.min(1, Math.abs(away) / (most || 1)).toFixed(3));
         span.style.setProperty("--tone", `var(${tones(name)[away < 0 ? 0 : 1]})`);
       }
       return span;
     }
 
     function showScale(name, most) {
+      if (!most) { scale.replaceChildren(`every value is ${NEUTRAL[name] ?? 0}`); return; }
       const isOneSided = table.sequences.every((each) => (each.values[name] ?? []).every((value) => value === null || distance(name, value) >= 0));
       const [less, more] = endsOf(name, most), [left, right] = tones(name);
       const bar = element("span", { class: "bar" });
@@ -131,7 +131,7 @@
     for (const kind of ["mouseover", "click"]) text.addEventListener(kind, (event) => event.target.dataset?.at && go(Number(event.target.dataset.at)));
     sequences.addEventListener("input", () => { current = 0; show(); });
     values.addEventListener("input", show);
-    values.value = names.find(isGradient) ?? names[0] ?? "";
+    values.value = names.find((name) => isGradient(name) && scaleOf(table, name)) ?? names[0] ?? "";
     current = table.sequences[0]?.prompt_length ?? 0;
     const title = table.title ? [element("h3", {}, table.title)] : [];
     const controls = element("div", { class: "controls" }, element("label", {}, "Sequence ", sequences), element("label", {}, "Colour by ", values), scale);
