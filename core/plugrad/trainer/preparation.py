@@ -51,7 +51,7 @@ from plugrad.trainer.engine_parity import (
     default_bound,
 )
 from plugrad.trainer.engines import check_sampling_when_sharded, open_engine, open_sampling_engine
-from plugrad.trainer.evaluation import Evaluation
+from plugrad.trainer.evaluation import Evaluation, sets_of
 from plugrad.trainer.loop import Training
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
@@ -105,11 +105,11 @@ def prepare(
         engine=engine,
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
-        evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
+        evaluation=Evaluation.of(run_file, samples, examples.held_out, ranks),
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
-        checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment),
+        checkpoints=Checkpoints(run.folder, run_file.checkpoint, kept, environment, start.place.step),
         start=start,
         num_dropped_prompts=examples.num_dropped,
     )
@@ -123,6 +123,9 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
         raise DataError(
             f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
         )
+    if checked.run_file.evaluation.every_steps:
+        # Before the model loads.
+        sets_of(checked.run_file.evaluation, eval_examples)
     return train_examples, eval_examples
 
 
@@ -255,16 +258,4 @@ def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Seq
         sampling=replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
         every_steps=table.parity_every_steps,
         bound=table.parity_bound or default_bound(learner.computes_in),
-    )
-
-
-def _evaluation(run_file: RunFile, sampler: Sampler, examples: Sequence[Example], ranks: Ranks) -> Evaluation:
-    table = run_file.evaluation
-    return Evaluation(
-        sampler=sampler,
-        examples=examples[: table.num_examples],
-        max_new_tokens=run_file.rollout.max_new_tokens,
-        every_steps=table.every_steps,
-        stop_at_reward=table.stop_at_reward,
-        ranks=ranks,
     )
