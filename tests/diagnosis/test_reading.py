@@ -73,5 +73,6 @@ def test_a_long_run_is_read_in_part_and_no_evaluation_is_missed(folder):
     assert time.process_time() - started < 8
     assert records.num_steps == 5000
     assert list(records.series("eval/reward").steps) == [1000, 2000, 3000, 4000, 5000]
-    assert 1500 <= len(records.series("metric_7/mean")) < 2000
+    assert list(records.series("metric_7/mean").steps[-2:]) == [4996, 5000]
+    assert 1000 <= len(records.series("metric_7/mean")) < 1010
     assert records.series("skipped_updates").values.sum() == 1

@@ -18,7 +18,7 @@ from plugrad.paths import open_bytes, read_bytes, read_text
 from plugrad.shown import printable
 
 RUN_FILE, PLUGINS, METRICS, SAMPLES = "run.toml", "plugins.json", "metrics.jsonl", "samples.jsonl"
-MOST_LINES = 1500
+MOST_LINES = 1000
 """As many lines are read evenly. A signal that only more of them would show is none that anybody acts on."""
 RARE = (b'"eval/', b": null")
 """What is read in every line that has it."""
@@ -77,12 +77,17 @@ def _numbers(path: Path) -> tuple[dict[str, Series], int]:
     found: dict[str, tuple[array[int], array[float]]] = {}
     last = 0
     with open_bytes(path, "rb") as file:
-        every = max(1, _count(file) // MOST_LINES)
+        count = _count(file)
+        every = max(1, count // MOST_LINES)
         for index, line in enumerate(file):
             # A run that goes on is in the middle of it.
             if not line.endswith(b"\n"):
                 break
-            record = parse_json(line, f"{METRICS}, line {index + 1},") if _is_read(line, index, every) else {}
+            record = (
+                parse_json(line, f"{METRICS}, line {index + 1},")
+                if index == count - 1 or _is_read(line, index, every)
+                else {}
+            )
             step = record.pop("step", None) if isinstance(record, dict) else None
             if isinstance(step, int):
                 last = max(last, step)
