@@ -4,6 +4,7 @@ from plugrad.config.run_file import RunFile as RunFile
 from plugrad.contracts.advantage import AdvantageInputs as AdvantageInputs
 from plugrad.contracts.advantage import AdvantageOutputs as AdvantageOutputs
 from plugrad.contracts.environment import Environment as Environment
+from plugrad.contracts.finding import Finding as Finding
 from plugrad.contracts.loss import AnotherPass as AnotherPass
 from plugrad.contracts.loss import BatchLossInputs as BatchLossInputs
 from plugrad.contracts.loss import LossInputs as LossInputs
@@ -23,6 +24,8 @@ from plugrad.contracts.metric import MetricInputs as MetricInputs
 from plugrad.contracts.model_sizes import ModelSizes as ModelSizes
 from plugrad.contracts.needs import TeacherDivergence as TeacherDivergence
 from plugrad.contracts.rollout import Rollout as Rollout
+from plugrad.contracts.run_records import RunRecords as RunRecords
+from plugrad.contracts.run_records import Series as Series
 from plugrad.errors import ContractError as ContractError
 from plugrad.errors import DataError as DataError
 from plugrad.errors import ModelError as ModelError

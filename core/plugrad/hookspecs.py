@@ -6,16 +6,18 @@ changed or not. The run file sets the order: the extension listed first changes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
     from plugrad.contracts.advantage import AdvantageInputs, AdvantageOutputs
+    from plugrad.contracts.finding import Finding
     from plugrad.contracts.loss import BatchLossInputs, LossOutputs, SelectedLoss
     from plugrad.contracts.measures import Measure
     from plugrad.contracts.metric import MetricInputs
+    from plugrad.contracts.run_records import RunRecords
     from plugrad.run import Run
 
 hookspec = pluggy.HookspecMarker("plugrad")
@@ -115,6 +117,19 @@ def on_step_end(step: int, measures: Mapping[str, float]) -> None:
     When: after each step, on every rank, with the numbers written to `metrics.jsonl`.
     Core: does nothing.
     Extension: report or plot the numbers.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def find_in_records(records: RunRecords) -> Sequence[Finding]:
+    """Say what went wrong in a run, from its records: its numbers by step, its run file, its plugins and its samples.
+
+    When: in `plugrad diagnose`, and at the end of a run whose reward did not rise; in one process, outside the run, with a
+        new instance of the extension.
+    Core: does nothing here: its own findings do not depend on extensions.
+    Extension: return a `plugrad.Finding` for each thing that is wrong, and none for a healthy run. If it fails, that is
+        reported, and the other findings are complete.
     """
     raise NotImplementedError
 

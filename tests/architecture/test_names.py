@@ -21,11 +21,14 @@ MAY_NAME = {
     "config/run_file.py": {"group_mean"},  # the default advantage
     "config/tables/component_tables.py": {"importance_sampling"},  # the default loss
     "contracts/needs.py": {"gkd"},  # whose beta an error explains
+    "diagnosis/of_completions.py": {"kl_to_reference"},  # a remedy names the loss to add
+    "diagnosis/of_rewards.py": {"kl_to_reference", "entropy_bonus"},  # and so do these
     "testing/extensions/runs.py": {"ppo_clip", "group_normalized"},  # the run that an extension is tried in
 }
 """The only places, with the reason of each."""
 
 SAME_NAME = {
+    "findings.py": {"registry", "diagnosis"},  # what a scan refuses, and what went wrong in a run
     "loss.py": {"contracts", "host"},  # the contract of each kind, and what calls it
     "advantage.py": {"contracts", "host", "standard/metrics"},  # and the metric of that name
     "metric.py": {"contracts", "host"},

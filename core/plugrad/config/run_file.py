@@ -15,7 +15,7 @@ from plugrad.config.tables.capture_table import CaptureTable
 from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.critic_table import CriticTable
-from plugrad.config.tables.evaluation_table import EvaluationTable
+from plugrad.config.tables.evaluation_table import PREFIX, EvaluationTable
 from plugrad.config.tables.model_table import ModelTable
 from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
@@ -24,8 +24,9 @@ from plugrad.config.tables.profile_table import ProfileTable
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
-from plugrad.errors import RunFileError
+from plugrad.errors import RunFileError, did_you_mean
 from plugrad.paths import absolute, working_directory
+from plugrad.shown import shown
 
 
 def _as_list(value: Any) -> Any:
@@ -116,6 +117,14 @@ class RunFile(Table):
                 f"updates_per_batch = {self.updates_per_batch} does not divide rollout.prompts_per_step = "
                 f"{self.rollout.prompts_per_step}: a group is never split between updates"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_reported(self) -> RunFile:
+        best, names = self.checkpoint.keep_best, self.evaluation.number_names
+        if best is not None and best.startswith(f"{PREFIX}/") and best not in names:
+            found = f"reports {', '.join(names)}" if names else "is turned off: set evaluation.every_steps"
+            raise ValueError(f"checkpoint.keep_best = {shown(best)}, and [evaluation] {found}{did_you_mean(best, names)}")
         return self
 
     @classmethod

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from plugrad.contracts.run_records import RunRecords
+from plugrad.diagnosis.diagnosing import found_in
+from plugrad.diagnosis.record_reading import read_records
+from plugrad.errors import RunFileError
 from plugrad.shown import escaped
 
 PARTS = ("name", "severity", "title", "evidence", "remedy")
 
 
 def findings_of(folder: Path) -> list[dict[str, str]] | None:
-    """Return what is found in a run; None where no diagnosis is installed."""
+    """Return what is found in a run; None where its folder lacks what is looked at.
+
+    Of its extensions only those are asked that are installed under a name. A run folder may name any file or module, and to
+    look at a run must not run what it brings.
+    """
     try:
-        diagnosis: Any = import_module("plugrad.diagnosis")
-    except ModuleNotFoundError:
+        found = found_in(_of_installed(read_records(folder)))
+    except RunFileError:
         return None
-    return [{part: escaped(str(getattr(found, part))) for part in PARTS} for found in diagnosis.diagnose(folder)]
+    return [{part: escaped(str(getattr(each, part))) for part in PARTS} for each in found]
+
+
+def _of_installed(records: RunRecords) -> RunRecords:
+    listed = records.run_file.get("extension", [])
+    extensions = [table for table in listed if isinstance(table, dict) and ":" not in str(table.get("name"))]
+    return replace(records, run_file={**records.run_file, "extension": extensions})

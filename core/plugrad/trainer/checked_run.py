@@ -50,7 +50,12 @@ def check_run(
     quiet_transformers()
     selection, environment = ranks.together(lambda: check_plugins(run_file))
     components = record(selection.components())
-    plugins = {"num_processes": ranks.count, "engine": engine_record(run_file), **components}
+    plugins = {
+        "num_processes": ranks.count,
+        "learns_from_rewards": selection.learns_from_rewards,
+        "engine": engine_record(run_file),
+        **components,
+    }
     check_same_everywhere(ranks, plugins, environment)
     return CheckedRun(_with_model_defaults(resolved(run_file, selection)), selection, environment, plugins)
 

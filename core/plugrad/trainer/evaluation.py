@@ -1,15 +1,24 @@
-"""Evaluation: greedy completions of held-out examples, the same ones every time."""
+"""Evaluation: completions of held-out examples, the same ones every time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from plugrad.config.run_file import RunFile
+from plugrad.config.tables.evaluation_table import PREFIX, EvaluationTable
 from plugrad.contracts.environment import Example
-from plugrad.contracts.measures import Mean, Measures
+from plugrad.contracts.measures import Measures
+from plugrad.contracts.where import Where
+from plugrad.errors import DataError
 from plugrad.rollout.engine import Sampling
+from plugrad.shown import printable
 from plugrad.trainer.batch.sampler import Sampler
+from plugrad.trainer.held_out_numbers import held_out_numbers
 from plugrad.trainer.ranks.ranks import Ranks
+
+OTHER_SEED = 49_979_687
+"""A prime, so that no rank samples with the seed of a training step."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +27,70 @@ class Evaluation:
 
     sampler: Sampler
     examples: Sequence[Example]
+    sets: Mapping[str, Sequence[int]]
+    """The places of the examples of each set, by what the names of its numbers begin with."""
+    table: EvaluationTable
     max_new_tokens: int
-    every_steps: int
-    stop_at_reward: float | None
+    seed: int
     ranks: Ranks
+
+    @classmethod
+    def of(cls, run_file: RunFile, sampler: Sampler, held_out: Sequence[Example], ranks: Ranks) -> Evaluation:
+        """Return the evaluation of a run.
+
+        Raises:
+            DataError: a set has no example.
+        """
+        table = run_file.evaluation
+        sets = sets_of(table, held_out) if table.every_steps else {}
+        return cls(sampler, held_out, sets, table, run_file.rollout.max_new_tokens, run_file.seed, ranks)
 
     def run_if_due(self, step: int, max_steps: int) -> dict[str, float]:
         """Evaluate before the first step, every `every_steps` steps and after the last; otherwise return nothing."""
-        is_due = bool(self.every_steps) and (step % self.every_steps == 0 or step == max_steps)
-        return self.run() if is_due else {}
+        every = self.table.every_steps
+        return self.run() if every and (step % every == 0 or step == max_steps) else {}
 
     def run(self) -> dict[str, float]:
-        """Return the mean reward and length of greedy completions; each rank completes its share."""
-        sampling = Sampling(num_completions=1, max_new_tokens=self.max_new_tokens, temperature=0.0, seed=0)
-        rollouts = [group[0] for group in self.sampler.sample(self.ranks.share_of(self.examples), sampling)]
+        """Return the numbers of every set. Each rank completes its share of the examples, one in several sets once."""
+        places = self.ranks.share_of(sorted({place for chosen in self.sets.values() for place in chosen}))
+        groups = self.sampler.sample([self.examples[place] for place in places], self._sampling())
         measures = Measures()
-        measures.add("eval/reward", Mean.of(rollout["reward"] for rollout in rollouts))
-        measures.add("eval/completion_length", Mean.of(float(len(r["completion_ids"])) for r in rollouts))
+        for prefix, chosen in self.sets.items():
+            counting = set(chosen)
+            own = [group for place, group in zip(places, groups, strict=True) if place in counting]
+            measures.update(held_out_numbers(own, prefix, self.table))
         return self.ranks.add_up(measures).values_by_name()
 
     def ends_the_run(self, evaluated: Mapping[str, float]) -> bool:
         """Return whether a held-out reward was measured and reaches `stop_at_reward`."""
-        return bool(evaluated) and self.stop_at_reward is not None and evaluated["eval/reward"] >= self.stop_at_reward
+        goal = self.table.stop_at_reward
+        return bool(evaluated) and goal is not None and evaluated[f"{PREFIX}/reward"] >= goal
+
+    def _sampling(self) -> Sampling:
+        """Return what to sample: the same every time, so that evaluations differ by the policy alone."""
+        return Sampling(
+            num_completions=self.table.rollouts_per_example,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.table.temperature or 0.0,
+            seed=0 if self.table.temperature is None else self.seed * 1_000_003 + (self.ranks.index + 1) * OTHER_SEED,
+        )
+
+
+def sets_of(table: EvaluationTable, held_out: Sequence[Example]) -> dict[str, list[int]]:
+    """Return the places of the examples of each set, by what the names of its numbers begin with.
+
+    Raises:
+        DataError: a set has no example.
+    """
+    found = {PREFIX: list(range(min(table.num_examples, len(held_out))))}
+    for name, each in table.sets.items():
+        where = Where.of(each.where)
+        places = [place for place, example in enumerate(held_out) if where.holds(example)]
+        if not places:
+            columns = printable(", ".join(dict.fromkeys(column for example in held_out for column in example)))
+            raise DataError(
+                f"none of the {len(held_out)} held-out examples meets the where of evaluation.sets.{name}, "
+                f"{printable(str(where))}. Their columns are {columns}. A string is not a number, and true is not 1."
+            )
+        found[f"{PREFIX}/{name}"] = places[: each.num_examples or table.num_examples]
+    return found

@@ -100,7 +100,7 @@ def train_loop(training: Training) -> int:
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         is_asked, is_last = training.stop.agree(ranks), training.evaluation.ends_the_run(evaluated) or step + 1 == max_steps
-        training.checkpoints.after_step(Place(step + 1, version), is_last=is_last, is_asked=is_asked)
+        training.checkpoints.after_step(Place(step + 1, version), record, is_last=is_last, is_asked=is_asked)
         if is_asked or is_last:
             return step + 1
     return max_steps

@@ -52,7 +52,7 @@ from plugrad.trainer.engine_parity import (
     default_bound,
 )
 from plugrad.trainer.engines import check_sampling_when_sharded, open_engine, open_sampling_engine
-from plugrad.trainer.evaluation import Evaluation
+from plugrad.trainer.evaluation import Evaluation, sets_of
 from plugrad.trainer.loop import Training
 from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
@@ -104,7 +104,7 @@ def prepare(
         engine=engine,
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
-        evaluation=_evaluation(run_file, samples, examples.held_out, ranks),
+        evaluation=Evaluation.of(run_file, samples, examples.held_out, ranks),
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         display=display,
         stop=StopRequest(announces=ranks.is_main),
@@ -118,7 +118,7 @@ def prepare(
 
 
 def _checkpoints(run: Run, contents: Contents, environment: BoundEnvironment) -> Checkpoints:
-    return Checkpoints(run.folder, run.run_file.checkpoint, contents, environment)
+    return Checkpoints(run.folder, run.run_file.checkpoint, contents, environment, run.first_step)
 
 
 def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -129,6 +129,9 @@ def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]
         raise DataError(
             f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
         )
+    if checked.run_file.evaluation.every_steps:
+        # Before the model loads.
+        sets_of(checked.run_file.evaluation, eval_examples)
     return train_examples, eval_examples
 
 
@@ -274,16 +277,4 @@ def _parity(run_file: RunFile, sampler: Sampler, learner: Learner, examples: Seq
         sampling=replace(sampling, num_completions=1, max_new_tokens=min(table.max_new_tokens, MAX_NEW_TOKENS)),
         every_steps=table.parity_every_steps,
         bound=table.parity_bound or default_bound(learner.computes_in),
-    )
-
-
-def _evaluation(run_file: RunFile, sampler: Sampler, examples: Sequence[Example], ranks: Ranks) -> Evaluation:
-    table = run_file.evaluation
-    return Evaluation(
-        sampler=sampler,
-        examples=examples[: table.num_examples],
-        max_new_tokens=run_file.rollout.max_new_tokens,
-        every_steps=table.every_steps,
-        stop_at_reward=table.stop_at_reward,
-        ranks=ranks,
     )

@@ -7,6 +7,7 @@ import pytest
 
 from plugrad.trainer.checkpoints.checkpoint_folder import (
     begin,
+    best_in,
     folder_of,
     newest_whole,
     prune,
@@ -103,6 +104,23 @@ def test_the_newest_are_kept_and_those_for_ever(written, tmp_path, keep, every, 
     prune(tmp_path, keep, every)
     assert steps_in(tmp_path) == left
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step_{s:06d}" for s in sorted(left)]
+
+
+def test_the_best_is_kept_besides_and_of_equal_ones_the_first(tmp_path):
+    values = {1: 0.1, 2: 0.5, 4: 0.5, 6: None, 8: 0.2}
+    for step, value in values.items():
+        folder = folder_of(tmp_path, step)
+        begin(unfinished_of(folder))
+        publish(
+            unfinished_of(folder),
+            folder,
+            {"step": step, "sums": {}, "best": {} if value is None else {"eval/reward": value}},
+        )
+    assert best_in(tmp_path, "eval/reward") == (0.5, 2)
+    assert best_in(tmp_path, "eval/reward", last=1) == (0.1, 1)
+    assert best_in(tmp_path, "reward") is best_in(tmp_path, None) is None
+    prune(tmp_path, 1, 0, "eval/reward")
+    assert steps_in(tmp_path) == [8, 2]
 
 
 def test_a_run_folder_that_is_gone_is_not_made_again(tmp_path):

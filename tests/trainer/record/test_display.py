@@ -117,3 +117,9 @@ def test_the_summary_names_every_place_even_where_it_is_narrow(tmp_path):
     print_summary(result, Console(file=file, width=40))
     assert str(result.model) in file.getvalue()
     assert "reward           0.250 -> 0.750" in file.getvalue()
+
+
+def test_the_page_that_a_flat_run_names_has_the_questions():
+    page = (Path(__file__).parents[3] / "docs" / "questions.md").read_text(encoding="utf-8")
+    for question in ("Why is my reward flat?", "Why does my reward fall?", "Which learning rate should I take?"):
+        assert f"### {question}\n" in page

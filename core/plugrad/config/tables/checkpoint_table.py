@@ -19,3 +19,9 @@ class CheckpointTable(Table):
     keep_every_steps: CountOrZero = Field(
         default=0, description="A checkpoint after every so many steps, kept for ever. 0 turns this off."
     )
+    keep_best: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A number of `metrics.jsonl`, such as `eval/reward`: a checkpoint after every step at which it is "
+        "greater than ever before, of which the newest is kept besides the others.",
+    )

@@ -1,27 +1,95 @@
-"""`[evaluation]`: greedy completions of held-out examples."""
+"""`[evaluation]`: completions of held-out examples, and the sets of them that are reported by name."""
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+import re
+from typing import Annotated, Any
 
-from plugrad.config.tables.number_types import Count, CountOrZero, Finite
+from pydantic import Field, field_validator, model_validator
+
+from plugrad.config.tables.number_types import Count, CountOrZero, Finite, Temperature
 from plugrad.config.tables.table import Table
+from plugrad.contracts.where import ColumnValue
+from plugrad.shown import shown
+
+PREFIX = "eval"
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+ALWAYS, OF_SEVERAL = ("reward", "completion_length"), ("pass_at_k", "mean_at_k", "maj_at_k")
+"""What is reported of held-out examples, and what else where each has several completions."""
+
+
+class HeldOutSetTable(Table):
+    """`[evaluation.sets.NAME]`: held-out examples that are also reported on their own, under `eval/NAME/`."""
+
+    where: dict[str, ColumnValue | Annotated[list[ColumnValue], Field(min_length=1)]] = Field(
+        min_length=1,
+        description="The examples of the set, by the values of their columns, such as `{ level = 5 }`. A list means any of "
+        "its values.",
+    )
+    num_examples: Count | None = Field(
+        default=None,
+        description="Maximum number of its examples, always the same ones. Default: `evaluation.num_examples`.",
+    )
 
 
 class EvaluationTable(Table):
-    """`[evaluation]`: greedy completions of held-out examples."""
+    """`[evaluation]`: completions of held-out examples."""
 
     every_steps: CountOrZero = Field(
         default=0,
         description="Steps between evaluations. Also runs before the first and after the last step. 0 turns it off.",
     )
     num_examples: Count = Field(default=256, description="Maximum number of held-out examples, always the same ones.")
+    rollouts_per_example: Count = Field(
+        default=1, description="Completions per example. With several, pass@k, mean@k and maj@k are reported."
+    )
+    temperature: Temperature | None = Field(
+        default=None, description="Sampling temperature. Default: greedy completions, of which each example has one."
+    )
+    pass_reward: Finite = Field(default=1.0, description="The lowest reward that counts as a success, for pass@k.")
     stop_at_reward: Finite | None = Field(
         default=None, description="Stop the run once the mean held-out reward reaches this value."
     )
+    sets: dict[str, HeldOutSetTable] = Field(
+        default_factory=dict, description="Held-out examples by name that are also reported on their own."
+    )
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _names_of_sets(cls, sets: Any) -> Any:
+        for name in sets if isinstance(sets, dict) else ():
+            if not NAME.fullmatch(name) or name in (*ALWAYS, *OF_SEVERAL):
+                raise ValueError(
+                    f"{shown(name)} cannot be the name of a set: its numbers are reported under {PREFIX}/NAME/. Use "
+                    f"letters, digits, _ and -, and none of {', '.join((*ALWAYS, *OF_SEVERAL))}"
+                )
+        return sets
 
     @model_validator(mode="after")
     def _check_stop(self) -> EvaluationTable:
         if self.stop_at_reward is not None and not self.every_steps:
             raise ValueError("stop_at_reward needs evaluations: set every_steps")
         return self
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> EvaluationTable:
+        if self.rollouts_per_example > 1 and self.temperature is None:
+            raise ValueError(
+                f"rollouts_per_example = {self.rollouts_per_example} needs a temperature, such as 0.6: greedy completions "
+                "of an example are all the same"
+            )
+        return self
+
+    @property
+    def ks(self) -> list[int]:
+        """The k of which pass@k is reported: powers of 2, and the number of completions of an example."""
+        num = self.rollouts_per_example
+        return [] if num == 1 else sorted({num, *(2**power for power in range(num.bit_length()))})
+
+    @property
+    def number_names(self) -> list[str]:
+        """The names of the numbers that an evaluation reports; none if there is no evaluation."""
+        prefixes = [PREFIX, *(f"{PREFIX}/{name}" for name in self.sets)] if self.every_steps else []
+        own = [*ALWAYS, *(f"pass_at_k/{k}" for k in self.ks)]
+        own += [f"{name}/{self.rollouts_per_example}" for name in OF_SEVERAL[1:] if self.ks]
+        return [f"{prefix}/{name}" for prefix in prefixes for name in own]

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from plugrad.json_text import json_of, parse_json
 from plugrad.paths import open_bytes, read_bytes, write_text
@@ -121,11 +121,31 @@ def newest_whole(run: Path) -> Checkpoint | None:
     return None
 
 
-def prune(run: Path, keep: int, keep_every_steps: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and those of every `keep_every_steps` steps."""
+def prune(run: Path, keep: int, keep_every_steps: int, keep_best: str | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints, those of every `keep_every_steps` steps, and the best by a number."""
+    best = best_in(run, keep_best)
     for step in steps_in(run)[keep:]:
-        if not (keep_every_steps and step % keep_every_steps == 0):
+        if not (keep_every_steps and step % keep_every_steps == 0) and step != (best and best.step):
             _retire(folder_of(run, step))
+
+
+class Best(NamedTuple):
+    """The checkpoint whose number is greatest, the first of those that are equal."""
+
+    value: float
+    step: int
+
+
+def best_in(run: Path, name: str | None, last: int | None = None) -> Best | None:
+    """Return the best checkpoint of a run up to the step `last`, by the number that was recorded at its step."""
+    found = []
+    for step in steps_in(run) if name is not None else ():
+        with suppress(OSError, ValueError):
+            facts = parse_json(read_bytes(folder_of(run, step) / MANIFEST))
+            value = (facts.get("best") or {}).get(name) if isinstance(facts, dict) else None
+            if isinstance(value, int | float) and (last is None or step <= last):
+                found.append(Best(float(value), step))
+    return max(found, key=lambda best: (best.value, -best.step), default=None)
 
 
 def remove_later(run: Path, step: int) -> None:

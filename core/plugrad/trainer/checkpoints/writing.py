@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.paths import write_bytes
 from plugrad.shown import printable
 from plugrad.trainer.batch.background_thread import Worker
+from plugrad.trainer.checkpoints.best import BestSoFar
 from plugrad.trainer.checkpoints.checkpoint_folder import begin, folder_of, prune, publish, sums_of, sync, unfinished_of
 from plugrad.trainer.checkpoints.origin import origin_of
 from plugrad.trainer.checkpoints.snapshot import (
@@ -79,11 +80,14 @@ class Due:
 class Checkpoints:
     """Writes the checkpoints of a run. A step waits for the copies; a thread writes them while the next step runs."""
 
-    def __init__(self, folder: Path, table: CheckpointTable, contents: Contents, environment: BoundEnvironment) -> None:
+    def __init__(
+        self, folder: Path, table: CheckpointTable, contents: Contents, environment: BoundEnvironment, first_step: int = 0
+    ) -> None:
         learner = contents.learner
         self._folder, self._table, self._contents, self._environment = folder, table, contents, environment
         self._due = Due(table)
         self._ranks = learner.ranks
+        self._best = BestSoFar.of(folder, table.keep_best, first_step, learner.ranks)
         # The thread exchanges with those of the other ranks while this thread exchanges something else.
         group = dist.new_group(backend="gloo", timeout=PATIENCE) if self._ranks.count > 1 else None
         self._writers = Ranks(self._ranks.index, self._ranks.count, group)
@@ -94,14 +98,21 @@ class Checkpoints:
         self.latest: int | None = None
         """The step of the newest checkpoint that this run wrote."""
 
-    def after_step(self, place: Place, *, is_last: bool = False, is_asked: bool = False) -> None:
-        """Write a checkpoint if one is due, or asked for. Every rank calls it after every step."""
-        if is_asked or self._due.after(place.step, self._ranks) or (is_last and self._due.at_the_end):
-            self.write(place)
+    def after_step(
+        self, place: Place, record: Mapping[str, float] | None = None, *, is_last: bool = False, is_asked: bool = False
+    ) -> None:
+        """Write a checkpoint if one is due, asked for, or the best so far. Every rank calls it after every step.
+
+        Raises:
+            RunFileError: `keep_best` is no number of the step's record.
+        """
+        is_best = self._best.is_beaten_by(record or {})
+        if is_best or is_asked or self._due.after(place.step, self._ranks) or (is_last and self._due.at_the_end):
+            self.write(place, self._best.of_record(record or {}))
         if is_last or is_asked:
             self.wait()
 
-    def write(self, place: Place) -> None:
+    def write(self, place: Place, best: Mapping[str, float] | None = None) -> None:
         """Copy everything, and write it in the background. Wait first if the last checkpoint is still being written."""
         started = time.perf_counter()
         self.wait()
@@ -110,7 +121,7 @@ class Checkpoints:
         blocked_s = time.perf_counter() - started
         if self._worker is None:
             self._worker = Worker("plugrad-checkpoints", lambda: None)
-        self._written = self._worker.do(partial(self._write, copies, blocked_s))
+        self._written = self._worker.do(partial(self._write, copies, blocked_s, best or {}))
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk, or has failed."""
@@ -125,11 +136,11 @@ class Checkpoints:
         if waits:
             self._copying.close()
 
-    def _write(self, copies: Snapshot, blocked_s: float) -> None:
+    def _write(self, copies: Snapshot, blocked_s: float, best: Mapping[str, float]) -> None:
         """Write a checkpoint. What goes wrong costs the checkpoint, not the run."""
         folder = folder_of(self._folder, copies.place.step)
         try:
-            self._write_files(copies, folder, blocked_s)
+            self._write_files(copies, folder, blocked_s, best)
             self.latest = copies.place.step
         # The distributed checkpoint raises a BaseException.
         except BaseException as error:
@@ -142,7 +153,7 @@ class Checkpoints:
                     printable(error),
                 )
 
-    def _write_files(self, copies: Snapshot, folder: Path, blocked_s: float) -> None:
+    def _write_files(self, copies: Snapshot, folder: Path, blocked_s: float, best: Mapping[str, float]) -> None:
         started, rank = time.perf_counter(), self._writers.index
         unfinished = unfinished_of(folder)
         self._on_main(lambda: begin(unfinished))
@@ -159,6 +170,7 @@ class Checkpoints:
                 "step": copies.place.step,
                 "num_ranks": self._writers.count,
                 "origin": self._origin,
+                "best": best,
                 "seconds_blocked": round(blocked_s, 4),
                 "seconds_to_write": round(time.perf_counter() - started, 4),
                 "sums": {name: total for share in sums for name, total in share.items()},
@@ -167,7 +179,7 @@ class Checkpoints:
             with suppress(OSError):
                 sync(self._folder / METRICS)
             publish(unfinished, folder, facts)
-            prune(self._folder, self._table.keep, self._table.keep_every_steps)
+            prune(self._folder, self._table.keep, self._table.keep_every_steps, self._table.keep_best)
 
     def _write_shared(self, copies: Snapshot, unfinished: Path) -> None:
         write_bytes(unfinished / SHARED, as_bytes(copies.shared))

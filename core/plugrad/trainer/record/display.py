@@ -14,9 +14,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from plugrad.diagnosis.diagnosing import found_in, learned_nothing
+from plugrad.diagnosis.record_reading import read_records
+from plugrad.errors import PlugradError
 from plugrad.run import Run
 from plugrad.run_result import RunResult
-from plugrad.trainer.record.reward_advice import advice_on_reward
 from plugrad.trainer.record.run_diff import Difference
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
@@ -159,8 +161,21 @@ def print_summary(result: RunResult, console: Console) -> None:
     }
     for label, value in rows.items():
         console.print(f"{label:<16} {value}", soft_wrap=True)
-    if advice := advice_on_reward(result):
-        console.print(advice, soft_wrap=True)
+    _print_findings(result.folder, console)
+
+
+def _print_findings(folder: Path, console: Console) -> None:
+    """Print what is wrong with a run that learned nothing."""
+    try:
+        records = read_records(folder)
+        findings = found_in(records) if learned_nothing(records) else []
+    except PlugradError:
+        # Somebody has moved the folder since: the run is complete all the same.
+        return
+    for finding in findings:
+        console.print(f"{finding.title}. {finding.evidence} {finding.remedy}", soft_wrap=True)
+    if findings:
+        console.print(f"The same again, at any time: plugrad diagnose {folder}", soft_wrap=True)
 
 
 def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:

@@ -72,7 +72,8 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
             remove_later(folder, goes_on_after)
             remove_later_captures(folder, goes_on_after)
             # What a run that was killed had not removed yet: after the last step there is no other occasion.
-            prune(folder, run_file.checkpoint.keep, run_file.checkpoint.keep_every_steps)
+            table = run_file.checkpoint
+            prune(folder, table.keep, table.keep_every_steps, table.keep_best)
         else:
             set_aside(folder, OURS)
         remove_stale_weights(folder)

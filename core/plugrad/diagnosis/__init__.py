@@ -1,0 +1,3 @@
+"""The diagnosis: what went wrong in a run, found in its records."""
+
+from plugrad.diagnosis.diagnosing import diagnose as diagnose

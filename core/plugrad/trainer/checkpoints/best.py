@@ -1,0 +1,57 @@
+"""The best step of a run so far, by one of its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugrad.config.tables.evaluation_table import PREFIX
+from plugrad.errors import RunFileError, did_you_mean
+from plugrad.shown import shown
+from plugrad.trainer.checkpoints.checkpoint_folder import best_in
+from plugrad.trainer.ranks.ranks import Ranks
+
+
+@dataclass
+class BestSoFar:
+    """The greatest value of a number that a step of the run had. Every rank has the same."""
+
+    name: str | None
+    value: float = -math.inf
+
+    @classmethod
+    def of(cls, folder: Path, name: str | None, first_step: int, ranks: Ranks) -> BestSoFar:
+        """Return what it was after `first_step` steps: the best checkpoint is still there."""
+        if name is None or not first_step:
+            return cls(name)
+        best = ranks.from_main(lambda: best_in(folder, name, first_step))
+        return cls(name) if best is None else cls(name, best.value)
+
+    def is_beaten_by(self, record: Mapping[str, float]) -> bool:
+        """Return whether a step is better than all before it, and note its value.
+
+        Raises:
+            RunFileError: its record has no such number, nor ever will.
+        """
+        if self.name is None or not record:
+            return False
+        if self.name not in record:
+            # A number of the evaluation is one that the run file promises, for other steps.
+            if self.name.startswith(f"{PREFIX}/"):
+                return False
+            names = list(record)
+            raise RunFileError(
+                f"checkpoint.keep_best = {shown(self.name)} is no number that the run records."
+                f"{did_you_mean(self.name, names)} A step records {', '.join(names)}."
+            )
+        if not record[self.name] > self.value:
+            return False
+        self.value = record[self.name]
+        return True
+
+    def of_record(self, record: Mapping[str, float]) -> dict[str, float]:
+        """Return the number of a step by its name; nothing if the step has none that is finite."""
+        value = math.nan if self.name is None else record.get(self.name, math.nan)
+        return {self.name: value} if self.name is not None and math.isfinite(value) else {}
