@@ -20,6 +20,7 @@ from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.config.tables.plugins_table import PluginsTable
 from plugrad.config.tables.rollout_table import RolloutTable
+from plugrad.config.tables.samples_table import SamplesTable
 from plugrad.config.tables.table import Table
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
@@ -92,6 +93,7 @@ class RunFile(Table):
     optimizer: OptimizerTable = OptimizerTable()
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
+    samples: SamplesTable = SamplesTable()
 
     def __init__(self, /, **tables: Any) -> None:
         check_depth(tables)

@@ -10,6 +10,7 @@ from plugrad.contracts.measures import Mean, Measures
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.samples.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,19 @@ class Evaluation:
     every_steps: int
     stop_at_reward: float | None
     ranks: Ranks
+    samples: Samples
 
     def run_if_due(self, step: int, max_steps: int) -> dict[str, float]:
         """Evaluate before the first step, every `every_steps` steps and after the last; otherwise return nothing."""
         is_due = bool(self.every_steps) and (step % self.every_steps == 0 or step == max_steps)
-        return self.run() if is_due else {}
+        return self.run(step) if is_due else {}
 
-    def run(self) -> dict[str, float]:
+    def run(self, step: int) -> dict[str, float]:
         """Return the mean reward and length of greedy completions; each rank completes its share."""
         sampling = Sampling(num_completions=1, max_new_tokens=self.max_new_tokens, temperature=0.0, seed=0)
-        rollouts = [group[0] for group in self.sampler.sample(self.ranks.share_of(self.examples), sampling)]
+        groups = self.sampler.sample(self.ranks.share_of(self.examples), sampling)
+        self.samples.of_evaluation(step, groups)
+        rollouts = [group[0] for group in groups]
         measures = Measures()
         measures.add("eval/reward", Mean.of(rollout["reward"] for rollout in rollouts))
         measures.add("eval/completion_length", Mean.of(float(len(r["completion_ids"])) for r in rollouts))

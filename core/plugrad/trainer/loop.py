@@ -22,6 +22,7 @@ from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.step_record import Cost, Record, make_record
+from plugrad.trainer.samples.samples import Samples
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
@@ -42,6 +43,7 @@ class Training:
     parity: Parity
     evaluation: Evaluation
     records: StepCount | MetricsFile
+    samples: Samples
     display: Display
     stop: StopRequest
     checkpoints: Checkpoints
@@ -81,6 +83,7 @@ def train_loop(training: Training) -> int:
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         is_asked, is_last = training.stop.agree(ranks), training.evaluation.ends_the_run(evaluated) or step + 1 == max_steps
+        training.samples.of_training(step + 1, batch, is_last=is_last)
         training.checkpoints.after_step(Place(step + 1, version), is_last=is_last, is_asked=is_asked)
         if is_asked or is_last:
             return step + 1

@@ -20,7 +20,8 @@ from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
-OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS)
+SAMPLES = "samples.jsonl"
+OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, MODEL, HISTORY, CHECKPOINTS)
 UNFINISHED = "model.unfinished"
 
 
@@ -68,6 +69,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
         remove(folder / UNFINISHED)
         if goes_on_after:
             keep_first_steps(folder / METRICS, goes_on_after)
+            keep_first_steps(folder / SAMPLES, goes_on_after, has_every_step=False)
             remove_later(folder, goes_on_after)
             # What a run that was killed had not removed yet: after the last step there is no other occasion.
             prune(folder, run_file.checkpoint.keep, run_file.checkpoint.keep_every_steps)
