@@ -22,6 +22,7 @@ from plugrad.config.tables.plugins_table import PluginsTable
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.config.tables.samples_table import SamplesTable
 from plugrad.config.tables.table import Table
+from plugrad.config.tables.tracking_table import TrackingTable
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError
 from plugrad.paths import absolute, working_directory
@@ -94,6 +95,7 @@ class RunFile(Table):
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
     samples: SamplesTable = SamplesTable()
+    tracking: TrackingTable = TrackingTable()
 
     def __init__(self, /, **tables: Any) -> None:
         check_depth(tables)

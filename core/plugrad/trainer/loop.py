@@ -23,6 +23,7 @@ from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.samples.samples import Samples
+from plugrad.trainer.tracking.trackers import Trackers
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
@@ -51,6 +52,11 @@ class Training:
     """Where the run begins: after the steps that a checkpoint holds."""
     num_dropped_prompts: int = 0
     """Prompts that were too long, and that the run leaves out."""
+
+    @property
+    def trackers(self) -> Trackers:
+        """The experiment trackers, which get the records and the samples."""
+        return self.samples.trackers
 
     @property
     def notes(self) -> dict[str, int]:
@@ -106,4 +112,5 @@ def _update_engine(training: Training, version: int) -> None:
 
 def _write(training: Training, record: Record) -> None:
     training.records.write(record)
+    training.trackers.record(record)
     training.display.step(record)

@@ -20,8 +20,8 @@ from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL = "run.toml", "plugins.json", "metrics.jsonl", "model"
-SAMPLES = "samples.jsonl"
-OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, MODEL, HISTORY, CHECKPOINTS)
+SAMPLES, TRACKING = "samples.jsonl", "tracking"
+OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, TRACKING, MODEL, HISTORY, CHECKPOINTS)
 UNFINISHED = "model.unfinished"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from plugrad.trainer.record.display import Display
 from plugrad.trainer.samples.choice import chosen
 from plugrad.trainer.samples.sample import Phase, Sample, make_sample
 from plugrad.trainer.samples.samples_file import SamplesFile
+from plugrad.trainer.tracking.trackers import Trackers
 
 
 class Receiver(Protocol):
@@ -37,6 +38,8 @@ class Samples:
     visible: Callable[[Sequence[int]], str]
     """Returns the text of tokens with all special tokens."""
     receivers: Sequence[Receiver] = ()
+    trackers: Trackers = field(default_factory=Trackers)
+    """Of the run: they are among the receivers, and get the records too."""
 
     def of_training(self, step: int, batch: RolloutBatch, *, is_last: bool) -> None:
         """Take samples of the first, of every `every_steps`-th and of the last step."""
@@ -84,5 +87,6 @@ def samples_of(run_file: RunFile, texts: Texts, display: Display, ranks: Ranks) 
     # A tokenizer of its own: while batches are sampled ahead, the other one is busy in another thread.
     is_ahead = run_file.samples.every_steps and run_file.rollout.max_staleness
     own = replace(texts, tokenizer=deepcopy(texts.tokenizer)) if is_ahead else texts
-    receivers: list[Receiver] = [SamplesFile(Path(run_file.output_dir)), display.samples] if ranks.is_main else []
-    return Samples(run_file.samples, ranks, own.visible, receivers)
+    trackers = Trackers()
+    receivers: list[Receiver] = [SamplesFile(Path(run_file.output_dir)), trackers.samples, display.samples]
+    return Samples(run_file.samples, ranks, own.visible, receivers if ranks.is_main else [], trackers)
