@@ -98,6 +98,7 @@ class StoppedRuns:
                 shutil.rmtree(folder_of(copy, later))
         first, *_ = (copy / "history.jsonl").read_text().splitlines(keepends=True)
         (copy / "history.jsonl").write_text(first)
+        # Its samples are all still there.
         lines = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if json.loads(line)["step"] <= step + 1]
         (copy / "metrics.jsonl").write_bytes(b"".join(kept) + kept[-1][:20])
@@ -108,8 +109,9 @@ class StoppedRuns:
         return [{name: value for name, value in line.items() if name not in self.of_the_machine} for line in lines]
 
     def assert_same(self, found, wanted):
-        """Compare the records, and every weight to the bit."""
+        """Compare the records, the samples, and every weight to the bit."""
         assert self.records(found) == self.records(wanted)
+        assert (found / "samples.jsonl").read_text() == (wanted / "samples.jsonl").read_text()
         files = sorted(path.relative_to(wanted) for path in (wanted / "model").rglob("*.safetensors"))
         assert files == sorted(path.relative_to(found) for path in (found / "model").rglob("*.safetensors"))
         for file in files:

@@ -107,12 +107,21 @@ def processes_left(folder):
 OF_THE_MACHINE = {"seconds", "rollouts_s", "tokens_per_s", "memory_gib"}
 
 
+def samples(folder):
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+def with_tolerance(sample):
+    return {**sample, "advantage": pytest.approx(sample["advantage"], rel=1e-9)}
+
+
 def assert_same_run(found, expected):
     for record, wanted in zip(records(found), records(expected), strict=True):
         assert record.keys() == wanted.keys()
         values = {name: value for name, value in wanted.items() if name not in OF_THE_MACHINE}
         assert {name: record[name] for name in values} == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
     theirs = load_file(expected / "model" / "model.safetensors")
+    assert samples(found) == [with_tolerance(sample) for sample in samples(expected)]
     ours = load_file(found / "model" / "model.safetensors")
     assert ours.keys() == theirs.keys()
     for name, weight in theirs.items():

@@ -33,6 +33,12 @@ RESUME = typer.Option(
     "--resume", help="Go on from the newest checkpoint, or begin where there is none. Takes a run folder, too."
 )
 CHANGES = typer.Option("--allow-changes", help="With --resume: go on although something has changed, and record it.")
+SAMPLES = typer.Option(
+    min=0,
+    show_default=False,
+    help="How many samples to print at each evaluation and at the end. Default: 3 in a terminal (best, typical and worst), "
+    "none elsewhere.",
+)
 LIKE = typer.Option(help="Folder of an earlier run, or its model: print what differs, then train.", show_default=False)
 
 
@@ -45,11 +51,12 @@ def train(
     resume: Annotated[bool, RESUME] = False,
     allow_changes: Annotated[bool, CHANGES] = False,
     like: Annotated[Path | None, LIKE] = None,
+    samples: Annotated[int | None, SAMPLES] = None,
     show_traceback: Annotated[bool, TRACEBACK] = False,
 ) -> None:
     """Train a model from a run file.
 
-    The run folder receives the resolved run file, a record of the plugins, the metrics, checkpoints and the model.
+    The run folder receives the resolved run file, a record of the plugins, the metrics, samples, checkpoints and the model.
     """
     with reporting(show_traceback=show_traceback) as console:
         from plugrad.trainer.ranks.launch_variables import check_launch_variables
@@ -60,6 +67,7 @@ def train(
         if ((num_processes or 1) > 1 or max_restarts) and not IS_LAUNCHED:
             given = {"overwrite": overwrite, "resume": resume, "allow-changes": allow_changes, "traceback": show_traceback}
             flags = [f"--{name}" for name, is_given in given.items() if is_given]
+            flags += [] if samples is None else ["--samples", str(samples)]
             _start_ranks(read, num_processes or 1, _as_arguments(run_file, overrides, like, flags), max_restarts)
             return
         # Imported only now: torch takes seconds, and most typing errors are in the run file.
@@ -71,9 +79,10 @@ def train(
 
         with telling_the_launcher():
             go_on = partial(run, resume=resume, allow_changes=allow_changes)
-            result = go_on(read, overwrite=overwrite, like=like, display=display_for(console), num_processes=num_processes)
+            display = display_for(console, samples)
+            result = go_on(read, overwrite=overwrite, like=like, display=display, num_processes=num_processes)
         if IS_MAIN:
-            print_summary(result, console)
+            print_summary(result, console, samples)
         leave()
 
 

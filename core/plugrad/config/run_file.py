@@ -22,7 +22,9 @@ from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.config.tables.plugins_table import PluginsTable
 from plugrad.config.tables.profile_table import ProfileTable
 from plugrad.config.tables.rollout_table import RolloutTable
+from plugrad.config.tables.samples_table import SamplesTable
 from plugrad.config.tables.table import Table
+from plugrad.config.tables.tracking_table import TrackingTable
 from plugrad.config.validation_errors import unusable
 from plugrad.errors import RunFileError, did_you_mean
 from plugrad.paths import absolute, working_directory
@@ -97,6 +99,8 @@ class RunFile(Table):
     checkpoint: CheckpointTable = CheckpointTable()
     profile: ProfileTable = ProfileTable()
     capture: CaptureTable = CaptureTable()
+    samples: SamplesTable = SamplesTable()
+    tracking: TrackingTable = TrackingTable()
 
     def __init__(self, /, **tables: Any) -> None:
         check_depth(tables)

@@ -58,6 +58,11 @@ def end_of_stop(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop: Se
     return bisect_left(range(len(ids)), True, key=has_stopped) if has_stopped(len(ids)) else None
 
 
+def visible_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text of tokens with every special token in it, those at the end too."""
+    return _decode(ids, tokenizer, skip_special_tokens=False)
+
+
 def _decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, *, skip_special_tokens: bool) -> str:
     # Some tokenizers are configured to remove spaces before punctuation.
     text = tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)

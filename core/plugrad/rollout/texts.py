@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.contracts.environment import Example
 from plugrad.rollout.chat import TurnEnd, turn_end
-from plugrad.rollout.completion_text import completion_text, cut_at_stop
+from plugrad.rollout.completion_text import completion_text, cut_at_stop, visible_text
 from plugrad.rollout.engine import Completion, Prompt
 from plugrad.rollout.prompts import (
     as_teacher_reads,
@@ -76,3 +76,7 @@ class Texts:
     def completion(self, completion: Completion) -> str:
         """Return the text of a completion, as the environment sees it."""
         return completion_text(completion.ids, self.tokenizer, self.all_ends, skip_special_tokens=self.skip_special_tokens)
+
+    def visible(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens with every special token in it, for people to read."""
+        return visible_text(ids, self.tokenizer)

@@ -21,6 +21,7 @@ from plugrad.trainer.engines import check_engine, engine_record
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
+from plugrad.trainer.tracking.check_tracking import check_tracking
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def check_run(
     ranks.together(lambda: _check_processes(run_file, num_processes, ranks))
     ranks.on_main(lambda: check_run_folder(Path(run_file.output_dir), overwrite=overwrite, resume=resume))
     ranks.together(lambda: check_engine(run_file, ranks))
+    ranks.on_main(lambda: check_tracking(run_file.tracking))
     quiet_transformers()
     selection, environment = ranks.together(lambda: check_plugins(run_file))
     components = record(selection.components())

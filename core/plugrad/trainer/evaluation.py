@@ -16,6 +16,7 @@ from plugrad.shown import printable
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.held_out_numbers import held_out_numbers
 from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.samples.samples import Samples
 
 OTHER_SEED = 49_979_687
 """A prime, so that no rank samples with the seed of a training step."""
@@ -33,9 +34,12 @@ class Evaluation:
     max_new_tokens: int
     seed: int
     ranks: Ranks
+    samples: Samples
 
     @classmethod
-    def of(cls, run_file: RunFile, sampler: Sampler, held_out: Sequence[Example], ranks: Ranks) -> Evaluation:
+    def of(
+        cls, run_file: RunFile, sampler: Sampler, held_out: Sequence[Example], ranks: Ranks, samples: Samples
+    ) -> Evaluation:
         """Return the evaluation of a run.
 
         Raises:
@@ -43,14 +47,14 @@ class Evaluation:
         """
         table = run_file.evaluation
         sets = sets_of(table, held_out) if table.every_steps else {}
-        return cls(sampler, held_out, sets, table, run_file.rollout.max_new_tokens, run_file.seed, ranks)
+        return cls(sampler, held_out, sets, table, run_file.rollout.max_new_tokens, run_file.seed, ranks, samples)
 
     def run_if_due(self, step: int, max_steps: int) -> dict[str, float]:
         """Evaluate before the first step, every `every_steps` steps and after the last; otherwise return nothing."""
         every = self.table.every_steps
-        return self.run() if every and (step % every == 0 or step == max_steps) else {}
+        return self.run(step) if every and (step % every == 0 or step == max_steps) else {}
 
-    def run(self) -> dict[str, float]:
+    def run(self, step: int) -> dict[str, float]:
         """Return the numbers of every set. Each rank completes its share of the examples, one in several sets once."""
         places = self.ranks.share_of(sorted({place for chosen in self.sets.values() for place in chosen}))
         groups = self.sampler.sample([self.examples[place] for place in places], self._sampling())
@@ -59,6 +63,7 @@ class Evaluation:
             counting = set(chosen)
             own = [group for place, group in zip(places, groups, strict=True) if place in counting]
             measures.update(held_out_numbers(own, prefix, self.table))
+            self.samples.of_evaluation(step, own, prefix.removeprefix(PREFIX).removeprefix("/") or None)
         return self.ranks.add_up(measures).values_by_name()
 
     def ends_the_run(self, evaluated: Mapping[str, float]) -> bool:

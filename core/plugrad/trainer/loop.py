@@ -26,6 +26,8 @@ from plugrad.trainer.record.memory import peak_memory_gib
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.step_record import Cost, Record, make_record
 from plugrad.trainer.record.utilisation import Utilisation
+from plugrad.trainer.samples.samples import Samples
+from plugrad.trainer.tracking.trackers import Trackers
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.rollout_scores import with_scores
 from plugrad.trainer.update.run_progress import Progress
@@ -46,6 +48,7 @@ class Training:
     parity: Parity
     evaluation: Evaluation
     records: StepCount | MetricsFile
+    samples: Samples
     display: Display
     stop: StopRequest
     checkpoints: Checkpoints
@@ -57,6 +60,11 @@ class Training:
     """What the run computes on, where its peak is known."""
     num_dropped_prompts: int = 0
     """Prompts that were too long, and that the run leaves out."""
+
+    @property
+    def trackers(self) -> Trackers:
+        """The experiment trackers, which get the records and the samples."""
+        return self.samples.trackers
 
     @property
     def notes(self) -> dict[str, int]:
@@ -100,6 +108,7 @@ def train_loop(training: Training) -> int:
         _write(training, record)
         training.hooks.on_step_end(step + 1, record)
         is_asked, is_last = training.stop.agree(ranks), training.evaluation.ends_the_run(evaluated) or step + 1 == max_steps
+        training.samples.of_training(step + 1, batch, is_last=is_last)
         training.checkpoints.after_step(Place(step + 1, version), record, is_last=is_last, is_asked=is_asked)
         if is_asked or is_last:
             return step + 1
@@ -123,4 +132,5 @@ def _update_engine(training: Training, version: int) -> None:
 
 def _write(training: Training, record: Record) -> None:
     training.records.write(record)
+    training.trackers.record(record)
     training.display.step(record)

@@ -60,6 +60,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
 from plugrad.trainer.record.utilisation import utilisation_of
+from plugrad.trainer.samples.samples import samples_of
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
 
@@ -90,10 +91,9 @@ def prepare(
     parts = _stateful_parts(selection, environment, extensions)
     start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, parts, environment)
     # Last: until here, a failure leaves nothing open.
-    engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
-    sampler = Sampler(engine, environment, texts, room)
-    samples = replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
-    rollouts = _rollouts(checked, examples.train, ranks, sampler, samples, start)
+    sampler, greedy = _samplers(checked, loaded, accelerator, ranks, texts, room)
+    rollouts = _rollouts(checked, examples.train, ranks, sampler, greedy, start)
+    samples = samples_of(run_file, texts, display, ranks)
     run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
         run=run,
@@ -101,11 +101,12 @@ def prepare(
         cutting=_cutting(run_file, learner, sampler),
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
-        engine=engine,
+        engine=sampler.engine,
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
-        evaluation=Evaluation.of(run_file, samples, examples.held_out, ranks),
+        evaluation=Evaluation.of(run_file, greedy, examples.held_out, ranks, samples),
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
+        samples=samples,
         display=display,
         stop=StopRequest(announces=ranks.is_main),
         checkpoints=_checkpoints(run, Contents(learner, rollouts, parts, selection.metrics), environment),
@@ -202,6 +203,16 @@ def _make_learner(
         accelerator=accelerator,
         ranks=ranks,
     )
+
+
+def _samplers(
+    checked: CheckedRun, loaded: LoadedModel, accelerator: Accelerator, ranks: Ranks, texts: Texts, room: int | None
+) -> tuple[Sampler, Sampler]:
+    """Open the engine of the rollouts, and what completes greedily; return what samples with each."""
+    run_file = checked.run_file
+    engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
+    sampler = Sampler(engine, checked.environment, texts, room)
+    return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
 
 
 def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:

@@ -125,6 +125,7 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
         training.checkpoints.close()
         training.captures.close()
         training.display.close()
+        training.trackers.close()
         training.engine.close()
         training.rollouts.close()
     return num_steps, model
@@ -161,6 +162,7 @@ def _open_folder(training: Training, checked: CheckedRun, changes: list[Differen
     open_run_folder(checked.run_file, plugins, goes_on_after=run.first_step)
     if run.first_step and isinstance(training.records, MetricsFile):
         training.records.go_on()
+    training.trackers.begin(checked.run_file, plugins, first_step=run.first_step)
     event = RESUMED if run.first_step else STARTED
     note(run.folder, event, run.first_step, num_processes=run.num_processes, changes=[vars(each) for each in changes])
 

@@ -50,3 +50,12 @@ def test_so_is_a_missing_file(tmp_path, caplog):
     keep_first_steps(tmp_path / "metrics.jsonl", 4)
     assert "has no record of the steps after 0" in caplog.text
     assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+def test_a_file_without_records_of_every_step_may_lack_them_or_be_missing(records, tmp_path, caplog):
+    path = records(0, 0, 1, 1, 10, then=b'{"st')
+    keep_first_steps(path, 9, has_every_step=False)
+    assert steps_in(path) == [0, 0, 1, 1]
+    keep_first_steps(tmp_path / "samples.jsonl", 9, has_every_step=False)
+    assert not (tmp_path / "samples.jsonl").exists()
+    assert not caplog.text

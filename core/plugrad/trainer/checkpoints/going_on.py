@@ -17,7 +17,7 @@ from plugrad.trainer.record.run_diff import Difference, EarlierRun
 from plugrad.trainer.record.run_folder import METRICS
 
 MAY_CHANGE = (
-    "max_steps", "checkpoint.", "capture.", "profile.", "tracking.", "evaluation.", "number of processes",
+    "max_steps", "checkpoint.", "samples.", "capture.", "profile.", "tracking.", "evaluation.", "number of processes",
     "tokens_per_micro_batch",
     "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths", "metric.",
     "metric ",

@@ -34,7 +34,7 @@ from plugrad.trainer.checkpoints.snapshot import (
 )
 from plugrad.trainer.checkpoints.training_tensors import save_tensors
 from plugrad.trainer.ranks.ranks import PATIENCE, Ranks
-from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE
+from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE, SAMPLES
 
 SHARED = "shared.pt"
 
@@ -176,8 +176,9 @@ class Checkpoints:
                 "sums": {name: total for share in sums for name, total in share.items()},
             }
             # A run that goes on keeps the records of the steps before: they are on disk before the checkpoint counts.
-            with suppress(OSError):
-                sync(self._folder / METRICS)
+            for name in (METRICS, SAMPLES):
+                with suppress(OSError):
+                    sync(self._folder / name)
             publish(unfinished, folder, facts)
             prune(self._folder, self._table.keep, self._table.keep_every_steps, self._table.keep_best)
 

@@ -14,8 +14,10 @@ from plugrad.shown import printable
 logger = logging.getLogger("plugrad")
 
 
-def keep_first_steps(path: Path, step: int) -> None:
+def keep_first_steps(path: Path, step: int, *, has_every_step: bool = True) -> None:
     """Keep the records of the first `step` steps, and drop those after them and a line that was cut off.
+
+    With `has_every_step`, the file is made where it is missing, and a warning says which steps it lacks at its end.
 
     Raises:
         ResumeError: a line before that cannot be read.
@@ -36,9 +38,9 @@ def keep_first_steps(path: Path, step: int) -> None:
             kept.flush()
             os.fsync(kept.fileno())
         shorter.replace(path)
-    else:
+    elif has_every_step:
         write_bytes(path, b"")
-    if last < step:
+    if has_every_step and last < step:
         logger.warning("%s has no record of the steps after %d, up to the checkpoint after step %d.", path, last, step)
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -20,6 +20,8 @@ from plugrad.errors import PlugradError
 from plugrad.run import Run
 from plugrad.run_result import RunResult
 from plugrad.trainer.record.run_diff import Difference
+from plugrad.trainer.samples.samples_file import last_of_training
+from plugrad.trainer.samples.shown_samples import NUM_SHOWN, num_shown, print_samples
 
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0
@@ -42,6 +44,10 @@ class Display(Protocol):
         """Show the record of a step, as in `metrics.jsonl`."""
         ...
 
+    def samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Show samples of a batch, as in `samples.jsonl`; called for each batch that has some, in training or evaluation."""
+        ...
+
     def close(self) -> None:
         """End; called after an error, too."""
         ...
@@ -50,8 +56,9 @@ class Display(Protocol):
 class LiveDisplay:
     """A progress bar that stays on one line."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, num_samples: int = NUM_SHOWN) -> None:
+        """Show `num_samples` samples of each evaluation."""
+        self._console, self._num_samples = console, num_samples
         narrow = console.width < NARROW
         columns: list[ProgressColumn] = [] if narrow else [SpinnerColumn(), BarColumn(bar_width=None)]
         text = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[numbers]}")
@@ -75,6 +82,10 @@ class LiveDisplay:
         self._latest.update(record)
         self._progress.update(self._task, completed=record["step"], numbers=_numbers(self._latest))
 
+    def samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Print those of an evaluation above the bar."""
+        _print_evaluated(samples, self._console, self._num_samples)
+
     def close(self) -> None:
         """Leave the bar as it is."""
         self._progress.stop()
@@ -83,8 +94,9 @@ class LiveDisplay:
 class PlainDisplay:
     """Plain lines for pipes and logs: the first step, the last, and one every few seconds."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, num_samples: int = 0) -> None:
+        """Show `num_samples` samples of each evaluation."""
+        self._console, self._num_samples = console, num_samples
         self._started_at = self._printed_at = 0.0
         self._max_steps = self._first_step = 0
         self._may_stop_early = False
@@ -113,6 +125,10 @@ class PlainDisplay:
         left = (now - self._started_at) / done * (self._max_steps - steps) if done else math.nan
         self._print(_numbers(self._latest), left)
 
+    def samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Print those of an evaluation, if any were asked for."""
+        _print_evaluated(samples, self._console, self._num_samples)
+
     def close(self) -> None:
         """Do nothing: nothing is open."""
 
@@ -135,17 +151,27 @@ class Silent:
     def step(self, record: Mapping[str, float | int]) -> None:
         """Ignore it."""
 
+    def samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Ignore them."""
+
     def close(self) -> None:
         """Do nothing: nothing is open."""
 
 
-def display_for(console: Console) -> Display:
-    """Return the live display in a terminal, plain lines elsewhere."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+def display_for(console: Console, num_samples: int | None = None) -> Display:
+    """Return the live display in a terminal, plain lines elsewhere.
+
+    Args:
+        console: where to print.
+        num_samples: how many samples each table has. Default: three in a terminal, none elsewhere.
+    """
+    num = num_shown(console, num_samples)
+    return LiveDisplay(console, num) if console.is_terminal else PlainDisplay(console, num)
 
 
-def print_summary(result: RunResult, console: Console) -> None:
-    """Print the results of a run and where everything is."""
+def print_summary(result: RunResult, console: Console, num_samples: int | None = None) -> None:
+    """Print the results of a run, its last training samples, and where everything is."""
+    print_samples(last_of_training(result.folder), console, num_shown(console, num_samples))
     rows = {
         label: f"{series[0][1]:.3f} -> {series[-1][1]:.3f}"
         for label, series in {
@@ -176,6 +202,10 @@ def _print_findings(folder: Path, console: Console) -> None:
         console.print(f"{finding.title}. {finding.evidence} {finding.remedy}", soft_wrap=True)
     if findings:
         console.print(f"The same again, at any time: plugrad diagnose {folder}", soft_wrap=True)
+
+
+def _print_evaluated(samples: Sequence[Mapping[str, Any]], console: Console, num: int) -> None:
+    print_samples([sample for sample in samples if sample["phase"] == "evaluation"], console, num)
 
 
 def _print_differences(earlier: Path, differences: Sequence[Difference], console: Console) -> None:

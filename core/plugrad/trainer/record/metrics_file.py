@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from plugrad.errors import TrainingError
-from plugrad.paths import open_bytes
 from plugrad.run_result import Lines
+from plugrad.trainer.record.append import append
 from plugrad.trainer.record.replaced_run import forget
 from plugrad.trainer.record.run_folder import METRICS
 
@@ -60,7 +60,7 @@ class MetricsFile:
         path = self._folder / METRICS
         line = (json.dumps({name: _jsonable(value) for name, value in record.items()}) + "\n").encode()
         try:
-            self._length = _append(path, line)
+            self._length = append(path, line)
         except OSError as error:
             found = f"holds {self._num_lines} whole lines" if path.is_file() else "is gone, or its folder is"
             raise TrainingError(
@@ -70,19 +70,6 @@ class MetricsFile:
         if not self.num_steps and record["step"]:
             forget(self._folder)
         self.num_steps = int(record["step"])
-
-
-def _append(path: Path, line: bytes) -> int:
-    """Append a line, or nothing; return the length of the file."""
-    with open_bytes(path, "ab", buffering=0) as file:
-        length = file.tell()
-        try:
-            while line:
-                line = line[file.write(line) :]
-        except OSError:
-            file.truncate(length)
-            raise
-        return file.tell()
 
 
 def _jsonable(value: float | int) -> float | int | None:

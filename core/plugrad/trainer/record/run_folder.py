@@ -21,7 +21,8 @@ from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL, PROFILES = "run.toml", "plugins.json", "metrics.jsonl", "model", "profiles"
-OURS = (RUN_FILE, PLUGINS, METRICS, MODEL, HISTORY, CHECKPOINTS, CAPTURES, PROFILES)
+SAMPLES, TRACKING = "samples.jsonl", "tracking"
+OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, TRACKING, MODEL, HISTORY, CHECKPOINTS, CAPTURES, PROFILES)
 UNFINISHED = "model.unfinished"
 
 
@@ -69,6 +70,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
         remove(folder / UNFINISHED)
         if goes_on_after:
             keep_first_steps(folder / METRICS, goes_on_after)
+            keep_first_steps(folder / SAMPLES, goes_on_after, has_every_step=False)
             remove_later(folder, goes_on_after)
             remove_later_captures(folder, goes_on_after)
             # What a run that was killed had not removed yet: after the last step there is no other occasion.

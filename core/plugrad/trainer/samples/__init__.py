@@ -1,0 +1,1 @@
+"""Samples: prompts and completions of a run that are written down and shown."""
