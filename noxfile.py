@@ -171,7 +171,7 @@ def directory(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print speed figures without asserting any; `nox -s bench -- hook_call` runs one of tests/benchmarks."""
-    install(session, *editable(".", *PACKAGES), "pytest")
+    install(session, *editable(".", *PACKAGES), "pytest", "selenium")
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}.py")
 

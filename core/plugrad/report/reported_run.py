@@ -100,7 +100,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _curves(path: Path) -> dict[str, Curve]:
-    curves: dict[str, Curve] = {}
+    columns: dict[str, tuple[list[float], list[float | None]]] = {}
     last = float("-inf")
     for number, line in _lines(path):
         step = line.get("step")
@@ -112,12 +112,12 @@ def _curves(path: Path) -> dict[str, Curve]:
         last = step
         for name, value in line.items():
             if name != "step" and (value is None or is_number(value)):
-                curve = curves.setdefault(name, Curve([], []))
-                assert isinstance(curve.steps, list)
-                assert isinstance(curve.values, list)
-                curve.steps.append(step)
-                curve.values.append(value)
-    return curves
+                if name not in columns:
+                    columns[name] = ([], [])
+                steps, values = columns[name]
+                steps.append(step)
+                values.append(value)
+    return {name: Curve(*column) for name, column in columns.items()}
 
 
 def is_number(value: Any) -> TypeGuard[float]:
