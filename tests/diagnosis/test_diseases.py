@@ -118,8 +118,9 @@ def test_gradients_that_are_always_clipped(train_tiny, found):
 
 
 def test_completions_that_grow_for_nothing(train_tiny, found):
-    rollout = {"prompts_per_step": 2, "rollouts_per_example": 8, "max_new_tokens": 32}
-    folder = train_tiny("long", reward="nothing", extension=[{"name": "parts.py:LikesLength"}], rollout=rollout)
+    rollout = {"prompts_per_step": 2, "rollouts_per_example": 8, "max_new_tokens": 64}
+    tables = {"extension": [{"name": "parts.py:LikesLength"}], "rollout": rollout, "optimizer": {"lr": 2e-2}}
+    folder = train_tiny("long", reward="nothing", **tables)
     diseases = found(folder)
     assert "completion_length/mean was" in diseases["length_drift"].evidence
 
