@@ -1,12 +1,14 @@
 """The parts of a step add up to it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from plugrad.errors import RunFileError
 from plugrad.report.overview import duration, number, state_of, tiles_of
 from plugrad.report.reported_run import Curve, ReportedRun
-from plugrad.report.step_time import parts_of
+from plugrad.report.step_time import parts_of, traced_steps_of
 
 
 def run_of(**curves):
@@ -53,3 +55,16 @@ def test_figures_are_short():
 def test_a_run_that_was_killed_has_not_ended(runs):
     assert state_of(ReportedRun.read(runs[0])) == "finished"
     assert state_of(run_of()) == "no history"
+
+
+def test_a_traced_step_has_its_plugins_the_longest_first(tmp_path):
+    folder = tmp_path / "profiles" / "step_000005"
+    folder.mkdir(parents=True)
+    times = {"step": {"rollouts": 3.0, "updates": 1.0}, "hooks": {}, "plugins": {"loss 'a'": 0.5, "<b>": 1.0, "c": None}}
+    (folder / "times.json").write_text(json.dumps(times))
+    (step,) = traced_steps_of(tmp_path)
+    assert step.name == "step_000005"
+    assert [(part.seconds, part.share) for part in step.plugins] == [(1.0, 0.25), (0.5, 0.125)]
+    (folder / "times.json").write_text("[]")
+    with pytest.raises(RunFileError, match=r"times\.json cannot be read"):
+        traced_steps_of(tmp_path)

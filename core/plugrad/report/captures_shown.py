@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import PlugradError
-from plugrad.replay.chosen_losses import chosen_losses
-from plugrad.replay.replaying import replay
-from plugrad.replay.token_table import token_table
-from plugrad.report.reported_run import CAPTURES
 from plugrad.report.token_view import shown_table
-from plugrad.trainer.capture.capture_files import read_capture
+from plugrad.trainer.capture.later_captures import CAPTURES
 
 MOST_TOKENS = 20_000
 """Of one capture: a page that holds a whole batch of long completions opens slowly."""
@@ -31,6 +27,12 @@ def token_tables_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _table_of(path: Path) -> dict[str, Any]:
+    # Only where there is a capture: they import torch.
+    from plugrad.replay.chosen_losses import chosen_losses
+    from plugrad.replay.replaying import replay
+    from plugrad.replay.token_table import token_table
+    from plugrad.trainer.capture.capture_files import read_capture
+
     capture = read_capture(path)
     replayed, left_out = [], []
     for loss in capture.facts["losses"]:

@@ -17,6 +17,8 @@ SPEEDS = {
     "rollouts_s": "The part of it spent waiting for rollouts.",
     "tokens_per_s": "Sampled tokens divided by the seconds of the step.",
     "num_tokens": "Tokens sampled in this step.",
+    "tokens_per_s_per_device": "The same for one of the devices.",
+    "mfu": "Model FLOPs of the updates, as a share of what the devices could do outside rollouts.",
     "memory_gib": "Peak memory of a process so far, in GiB; the largest of several processes.",
 }
 OTHERS = {

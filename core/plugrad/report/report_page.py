@@ -17,7 +17,7 @@ from plugrad.report.number_groups import groups_of, name_of
 from plugrad.report.overview import setting_of, state_of, tiles_of
 from plugrad.report.reported_run import ReportedRun, names_of
 from plugrad.report.shown_samples import samples_of
-from plugrad.report.step_time import is_timed, parts_of
+from plugrad.report.step_time import is_timed, parts_of, traced_steps_of
 from plugrad.shown import escaped, printable
 from plugrad.trainer.record.run_diff import EarlierRun
 
@@ -80,6 +80,7 @@ def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
         "run_file": run.run_file,
         "missing": run.missing,
         "parts": parts_of(run),
+        "traced": traced_steps_of(run.folder),
         "findings": findings_of(run.folder),
         "versions": [(what, printable(found)) for what, found in run.plugins.get("versions", {}).items() if found],
         "components": [_component(each) for each in run.plugins.get("components", ())],

@@ -11,7 +11,8 @@ from threading import Lock
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.paths import expanded
 from plugrad.report.report_page import error_html, report_html
-from plugrad.report.reported_run import CAPTURES, RECORDS
+from plugrad.report.reported_run import RECORDS
+from plugrad.trainer.capture.later_captures import CAPTURES
 
 LOOPBACK = "127.0.0.1"
 

@@ -14,10 +14,8 @@ from plugrad.paths import exists, expanded, read_text
 from plugrad.shown import escaped, printable
 from plugrad.trainer.record.history import HISTORY, history
 from plugrad.trainer.record.plugins_file import read_plugins
-from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE
+from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE, SAMPLES
 
-SAMPLES = "samples.jsonl"
-CAPTURES = "captures"
 LARGEST = 1e300
 RECORDS = (METRICS, PLUGINS, RUN_FILE, SAMPLES, HISTORY)
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from plugrad.report.reported_run import ReportedRun
-from plugrad.shown import escaped
+from plugrad.errors import RunFileError
+from plugrad.json_text import parse_json
+from plugrad.paths import read_bytes
+from plugrad.report.reported_run import ReportedRun, is_number
+from plugrad.shown import escaped, printable
+from plugrad.trainer.record.run_folder import PROFILE_TIMES, PROFILES
 
 OF_ADVANTAGES = ("prepare_advantages", "compute_advantages")
 """Hooks that run while the loop waits for rollouts."""
@@ -21,6 +27,15 @@ class Part:
     seconds: float
     """A mean over the steps."""
     share: float
+
+
+@dataclass(frozen=True)
+class TracedStep:
+    """A step that `[profile]` has traced."""
+
+    name: str
+    plugins: list[Part]
+    """The longest first; shares are of the step."""
 
 
 def parts_of(run: ReportedRun) -> list[Part]:
@@ -39,6 +54,32 @@ def parts_of(run: ReportedRun) -> list[Part]:
     named = {"rollouts: sampling and scoring": rollouts, **hooks, "model, optimizer and the rest": rest}
     whole = max(total, sum(named.values()))
     return [Part(escaped(name), seconds, seconds / whole) for name, seconds in named.items() if seconds or name not in hooks]
+
+
+def traced_steps_of(folder: Path) -> list[TracedStep]:
+    """Return what each plugin took in the steps that were traced.
+
+    Raises:
+        RunFileError: the times of a trace cannot be read.
+    """
+    return [_traced(path) for path in sorted((folder / PROFILES).glob(f"step_*/{PROFILE_TIMES}"))]
+
+
+def _traced(path: Path) -> TracedStep:
+    try:
+        times = parse_json(read_bytes(path))
+        step, plugins = (_seconds_in(times, kind) for kind in ("step", "plugins"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunFileError(f"{printable(path)} cannot be read: {printable(error)}. Remove it.") from error
+    whole = sum(step.values())
+    longest = sorted(plugins.items(), key=lambda plugin: -plugin[1])
+    return TracedStep(
+        escaped(path.parent.name), [Part(escaped(name), s, s / whole if whole else 0.0) for name, s in longest]
+    )
+
+
+def _seconds_in(times: Any, kind: str) -> dict[str, float]:
+    return {str(name): float(seconds) for name, seconds in times.get(kind, {}).items() if is_number(seconds)}
 
 
 def is_timed(runs: Sequence[ReportedRun]) -> bool:

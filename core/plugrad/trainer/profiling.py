@@ -14,11 +14,9 @@ from plugrad.host.ranges import HOOK, PLUGIN, STEP, ranges_named
 from plugrad.json_text import json_of
 from plugrad.paths import replace_bytes
 from plugrad.shown import printable
-from plugrad.trainer.record.run_folder import PROFILES
+from plugrad.trainer.record.run_folder import PROFILE_TIMES, PROFILES
 
 logger = logging.getLogger("plugrad")
-
-TIMES = "times.json"
 
 
 def folder_of_profile(run: Path, step: int) -> Path:
@@ -60,7 +58,7 @@ class Profiling:
             folder.mkdir(parents=True, exist_ok=True)
             self._profile.export_chrome_trace(os.fspath(folder / f"rank_{self._rank}.json.gz"))
             if not self._rank:
-                replace_bytes(folder / TIMES, json_of(times_of(self._profile)).encode())
+                replace_bytes(folder / PROFILE_TIMES, json_of(times_of(self._profile)).encode())
         except (OSError, RuntimeError) as error:
             logger.warning("The trace of step %d is lost: %s", step, printable(error))
         del self._profile
