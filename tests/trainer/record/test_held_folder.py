@@ -11,6 +11,7 @@ import pytest
 from plugrad import TrainingError
 from plugrad.errors import ContractError, RunFileError
 from plugrad.folder_lock import FolderLock
+from plugrad.trainer.capture.later_captures import CAPTURES
 from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Silent
@@ -130,7 +131,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
     folder = run(max_steps=2).folder
     with pytest.raises(ContractError, match="as asked"):
         run(**{**FAILING_AT, "loss": {"name": "fails.py:fails", "kwargs": {"step": 1}}})
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1]
     assert "fails.py:fails" in (folder / "model" / "run.toml").read_text()
 
@@ -138,7 +139,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
 def test_a_run_that_ends_without_a_step_replaces_the_earlier_one(run):
     folder = run(max_steps=2).folder
     assert run(evaluation={"every_steps": 1, "stop_at_reward": 0.0}).num_steps == 0
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
     assert "stop_at_reward = 0.0" in (folder / "model" / "run.toml").read_text()
 
 
@@ -183,7 +184,7 @@ def test_what_a_killed_run_had_not_removed_yet_is_removed(tmp_path):
     shutil.copytree(tmp_path / "run", tmp_path / "run" / REMOVING)
     with held(tmp_path / "run"):
         pass
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {*OURS} - {CHECKPOINTS}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
 
 
 def test_a_model_that_is_a_link_is_replaced_and_what_it_leads_to_stays(run, tmp_path):
