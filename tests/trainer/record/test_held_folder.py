@@ -131,7 +131,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
     folder = run(max_steps=2).folder
     with pytest.raises(ContractError, match="as asked"):
         run(**{**FAILING_AT, "loss": {"name": "fails.py:fails", "kwargs": {"step": 1}}})
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS}
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1]
     assert "fails.py:fails" in (folder / "model" / "run.toml").read_text()
 
@@ -184,7 +184,7 @@ def test_what_a_killed_run_had_not_removed_yet_is_removed(tmp_path):
     shutil.copytree(tmp_path / "run", tmp_path / "run" / REMOVING)
     with held(tmp_path / "run"):
         pass
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*OURS} - {CHECKPOINTS}
 
 
 def test_a_model_that_is_a_link_is_replaced_and_what_it_leads_to_stays(run, tmp_path):
