@@ -203,6 +203,8 @@ def test_every_loss_has_the_value_that_the_run_reported(run, found):
 
 def test_the_table_of_tokens_says_what_the_losses_read_and_do(capture, found):
     table = found.table.to_json()
+    norms = {each["label"]: each["gradient_norms"] for each in found.to_json()["losses"]}
+    assert norms["entropy_bonus"]["entropy"] > 0
     json.dumps(table, allow_nan=False)
     assert len(table["sequences"]) == 12
     first = table["sequences"][0]

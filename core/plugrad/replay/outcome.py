@@ -71,6 +71,7 @@ class Replay:
             "reduction": loss.loss.reduction,
             "value": loss.value,
             "gradient_norm": loss.norm(),
+            "gradient_norms": {str(name): loss.norm(name) for name in loss.reached},
             "without_gradient": self.without_gradient(loss),
             "metrics": dict(loss.metrics),
             "raises": [_of(pushed) for pushed in self.hardest(loss, up=True)],

@@ -59,6 +59,11 @@ class ReplayedLoss:
         parts = [gradient[name].double() for update in self.gradients for gradient in update if name in gradient]
         return math.sqrt(sum(float(part.square().sum()) for part in parts))
 
+    @property
+    def reached(self) -> list[Output]:
+        """What its gradient reaches of all that the model gave, parameters of losses among it."""
+        return list(dict.fromkeys(name for update in self.gradients for gradient in update for name in gradient))
+
     def of_logprobs(self, update: int, piece: int, like: Tensor) -> Tensor:
         """Return the derivative with respect to the log-probs of a micro-batch, `[batch, seq]`."""
         found = self.gradients[update][piece].get("trainer_logprobs")

@@ -11,6 +11,7 @@ import pytest
 from plugrad import TrainingError
 from plugrad.errors import ContractError, RunFileError
 from plugrad.folder_lock import FolderLock
+from plugrad.trainer.capture.later_captures import CAPTURES
 from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Silent
@@ -138,7 +139,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
 def test_a_run_that_ends_without_a_step_replaces_the_earlier_one(run):
     folder = run(max_steps=2).folder
     assert run(evaluation={"every_steps": 1, "stop_at_reward": 0.0}).num_steps == 0
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
     assert "stop_at_reward = 0.0" in (folder / "model" / "run.toml").read_text()
 
 
