@@ -13,7 +13,7 @@ import torch
 from plugrad import OptionError, PluginError, RunFile, RunFileError
 from plugrad.config.reading import as_toml
 from plugrad.replay.chosen_losses import chosen_losses
-from plugrad.replay.outcome import replayed
+from plugrad.replay.replay_outcome import replayed
 from plugrad.testing.checks import Outcome, run_checks
 from plugrad.testing.losses.on_capture import checks_on_capture
 from plugrad.trainer.capture.capture_files import read_capture

@@ -18,7 +18,7 @@ from plugrad.quick_imports import without_collections
 from plugrad.shown import printable
 
 if TYPE_CHECKING:
-    from plugrad.replay.outcome import Replay
+    from plugrad.replay.replay_outcome import Replay
     from plugrad.replay.replaying import ReplayedLoss
     from plugrad.replay.token_table import PushedToken
 
@@ -51,7 +51,7 @@ def replay(
         options = option_values(sets)
         with without_collections():
             from plugrad.replay.chosen_losses import chosen_losses
-            from plugrad.replay.outcome import replayed
+            from plugrad.replay.replay_outcome import replayed
             from plugrad.trainer.capture.capture_files import read_capture
 
         read = read_capture(capture)

@@ -13,10 +13,10 @@ from plugrad.registry.provenance import in_one_line
 from plugrad.report.captures_shown import token_tables_of
 from plugrad.report.embedded import json_in_html, page
 from plugrad.report.findings_shown import findings_of
+from plugrad.report.listed_samples import samples_of
 from plugrad.report.number_groups import groups_of, name_of
 from plugrad.report.overview import setting_of, state_of, tiles_of
 from plugrad.report.reported_run import ReportedRun, names_of
-from plugrad.report.shown_samples import samples_of
 from plugrad.report.step_time import is_timed, parts_of, traced_steps_of
 from plugrad.shown import escaped, printable
 from plugrad.trainer.record.run_diff import EarlierRun

@@ -17,7 +17,7 @@ from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.replaced_run import MOVING, REMOVING, REPLACED, put_back, set_aside
-from plugrad.trainer.record.run_folder import OURS
+from plugrad.trainer.record.run_folder import OURS, PROFILES, TRACKING
 from plugrad.trainer.train import train
 
 FAILS = """
@@ -122,7 +122,11 @@ def test_a_run_that_fails_before_its_first_step_is_done_gives_the_earlier_run_ba
     before = contents(folder)
     with pytest.raises(ContractError, match="as asked"):
         run(**{**FAILING_AT, "loss": {"name": "fails.py:fails", "kwargs": {"step": 0}}}, evaluation={"every_steps": 1})
-    assert contents(folder) == before
+    after = contents(folder)
+    # The message names the capture.
+    captured = {name for name in after if name.startswith("captures/failed_step_000001")}
+    assert captured
+    assert {name: text for name, text in after.items() if name not in captured} == before
     assert f"The earlier run in {folder} is back: the new one ended before its first step was done." in caplog.text
 
 
@@ -131,7 +135,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
     folder = run(max_steps=2).folder
     with pytest.raises(ContractError, match="as asked"):
         run(**{**FAILING_AT, "loss": {"name": "fails.py:fails", "kwargs": {"step": 1}}})
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, TRACKING, PROFILES}
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1]
     assert "fails.py:fails" in (folder / "model" / "run.toml").read_text()
 
@@ -139,7 +143,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
 def test_a_run_that_ends_without_a_step_replaces_the_earlier_one(run):
     folder = run(max_steps=2).folder
     assert run(evaluation={"every_steps": 1, "stop_at_reward": 0.0}).num_steps == 0
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES, TRACKING, PROFILES}
     assert "stop_at_reward = 0.0" in (folder / "model" / "run.toml").read_text()
 
 
@@ -156,7 +160,7 @@ class Killed(BaseException):
     """A process that is killed does nothing more."""
 
 
-@pytest.mark.parametrize("number_of_moves", range(12))
+@pytest.mark.parametrize("number_of_moves", range(2 * len(OURS) + 2))
 def test_a_run_that_is_killed_at_any_moment_loses_nothing_of_the_earlier_one(tmp_path, monkeypatch, number_of_moves):
     folder = tmp_path / "run"
     before = an_earlier_run(folder)

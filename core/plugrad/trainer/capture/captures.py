@@ -20,7 +20,7 @@ from plugrad.shown import printable
 from plugrad.trainer.batch.background_thread import Worker
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.capture.capture_files import Capture, CapturedUpdate, write_capture
-from plugrad.trainer.capture.later_captures import CAPTURES
+from plugrad.trainer.capture.later_captures import CAPTURES, FAILED
 from plugrad.trainer.capture.taken import described, joined_updates, rollouts_of, taken, taken_update, tokens_in
 from plugrad.trainer.capture.watch import Watch, states_of
 from plugrad.trainer.lack_of_memory import lacks_memory
@@ -94,7 +94,7 @@ class Captures:
 
     def _note_failure(self, step: int, batch: RolloutBatch, watch: Watch, error: Exception) -> None:
         rank = self.run.rank
-        folder = self.run.folder / CAPTURES / f"failed_step_{step:06d}{f'_rank_{rank}' if rank else ''}"
+        folder = self.run.folder / CAPTURES / f"{FAILED}{step:06d}{f'_rank_{rank}' if rank else ''}"
         try:
             update = self._failed(watch)
             if update is None:

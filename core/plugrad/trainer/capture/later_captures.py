@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CAPTURES = "captures"
+FAILED = "failed_step_"
 NAME = re.compile(r"step_(\d{6,})")
 
 

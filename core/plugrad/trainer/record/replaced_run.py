@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from plugrad.trainer.capture.later_captures import CAPTURES, FAILED
+
 logger = logging.getLogger("plugrad")
 
 REPLACED = "replaced-run"
@@ -52,11 +54,14 @@ def set_aside(folder: Path, names: Sequence[str]) -> None:
 def put_back(folder: Path, names: Sequence[str]) -> bool:
     """Put the earlier run back in place of what the new one wrote; return whether there was one.
 
+    What the new one captured of its failure stays: its message names the folder.
+
     Raises:
         OSError: it cannot be moved.
     """
     replaced, moving = folder / REPLACED, folder / MOVING
     if replaced.is_dir():
+        _keep_captured_failures(folder, replaced)
         for name in names_in(folder, names):
             remove(folder / name)
         replaced.rename(moving)
@@ -66,6 +71,14 @@ def put_back(folder: Path, names: Sequence[str]) -> bool:
         entry.rename(folder / entry.name)
     moving.rmdir()
     return True
+
+
+def _keep_captured_failures(folder: Path, replaced: Path) -> None:
+    for path in (folder / CAPTURES).glob(f"{FAILED}*"):
+        kept = replaced / CAPTURES / path.name
+        kept.parent.mkdir(exist_ok=True)
+        remove(kept)
+        path.rename(kept)
 
 
 def forget(folder: Path) -> None:
