@@ -58,25 +58,24 @@ def reward_outcome(records: RunRecords) -> Iterator[Finding]:
 
 
 def equal_groups(records: RunRecords) -> Iterator[Finding]:
-    """All rollouts of an example get the same reward, from the beginning on."""
+    """All rollouts of an example get the same reward, from the beginning on, though not all examples do."""
     shares = records.series("reward/equal_groups").trained()
     per_example = records.setting("rollout.rollouts_per_example") or 1
     if len(shares) < 2 or per_example < 2 or not learns_from_rewards(records) or not samples(records):
         return
     early = shares.first(0.5)
-    if early.mean() < 0.9 or outcome(records) == "rose":
+    if early.mean() < 0.9 or outcome(records) == "rose" or any(constant_reward(records)):
         return
     low, high = records.series("reward/min").values.min(), records.series("reward/max").values.max()
     mean = records.series("reward").trained().mean()
     is_hard = mean <= (low + high) / 2
-    why = "constant" if low == high else "too hard" if is_hard else "too easy"
     more = (
         f"Or raise rollout.rollouts_per_example, which is {per_example}, so that more groups hold a success and a failure."
     )
     yield Finding(
         "equal_groups",
         "problem",
-        f"Nearly all groups have equal rewards: the reward is {why}",
+        f"Nearly all groups have equal rewards: the reward is too {'hard' if is_hard else 'easy'}",
         f"reward/equal_groups was {number(early.mean())} in {steps_of(early)}, with rewards from {number(low)} to "
         f"{number(high)} and a mean of {number(mean)}. A group whose rewards are equal gives a group baseline no signal.",
         f"{EASIER if is_hard else HARDER} {more}",
