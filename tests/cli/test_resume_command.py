@@ -66,6 +66,16 @@ def test_a_complete_run_has_nothing_to_do_and_says_so(plugrad, folder):
     done = plugrad("train", "run.toml", "--resume")
     assert done.returncode == 0
     assert "was complete after 3 steps: there is nothing to do" in done.stderr + done.stdout
+    assert "other settings" not in done.stderr
+    again = plugrad(
+        "train", "runs/run", "--resume", "--set", "rollout.temperature=0.9", "--set", "evaluation.num_examples=8"
+    )
+    assert again.returncode == 0
+    told = " ".join(again.stderr.split())
+    assert "nothing is trained with these: rollout.temperature: 1.0 -> 0.9. For a new run pass --overwrite" in told
+    elsewhere = plugrad("train", "runs/run", "--resume", "--set", "output_dir=there")
+    assert elsewhere.returncode == 2
+    assert "goes on in that folder, and --set output_dir=... names another one" in " ".join(elsewhere.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,11 @@ def _read(run_file: Path | None, overrides: list[str], like: Path | None, *, res
         missing = [name for name in ("run.toml", "plugins.json") if not (run_file / name).is_file()]
         if missing:
             raise RunFileError(f"{run_file} holds no run: it has no {missing[0]}. Give the run folder, or the run file.")
+        if any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
+            raise RunFileError(
+                f"--resume {run_file} goes on in that folder, and --set output_dir=... names another one. Copy the folder "
+                "to where the run is to go on, and give the copy."
+            )
         # The folder may have moved since.
         return RunFile.load(run_file / "run.toml", [*overrides, f"output_dir={json.dumps(str(run_file))}"])
     if run_file is not None:

@@ -15,7 +15,7 @@ from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import Lines, RunInterrupted, RunResult
 from plugrad.trainer.checked_run import CheckedRun, check_run
-from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find
+from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find, note_other_keys
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.lack_of_memory import as_our_error, lacks_memory, within_memory
 from plugrad.trainer.loop import Training, train_loop
@@ -75,6 +75,7 @@ def train(
     with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
+            ranks.on_main(lambda: note_other_keys(run_file))
             return _complete(Path(run_file.output_dir), going_on.finished_at)
         checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
         if like is not None:

@@ -182,6 +182,15 @@ def test_it_may_go_on_for_longer(make, train):
     assert "max_steps = 9" in (folder / "run.toml").read_text()
 
 
+def test_a_run_that_is_past_its_last_step_is_an_error(make, train):
+    folder = train(make()).folder
+    # As one that was killed is.
+    (folder / "history.jsonl").unlink()
+    with pytest.raises(ResumeError, match=r"has done 6 steps, more than max_steps = 4\. Set max_steps to 6 or more"):
+        train(make(max_steps=4), resume=True)
+    assert len(records_of(folder)) == STEPS
+
+
 def test_a_complete_run_without_a_checkpoint_cannot(make, train):
     train(make(checkpoint={}))
     with pytest.raises(ResumeError, match=r"complete after 6 steps and kept no checkpoint(.|\n)*model.name = "):
@@ -293,7 +302,7 @@ def test_a_state_that_runs_code_is_not_loaded(make, train, tmp_path):
 
     facts["sums"].update(sums_of(bad.parent, [bad]))
     manifest.write_text(json.dumps(facts))
-    with pytest.raises(ResumeError, match=r"shared.pt cannot be read"):
+    with pytest.raises(ResumeError, match=r"shared.pt holds something else than plain data"):
         train(make(max_steps=7), resume=True)
     assert not (tmp_path / "touched").exists()
 

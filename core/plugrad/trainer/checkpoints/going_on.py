@@ -43,7 +43,8 @@ def find(run_file: RunFile) -> GoingOn:
     """Find the newest whole checkpoint of a run. Without checkpoints, the run starts at the beginning.
 
     Raises:
-        ResumeError: none of its checkpoints is whole; or the run is complete, is to go on, and has no checkpoint.
+        ResumeError: none of its checkpoints is whole, or it is past `max_steps`; or the run is complete, is to go on, and
+            has no checkpoint.
     """
     folder = Path(run_file.output_dir)
     last = (history(folder) or [{}])[-1]
@@ -67,7 +68,27 @@ def find(run_file: RunFile) -> GoingOn:
             )
         if (folder / METRICS).exists():
             logger.warning("There is no checkpoint in %s: the run starts again at its beginning.", printable(folder))
+    elif checkpoint.step > run_file.max_steps:
+        raise ResumeError(
+            f"the run in {printable(folder)} has done {checkpoint.step} steps, more than max_steps = {run_file.max_steps}. "
+            f"Set max_steps to {checkpoint.step} or more; or begin a run in another output_dir."
+        )
     return GoingOn(checkpoint)
+
+
+def note_other_keys(run_file: RunFile) -> None:
+    """Log what a run file asks of a complete run that it did not do."""
+    folder = Path(run_file.output_dir)
+    differences = EarlierRun.read(folder).differences_of_keys(run_file)
+    # What is not set now may stand in the other as what it came to.
+    found = [each for each in differences if each.now is not None and not may_change(each.what)]
+    if found:
+        shown = "; ".join(f"{each.what}: {_value(each.then)} -> {_value(each.now)}" for each in found[:SHOWN])
+        logger.warning(
+            "That run had other settings than are asked for now, and nothing is trained with these: %s. For a new run pass "
+            "--overwrite instead of --resume, or choose another output_dir.",
+            shown,
+        )
 
 
 def check_changes(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -108,6 +109,12 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a state without pickle: what a stranger's folder holds runs nothing."""
     try:
         found: dict[str, Any] = torch.load(path, weights_only=True, map_location=_on(device))
+    except UnpicklingError as error:
+        # PyTorch's own message shows how to read it all the same.
+        raise ResumeError(
+            f"{printable(path)} holds something else than plain data, which plugrad did not write: nothing of it was run. "
+            "Do not use this checkpoint."
+        ) from error
     except Exception as error:
         raise ResumeError(f"{printable(path)} cannot be read: {printable(str(error).partition(chr(10))[0])}.") from error
     return found

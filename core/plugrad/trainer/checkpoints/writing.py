@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 
 from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.host.environment import BoundEnvironment
@@ -150,7 +151,7 @@ class Checkpoints:
                     "The checkpoint after step %d is not written: %s. The run goes on; make room, or put output_dir on "
                     "another disk.",
                     copies.place.step,
-                    printable(error),
+                    printable(_cause(error)),
                 )
 
     def _write_files(self, copies: Snapshot, folder: Path, blocked_s: float, best: Mapping[str, float]) -> None:
@@ -211,3 +212,10 @@ class Checkpoints:
         if failed:
             raise OSError(failed[0])
         return [value for value, _ in found]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what went wrong on the first rank where something did, without the tracebacks of PyTorch's own message."""
+    if isinstance(error, CheckpointException):
+        return next((found for found, _ in error.failures.values()), error)
+    return error

@@ -44,8 +44,14 @@ def identity(plugins: Mapping[str, Any], environment: BoundEnvironment) -> dict[
 
 
 def sum_of_examples(environment: BoundEnvironment) -> str:
-    """Return the SHA-256 of an environment's examples, in their order."""
-    examples = [environment.train_examples(), environment.eval_examples()]
+    """Return the SHA-256 of an environment's examples, in their order.
+
+    Their `example_id` is left out: it may name the file that they came from.
+    """
+    examples = [
+        [{column: value for column, value in example.items() if column != "example_id"} for example in part]
+        for part in (environment.train_examples(), environment.eval_examples())
+    ]
     return sha256(json.dumps(examples, sort_keys=True, default=repr).encode()).hexdigest()
 
 

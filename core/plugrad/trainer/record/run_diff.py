@@ -75,6 +75,10 @@ class EarlierRun:
         """
         return self._differences(as_tables(run_file), plugins)
 
+    def differences_of_keys(self, run_file: RunFile) -> list[Difference]:
+        """Return the keys of the run file that have changed. Options of components are not among them."""
+        return list(_of_tables(self.tables, as_tables(run_file)))
+
     def differences_from(self, later: EarlierRun) -> list[Difference]:
         """Return the same for another run that left its record."""
         return self._differences(later.tables, later.plugins)
