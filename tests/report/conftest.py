@@ -124,6 +124,7 @@ def runs(tmp_path_factory):
     second = trained("second & <b>last", loss={"name": "importance_sampling"}, optimizer={"lr": 5e-4})
     lines = [sample(step, number) for step in range(4) for number in range(10)]
     lines.append(sample(3, 5, completion=f"{ESCAPE} \x1b[31mneedle", reward=0.55, length=99))
+    (second / "samples.jsonl").unlink()
     (first / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return [first, second]
 

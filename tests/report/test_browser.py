@@ -3,6 +3,7 @@
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from plugrad.report.report_page import report_html
 from plugrad.report.token_view import token_view_html
@@ -81,7 +82,10 @@ def test_curves_are_found_hovered_and_smoothed(browser, pages):
 def test_only_curves_that_are_seen_are_drawn(browser, pages):
     browser.open(pages["report"])
     drawn = "document.querySelectorAll('[data-drawn]').length"
-    assert 0 < browser.js(drawn) < browser.js("document.querySelectorAll('.chart').length")
+    # The findings come first, and may fill the window.
+    browser.js("document.querySelector('.chart').scrollIntoView()")
+    WebDriverWait(browser.driver, 60).until(lambda _: browser.js(drawn))
+    assert browser.js(drawn) < browser.js("document.querySelectorAll('.chart').length")
 
 
 @pytest.mark.parametrize("width", [1280, 400])

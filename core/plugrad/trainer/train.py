@@ -75,8 +75,7 @@ def train(
     with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
         going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
-            ranks.on_main(lambda: note_other_keys(run_file))
-            return _complete(Path(run_file.output_dir), going_on.finished_at)
+            return _complete(run_file, going_on.finished_at, ranks)
         checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
         if like is not None:
             ranks.on_main(lambda: _show_differences(EarlierRun.read(like), checked, display))
@@ -132,8 +131,10 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     return num_steps, model
 
 
-def _complete(folder: Path, num_steps: int) -> RunResult:
+def _complete(run_file: RunFile, num_steps: int, ranks: Ranks) -> RunResult:
     """Return the result of a run that was complete before."""
+    folder = Path(run_file.output_dir)
+    ranks.on_main(lambda: note_other_keys(run_file))
     logger.warning("The run in %s was complete after %d steps: there is nothing to do.", folder, num_steps)
     return RunResult(folder, folder / MODEL, num_steps, 0.0, Lines.of(folder / METRICS))
 
