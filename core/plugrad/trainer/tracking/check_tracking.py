@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any
 
 from plugrad.config.tables.tracking_table import TrackingTable
@@ -26,7 +27,7 @@ def check_tracking(table: TrackingTable) -> None:
                 f"[tracking] {name}: the package {kind.package} is not installed. To install it: pip install {kind.package}"
             )
         try:
-            opens = kind.opens()
+            opens = resolve_name(kind.opens)
             has_login = kind.has_login(kwargs)
         except Exception as error:
             raise RunFileError(

@@ -16,8 +16,8 @@ class Kind:
     package: str
     """What pip installs."""
     arguments: opening.MakesArguments
-    opens: Callable[[], Callable[..., Any]]
-    """Returns what takes the `kwargs`: their names are checked against its signature."""
+    opens: str
+    """Where to find, as `module:object`, what takes the `kwargs`: their names are checked against its signature."""
     ours: tuple[str, ...]
     """Names among them that `[tracking]` or plugrad sets."""
     logs_samples: Callable[[Any, str, sample_tables.Rows, int], None]
@@ -31,66 +31,11 @@ class Kind:
     """Whether a run that goes on may change its configuration."""
 
 
-def _summary_writer() -> Callable[..., Any]:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter
-
-
-def _wandb() -> Callable[..., Any]:
-    import wandb
-
-    found: Callable[..., Any] = wandb.init
-    return found
-
-
-def _trackio() -> Callable[..., Any]:
-    import trackio
-
-    found: Callable[..., Any] = trackio.init
-    return found
-
-
-def _mlflow() -> Callable[..., Any]:
-    from accelerate.tracking import MLflowTracker
-
-    found: Callable[..., Any] = MLflowTracker
-    return found
-
-
-def _swanlab() -> Callable[..., Any]:
-    import swanlab
-
-    found: Callable[..., Any] = swanlab.init
-    return found
-
-
-def _clearml() -> Callable[..., Any]:
-    from clearml import Task
-
-    found: Callable[..., Any] = Task.init
-    return found
-
-
-def _comet() -> Callable[..., Any]:
-    import comet_ml
-
-    found: Callable[..., Any] = comet_ml.start
-    return found
-
-
-def _aim() -> Callable[..., Any]:
-    from aim import Run
-
-    found: Callable[..., Any] = Run
-    return found
-
-
 KINDS: Mapping[str, Kind] = {
     "tensorboard": Kind(
         "tensorboard",
         opening.tensorboard,
-        _summary_writer,
+        "torch.utils.tensorboard:SummaryWriter",
         ours=("log_dir", "purge_step"),
         logs_samples=sample_tables.in_tensorboard,
         id_of=lambda tracker: "tensorboard",
@@ -100,7 +45,7 @@ KINDS: Mapping[str, Kind] = {
     "wandb": Kind(
         "wandb",
         opening.wandb,
-        _wandb,
+        "wandb:init",
         ours=("project", "name", "tags", "config", "id", "resume"),
         logs_samples=sample_tables.by_logging_a_table,
         id_of=lambda tracker: str(tracker.tracker.id),
@@ -110,7 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "trackio": Kind(
         "trackio",
         opening.trackio,
-        _trackio,
+        "trackio:init",
         ours=("project", "name", "config", "resume"),
         logs_samples=sample_tables.in_trackio,
         id_of=lambda tracker: str(tracker.tracker.name),
@@ -118,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
     "mlflow": Kind(
         "mlflow",
         opening.mlflow,
-        _mlflow,
+        "accelerate.tracking:MLflowTracker",
         ours=("experiment_name", "run_name", "tags", "run_id"),
         logs_samples=sample_tables.in_mlflow,
         id_of=lambda tracker: str(tracker.tracker.info.run_id),
@@ -128,7 +73,7 @@ KINDS: Mapping[str, Kind] = {
     "swanlab": Kind(
         "swanlab",
         opening.swanlab,
-        _swanlab,
+        "swanlab:init",
         ours=("project", "name", "tags", "config", "id", "resume"),
         logs_samples=sample_tables.in_swanlab,
         id_of=lambda tracker: str(tracker.tracker.id),
@@ -138,7 +83,7 @@ KINDS: Mapping[str, Kind] = {
     "clearml": Kind(
         "clearml",
         opening.clearml,
-        _clearml,
+        "clearml:Task.init",
         ours=("project_name", "task_name", "tags", "reuse_last_task_id", "continue_last_task"),
         logs_samples=sample_tables.by_logging_a_table,
         id_of=lambda tracker: str(tracker.tracker.id),
@@ -148,7 +93,7 @@ KINDS: Mapping[str, Kind] = {
     "comet_ml": Kind(
         "comet_ml",
         opening.comet_ml,
-        _comet,
+        "comet_ml:start",
         ours=("project", "project_name", "experiment_key", "experiment_config"),
         logs_samples=sample_tables.in_comet,
         id_of=lambda tracker: str(tracker.tracker.get_key()),
@@ -159,7 +104,7 @@ KINDS: Mapping[str, Kind] = {
     "aim": Kind(
         "aim",
         opening.aim,
-        _aim,
+        "aim:Run",
         ours=("experiment", "run_hash"),
         logs_samples=sample_tables.in_aim,
         id_of=lambda tracker: str(tracker.tracker.hash),
