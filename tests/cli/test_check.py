@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 BROKEN = """
 from plugrad import LossInputs, LossOutputs, loss
 

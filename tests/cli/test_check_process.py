@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 HANGS = "import threading\n        threading.Event().wait()"
 ENDS = {
     "sys.exit": ("import sys\n        sys.exit()", "SystemExit"),

@@ -71,6 +71,8 @@ lr = 1e-2
 name = "importance_sampling"
 kwargs = { kl_tau = 0.5 }
 """
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 LOSSES = "loss.name=importance_sampling,./mine.py:mine,./mine.py:fails"
 OUT = "runs/compare-run"
 
@@ -108,7 +110,7 @@ def mine(folder):
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(tmp_path_factory, quick_starts):
     """Three losses at two seeds, of which the third raises at one seed and is killed at the other."""
     folder = tmp_path_factory.mktemp("compared")
     write_files(folder)

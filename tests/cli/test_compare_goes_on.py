@@ -58,6 +58,9 @@ OF_ALL_ARMS = {"reward_at_equal_tokens"}
 STOPPED = "reinforce/seed-0"
 
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
+
 def write_files(folder):
     (folder / "sums.py").write_text(ENVIRONMENT)
     (folder / "run.toml").write_text(RUN_FILE)
@@ -72,7 +75,7 @@ def compare(*arguments):
 
 
 @pytest.fixture(scope="module")
-def never_stopped(tmp_path_factory):
+def never_stopped(tmp_path_factory, quick_starts):
     """A folder with a comparison that was never stopped."""
     folder = tmp_path_factory.mktemp("compared")
     write_files(folder)

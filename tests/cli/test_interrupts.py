@@ -11,6 +11,8 @@ import time
 import pytest
 from transformers import AutoModelForCausalLM
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 LONG = ("train", "run.toml", "--set", "max_steps=100000")
 SLOW_STEPS = """
 import time

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 HERE = Path(__file__).parent
 UNCHANGED = "of its inputs in place"
 

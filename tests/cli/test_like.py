@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 
 @pytest.fixture
 def first(plugrad, folder):

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 OF_THE_MACHINE = ("seconds", "rollouts_s", "tokens_per_s", "memory_gib")
 
 
