@@ -44,6 +44,12 @@ def changed_plugins(run: PlannedRun, now: Mapping[str, Any]) -> list[str]:
         for component in now["components"]
         if component["kind"] != "metric" and was.get(component["target"]) != component["sha256"]
     ]
+    modules = before.get("modules", {})
+    files += [
+        f"the module {name} has changed"
+        for name, total in now.get("modules", {}).items()
+        if modules.get(name, total) != total
+    ]
     return [*differing, *files]
 
 

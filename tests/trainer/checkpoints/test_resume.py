@@ -197,12 +197,16 @@ def test_a_complete_run_without_a_checkpoint_cannot(make, train):
         train(make(checkpoint={}, max_steps=9), resume=True)
 
 
-def test_what_changes_the_run_is_refused_with_the_difference(make, train, write):
+def test_what_changes_the_run_is_refused_with_the_difference(make, train, write, tmp_path):
     folder = train(make(**STATEFUL)).folder
     with pytest.raises(ResumeError, match=r"from step 6(.|\n)*optimizer.lr: 0.001 -> 0.002(.|\n)*--allow-changes"):
         train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True)
     write("plugins.py", PLUGINS + OWN + "\n\nX = 1\n")
     with pytest.raises(ResumeError, match=r"sha256 of its source"):
+        train(make(**STATEFUL, max_steps=8), resume=True)
+    write("plugins.py", PLUGINS + OWN)
+    rewards = write("rewards.py", (tmp_path / "rewards.py").read_text() + "\n\nX = 1\n")
+    with pytest.raises(ResumeError, match=rf"because this changed:\n    module {rewards.name}: \w+ -> \w+\n"):
         train(make(**STATEFUL, max_steps=8), resume=True)
     assert len(records_of(folder)) == STEPS
     result = train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True, allow_changes=True)

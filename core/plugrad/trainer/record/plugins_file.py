@@ -35,6 +35,7 @@ def _is_record(record: Any) -> bool:
         isinstance(record, dict)
         and _all(record.get("versions"), dict, _is_optional_text)
         and _all(record.get("components"), list, _is_component)
+        and _all(record.get("modules", {}), dict, lambda total: isinstance(total, str))
         and _is_origin(record.get("origin"))
         and isinstance(record.get("num_processes", 1), int)
     )

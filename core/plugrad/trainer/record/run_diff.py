@@ -88,6 +88,7 @@ class EarlierRun:
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
             *_of_mappings("", _runs(self.plugins), _runs(plugins)),
             *_of_components(self.plugins["components"], plugins["components"]),
+            *_of_mappings("module ", self.plugins.get("modules", {}), plugins.get("modules", {})),
             *_of_tables(self.tables, tables),
         ]
 
