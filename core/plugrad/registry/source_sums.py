@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from plugrad.paths import read_bytes
+from plugrad.paths import sha256_of
 from plugrad.registry.bind import Component
 from plugrad.registry.local_modules import OF_FILES
+
+MOST_BYTES = 256 * 2**20
+"""To read a larger file takes longer than is worth it."""
 
 
 def file_of(target: Any) -> str | None:
@@ -25,9 +29,29 @@ def file_of(target: Any) -> str | None:
 def sum_of(file: str | None) -> str | None:
     """Return the SHA-256 of a source file: one of two machines with the same version may have edited it."""
     try:
-        return sha256(read_bytes(Path(file))).hexdigest() if file else None
+        return sha256_of(Path(file)) if file else None
     except OSError:
         return None
+
+
+def sums_of_files(options: Any) -> dict[str, str]:
+    """Return the SHA-256 of the files that options name by their absolute paths, by these. Those that are large have none.
+
+    By its sum a file is known that lies elsewhere later.
+    """
+    found = {}
+    for file, _ in map(named_file, _texts(options)):
+        with suppress(OSError, ValueError):
+            if file is not None and file.is_file() and file.stat().st_size <= MOST_BYTES:
+                found[str(file)] = sha256_of(file)
+    return found
+
+
+def named_file(text: str) -> tuple[Path | None, str]:
+    """Return the absolute path that a text is, and `:function` behind it if it refers to one; None if it is no such path."""
+    location, colon, attribute = text.rpartition(":")
+    path, rest = (location, colon + attribute) if location.endswith(".py") else (text, "")
+    return (Path(path), rest) if os.path.isabs(path) and "\0" not in path else (None, "")
 
 
 def sums_of_modules(components: Collection[Component], editable: Collection[str]) -> dict[str, str]:
@@ -55,10 +79,10 @@ def _folders_of(components: Iterable[Component]) -> Iterator[Path]:
     """Yield where the run looks for files and modules, and the folders of the files that components and options name."""
     for component in components:
         yield from component.folders
-        for reference in (component.source.target, *_texts(component.options)):
-            location = reference.rpartition(":")[0]
-            if location.endswith(".py"):
-                yield Path(location).parent
+        for text in (component.source.target, *_texts(component.options)):
+            file, rest = named_file(text)
+            if file is not None and rest:
+                yield file.parent
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -163,12 +163,21 @@ def test_a_run_that_was_killed_before_its_first_begins_again_and_says_so(make, t
     assert len(records_of(folder)) == STEPS
 
 
-def test_a_run_that_is_complete_is_left_as_it_is(make, train):
+def test_a_run_that_is_complete_is_left_as_it_is(make, train, caplog):
     done = train(make())
     before = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")}
     again = train(make(), resume=True)
     assert (again.num_steps, again.records) == (STEPS, done.records)
     assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")} == before
+    assert "other settings" not in caplog.text
+    kwargs = {"path": "sums.jsonl", "reward": "rewards.py:ones", "num_eval": 4}
+    train(make(environment={"name": "jsonl", "kwargs": kwargs}, metrics=["reward"]), resume=True)
+    assert "nothing is trained with these: environment jsonl: num_eval: 8 -> 4. For a new run" in caplog.text
+    train(make(loss=[{"name": "ppo_clip"}]), resume=True)
+    assert "nothing is trained with these: loss names: importance_sampling -> ppo_clip. For a new run" in caplog.text
+    (done.folder / "run.toml").unlink()
+    assert train(make(), resume=True).num_steps == STEPS
+    assert "Whether that run had other settings cannot be told" in caplog.text
 
 
 def test_it_may_go_on_for_longer(make, train):
@@ -180,6 +189,22 @@ def test_it_may_go_on_for_longer(make, train):
     assert events[2]["step"] == STEPS
     assert events[2]["changes"] == [{"what": "max_steps", "then": STEPS, "now": 9}]
     assert "max_steps = 9" in (folder / "run.toml").read_text()
+
+
+def test_it_goes_on_with_the_same_files_in_another_place_and_not_with_others(make, train, tmp_path):
+    folder = train(make()).folder
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("sums.jsonl", "rewards.py"):
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+    there = {"search_paths": [str(tmp_path / "elsewhere")]}
+    assert train(make(max_steps=7, **there), resume=True).num_steps == 7
+    changed = [change["what"] for change in history(folder)[-2]["changes"]]
+    assert changed == ["max_steps", "search_paths"]
+    rewards = tmp_path / "elsewhere" / "rewards.py"
+    rewards.write_text(rewards.read_text() + "X = 1\n")
+    rewards.rename(tmp_path / "rewards.py")
+    with pytest.raises(ResumeError, match=r"environment jsonl: reward: .*elsewhere/rewards.py:ones -> .*\n    module rew"):
+        train(make(max_steps=8, search_paths=[*there["search_paths"], str(tmp_path)]), resume=True)
 
 
 def test_a_run_that_is_past_its_last_step_is_an_error(make, train):

@@ -15,7 +15,7 @@ from plugrad.paths import replace_bytes
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
 from plugrad.trainer.capture.later_captures import CAPTURES, remove_later_captures
-from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, prune, remove_later
+from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, prune, remove_later, steps_in
 from plugrad.trainer.record.cut_records import keep_first_steps
 from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
@@ -39,7 +39,7 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     except (OSError, ValueError) as error:
         raise cannot_be_written(folder, error) from error
-    if present and PLUGINS not in present:
+    if present and PLUGINS not in present and not (resume and steps_in(folder)):
         raise RunFileError(
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
             "replace it. Choose another folder with --set output_dir=..."
