@@ -157,14 +157,23 @@ def test_without_a_checkpoint_it_begins(make, train, caplog):
 def test_a_run_that_was_killed_before_its_first_begins_again_and_says_so(make, train, caplog):
     folder = train(make(checkpoint={})).folder
     assert not (folder / "checkpoints").exists()
-    (folder / "history.jsonl").unlink()
+    first, _ = (folder / "history.jsonl").read_text().splitlines(keepends=True)
+    (folder / "history.jsonl").write_text(first)
     train(make(checkpoint={}), resume=True)
     assert "There is no checkpoint" in caplog.text
     assert len(records_of(folder)) == STEPS
+    assert [line["event"] for line in history(folder)] == ["started", "started", "finished"]
+    assert (folder / "history.jsonl").read_text().startswith(first)
 
 
 def test_a_run_that_is_complete_is_left_as_it_is(make, train, caplog):
     done = train(make())
+    # A run that was killed left it.
+    (folder_of(done.folder, 2).with_name(".step_000002.old.unfinished") / "policy").mkdir(parents=True)
+    again = train(make(), resume=True)
+    assert sorted(path.name for path in (done.folder / "checkpoints").iterdir()) == [
+        f"step_00000{step}" for step in (2, 4, 6)
+    ]
     before = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")}
     again = train(make(), resume=True)
     assert (again.num_steps, again.records) == (STEPS, done.records)

@@ -146,10 +146,14 @@ def best_in(run: Path, name: str | None, last: int | None = None) -> Best | None
 
 
 def remove_later(run: Path, step: int) -> None:
-    """Remove what a run that goes on from `step` will write again, and what was left half written."""
+    """Remove what a run that goes on from `step` will write again."""
     for later in steps_in(run):
         if later > step:
             _retire(folder_of(run, later))
+
+
+def remove_unfinished(run: Path) -> None:
+    """Remove what a run that was killed had half written or half removed: a checkpoint may be as large as the disk."""
     with suppress(OSError):
         for path in (run / CHECKPOINTS).glob(f".*{UNFINISHED}"):
             _remove(path)

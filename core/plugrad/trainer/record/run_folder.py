@@ -58,10 +58,10 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         raise cannot_be_written(folder, error) from error
 
 
-def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0) -> Path:
+def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0, resume: bool = False) -> Path:
     """Create the run folder, set an earlier run aside, and write run file and provenance.
 
-    A run that goes on after some steps keeps what belongs to them.
+    A run that goes on after some steps keeps what belongs to them; one that was to go on and has to begin, its history.
 
     Raises:
         RunFileError: it cannot be written, or the records that it goes on from cannot be read.
@@ -79,7 +79,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
             table = run_file.checkpoint
             prune(folder, table.keep, table.keep_every_steps, table.keep_best)
         else:
-            set_aside(folder, OURS)
+            set_aside(folder, [name for name in OURS if not (resume and name == HISTORY)])
         remove_stale_weights(folder)
         # This one first: by it a folder is known to be a run's, however soon the run is killed.
         replace_bytes(folder / PLUGINS, json_of(plugins).encode())
