@@ -93,6 +93,7 @@ def train(
 def _run(training: Training, peers: Peers, started: float, *, learns_from_rewards: bool) -> RunResult:
     """Train and save; return where everything is."""
     ranks = training.learner.ranks
+    training.stop.misses_a_rank = peers.has_ended
     with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
         num_steps, model = _train_and_save(training, peers)
     lines = next(lines for lines in ranks.gather(training.records.lines) if lines)

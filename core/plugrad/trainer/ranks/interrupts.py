@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from signal import Signals
@@ -37,6 +37,8 @@ class StopRequest:
     """Whether the run is complete and its model saved: only extensions are still working."""
     announces: bool = True
     """Whether it logs that the run stops: one of several ranks does."""
+    misses_a_rank: Callable[[], bool] = lambda: False
+    """Returns whether another rank has ended: its launcher then ends this one, and nobody asked the run to stop."""
 
     def agree(self, ranks: Ranks) -> bool:
         """Return whether any rank was asked to stop, so that all stop after the same step."""
@@ -58,7 +60,7 @@ class StopRequest:
             interrupt(number)
         self.own = Signals(number)
         is_known, self.signal = self.signal is not None, self.own
-        if not self.announces or is_known:
+        if not self.announces or is_known or (number == signal.SIGTERM and not self.is_saved and self.misses_a_rank()):
             return
         again = {HANGUP: "SIGTERM", WARNING: "A second SIGTERM", signal.SIGINT: "Ctrl-C again"}.get(
             self.signal, "SIGTERM again"
