@@ -97,7 +97,7 @@ def test_neither_another_seed_nor_another_folder_makes_it_another_comparison(fin
     ("tables", "difference"),
     [
         ({"max_steps": 2}, "since the arm 'a' was run, max_steps was 1 and is 2."),
-        ({"loss": {"kwargs": {"x": 1}}}, "loss.0.kwargs was {} and is not set, loss.0.kwargs.x was not set and is 1."),
+        ({"loss": {"kwargs": {"x": 1}}}, "loss.0.kwargs.x was not set and is 1."),
         ({"environment": {"name": "other"}}, "environment.name was arithmetic and is other."),
         ({"rollout": FOUR_KEYS}, "and 1 more."),
     ],

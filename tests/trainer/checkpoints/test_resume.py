@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,79 +20,11 @@ from plugrad.trainer.record.display import Silent
 from plugrad.trainer.record.history import history
 
 STEPS, EVERY = 6, 2
-PLUGINS = """
-import random
-
-import numpy as np
-import torch
-
-from plugrad import BatchLossInputs, LossOutputs, hookimpl, loss
-
-
-@loss(policy_gradient=True)
-class Moody:
-    '''REINFORCE with a weight that remembers, and that draws from every source of chance.'''
-
-    def __init__(self):
-        self.weight, self.own = 1.0, random.Random(3)
-
-    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        chance = 1 + 0.1 * (random.random() + np.random.rand() + float(torch.rand(())))
-        return LossOutputs(-chance * self.weight * inputs.advantages * inputs.trainer_logprobs, {"weight": self.weight})
-
-    def after_update(self, measures):
-        self.weight = 0.9 * self.weight + 0.1 * (self.own.random() + measures["loss"])
-
-    def state_dict(self):
-        return {"weight": self.weight, "own": self.own.getstate()}
-
-    def load_state_dict(self, state):
-        self.weight = state["weight"]
-        self.own.setstate(state["own"])
-
-
-class Running:
-    '''An advantage: the reward less a running mean.'''
-
-    def __init__(self):
-        self.mean = 0.0
-
-    def __call__(self, inputs):
-        from plugrad import AdvantageOutputs
-
-        advantages = inputs.rewards - self.mean
-        self.mean = 0.5 * self.mean + 0.5 * float(inputs.rewards.mean())
-        return AdvantageOutputs(advantages)
-
-    def state_dict(self):
-        return {"mean": torch.tensor(self.mean, dtype=torch.float64)}
-
-    def load_state_dict(self, state):
-        self.mean = float(state["mean"])
-
-
-class Fewer:
-    '''An extension: vetoes every third update, counted over the whole run.'''
-
-    def __init__(self):
-        self.seen = 0
-
-    @hookimpl(wrapper=True)
-    def before_update(self):
-        happens = yield
-        self.seen += 1
-        return [*happens, self.seen % 3 != 0]
-
-    def state_dict(self):
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state):
-        self.seen = state["seen"]
-"""
+PLUGINS = (Path(__file__).parents[2] / "faults" / "remembering.py").read_text()
 STATEFUL = {
     "loss": [{"name": "plugins.py:Moody"}, {"name": "kl_to_reference", "weight": 0.1}],
     "advantage": {"name": "plugins.py:Running"},
-    "extension": [{"name": "plugins.py:Fewer"}],
+    "extension": [{"name": "plugins.py:Fewer", "kwargs": {"every": 3}}],
     "updates_per_batch": 2,
 }
 DATASET = {"rollout": {"engine": "dataset", "prompts_per_step": 4, "rollouts_per_example": 2, "max_new_tokens": 4}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
+IN_THE_RECORD = re.compile(rf"({'|'.join(OF_COMPONENTS)})(\.\d+)?\.(name|kwargs)(\.|$)")
+"""Their keys that hold these."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,9 @@ def _with_sums(value: Any, sums: Mapping[str, str]) -> Any:
 
 
 def _of_tables(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
-    before, after = dict(_leaves(then)), dict(_leaves(now))
+    before, after = dict(leaves(then)), dict(leaves(now))
     for key in {**before, **after}:
-        if key != "output_dir" and not same(before.get(key), after.get(key)):
+        if key != "output_dir" and not IN_THE_RECORD.match(key) and not same(before.get(key), after.get(key)):
             yield Difference(key, before.get(key), after.get(key))
 
 
@@ -186,15 +189,14 @@ def _came_to(given: Any, recorded: Any) -> bool:
     return same(given, recorded)
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a run file with its value, except those in the record of the components."""
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of a run file with its value, and of a list of tables, every key of each under its number."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if not (key.partition(".")[0] in OF_COMPONENTS and name in ("name", "kwargs")):
-                yield from _leaves(inner, f"{key}.{name}" if key else name)
+            yield from leaves(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{index}")
+            yield from leaves(item, f"{key}.{index}")
     else:
         yield key, value
 
