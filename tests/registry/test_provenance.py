@@ -52,15 +52,18 @@ def test_a_published_component_is_recorded_with_its_package(install):
         "origin": None,
         "sha256": sha256((folder / "zigzag_loss.py").read_bytes()).hexdigest(),
         "options": {"clip": 0.25, "range": [0.0, 1.0], "path": "a"},
+        "files": {},
     }
 
 
 def test_a_file_of_ones_own_is_recorded_with_its_path(write, tmp_path):
     file = write("mine.py", CODE)
-    (component,) = record([bound("mine.py:zigzag", tmp_path)])["components"]
+    read = write("read.txt", "What an option names.")
+    (component,) = record([bound("mine.py:zigzag", tmp_path, path="read.txt")])["components"]
     assert (component["package"], component["version"]) == (None, None)
     assert component["location"] == str(file)
     assert component["reference"] == f"{file}:zigzag"
+    assert component["files"] == {str(read): sha256(read.read_bytes()).hexdigest()}
 
 
 def test_components_keep_their_order(install):
