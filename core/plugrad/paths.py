@@ -7,11 +7,15 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from plugrad.errors import RunFileError
 from plugrad.shown import printable, shown
+
+PART = 2**20
+"""Bytes that are read at once for a sum."""
 
 
 def working_directory() -> Path:
@@ -118,6 +122,20 @@ def read_bytes(path: Path) -> bytes:
     """
     with open_bytes(path, "rb") as file:
         return file.read()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: its path has a NUL character.
+    """
+    total = sha256()
+    with open_bytes(path, "rb") as file:
+        while part := file.read(PART):
+            total.update(part)
+    return total.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -91,6 +91,7 @@ def test_a_complete_run_has_nothing_to_do_and_says_so(plugrad, folder):
         (("--resume",), "give its run file, or its run folder"),
         (("nowhere", "--resume"), "nowhere"),
         ((".", "--resume"), "holds no run"),
+        ((".",), "is a folder, and not a run file. Give the run file in it: run.toml"),
     ],
 )
 def test_what_does_not_go_together_is_refused(plugrad, folder, arguments, message):

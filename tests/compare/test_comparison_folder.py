@@ -25,7 +25,7 @@ TABLES = {
 FOUR_KEYS = {"prompts_per_step": 1, "rollouts_per_example": 1, "max_new_tokens": 1, "temperature": 2.0}
 LOSS = {"kind": "loss", "reference": "mine.py:mine", "target": "/here/mine.py:mine", "sha256": "abc"}
 METRIC = {"kind": "metric", "reference": "entropy", "target": "plugrad:entropy", "sha256": "def"}
-PLUGINS = {"num_processes": 1, "versions": {"torch": "2.13.0"}, "components": [LOSS, METRIC]}
+PLUGINS = {"num_processes": 1, "versions": {"torch": "2.13.0"}, "components": [LOSS, METRIC], "modules": {"mine": "one"}}
 HELD = """
 import subprocess, sys
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_neither_another_seed_nor_another_folder_makes_it_another_comparison(fin
     ("tables", "difference"),
     [
         ({"max_steps": 2}, "since the arm 'a' was run, max_steps was 1 and is 2."),
-        ({"loss": {"kwargs": {"x": 1}}}, "loss.0.kwargs was {} and is not set, loss.0.kwargs.x was not set and is 1."),
+        ({"loss": {"kwargs": {"x": 1}}}, "loss.0.kwargs.x was not set and is 1."),
         ({"environment": {"name": "other"}}, "environment.name was arithmetic and is other."),
         ({"rollout": FOUR_KEYS}, "and 1 more."),
     ],
@@ -118,6 +118,8 @@ def test_another_run_file_is_another_comparison(finished, tables, difference):
         ({**PLUGINS, "components": [{**LOSS, "sha256": "changed"}, METRIC]}, "the loss mine.py:mine has changed"),
         ({**PLUGINS, "components": [{**LOSS, "target": "/there/mine.py:its"}, METRIC]}, "the loss mine.py:its has changed"),
         ({**PLUGINS, "components": [LOSS, {**METRIC, "sha256": "changed"}]}, None),
+        ({**PLUGINS, "modules": {"mine": "changed"}}, "the module mine has changed"),
+        ({**PLUGINS, "modules": {"another": "one"}}, None),
         ({**PLUGINS, "components": [LOSS, METRIC, {**METRIC, "target": "new:metric"}]}, None),
     ],
 )

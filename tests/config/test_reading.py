@@ -20,7 +20,7 @@ def test_a_missing_file_says_where_it_was_sought(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_no_run_file(tmp_path):
-    with pytest.raises(RunFileError, match=r"cannot be read: .*Is a directory"):
+    with pytest.raises(RunFileError, match=r"is a folder, and not a run file\. It holds no run file"):
         RunFile.load(tmp_path)
 
 

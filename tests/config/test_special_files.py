@@ -17,7 +17,7 @@ from plugrad.config.run_file import RunFile
 from plugrad.paths import open_bytes, read_bytes, read_text, write_bytes, write_text
 from plugrad.policy.model_folder import check_files, read_json
 from plugrad.registry.modules import source_of
-from plugrad.registry.provenance import _digest
+from plugrad.registry.source_sums import sum_of
 from plugrad.standard.environments.jsonl import Jsonl
 from plugrad.trainer.record.metrics_file import MetricsFile
 from plugrad.trainer.record.plugins_file import read_plugins
@@ -175,5 +175,5 @@ def test_a_record_that_is_no_file_says_so(put):
 def test_a_source_that_is_no_file_has_no_digest_and_no_text(put, monkeypatch, tmp_path):
     path = put("a_module_of_this_test.py")
     monkeypatch.syspath_prepend(tmp_path)
-    assert _digest(str(path)) is None
+    assert sum_of(str(path)) is None
     assert source_of("a_module_of_this_test") is None

@@ -49,16 +49,16 @@ class Running:
 
 
 class Fewer:
-    """An extension: vetoes every seventh update, counted over the whole run."""
+    """An extension: vetoes one update of several, counted over the whole run."""
 
-    def __init__(self):
-        self.seen = 0
+    def __init__(self, every: int = 7):
+        self.every, self.seen = every, 0
 
     @hookimpl(wrapper=True)
     def before_update(self):
         happens = yield
         self.seen += 1
-        return [*happens, self.seen % 7 != 0]
+        return [*happens, self.seen % self.every != 0]
 
     def state_dict(self):
         return {"seen": self.seen}

@@ -12,7 +12,7 @@ import pytest
 import plugrad
 from plugrad.registry.bind import bind
 from plugrad.registry.provenance import in_one_line, record
-from plugrad.registry.resolve import load, resolve
+from plugrad.registry.resolve import load, resolve, resolve_callable, search_modules_in
 from plugrad.registry.scan import scan
 
 CODE = """
@@ -52,15 +52,18 @@ def test_a_published_component_is_recorded_with_its_package(install):
         "origin": None,
         "sha256": sha256((folder / "zigzag_loss.py").read_bytes()).hexdigest(),
         "options": {"clip": 0.25, "range": [0.0, 1.0], "path": "a"},
+        "files": {},
     }
 
 
 def test_a_file_of_ones_own_is_recorded_with_its_path(write, tmp_path):
     file = write("mine.py", CODE)
-    (component,) = record([bound("mine.py:zigzag", tmp_path)])["components"]
+    read = write("read.txt", "What an option names.")
+    (component,) = record([bound("mine.py:zigzag", tmp_path, path="read.txt")])["components"]
     assert (component["package"], component["version"]) == (None, None)
     assert component["location"] == str(file)
     assert component["reference"] == f"{file}:zigzag"
+    assert component["files"] == {str(read): sha256(read.read_bytes()).hexdigest()}
 
 
 def test_components_keep_their_order(install):
@@ -119,6 +122,45 @@ def test_an_origin_that_cannot_be_read_is_not_taken_for_an_index(install, origin
 )
 def test_an_origin_in_one_line(origin, line):
     assert in_one_line(origin) == line
+
+
+def sums_of(folder, *names):
+    return [sha256((folder / name).read_bytes()).hexdigest() for name in names]
+
+
+def test_modules_beside_a_file_of_ones_own_and_those_in_the_folders_are_recorded(write, tmp_path):
+    code = "import aside\nimport shared_by_two.inner\n\n\ndef mine(inputs, reward: CallableReference = None): ...\n"
+    write("below/mine.py", f"from plugrad import CallableReference\n{code}")
+    write("below/aside.py", "X = 1\n")
+    write("shared_by_two/__init__.py", "")
+    write("shared_by_two/inner.py", "Y = 1\n")
+    write("elsewhere/rewards.py", "import beside_it\n\n\ndef ones(completion, example): ...\n")
+    write("elsewhere/beside_it.py", "Z = 1\n")
+    write("unused.py", "")
+    search_modules_in([tmp_path])
+    resolve_callable("elsewhere/rewards.py:ones", [tmp_path])
+    component = bound("below/mine.py:mine", tmp_path, reward="elsewhere/rewards.py:ones")
+    found = record([component])["modules"]
+    files = ("below/aside.py", "elsewhere/beside_it.py", "elsewhere/rewards.py", "shared_by_two/__init__.py")
+    names = ("aside", "beside_it", "rewards.py", "shared_by_two", "shared_by_two.inner")
+    assert found == dict(zip(names, sums_of(tmp_path, *files, "shared_by_two/inner.py"), strict=True))
+    # Nor are they of a run that looks elsewhere.
+    assert record([bound("ppo_clip", tmp_path / "below" / "none")])["modules"] == {}
+
+
+@pytest.mark.parametrize("kind", ["loss", "metric"])
+@pytest.mark.parametrize("is_editable", [True, False])
+def test_modules_of_an_editable_package_are_recorded_unless_a_metric_alone_brings_it(install, write, kind, is_editable):
+    origin = {"url": "file:///home/alice", "dir_info": {"editable": is_editable}}
+    group = {"loss": "losses", "metric": "metrics"}[kind]
+    folder = install("plugrad-bob", {f"plugrad.{group}": {"bobs": "bobs:bobs"}}, origin=json.dumps(origin))
+    write("site/bobs.py", "").unlink()
+    write("site/bobs/__init__.py", "from bobs.formula import double\n\ndef bobs(inputs): ...\n")
+    write("site/bobs/formula.py", "def double(x): return 2 * x\n")
+    source = resolve(kind, "bobs", scan())
+    found = record([bind(source, load(source), {})])["modules"]
+    wanted = dict(zip(["bobs.formula"], sums_of(folder, "bobs/formula.py"), strict=True))
+    assert found == (wanted if is_editable and kind == "loss" else {})
 
 
 def test_the_origin_of_plugrad_itself_is_recorded():

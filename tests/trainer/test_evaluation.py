@@ -8,6 +8,8 @@ import pytest
 from plugrad import DataError, RunFileError
 from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.contracts.measures import Measures
+from plugrad.report.core_numbers import CORE_NUMBERS
+from plugrad.trainer.checkpoints.best import OF_THE_TRAINER
 from plugrad.trainer.checkpoints.checkpoint_folder import best_in, steps_in
 from plugrad.trainer.held_out_numbers import held_out_numbers, pass_at_k, reward_of_majority
 from plugrad.trainer.record.display import Silent
@@ -110,6 +112,40 @@ def test_a_set_without_an_example_is_refused_before_the_model_loads(run, evaluat
         run(**evaluated(evaluation=evaluation, checkpoint={}))
 
 
-def test_a_number_that_no_step_has_is_refused_after_the_first(run):
-    with pytest.raises(RunFileError, match=r"'rewards' is no number that the run records\. Did you mean 'reward'"):
-        run(checkpoint={"keep_best": "rewards"})
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rewards", r"'rewards' is no number that the run records\. Did you mean 'reward'\? A step records step, reward"),
+        ("importance_samplng/loss", r"Did you mean 'importance_sampling/loss'\?.* begins with importance_sampling/, "),
+        ("entrpy/mean", r"Did you mean 'entropy/mean'\?"),
+        ("no_such/thing", r"is no number that the run records"),
+    ],
+)
+def test_a_number_that_nothing_records_is_refused_before_the_model_loads(run, name, message):
+    with pytest.raises(RunFileError, match=message):
+        run(checkpoint={"keep_best": name}, model={"name": "/nowhere"})
+
+
+def test_a_number_that_its_component_does_not_record_is_refused_after_the_first_step(run):
+    with pytest.raises(RunFileError, match=r"'reward/of' is no number .* A step records .*lr, skipped_updates, importance_"):
+        run(checkpoint={"keep_best": "reward/of"})
+
+
+def test_an_extension_may_record_any_number(run, write):
+    write(
+        "adds.py",
+        """
+        from plugrad import hookimpl
+
+        class Adds:
+            @hookimpl(wrapper=True)
+            def compute_metrics(self):
+                return {**(yield), "mine": 1.0}
+        """,
+    )
+    found = run(max_steps=1, extension=[{"name": "adds.py:Adds"}], checkpoint={"keep_best": "mine"})
+    assert best_in(found.folder, "mine").value == 1.0
+
+
+def test_the_numbers_of_the_trainer_are_those_that_the_report_knows():
+    assert {name for name in CORE_NUMBERS if not name.startswith("eval/")} == {*OF_THE_TRAINER} - {"step"}

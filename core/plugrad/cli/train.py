@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from plugrad.cli.shared_options import SETS, TRACEBACK
 from plugrad.errors import RunFileError
 from plugrad.paths import absolute
 from plugrad.quick_imports import without_collections
+from plugrad.shown import printable
 
 if TYPE_CHECKING:
     from plugrad.config.run_file import RunFile
@@ -95,21 +95,19 @@ def _check_resume(*, resume: bool, overwrite: bool, allow_changes: bool) -> None
 
 def _read(run_file: Path | None, overrides: list[str], like: Path | None, *, resume: bool) -> RunFile:
     from plugrad.config.run_file import RunFile
+    from plugrad.trainer.checkpoints.kept_run_file import kept_run_file
     from plugrad.trainer.record.run_diff import EarlierRun
+    from plugrad.trainer.record.run_folder import PLUGINS
 
     # Read first: a folder without a run is reported before torch is imported.
     earlier = EarlierRun.read(like) if like else None
     if run_file is not None and resume and run_file.is_dir():
-        missing = [name for name in ("run.toml", "plugins.json") if not (run_file / name).is_file()]
-        if missing:
-            raise RunFileError(f"{run_file} holds no run: it has no {missing[0]}. Give the run folder, or the run file.")
-        if any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
-            raise RunFileError(
-                f"--resume {run_file} goes on in that folder, and --set output_dir=... names another one. Copy the folder "
-                "to where the run is to go on, and give the copy."
-            )
-        # The folder may have moved since.
-        return RunFile.load(run_file / "run.toml", [*overrides, f"output_dir={json.dumps(str(run_file))}"])
+        return kept_run_file(run_file, overrides)
+    if run_file is not None and (run_file / PLUGINS).is_file():
+        raise RunFileError(
+            f"{printable(run_file)} is the folder of a run. To go on in it: plugrad train --resume {printable(run_file)}. "
+            f"To repeat that run elsewhere: plugrad train --like {printable(run_file)} --set output_dir=..."
+        )
     if run_file is not None:
         return RunFile.load(run_file, overrides)
     if resume:

@@ -9,7 +9,7 @@ from plugrad.compare.planned_run import PlannedRun
 from plugrad.config.run_file import RunFile
 from plugrad.trainer.checkpoints.going_on import may_change
 from plugrad.trainer.record.plugins_file import read_plugins
-from plugrad.trainer.record.run_diff import EarlierRun
+from plugrad.trainer.record.run_diff import EarlierRun, leaves
 from plugrad.trainer.record.run_folder import PLUGINS
 
 MAX_STEPS = "max_steps"
@@ -44,6 +44,12 @@ def changed_plugins(run: PlannedRun, now: Mapping[str, Any]) -> list[str]:
         for component in now["components"]
         if component["kind"] != "metric" and was.get(component["target"]) != component["sha256"]
     ]
+    modules = before.get("modules", {})
+    files += [
+        f"the module {name} has changed"
+        for name, total in now.get("modules", {}).items()
+        if modules.get(name, total) != total
+    ]
     return [*differing, *files]
 
 
@@ -68,13 +74,8 @@ def _why_no_longer(now: RunFile, short: Sequence[PlannedRun]) -> str:
 
 
 def _differing(before: RunFile, now: RunFile) -> dict[str, str]:
-    left, right = (_flat(run_file.model_dump(mode="json", exclude={"seed", "output_dir"})) for run_file in (before, now))
+    left, right = (
+        dict(leaves(run_file.model_dump(mode="json", exclude={"seed", "output_dir"}))) for run_file in (before, now)
+    )
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key) and not key.startswith(CHANGES_NO_RUN)]
     return {key: f"{key} was {left.get(key, 'not set')} and is {right.get(key, 'not set')}" for key in keys}
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict | list) or not value:
-        return {key: value}
-    parts = value.items() if isinstance(value, dict) else enumerate(value)
-    return {inner: leaf for part, item in parts for inner, leaf in _flat(item, f"{key}.{part}".strip(".")).items()}

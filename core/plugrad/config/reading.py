@@ -27,6 +27,10 @@ def read_tables(path: Path) -> dict[str, Any]:
         content = read_bytes(path)
     except FileNotFoundError as error:
         raise RunFileError(f"there is no run file {shown(str(path))} in {working_directory()}.") from error
+    except IsADirectoryError as error:
+        there = sorted(each.name for each in path.glob("*.toml"))
+        give = f"Give the run file in it: {printable(path / there[0])}" if there else "It holds no run file, which is TOML"
+        raise RunFileError(f"{shown(str(path))} is a folder, and not a run file. {give}.") from error
     except (OSError, ValueError) as error:
         raise RunFileError(f"the run file {shown(str(path))} cannot be read: {printable(error)}.") from error
     try:

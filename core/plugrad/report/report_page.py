@@ -83,7 +83,10 @@ def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
         "traced": traced_steps_of(run.folder),
         "findings": findings_of(run.folder),
         "versions": [(what, printable(found)) for what, found in run.plugins.get("versions", {}).items() if found],
-        "components": [_component(each) for each in run.plugins.get("components", ())],
+        "components": [
+            *map(_component, run.plugins.get("components", ())),
+            *(_module(*each) for each in run.plugins.get("modules", {}).items()),
+        ],
         "history": [_event(line) for line in run.history],
     }
 
@@ -99,6 +102,12 @@ def _component(component: dict[str, Any]) -> dict[str, str]:
         "sha256": printable(component.get("sha256") or ""),
         "options": printable(json.dumps(component.get("options", {}), ensure_ascii=False), 2000),
     }
+
+
+def _module(name: str, total: str) -> dict[str, str]:
+    """Return a line for a module that the components import."""
+    known = {"kind": "module", "name": printable(name), "target": printable(name), "sha256": printable(total)}
+    return {"package": "", "options": "", "origin": "", **known}
 
 
 def _event(line: Mapping[str, Any]) -> dict[str, str]:

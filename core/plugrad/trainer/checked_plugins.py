@@ -12,6 +12,7 @@ from plugrad.host.select import Selection, select
 from plugrad.registry.bind import Component
 from plugrad.rollout.prompts import reference_texts
 from plugrad.trainer.batch.amounts import check_amounts
+from plugrad.trainer.checkpoints.best import check_best
 from plugrad.trainer.chosen_examples import check_chosen_examples
 from plugrad.trainer.taught_examples import check_taught_examples
 from plugrad.trainer.texts_for_trial import trial_texts
@@ -27,10 +28,11 @@ def check_plugins(
         environment_of: gives the environment; several runs with the same one can read its examples once.
 
     Raises:
-        PlugradError: a plugin, an option or an example cannot be used, a reference is missing, or a step is larger than the
-            examples allow.
+        PlugradError: a plugin, an option or an example cannot be used, a reference is missing, a step is larger than the
+            examples allow, or the run records no number by which the best checkpoint is to be kept.
     """
     selection = select(run_file)
+    check_best(run_file.checkpoint.keep_best, selection)
     environment = environment_of(selection.environment)
     check_amounts(run_file, environment)
     check_chosen_examples(selection.losses, environment)

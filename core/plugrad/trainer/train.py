@@ -15,6 +15,7 @@ from plugrad.registry.calls_in_progress import long_calls_noticed
 from plugrad.registry.no_exit import no_exit_in_calls
 from plugrad.run_result import Lines, RunInterrupted, RunResult
 from plugrad.trainer.checked_run import CheckedRun, check_run
+from plugrad.trainer.checkpoints.checkpoint_folder import remove_unfinished
 from plugrad.trainer.checkpoints.going_on import GoingOn, check_changes, find, note_other_keys
 from plugrad.trainer.engines import engine_record
 from plugrad.trainer.lack_of_memory import as_our_error, lacks_memory, within_memory
@@ -73,7 +74,7 @@ def train(
     ranks = Ranks.of(accelerator)
     display = (display or display_for(LastingConsole())) if ranks.is_main else Silent()
     with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):
-        going_on = ranks.from_main(lambda: find(run_file)) if resume else GoingOn()
+        going_on = ranks.from_main(lambda: _found(run_file)) if resume else GoingOn()
         if going_on.finished_at is not None:
             return _complete(run_file, going_on.finished_at, ranks)
         checked = check_run(run_file, ranks, overwrite=overwrite, resume=resume, num_processes=num_processes)
@@ -82,7 +83,7 @@ def train(
         changes = _changes(going_on, checked, ranks, display, allow_changes=allow_changes)
         preparing = partial(prepare, checked, accelerator, ranks, display, going_on.checkpoint)
         training = ranks.together(lambda: within_memory(preparing))
-        ranks.on_main(lambda: _open_folder(training, checked, changes))
+        ranks.on_main(lambda: _open_folder(training, checked, changes, resume=resume))
         result = _run(training, peers, started, learns_from_rewards=checked.selection.learns_from_rewards)
     if training.stop.signal is not None:
         raise RunInterrupted(training.stop.signal, result, can_go_on=training.checkpoints.latest == result.num_steps)
@@ -92,6 +93,7 @@ def train(
 def _run(training: Training, peers: Peers, started: float, *, learns_from_rewards: bool) -> RunResult:
     """Train and save; return where everything is."""
     ranks = training.learner.ranks
+    training.stop.misses_a_rank = peers.has_ended
     with stop_requests(training.stop), long_calls_noticed(f" ({ranks.name})" if ranks.count > 1 else ""):
         num_steps, model = _train_and_save(training, peers)
     lines = next(lines for lines in ranks.gather(training.records.lines) if lines)
@@ -131,6 +133,11 @@ def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     return num_steps, model
 
 
+def _found(run_file: RunFile) -> GoingOn:
+    remove_unfinished(Path(run_file.output_dir))
+    return find(run_file)
+
+
 def _complete(run_file: RunFile, num_steps: int, ranks: Ranks) -> RunResult:
     """Return the result of a run that was complete before."""
     folder = Path(run_file.output_dir)
@@ -158,10 +165,10 @@ def _show_differences(earlier: EarlierRun, checked: CheckedRun, display: Display
     display.show_differences(earlier.folder, earlier.differences(checked.run_file, checked.plugins))
 
 
-def _open_folder(training: Training, checked: CheckedRun, changes: list[Difference]) -> None:
+def _open_folder(training: Training, checked: CheckedRun, changes: list[Difference], *, resume: bool) -> None:
     run = training.run
     plugins = {**checked.plugins, "engine": engine_record(checked.run_file, training.engine), **training.notes}
-    open_run_folder(checked.run_file, plugins, goes_on_after=run.first_step)
+    open_run_folder(checked.run_file, plugins, goes_on_after=run.first_step, resume=resume)
     if run.first_step and isinstance(training.records, MetricsFile):
         training.records.go_on()
     training.trackers.begin(checked.run_file, plugins, first_step=run.first_step)

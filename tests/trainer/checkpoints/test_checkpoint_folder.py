@@ -13,6 +13,7 @@ from plugrad.trainer.checkpoints.checkpoint_folder import (
     prune,
     publish,
     remove_later,
+    remove_unfinished,
     steps_in,
     sums_of,
     unfinished_of,
@@ -85,7 +86,7 @@ def test_one_that_is_not_whole_is_passed_over_and_said(written, tmp_path, caplog
 def test_one_that_was_being_written_does_not_count(written, tmp_path):
     written(4).rename(unfinished_of(folder_of(tmp_path, 8)))
     assert newest_whole(tmp_path) is None
-    remove_later(tmp_path, 4)
+    remove_unfinished(tmp_path)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
@@ -143,6 +144,7 @@ def test_of_a_symbolic_link_only_the_link_is_removed(written, tmp_path):
     assert not folder_of(tmp_path, 8).is_symlink()
     prune(tmp_path, 2, 0)
     remove_later(tmp_path, 6)
+    remove_unfinished(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000006"]
     assert all((tmp_path / f"elsewhere_{step}" / "checkpoint.json").is_file() for step in (2, 4, 6, 8))
 

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,79 +20,11 @@ from plugrad.trainer.record.display import Silent
 from plugrad.trainer.record.history import history
 
 STEPS, EVERY = 6, 2
-PLUGINS = """
-import random
-
-import numpy as np
-import torch
-
-from plugrad import BatchLossInputs, LossOutputs, hookimpl, loss
-
-
-@loss(policy_gradient=True)
-class Moody:
-    '''REINFORCE with a weight that remembers, and that draws from every source of chance.'''
-
-    def __init__(self):
-        self.weight, self.own = 1.0, random.Random(3)
-
-    def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
-        chance = 1 + 0.1 * (random.random() + np.random.rand() + float(torch.rand(())))
-        return LossOutputs(-chance * self.weight * inputs.advantages * inputs.trainer_logprobs, {"weight": self.weight})
-
-    def after_update(self, measures):
-        self.weight = 0.9 * self.weight + 0.1 * (self.own.random() + measures["loss"])
-
-    def state_dict(self):
-        return {"weight": self.weight, "own": self.own.getstate()}
-
-    def load_state_dict(self, state):
-        self.weight = state["weight"]
-        self.own.setstate(state["own"])
-
-
-class Running:
-    '''An advantage: the reward less a running mean.'''
-
-    def __init__(self):
-        self.mean = 0.0
-
-    def __call__(self, inputs):
-        from plugrad import AdvantageOutputs
-
-        advantages = inputs.rewards - self.mean
-        self.mean = 0.5 * self.mean + 0.5 * float(inputs.rewards.mean())
-        return AdvantageOutputs(advantages)
-
-    def state_dict(self):
-        return {"mean": torch.tensor(self.mean, dtype=torch.float64)}
-
-    def load_state_dict(self, state):
-        self.mean = float(state["mean"])
-
-
-class Fewer:
-    '''An extension: vetoes every third update, counted over the whole run.'''
-
-    def __init__(self):
-        self.seen = 0
-
-    @hookimpl(wrapper=True)
-    def before_update(self):
-        happens = yield
-        self.seen += 1
-        return [*happens, self.seen % 3 != 0]
-
-    def state_dict(self):
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state):
-        self.seen = state["seen"]
-"""
+PLUGINS = (Path(__file__).parents[2] / "faults" / "remembering.py").read_text()
 STATEFUL = {
     "loss": [{"name": "plugins.py:Moody"}, {"name": "kl_to_reference", "weight": 0.1}],
     "advantage": {"name": "plugins.py:Running"},
-    "extension": [{"name": "plugins.py:Fewer"}],
+    "extension": [{"name": "plugins.py:Fewer", "kwargs": {"every": 3}}],
     "updates_per_batch": 2,
 }
 DATASET = {"rollout": {"engine": "dataset", "prompts_per_step": 4, "rollouts_per_example": 2, "max_new_tokens": 4}}
@@ -157,18 +90,36 @@ def test_without_a_checkpoint_it_begins(make, train, caplog):
 def test_a_run_that_was_killed_before_its_first_begins_again_and_says_so(make, train, caplog):
     folder = train(make(checkpoint={})).folder
     assert not (folder / "checkpoints").exists()
-    (folder / "history.jsonl").unlink()
+    first, _ = (folder / "history.jsonl").read_text().splitlines(keepends=True)
+    (folder / "history.jsonl").write_text(first)
     train(make(checkpoint={}), resume=True)
     assert "There is no checkpoint" in caplog.text
     assert len(records_of(folder)) == STEPS
+    assert [line["event"] for line in history(folder)] == ["started", "started", "finished"]
+    assert (folder / "history.jsonl").read_text().startswith(first)
 
 
-def test_a_run_that_is_complete_is_left_as_it_is(make, train):
+def test_a_run_that_is_complete_is_left_as_it_is(make, train, caplog):
     done = train(make())
+    # A run that was killed left it.
+    (folder_of(done.folder, 2).with_name(".step_000002.old.unfinished") / "policy").mkdir(parents=True)
+    again = train(make(), resume=True)
+    assert sorted(path.name for path in (done.folder / "checkpoints").iterdir()) == [
+        f"step_00000{step}" for step in (2, 4, 6)
+    ]
     before = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")}
     again = train(make(), resume=True)
     assert (again.num_steps, again.records) == (STEPS, done.records)
     assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("*")} == before
+    assert "other settings" not in caplog.text
+    kwargs = {"path": "sums.jsonl", "reward": "rewards.py:ones", "num_eval": 4}
+    train(make(environment={"name": "jsonl", "kwargs": kwargs}, metrics=["reward"]), resume=True)
+    assert "nothing is trained with these: environment jsonl: num_eval: 8 -> 4. For a new run" in caplog.text
+    train(make(loss=[{"name": "ppo_clip"}]), resume=True)
+    assert "nothing is trained with these: loss names: importance_sampling -> ppo_clip. For a new run" in caplog.text
+    (done.folder / "run.toml").unlink()
+    assert train(make(), resume=True).num_steps == STEPS
+    assert "Whether that run had other settings cannot be told" in caplog.text
 
 
 def test_it_may_go_on_for_longer(make, train):
@@ -180,6 +131,22 @@ def test_it_may_go_on_for_longer(make, train):
     assert events[2]["step"] == STEPS
     assert events[2]["changes"] == [{"what": "max_steps", "then": STEPS, "now": 9}]
     assert "max_steps = 9" in (folder / "run.toml").read_text()
+
+
+def test_it_goes_on_with_the_same_files_in_another_place_and_not_with_others(make, train, tmp_path):
+    folder = train(make()).folder
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("sums.jsonl", "rewards.py"):
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+    there = {"search_paths": [str(tmp_path / "elsewhere")]}
+    assert train(make(max_steps=7, **there), resume=True).num_steps == 7
+    changed = [change["what"] for change in history(folder)[-2]["changes"]]
+    assert changed == ["max_steps", "search_paths"]
+    rewards = tmp_path / "elsewhere" / "rewards.py"
+    rewards.write_text(rewards.read_text() + "X = 1\n")
+    rewards.rename(tmp_path / "rewards.py")
+    with pytest.raises(ResumeError, match=r"environment jsonl: reward: .*elsewhere/rewards.py:ones -> .*\n    module rew"):
+        train(make(max_steps=8, search_paths=[*there["search_paths"], str(tmp_path)]), resume=True)
 
 
 def test_a_run_that_is_past_its_last_step_is_an_error(make, train):
@@ -197,12 +164,16 @@ def test_a_complete_run_without_a_checkpoint_cannot(make, train):
         train(make(checkpoint={}, max_steps=9), resume=True)
 
 
-def test_what_changes_the_run_is_refused_with_the_difference(make, train, write):
+def test_what_changes_the_run_is_refused_with_the_difference(make, train, write, tmp_path):
     folder = train(make(**STATEFUL)).folder
     with pytest.raises(ResumeError, match=r"from step 6(.|\n)*optimizer.lr: 0.001 -> 0.002(.|\n)*--allow-changes"):
         train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True)
     write("plugins.py", PLUGINS + OWN + "\n\nX = 1\n")
     with pytest.raises(ResumeError, match=r"sha256 of its source"):
+        train(make(**STATEFUL, max_steps=8), resume=True)
+    write("plugins.py", PLUGINS + OWN)
+    rewards = write("rewards.py", (tmp_path / "rewards.py").read_text() + "\n\nX = 1\n")
+    with pytest.raises(ResumeError, match=rf"because this changed:\n    module {rewards.name}: \w+ -> \w+\n"):
         train(make(**STATEFUL, max_steps=8), resume=True)
     assert len(records_of(folder)) == STEPS
     result = train(make(**STATEFUL, max_steps=8, optimizer={"lr": 2e-3}), resume=True, allow_changes=True)

@@ -124,12 +124,14 @@ def test_a_rank_names_the_one_that_is_gone(tmp_path: Path) -> None:
         process.stdout.readline()
         peers = Peers(None, [PeerFile.of(tmp_path, 1)], 2)
         assert peers.lost() is None
+        assert not peers.has_ended()
         process.communicate()
     peers.begin()
     failure = peers.lost_soon()
     assert failure is not None
     assert failure.message.startswith(f"rank 1 of 2 (process {process.pid}) has ended in a call of the loss without")
     assert (failure.rank, failure.exit_code) == (1, 1)
+    assert peers.has_ended()
 
 
 def test_nothing_is_left_of_a_folder_that_the_ranks_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

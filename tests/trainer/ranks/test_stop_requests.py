@@ -30,6 +30,25 @@ def test_a_signal_that_comes_after_the_others_have_told_of_theirs_does_not_end_t
 
 
 @pytest.mark.parametrize(
+    ("number", "misses_a_rank", "is_saved", "is_said"),
+    [
+        (signal.SIGTERM, False, False, True),
+        (signal.SIGTERM, True, False, False),
+        # The user's, and the others have ended as they should.
+        (signal.SIGINT, True, False, True),
+        (signal.SIGTERM, True, True, True),
+    ],
+)
+def test_a_rank_that_its_launcher_ends_because_another_is_lost_does_not_say_that_it_was_asked(
+    caplog, number, misses_a_rank, is_saved, is_said
+):
+    stop = StopRequest(is_saved=is_saved, misses_a_rank=lambda: misses_a_rank)
+    stop.note(number, None)
+    assert ("stops at once" in caplog.text) == is_said
+    assert stop.signal == number
+
+
+@pytest.mark.parametrize(
     ("signals", "ends_at_once"),
     [
         ([signal.SIGUSR1], False),
@@ -52,4 +71,4 @@ def test_only_who_asks_twice_ends_a_run_at_once(signals, ends_at_once):
                 signal.raise_signal(last)
         else:
             signal.raise_signal(last)
-            assert stop.signal in signals
+            assert stop.signal == signals[0]

@@ -16,8 +16,9 @@ from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.record.held_folder import held_run_folder
+from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import MOVING, REMOVING, REPLACED, put_back, set_aside
-from plugrad.trainer.record.run_folder import OURS, PROFILES, TRACKING
+from plugrad.trainer.record.run_folder import OURS, PLUGINS, PROFILES, TRACKING
 from plugrad.trainer.train import train
 
 FAILS = """
@@ -181,6 +182,16 @@ def test_a_run_that_is_killed_at_any_moment_loses_nothing_of_the_earlier_one(tmp
     with held(folder):
         assert contents(folder) == {**before, ".lock": f"{os.getpid()} {os.uname().nodename}\n".encode()}
     assert contents(folder) == before
+
+
+def test_the_history_of_a_run_that_began_anew_stays_where_it_ends_before_its_first_step(tmp_path):
+    (tmp_path / HISTORY).write_text("started\n")
+    (tmp_path / PLUGINS).write_text("earlier")
+    set_aside(tmp_path, [PLUGINS])
+    (tmp_path / HISTORY).write_text("started\nstarted\n")
+    (tmp_path / PLUGINS).write_text("new")
+    assert put_back(tmp_path, OURS)
+    assert contents(tmp_path) == {HISTORY: b"started\nstarted\n", PLUGINS: b"earlier"}
 
 
 def test_what_a_killed_run_had_not_removed_yet_is_removed(tmp_path):

@@ -120,6 +120,7 @@ def test_an_option_is_said(first, again):
             lambda recorded: component(recorded, "loss").update(sha256="0" * 64),
             "loss importance_sampling: sha256 of its source",
         ),
+        (lambda recorded: recorded["modules"].update({"rewards.py": "0" * 64}), "module rewards.py"),
         (lambda recorded: component(recorded, "loss").update(version="0.0.1"), "loss importance_sampling: version"),
         (lambda recorded: component(recorded, "loss").update(package="plugrad-alice"), "loss importance_sampling: package"),
         (
@@ -156,7 +157,7 @@ def test_a_file_of_ones_own_is_compared_by_what_is_in_it_and_not_by_where_it_lie
 
 def test_what_an_older_plugrad_did_not_record_is_not_compared(first, again):
     def make_older(recorded):
-        for key in ("origin", "num_processes"):
+        for key in ("origin", "num_processes", "modules"):
             del recorded[key]
         for key in ("python", "vllm"):
             del recorded["versions"][key]

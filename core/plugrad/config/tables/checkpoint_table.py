@@ -22,6 +22,6 @@ class CheckpointTable(Table):
     keep_best: str | None = Field(
         default=None,
         min_length=1,
-        description="A number of `metrics.jsonl`, such as `eval/reward`: a checkpoint after every step at which it is "
-        "greater than ever before, of which the newest is kept besides the others.",
+        description="A number of `metrics.jsonl`, such as `eval/reward`: also a checkpoint after every step at which it is "
+        "greater than at any step before. The last of these, which is the best, is kept beside the others.",
     )

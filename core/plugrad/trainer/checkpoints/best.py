@@ -9,9 +9,44 @@ from pathlib import Path
 
 from plugrad.config.tables.evaluation_table import PREFIX
 from plugrad.errors import RunFileError, did_you_mean
+from plugrad.host.select import Selection
+from plugrad.registry.bind import Component
 from plugrad.shown import shown
 from plugrad.trainer.checkpoints.checkpoint_folder import best_in
 from plugrad.trainer.ranks.ranks import Ranks
+
+OF_THE_TRAINER = (
+    "step", "reward", "loss", "grad_norm", "lr", "skipped_updates", "dropped_rollouts", "dropped_prompts", "seconds",
+    "rollouts_s", "tokens_per_s", "num_tokens", "tokens_per_s_per_device", "mfu", "memory_gib", "inference_mismatch/parity",
+    "inference_mismatch/parity_max", "router/busiest_expert",
+)  # fmt: skip
+"""The numbers of a step that no component names."""
+
+
+def check_best(name: str | None, selection: Selection) -> None:
+    """Check what can be known of `keep_best` before the first step: that something in the run may record such a number.
+
+    Raises:
+        RunFileError: nothing does.
+    """
+    may_add = any(map(_may_add_numbers, selection.extensions))
+    if name is None or may_add or name in OF_THE_TRAINER:
+        return
+    labels = [*(loss.label for loss in selection.losses), *(metric.label for metric in selection.metrics)]
+    prefix, slash, own = name.partition("/")
+    if slash and prefix in (PREFIX, "environment", *labels):
+        return
+    known = [*OF_THE_TRAINER, *(f"{loss.label}/loss" for loss in selection.losses)]
+    meant = did_you_mean(name, known) or did_you_mean(name, [f"{label}/{own}" for label in labels])
+    raise RunFileError(
+        f"checkpoint.keep_best = {shown(name)} is no number that the run records.{meant} A step records "
+        f"{', '.join(OF_THE_TRAINER)}, and what begins with {', '.join(f'{label}/' for label in labels)} or environment/."
+    )
+
+
+def _may_add_numbers(extension: Component) -> bool:
+    """Return whether an extension may add numbers of any name; of a function, it is not known what it returns."""
+    return not isinstance(extension.target, type) or hasattr(extension.target, "compute_metrics")
 
 
 @dataclass

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from plugrad.json_text import json_of, parse_json
-from plugrad.paths import open_bytes, read_bytes, write_text
+from plugrad.paths import read_bytes, sha256_of, write_text
 from plugrad.shown import printable
 
 CHECKPOINTS = "checkpoints"
@@ -25,8 +24,6 @@ FORMAT = 1
 """Raised when a newer plugrad writes what an older one would misread."""
 NAME = re.compile(r"step_(\d{6,})")
 UNFINISHED = ".unfinished"
-PART = 2**20
-"""Bytes that are read at once."""
 
 logger = logging.getLogger("plugrad")
 
@@ -73,7 +70,7 @@ def begin(unfinished: Path) -> None:
 
 def sums_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of files by their place in `folder`."""
-    return {file.relative_to(folder).as_posix(): _sum_of(file) for file in files}
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 def publish(unfinished: Path, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -149,10 +146,14 @@ def best_in(run: Path, name: str | None, last: int | None = None) -> Best | None
 
 
 def remove_later(run: Path, step: int) -> None:
-    """Remove what a run that goes on from `step` will write again, and what was left half written."""
+    """Remove what a run that goes on from `step` will write again."""
     for later in steps_in(run):
         if later > step:
             _retire(folder_of(run, later))
+
+
+def remove_unfinished(run: Path) -> None:
+    """Remove what a run that was killed had half written or half removed: a checkpoint may be as large as the disk."""
     with suppress(OSError):
         for path in (run / CHECKPOINTS).glob(f".*{UNFINISHED}"):
             _remove(path)
@@ -180,6 +181,8 @@ def _whole(folder: Path) -> Checkpoint:
         OSError: a file cannot be read.
         ValueError: a file is missing or has other bytes.
     """
+    if not (folder / MANIFEST).exists():
+        raise ValueError(f"it has no {MANIFEST}: it is empty, or only a part of it is there")
     facts = parse_json(read_bytes(folder / MANIFEST), MANIFEST)
     if not isinstance(facts, dict) or not isinstance(facts.get("sums"), dict):
         raise ValueError(f"its {MANIFEST} is not that of a checkpoint")
@@ -189,16 +192,8 @@ def _whole(folder: Path) -> Checkpoint:
     if missing:
         raise ValueError(f"{missing[0]} is missing")
     with ThreadPoolExecutor() as threads:
-        found = dict(zip(facts["sums"], threads.map(lambda name: _sum_of(folder / name), facts["sums"]), strict=True))
+        found = dict(zip(facts["sums"], threads.map(lambda name: sha256_of(folder / name), facts["sums"]), strict=True))
     wrong = [name for name, total in facts["sums"].items() if found[name] != total]
     if wrong:
         raise ValueError(f"{wrong[0]} has changed since it was written, or was cut off: its sum does not match")
     return Checkpoint(folder, facts)
-
-
-def _sum_of(file: Path) -> str:
-    total = sha256()
-    with open_bytes(file, "rb") as opened:
-        while part := opened.read(PART):
-            total.update(part)
-    return total.hexdigest()

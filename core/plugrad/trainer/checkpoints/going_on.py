@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import ResumeError
+from plugrad.errors import ResumeError, RunFileError
 from plugrad.shown import printable
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint, newest_whole, steps_in
 from plugrad.trainer.record.history import FINISHED, STOP_AT_REWARD, history
@@ -20,7 +20,7 @@ MAY_CHANGE = (
     "max_steps", "checkpoint.", "samples.", "capture.", "profile.", "tracking.", "evaluation.", "number of processes",
     "tokens_per_micro_batch",
     "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths", "metric.",
-    "metric ",
+    "metric ", "metrics", "plugins.disable",
 )  # fmt: skip
 """What changes neither the policy nor what it is trained on; a key that ends with a dot stands for a table, and a kind
 that ends with a space for its components."""
@@ -78,8 +78,11 @@ def find(run_file: RunFile) -> GoingOn:
 
 def note_other_keys(run_file: RunFile) -> None:
     """Log what a run file asks of a complete run that it did not do."""
-    folder = Path(run_file.output_dir)
-    differences = EarlierRun.read(folder).differences_of_keys(run_file)
+    try:
+        differences = EarlierRun.read(run_file.output_dir).differences_of_keys(run_file)
+    except RunFileError as error:
+        logger.warning("Whether that run had other settings cannot be told: %s", error)
+        return
     # What is not set now may stand in the other as what it came to.
     found = [each for each in differences if each.now is not None and not may_change(each.what)]
     if found:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
 from plugrad.config.tables.checkpoint_table import CheckpointTable
+from plugrad.errors import TrainingError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.paths import write_bytes
 from plugrad.shown import printable
@@ -38,6 +39,7 @@ from plugrad.trainer.ranks.ranks import PATIENCE, Ranks
 from plugrad.trainer.record.run_folder import METRICS, PLUGINS, RUN_FILE, SAMPLES
 
 SHARED = "shared.pt"
+T = TypeVar("T")
 
 logger = logging.getLogger("plugrad")
 
@@ -163,7 +165,7 @@ class Checkpoints:
             if tensors:
                 save_tensors(tensors, unfinished / name, self._writers.group)
         self._on_main(lambda: self._write_shared(copies, unfinished))
-        sums = self._together(lambda: self._sums_of_own(unfinished))
+        sums = self._writers.gather(self._together(lambda: self._sums_of_own(unfinished)))
         if self._writers.is_main:
             # Once, and here: reading all weights takes a while.
             self._origin = self._origin or origin_of(self._contents.learner, self._environment)
@@ -198,20 +200,18 @@ class Checkpoints:
         return sums_of(unfinished, files)
 
     def _on_main(self, attempt: Callable[[], object]) -> None:
-        self._together(attempt if self._writers.is_main else lambda: None)
+        self._writers.on_main(lambda: _told(attempt))
 
-    def _together(self, attempt: Callable[[], Any]) -> list[Any]:
-        """Call `attempt` on every rank and return the results of all; where it fails on one, all raise."""
-        result, error = None, None
-        try:
-            result = attempt()
-        except Exception as raised:
-            error = f"{type(raised).__name__}: {raised}"
-        found = self._writers.gather((result, error))
-        failed = [message for _, message in found if message]
-        if failed:
-            raise OSError(failed[0])
-        return [value for value, _ in found]
+    def _together(self, attempt: Callable[[], T]) -> T:
+        return self._writers.together(lambda: _told(attempt))
+
+
+def _told(attempt: Callable[[], T]) -> T:
+    """Call `attempt`; whatever it raises is an error that the other ranks are told."""
+    try:
+        return attempt()
+    except Exception as error:
+        raise TrainingError(f"{type(error).__name__}: {error}") from error
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from signal import Signals
@@ -32,11 +32,15 @@ class StopRequest:
 
     signal: Signals | None = None
     own: Signals | None = None
-    """The signal that this process got. One that every rank gets may come here only after the ranks have agreed on it."""
+    """The first signal that this process got. One that every rank gets may come here after the ranks have agreed on it."""
+    is_more_than_warned: bool = False
+    """Whether this process got a signal other than a warning: one more ends it at once."""
     is_saved: bool = False
     """Whether the run is complete and its model saved: only extensions are still working."""
     announces: bool = True
     """Whether it logs that the run stops: one of several ranks does."""
+    misses_a_rank: Callable[[], bool] = lambda: False
+    """Returns whether another rank has ended: its launcher then ends this one, and nobody asked the run to stop."""
 
     def agree(self, ranks: Ranks) -> bool:
         """Return whether any rank was asked to stop, so that all stop after the same step."""
@@ -51,14 +55,15 @@ class StopRequest:
         if number == HANGUP:
             _leave_a_terminal_that_is_gone()
         # Slurm's own SIGTERM comes after its warning, and the step may still be under way.
-        if self.own not in (None, WARNING) or number == self.own:
+        if self.is_more_than_warned or number == self.own:
             if number in (HANGUP, WARNING):
                 # Both the system and the shell send the first where a terminal is closed. Neither asks to stop at once.
                 return
             interrupt(number)
-        self.own = Signals(number)
+        # Slurm's script asks whether it was the warning that ended the run.
+        self.own, self.is_more_than_warned = self.own or Signals(number), number != WARNING
         is_known, self.signal = self.signal is not None, self.own
-        if not self.announces or is_known:
+        if not self.announces or is_known or (number == signal.SIGTERM and not self.is_saved and self.misses_a_rank()):
             return
         again = {HANGUP: "SIGTERM", WARNING: "A second SIGTERM", signal.SIGINT: "Ctrl-C again"}.get(
             self.signal, "SIGTERM again"

@@ -92,6 +92,10 @@ class Peers:
         for peer in self.others:
             peer.file.close()
 
+    def has_ended(self) -> bool:
+        """Return whether a rank on this machine has ended, with or without a word."""
+        return any(not peer.is_held() for peer in self.others)
+
     def lost(self) -> Failure | None:
         """Return the failure of a rank on this machine that has ended without a word; None if there is none."""
         for peer in self.others:

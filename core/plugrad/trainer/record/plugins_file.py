@@ -35,6 +35,7 @@ def _is_record(record: Any) -> bool:
         isinstance(record, dict)
         and _all(record.get("versions"), dict, _is_optional_text)
         and _all(record.get("components"), list, _is_component)
+        and _are_sums(record.get("modules", {}))
         and _is_origin(record.get("origin"))
         and isinstance(record.get("num_processes", 1), int)
     )
@@ -46,6 +47,7 @@ def _is_component(component: Any) -> bool:
         and all(isinstance(component.get(key), str) for key in TEXTS)
         and all(_is_optional_text(component.get(key)) for key in OPTIONAL_TEXTS)
         and isinstance(component.get("options", {}), dict)
+        and _are_sums(component.get("files", {}))
         and _is_origin(component.get("origin"))
     )
 
@@ -57,6 +59,10 @@ def _is_origin(origin: Any) -> bool:
 
 def _is_optional_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _are_sums(values: Any) -> bool:
+    return _all(values, dict, lambda total: isinstance(total, str))
 
 
 def _all(values: Any, container: type, is_valid: Callable[[Any], bool]) -> bool:

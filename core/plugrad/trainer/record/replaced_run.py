@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plugrad.trainer.capture.later_captures import CAPTURES, FAILED
+from plugrad.trainer.record.history import HISTORY
 
 logger = logging.getLogger("plugrad")
 
@@ -63,7 +64,9 @@ def put_back(folder: Path, names: Sequence[str]) -> bool:
     if replaced.is_dir():
         _keep_captured_failures(folder, replaced)
         for name in names_in(folder, names):
-            remove(folder / name)
+            # A run that was to go on began anew, and left the history where it was.
+            if name != HISTORY or os.path.lexists(replaced / HISTORY):
+                remove(folder / name)
         replaced.rename(moving)
     if not moving.is_dir():
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,12 +16,15 @@ from plugrad.errors import RunFileError
 from plugrad.paths import exists, expanded, read_text
 from plugrad.registry.option_forms import same
 from plugrad.registry.provenance import in_one_line
+from plugrad.registry.source_sums import named_file
 from plugrad.shown import printable
 from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
+IN_THE_RECORD = re.compile(rf"({'|'.join(OF_COMPONENTS)})(\.\d+)?\.(name|kwargs)(\.|$)")
+"""Their keys that hold these."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,12 @@ class EarlierRun:
         return self._differences(as_tables(run_file), plugins)
 
     def differences_of_keys(self, run_file: RunFile) -> list[Difference]:
-        """Return the keys of the run file that have changed. Options of components are not among them."""
-        return list(_of_tables(self.tables, as_tables(run_file)))
+        """Return the keys of the run file that have changed, and what it now says otherwise of components.
+
+        Nothing is imported: of a component, its name and the options that are given are compared.
+        """
+        now = as_tables(run_file)
+        return [*_of_tables(self.tables, now), *_of_given(self.tables, now)]
 
     def differences_from(self, later: EarlierRun) -> list[Difference]:
         """Return the same for another run that left its record."""
@@ -88,6 +96,7 @@ class EarlierRun:
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
             *_of_mappings("", _runs(self.plugins), _runs(plugins)),
             *_of_components(self.plugins["components"], plugins["components"]),
+            *_of_mappings("module ", self.plugins.get("modules", {}), plugins.get("modules", {})),
             *_of_tables(self.tables, tables),
         ]
 
@@ -121,31 +130,73 @@ def _of_components(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str,
             yield Difference(name, _whose(before.get(name)), _whose(after.get(name)))
             continue
         yield from _of_mappings(f"{name}: ", _facts(before[name]), _facts(after[name]))
-        yield from _of_options(name, before[name].get("options", {}), after[name].get("options", {}))
+        yield from _of_options(name, before[name], after[name])
 
 
-def _of_options(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+def _of_options(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    then, now = before.get("options", {}), after.get("options", {})
     for option in {**then, **now}:
-        if not same(then.get(option), now.get(option)):
-            yield Difference(f"{name}: {option}", then.get(option), now.get(option))
+        was, its = then.get(option), now.get(option)
+        # A file that has moved is the same one.
+        files = before.get("files", {}), after.get("files", {})
+        if not same(was, its) and not same(*map(_with_sums, (was, its), files)):
+            yield Difference(f"{name}: {option}", was, its)
+
+
+def _with_sums(value: Any, sums: Mapping[str, str]) -> Any:
+    """Return an option with the sum of each file in place of its path, as far as they are known."""
+    if isinstance(value, dict):
+        return {key: _with_sums(part, sums) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_sums(part, sums) for part in value]
+    file, rest = named_file(value) if isinstance(value, str) else (None, "")
+    return f"sha256:{sums[str(file)]}{rest}" if str(file) in sums else value
 
 
 def _of_tables(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
-    before, after = dict(_leaves(then)), dict(_leaves(now))
+    before, after = dict(leaves(then)), dict(leaves(now))
     for key in {**before, **after}:
-        if key != "output_dir" and not same(before.get(key), after.get(key)):
+        if key != "output_dir" and not IN_THE_RECORD.match(key) and not same(before.get(key), after.get(key)):
             yield Difference(key, before.get(key), after.get(key))
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a run file with its value, except those in the record of the components."""
+def _of_given(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    for kind in OF_COMPONENTS:
+        before, after = _listed(then.get(kind)), _listed(now.get(kind))
+        was, its = ([str(table["name"]).rpartition("/")[2] for table in tables] for tables in (before, after))
+        if after and was != its:
+            yield Difference(f"{kind} names", ", ".join(was), ", ".join(its))
+            continue
+        for name, old, new in zip(its, before, after, strict=False):
+            for option, value in new.get("kwargs", {}).items():
+                recorded = old.get("kwargs", {}).get(option)
+                if not _came_to(value, recorded):
+                    yield Difference(f"{kind} {name}: {option}", recorded, value)
+
+
+def _listed(tables: Any) -> list[Mapping[str, Any]]:
+    return tables if isinstance(tables, list) else [tables] if tables else []
+
+
+def _came_to(given: Any, recorded: Any) -> bool:
+    """Return whether a given option may be what is recorded: with its defaults, and with a path written out."""
+    if isinstance(given, dict) and isinstance(recorded, dict):
+        return all(_came_to(part, recorded.get(key)) for key, part in given.items())
+    if isinstance(given, list) and isinstance(recorded, list):
+        return len(given) == len(recorded) and all(map(_came_to, given, recorded))
+    if isinstance(given, str) and isinstance(recorded, str) and named_file(recorded)[0] is not None:
+        return given.rpartition("/")[2] == recorded.rpartition("/")[2]
+    return same(given, recorded)
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of a run file with its value, and of a list of tables, every key of each under its number."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if not (key.partition(".")[0] in OF_COMPONENTS and name in ("name", "kwargs")):
-                yield from _leaves(inner, f"{key}.{name}" if key else name)
+            yield from leaves(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{index}")
+            yield from leaves(item, f"{key}.{index}")
     else:
         yield key, value
 

@@ -15,7 +15,7 @@ from plugrad.paths import replace_bytes
 from plugrad.rollout.servers.stale_weights import remove_stale_weights
 from plugrad.shown import printable
 from plugrad.trainer.capture.later_captures import CAPTURES, remove_later_captures
-from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, prune, remove_later
+from plugrad.trainer.checkpoints.checkpoint_folder import CHECKPOINTS, prune, remove_later, steps_in
 from plugrad.trainer.record.cut_records import keep_first_steps
 from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
@@ -39,7 +39,7 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     except (OSError, ValueError) as error:
         raise cannot_be_written(folder, error) from error
-    if present and PLUGINS not in present:
+    if present and PLUGINS not in present and not (resume and steps_in(folder)):
         raise RunFileError(
             f"{folder} holds {', '.join(present)} but no {PLUGINS}: plugrad did not write it and does not "
             "replace it. Choose another folder with --set output_dir=..."
@@ -58,10 +58,10 @@ def check_run_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> 
         raise cannot_be_written(folder, error) from error
 
 
-def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0) -> Path:
+def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_after: int = 0, resume: bool = False) -> Path:
     """Create the run folder, set an earlier run aside, and write run file and provenance.
 
-    A run that goes on after some steps keeps what belongs to them.
+    A run that goes on after some steps keeps what belongs to them; one that was to go on and has to begin, its history.
 
     Raises:
         RunFileError: it cannot be written, or the records that it goes on from cannot be read.
@@ -79,7 +79,7 @@ def open_run_folder(run_file: RunFile, plugins: Mapping[str, Any], *, goes_on_af
             table = run_file.checkpoint
             prune(folder, table.keep, table.keep_every_steps, table.keep_best)
         else:
-            set_aside(folder, OURS)
+            set_aside(folder, [name for name in OURS if not (resume and name == HISTORY)])
         remove_stale_weights(folder)
         # This one first: by it a folder is known to be a run's, however soon the run is killed.
         replace_bytes(folder / PLUGINS, json_of(plugins).encode())

@@ -11,23 +11,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_objectives.losses.pairs import By, Pairs, by_place, check_pair, needs_of_pairs
+from plugrad import BatchLossInputs, LossOutputs
+from plugrad_objectives.losses.pairs import By, Pairs, needs_of_pairs, of_pairs
 
 
 def _needs(options: Mapping[str, Any]) -> set[str]:
     return {"values"} | needs_of_pairs(options)
 
 
-@loss(
-    needs=_needs,
-    reduction="sequence_sum",
-    policy_gradient=False,
-    whole_batch=True,
-    min_rollouts_per_example=2,
-    replayed=by_place,
-    check_example=check_pair,
-)
+@of_pairs(needs=_needs)
 def bradley_terry(inputs: BatchLossInputs, center: Annotated[float, Field(ge=0)] = 0.0, by: By = "member") -> LossOutputs:
     """-log sigmoid(s(chosen) - s(rejected)) + center (s(chosen) + s(rejected))^2,  s = the critic's value at the last token.
 

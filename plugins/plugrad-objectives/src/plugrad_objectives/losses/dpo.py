@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_objectives.losses.pairs import By, Pairs, by_place, check_pair, needs_of_pairs, sequence_means, sequence_sums
+from plugrad import BatchLossInputs, LossOutputs
+from plugrad_objectives.losses.pairs import By, Pairs, needs_of_pairs, of_pairs, sequence_means, sequence_sums
 
 Kind = Literal["sigmoid", "hinge", "ipo"]
 
@@ -20,15 +20,7 @@ def _needs(options: Mapping[str, Any]) -> set[str]:
     return {"ref_logprobs"} | needs_of_pairs(options)
 
 
-@loss(
-    needs=_needs,
-    reduction="sequence_sum",
-    policy_gradient=False,
-    whole_batch=True,
-    min_rollouts_per_example=2,
-    replayed=by_place,
-    check_example=check_pair,
-)
+@of_pairs(needs=_needs)
 def dpo(
     inputs: BatchLossInputs,
     beta: Annotated[float, Field(gt=0)] = 0.1,

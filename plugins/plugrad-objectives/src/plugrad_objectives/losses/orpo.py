@@ -9,21 +9,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plugrad import BatchLossInputs, LossOutputs, Mean, loss
-from plugrad_objectives.losses.pairs import By, Pairs, by_place, check_pair, needs_of_pairs, sequence_means
+from plugrad import BatchLossInputs, LossOutputs, Mean
+from plugrad_objectives.losses.pairs import By, Pairs, of_pairs, sequence_means
 
 LEAST = 1e-12
 
 
-@loss(
-    needs=needs_of_pairs,
-    reduction="sequence_sum",
-    policy_gradient=False,
-    whole_batch=True,
-    min_rollouts_per_example=2,
-    replayed=by_place,
-    check_example=check_pair,
-)
+@of_pairs()
 def orpo(inputs: BatchLossInputs, weight: Annotated[float, Field(ge=0)] = 0.1, by: By = "member") -> LossOutputs:
     """-m(chosen) - weight log sigmoid(o(chosen) - o(rejected)),  o = m - log(1 - e^m),  m = the mean log pi of a completion.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plugrad import BatchLossInputs, DataError, Mean
+from plugrad import BatchLossInputs, DataError, Mean, loss
 
+Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 By = Literal["member", "reward"]
 """`member`: the first of an example's `references` is better than each other one. `reward`: of two rollouts of a prompt, the
 one with the higher reward; equal rewards make no pair."""
@@ -34,6 +35,19 @@ def check_pair(example: Mapping[str, Any], options: Mapping[str, Any]) -> None:
             f"it has no column 'references' with the better completion and then worse ones (it has {', '.join(example)}). A "
             "single `reference` would be compared with itself."
         )
+
+
+def of_pairs(*, needs: Callable[[Mapping[str, Any]], set[str]] = needs_of_pairs) -> Callable[[Plugin], Plugin]:
+    """State the facts that every loss of pairs has, as `@loss` does."""
+    return loss(
+        needs=needs,
+        reduction="sequence_sum",
+        policy_gradient=False,
+        whole_batch=True,
+        min_rollouts_per_example=2,
+        replayed=by_place,
+        check_example=check_pair,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,11 @@ from typing import Annotated
 from pydantic import Field
 from torch.nn.functional import logsigmoid
 
-from plugrad import BatchLossInputs, LossOutputs, loss
-from plugrad_objectives.losses.pairs import By, Pairs, by_place, check_pair, needs_of_pairs, sequence_means
+from plugrad import BatchLossInputs, LossOutputs
+from plugrad_objectives.losses.pairs import By, Pairs, of_pairs, sequence_means
 
 
-@loss(
-    needs=needs_of_pairs,
-    reduction="sequence_sum",
-    policy_gradient=False,
-    whole_batch=True,
-    min_rollouts_per_example=2,
-    replayed=by_place,
-    check_example=check_pair,
-)
+@of_pairs()
 def simpo(
     inputs: BatchLossInputs,
     beta: Annotated[float, Field(gt=0)] = 2.0,
