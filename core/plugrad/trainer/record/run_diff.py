@@ -141,7 +141,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every key of a run file with its value, except those in the record of the components."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if not (key.partition(".")[0] in OF_COMPONENTS and name in ("name", "kwargs")):
+            if not (_is_of_component(key) and name in ("name", "kwargs")):
                 yield from _leaves(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
@@ -150,12 +150,17 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def _is_of_component(key: str) -> bool:
+    return key.partition(".")[0] in OF_COMPONENTS or (key.startswith("evaluation.sets.") and key.endswith(".environment"))
+
+
 def _by_name(components: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return the components by kind and name. A local file counts as the same one in another folder."""
     seen: Counter[str] = Counter()
     found: dict[str, Mapping[str, Any]] = {}
     for component in components:
-        name = f"{component['kind']} {component['reference'].rpartition('/')[2]}"
+        own = f"{component['kind']} {component['reference'].rpartition('/')[2]}"
+        name = f"evaluation.sets.{component['set']}: {own}" if "set" in component else own
         seen[name] += 1
         found[name if seen[name] == 1 else f"{name} ({seen[name]})"] = component
     return found
