@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from plugrad.config.tables.evaluation_table import OF_SEVERAL
 from plugrad.host.labels import labels_of
 from plugrad.report.core_numbers import (
     CORE_NUMBERS,
@@ -52,7 +53,7 @@ class Owner:
     def _of_held_out(self, own: str) -> str:
         """Return what is known about a number of held-out completions, by its name without what all begin with."""
         head = own.partition("/")[0]
-        of_core = own == head or head not in self.of_training
+        of_core = own == head or head in OF_SEVERAL or head not in self.of_training
         return OF_HELD_OUT.get(head, "") if of_core else self.of_training[head].caption(own)
 
 
