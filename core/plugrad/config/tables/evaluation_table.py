@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from plugrad.config.tables.component_tables import EnvironmentTable
 from plugrad.config.tables.number_types import Count, CountOrZero, Finite, Temperature
@@ -50,6 +50,12 @@ class HeldOutSetTable(Table):
         return self
 
 
+def _bool_or_list(value: Any) -> Any:
+    if not isinstance(value, bool | list):
+        raise ValueError('write true, false or a list such as ["reward", "entropy"]')
+    return value
+
+
 class EvaluationTable(Table):
     """`[evaluation]`: completions of held-out examples."""
 
@@ -68,7 +74,7 @@ class EvaluationTable(Table):
     stop_at_reward: Finite | None = Field(
         default=None, description="Stop the run once the mean held-out reward reaches this value."
     )
-    metrics: bool | list[str] = Field(
+    metrics: Annotated[bool | list[str], BeforeValidator(_bool_or_list)] = Field(
         default=True,
         description="Metrics of the run that also run on held-out completions: all that can (true), none (false), or a list "
         "of names as they stand in `metrics.jsonl`.",
