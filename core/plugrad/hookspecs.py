@@ -81,7 +81,7 @@ def compute_loss(component: SelectedLoss, inputs: BatchLossInputs) -> LossOutput
 def compute_metrics(inputs: MetricInputs) -> Mapping[str, Measure]:
     """Return measures by name, for `metrics.jsonl`.
 
-    When: once per optimizer batch, after the update.
+    When: once per optimizer batch, after the update. Not in evaluations: there, core calls the metrics alone.
     Core: calls every metric. A metric that fails does not affect the others.
     Extension: add measures to the result.
     """

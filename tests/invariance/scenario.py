@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from held_out import HeldOutNumbers
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
@@ -100,6 +101,8 @@ class Scenario:
     """Fields of its configuration."""
     sees: bool = False
     """The model has a vision tower, which no text reaches."""
+    evaluates: bool = False
+    """Metrics also measure the completions of the batch after each step, as held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -310,11 +313,14 @@ def three_steps(scenario, accelerator, ranks=None):
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
     cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
+    held_out = HeldOutNumbers(METRICS, learner, cuts.cutting) if scenario.evaluates else None
     first = put_back_from(scenario, learner, bound)
     for step in range(first, STEPS):
         scored = of_values(batch, learner, cuts.cutting)
         for update in run_updates(learner, scored, cuts, hooks, Progress(step, STEPS)):
             records.append(make_record(step, batch, [update], cost, ranks))
+        if held_out:
+            records[-1] |= held_out.of(batch, ranks, Progress(step + 1, STEPS))
         if scenario.checkpoint_in and step == 0:
             keep_in(Path(scenario.checkpoint_in), learner, bound)
     if scenario.save_to:

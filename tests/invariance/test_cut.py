@@ -105,6 +105,22 @@ def test_a_critic(form, reduction, num_micro_batches):
     assert losses_of_values[-1] != losses_of_values[0]
 
 
+@pytest.mark.parametrize("num_micro_batches", [3, 7])
+def test_metrics_on_held_out_completions(num_micro_batches):
+    terms = (*SEVERAL, ("forms.py:clipped_values", 0.5, "group"))
+    scenario = Scenario(seed=8, terms=terms, folder=HERE, critic=True, empty=True, evaluates=True)
+    expected = whole(scenario)
+    assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), expected)
+    record = expected.records[-1]
+    assert {"eval/entropy/mean", "eval/some/of_models/values", "eval/some/reward/mean"} <= record.keys()
+    for name in ("trainer_logprobs", "values", "ref_logprobs", "entropy", "advantages"):
+        assert record[f"eval/some/of_models/{name}"] != record[f"eval/of_models/{name}"]
+    # Nothing of training depends on it.
+    plain = whole(replace(scenario, evaluates=False))
+    of_training = [{k: v for k, v in record.items() if not k.startswith("eval/")} for record in expected.records]
+    assert_same(replace(expected, records=of_training), plain)
+
+
 AGAIN = ("adversarial", "adversarial_in_two_steps", "now_and_then")
 
 

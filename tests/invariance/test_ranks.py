@@ -108,6 +108,12 @@ SCENARIOS = {
     "its own teacher": Scenario(seed=8, terms=FOLLOWING, budget=60, updates_per_batch=2, teachers=("!",), **IN_FILE),
     "a vision tower": Scenario(seed=2, terms=SEVERAL, budget=30, sees=True),
     "a vision tower, none on the second": Scenario(seed=4, terms=SEVERAL, budget=40, shares=(1, 0), sees=True),
+    "held-out completions": Scenario(
+        seed=8, terms=(*SEVERAL, *CRITIC[1:]), budget=30, critic=True, evaluates=True, **IN_FILE
+    ),
+    "held-out completions, none on the first": Scenario(
+        seed=4, terms=(*SEVERAL, *CRITIC[1:]), budget=40, shares=(0, 1), critic=True, evaluates=True, empty=True, **IN_FILE
+    ),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}

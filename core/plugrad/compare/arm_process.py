@@ -47,8 +47,8 @@ def check_each(run_files: Mapping[str, RunFile], num_processes: int, is_at: Call
             key = run_file.environment.model_dump_json()
             # Arms with the same environment load its examples once.
             create = BoundEnvironment.create if key not in environments else lambda _, key=key: environments[key]
-            selection, environments[key] = check_plugins(run_file, create)
-            plugins = {"num_processes": num_processes, **record(selection.components())}
+            selection, environments[key], _ = check_plugins(run_file, create)
+            plugins = {"num_processes": num_processes, **record(selection.components(), selection.of_sets)}
             results.checked[name] = CheckedArm(resolved(run_file, selection), plugins)
         except PlugradError as error:
             results.complaints[name] = message_of(error)

@@ -126,7 +126,7 @@ class RunFile(Table):
     @model_validator(mode="after")
     def _best_is_reported(self) -> RunFile:
         best, names = self.checkpoint.keep_best, self.evaluation.number_names
-        if best is not None and best.startswith(f"{PREFIX}/") and best not in names:
+        if best is not None and best.startswith(f"{PREFIX}/") and not self.evaluation.may_report(best):
             found = f"reports {', '.join(names)}" if names else "is turned off: set evaluation.every_steps"
             raise ValueError(f"checkpoint.keep_best = {shown(best)}, and [evaluation] {found}{did_you_mean(best, names)}")
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
-from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS, TeacherDivergence
+from plugrad.contracts.needs import ALWAYS_GIVEN, KNOWN_NEEDS, TeacherDivergence
 from plugrad.contracts.wrong_needs import passes_wrong, wrong_divergence
 from plugrad.errors import PluginError, did_you_mean, with_article
 from plugrad.shown import shown
@@ -68,6 +68,7 @@ class MetricFacts:
     """What `@metric` states."""
 
     needs: Needs = frozenset()
+    evaluation: bool = True
 
 
 Facts = LossFacts | AdvantageFacts | MetricFacts
@@ -209,17 +210,20 @@ def advantage(
 @overload
 def metric(plugin: Plugin, /) -> Plugin: ...
 @overload
-def metric(*, needs: Needs = ...) -> Callable[[Plugin], Plugin]: ...
-def metric(plugin: Plugin | None = None, /, *, needs: Needs = frozenset()) -> Plugin | Callable[[Plugin], Plugin]:
+def metric(*, needs: Needs = ..., evaluation: bool = ...) -> Callable[[Plugin], Plugin]: ...
+def metric(
+    plugin: Plugin | None = None, /, *, needs: Needs = frozenset(), evaluation: bool = True
+) -> Plugin | Callable[[Plugin], Plugin]:
     """State facts about a metric. `@metric` alone is `@metric()`.
 
     Args:
         needs: the optional fields of `MetricInputs` that the metric reads, or a function from its bound options to them.
+        evaluation: False: it says nothing about held-out completions, and does not run on them.
 
     Raises:
         PluginError: an unknown need, or it marks no function or class.
     """
-    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"])), plugin)
+    return _mark(MetricFacts(_checked("metric", needs, KNOWN_NEEDS["metric"]), evaluation), plugin)
 
 
 def facts_of(target: object, default: Facts) -> Facts:
@@ -280,7 +284,7 @@ def _checked(kind: str, needs: Needs, known: frozenset[str], where: str = "") ->
     if DIVERGENCE in asked or len(divergences) > (kind == "loss"):
         raise PluginError(wrong_divergence(kind, divergences) + (where or _author()))
     for need in sorted(map(str, asked - known - set(divergences))):
-        names = sorted(known - GIVEN_TO_LOSSES - {DIVERGENCE})
+        names = sorted(known - ALWAYS_GIVEN - {DIVERGENCE})
         divergence = " or a TeacherDivergence" if DIVERGENCE in known else ""
         raise PluginError(
             f"@{kind}(needs={{{need!r}}}): unknown need.{did_you_mean(need, known)} "

@@ -14,7 +14,8 @@ from plugrad.contracts.rollout import Rollout
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class MetricInputs:
-    """One rank's share of an optimizer batch, in whole groups. Tensors are detached; rows are the rollouts in order.
+    """One rank's share of an optimizer batch, or of held-out completions, in whole groups. Tensors are detached.
+    Rows are the rollouts in order.
 
     The policy's numbers are from before the update. Log-probs and entropy are in nats, and zero where `loss_mask` is False.
     Optional fields are None unless the metric requests them with `@metric(needs={...})`.

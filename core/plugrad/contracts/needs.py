@@ -36,7 +36,16 @@ ADVANTAGE_NEEDS = frozenset({"greedy_rewards", "values", "old_logprobs", "ref_lo
 SCORES = ADVANTAGE_NEEDS - {"greedy_rewards"}
 """What models compute of rollouts."""
 METRIC_NEEDS = frozenset({"entropy", "old_logprobs", "ref_logprobs", "values", "old_values", "returns"})
-KNOWN_NEEDS = {"loss": LOSS_NEEDS | GIVEN_TO_LOSSES, "advantage": ADVANTAGE_NEEDS, "metric": METRIC_NEEDS}
+GIVEN_TO_METRICS = frozenset({"advantages", "trainer_logprobs"})
+"""What every metric gets of an update. Naming them as needs is allowed: an evaluation computes only what is read."""
+OF_UPDATES = frozenset({"old_logprobs", "old_values", "returns"})
+"""What an update alone has: held-out completions are not trained on."""
+KNOWN_NEEDS = {
+    "loss": LOSS_NEEDS | GIVEN_TO_LOSSES,
+    "advantage": ADVANTAGE_NEEDS,
+    "metric": METRIC_NEEDS | GIVEN_TO_METRICS,
+}
+ALWAYS_GIVEN = GIVEN_TO_LOSSES | GIVEN_TO_METRICS
 
 DivergenceKind = Literal["forward", "reverse", "jsd"]
 OF_TEACHER = ("teacher_logprobs", "teacher_divergence", "teacher_logits")

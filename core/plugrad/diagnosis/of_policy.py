@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from plugrad.contracts.run_records import RunRecords
+from plugrad.contracts.run_records import RunRecords, Series
 from plugrad.diagnosis.findings import Finding, around, number, steps_of
 from plugrad.diagnosis.outcome import samples, went_nowhere
 
@@ -19,9 +19,14 @@ FAR_NATS = 0.05
 """A mean divergence per token, at which samples are no longer the policy's. 16-bit engines stay below a fifth of it."""
 
 
+def of_training(records: RunRecords) -> Iterator[tuple[str, Series]]:
+    """Yield the numbers that are not of held-out completions, which nothing is trained on."""
+    return ((name, series) for name, series in records.numbers.items() if not name.startswith("eval/"))
+
+
 def drops_tokens(records: RunRecords) -> Iterator[Finding]:
     """A loss clips or masks much of what it gets."""
-    for name, series in records.numbers.items():
+    for name, series in of_training(records):
         shares = series.finite().trained()
         if not name.endswith(DROPPED) or len(shares) < 2 or shares.median() < MUCH:
             continue
@@ -42,7 +47,7 @@ def never_clips(records: RunRecords) -> Iterator[Finding]:
     moves = (records.setting("updates_per_batch") or 1) > 1 or (records.setting("rollout.max_staleness") or 0) > 0
     if not moves or not went_nowhere(records):
         return
-    for name, series in records.numbers.items():
+    for name, series in of_training(records):
         shares = series.finite().trained()
         if name.endswith("/clip_fraction") and len(shares) >= FEWEST_STEPS and not shares.values.any():
             yield Finding(
@@ -56,7 +61,7 @@ def never_clips(records: RunRecords) -> Iterator[Finding]:
 
 def kl_runaway(records: RunRecords) -> Iterator[Finding]:
     """The policy leaves the reference behind."""
-    for name, series in records.numbers.items():
+    for name, series in of_training(records):
         if not (name.endswith("/kl") or name.startswith("kl/reference_k3")) or name.startswith(OWN):
             continue
         values = series.finite().trained()

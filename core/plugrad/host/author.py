@@ -10,7 +10,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from plugrad.contracts.needs import GIVEN_TO_LOSSES, KNOWN_NEEDS
+from plugrad.contracts.needs import ALWAYS_GIVEN, KNOWN_NEEDS
 from plugrad.errors import WronglyMade
 from plugrad.shown import text_of
 
@@ -56,7 +56,7 @@ def fields_missing(inputs: Any, error: BaseException) -> list[str]:
     """
     if not isinstance(error, AssertionError | WronglyMade) and "NoneType" not in text_of(error) and not _has_no(error):
         return []
-    needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset()) - GIVEN_TO_LOSSES
+    needs = KNOWN_NEEDS.get(KIND_OF_INPUTS.get(type(inputs).__name__, ""), frozenset()) - ALWAYS_GIVEN
     absent = [name for name in sorted(needs) if getattr(inputs, name, None) is None]
     absent += ["parameters"] if getattr(inputs, "parameters", needs) is None else []
     frames = _authors_frames(error)
@@ -79,9 +79,7 @@ def kind_of(inputs: Any) -> str:
 
 def asked_for(inputs: Any) -> list[str]:
     """Return the optional fields of `inputs` that are there."""
-    return [
-        name for name in sorted(KNOWN_NEEDS[kind_of(inputs)] - GIVEN_TO_LOSSES) if getattr(inputs, name, None) is not None
-    ]
+    return [name for name in sorted(KNOWN_NEEDS[kind_of(inputs)] - ALWAYS_GIVEN) if getattr(inputs, name, None) is not None]
 
 
 def _authors_frames(error: BaseException) -> list[tuple[FrameType, int]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
-from plugrad.errors import ContractError, DataError
+from plugrad.errors import ContractError, DataError, PlugradError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
 from plugrad.host.environment_scores import list_of_scores, take_over, unlike_components, write_score
 from plugrad.host.received import copies
@@ -30,6 +31,16 @@ OF_OTHERS = frozenset(
     }
 )  # fmt: skip
 """Methods of environments elsewhere, and slips of the pen. plugrad calls none of them."""
+
+
+@contextmanager
+def of_set(name: str) -> Iterator[None]:
+    """Say of an error in the body that it is of the environment of a held-out set."""
+    try:
+        yield
+    except PlugradError as error:
+        error.add_note(f"It is the environment of evaluation.sets.{name}.")
+        raise
 
 
 @dataclass(frozen=True)

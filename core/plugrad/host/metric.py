@@ -17,6 +17,7 @@ from plugrad.errors import ContractError
 from plugrad.host.calling import blaming, call_with_inputs
 from plugrad.host.received import Received, copies_of_groups
 from plugrad.host.reported import add_metrics
+from plugrad.host.watched_inputs import Watch
 from plugrad.registry.bind import Component
 
 logger = logging.getLogger("plugrad")
@@ -34,6 +35,10 @@ class BoundMetric:
     is_listed: bool = True
     """Whether the run file names it. A metric that is only installed may fail without stopping the run."""
     failures: int = 0
+    reads: frozenset[str] | None = None
+    """The fields of its inputs that it read in the pre-flight; None where there was none."""
+    watch: Watch | None = None
+    """Sees what it reads."""
 
     def switch_off(self) -> None:
         """Stop calling this metric."""
@@ -41,7 +46,11 @@ class BoundMetric:
 
     def fresh(self) -> BoundMetric:
         """Return the same metric with a new instance."""
-        return BoundMetric(self.component, self.component.create(), self.label, self.is_listed)
+        return self.relabelled(self.label)
+
+    def relabelled(self, label: str, watch: Watch | None = None) -> BoundMetric:
+        """Return the same metric with a new instance, and numbers of its own."""
+        return BoundMetric(self.component, self.component.create(), label, self.is_listed, reads=self.reads, watch=watch)
 
 
 def compute_metric(metric: BoundMetric, inputs: MetricInputs, sampled: list[list[Rollout]] | None = None) -> Measures:
@@ -56,8 +65,9 @@ def compute_metric(metric: BoundMetric, inputs: MetricInputs, sampled: list[list
     owner = str(metric.component)
     hidden: dict[str, Any] = dict.fromkeys(METRIC_NEEDS - metric.component.needs)
     given = replace(inputs, **hidden)
+    call = metric.call if metric.watch is None else metric.watch.around(metric.call)
     with torch.no_grad():
-        found = call_with_inputs(owner, metric.call, given, Received.of(given, sampled))
+        found = call_with_inputs(owner, call, given, Received.of(given, sampled))
     if not isinstance(found, Mapping):
         raise ContractError(f"{owner} returned {type(found).__name__}; a metric returns a mapping from names to numbers.")
     measures = Measures()

@@ -6,16 +6,13 @@ A wrong return shape or a typo then costs a second, not a rollout.
 from __future__ import annotations
 
 import logging
-import math
-import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 
 from plugrad.contracts.advantage import AdvantageInputs
-from plugrad.contracts.environment import Example
 from plugrad.contracts.loss import BatchLossInputs, LossOutputs
 from plugrad.contracts.measures import Measures
 from plugrad.contracts.metric import MetricInputs
@@ -31,21 +28,20 @@ from plugrad.host.made_up import HIDDEN, with_made_up_outputs
 from plugrad.host.metric import BoundMetric, compute_metric
 from plugrad.host.own_parameters import check_graph_ends_at_inputs
 from plugrad.host.provided import check_returns_given
-from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.reported import add_metrics, warn_of_nan
 from plugrad.host.select import Selection
 from plugrad.host.state_trial import trying_state
-from plugrad.host.synthetic import in_dtype, loss_inputs, make_rollout, metric_inputs, scores_of
+from plugrad.host.synthetic import in_dtype, loss_inputs, metric_inputs, scores_of
 from plugrad.host.trained_module import check_parameters_are_used, trial_parameters
 from plugrad.host.trial import on_trial, random_state_of
+from plugrad.host.trial_rollouts import LIMIT_S, LOWEST, scored_on_trial
 from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
+from plugrad.host.watched_inputs import Watch
 from plugrad.registry.bind import Component
 from plugrad.registry.left_threads import leaving_no_thread
 
 logger = logging.getLogger("plugrad")
 
-NUM_EXAMPLES = 2
-LOWEST = -2.0
 SHARED = (
     "advantages",
     "loss_mask",
@@ -58,9 +54,6 @@ SHARED = (
     "returns",
 )
 """The fields that loss inputs and metric inputs share."""
-LIMIT_S = 60.0
-
-
 MOST_LOGITS = 2**24
 """The trial makes up no more logits than this: vocabularies may be large."""
 
@@ -89,13 +82,7 @@ def preflight(
         PlugradError: a component raised, hung, changed its inputs, or returned something that its contract forbids.
     """
     with random_state_of(0), saying_it_is_a_trial(texts):
-        groups = _groups(environment.train_examples(), rollouts_per_example, texts)
-        rollouts = [rollout for group in groups for rollout in group]
-        with (
-            on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE),
-            trying_state(environment.component, environment.environment),
-        ):
-            environment.score(rollouts)
+        groups = scored_on_trial(environment, environment.train_examples(), rollouts_per_example, limit_s, texts)
         batch = _tiny_batch(groups, selection.advantage.needs, texts.vocabulary)
         advantage = selection.advantage.fresh()
         with on_trial(str(advantage.component), batch.advantage, limit_s), trying_state(advantage.component, advantage.call):
@@ -113,9 +100,10 @@ def _try_metric(metric: BoundMetric, inputs: MetricInputs, limit_s: float) -> No
     owner = str(metric.component)
     try:
         with nullcontext() if metric.is_listed else leaving_no_thread(owner), on_trial(owner, inputs, limit_s):
-            fresh = metric.fresh()
+            fresh = metric.relabelled(metric.label, watch := Watch())
             with trying_state(metric.component, fresh.call):
                 compute_metric(fresh, inputs)
+            metric.reads = frozenset(watch.noted)
     except PlugradError as error:
         if metric.is_listed:
             raise
@@ -224,28 +212,6 @@ def _check_gradient(owner: str, inputs: BatchLossInputs, outputs: LossOutputs) -
             f"{owner} has a gradient that is not finite for ordinary log-probs between {LOWEST:g} and 0. Look for a "
             "division by zero, also at a ratio of exactly 1, and for torch.where over a branch that is not finite."
         )
-
-
-def _groups(examples: Sequence[Example], rollouts_per_example: int, texts: TrialTexts) -> list[list[Rollout]]:
-    draw = random.Random(0)
-    return [
-        [_rollout(draw, examples[i % len(examples)], j, 1 + (i + 2 * j) % 5, texts) for j in range(rollouts_per_example)]
-        for i in range(NUM_EXAMPLES)
-    ]
-
-
-def _rollout(draw: random.Random, example: Example, member: int, length: int, texts: TrialTexts) -> Rollout:
-    rollout = make_rollout(
-        draw,
-        length,
-        logprobs=(LOWEST, 0.0),
-        vocabulary=texts.vocabulary,
-        prompt=texts.prompt(example),
-        completion=texts.completion(example, member),
-        reward=math.nan,
-        example=example,
-    )
-    return Rollout(**{**rollout, "inference_logprobs": None}) if texts.replays else rollout
 
 
 def _tiny_batch(groups: list[list[Rollout]], advantage_needs: Collection[str], vocabulary: int) -> _TinyBatch:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.component_tables import ComponentTable
+from plugrad.config.tables.evaluation_table import EvaluationTable
 from plugrad.contracts.markers import AdvantageFacts, LossFacts
 from plugrad.contracts.needs import OF_CRITIC, SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.environment import of_set
 from plugrad.host.labels import labels_of
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
@@ -44,6 +46,8 @@ class Selection:
     losses: list[BoundLoss]
     metrics: list[BoundMetric]
     extensions: list[Component]
+    of_sets: dict[str, Component] = field(default_factory=dict)
+    """The environments of held-out sets that have one of their own, by the name of the set."""
 
     @property
     def loss_needs(self) -> frozenset[str]:
@@ -70,7 +74,7 @@ class Selection:
         return not self.advantage.component.facts.signal_from_equal_rewards and all(follows)
 
     def components(self) -> Iterator[Component]:
-        """Yield every component, in the order of the run file."""
+        """Yield every component of the training, in the order of the run file."""
         yield self.environment
         yield self.advantage.component
         yield from (loss.component for loss in self.losses)
@@ -97,6 +101,7 @@ def select(run_file: RunFile) -> Selection:
         losses=losses,
         metrics=_metrics(loader, losses),
         extensions=[loader.load("extension", table) for table in run_file.extension],
+        of_sets=_of_sets(loader),
     )
     check_provided(selection, run_file)
     return selection
@@ -116,8 +121,19 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
             # Metrics with tables come first. The others have no options.
             "metric": [_filled(table, metric.component) for table, metric in metrics],
             "extension": [_filled(*pair) for pair in zip(run_file.extension, selection.extensions, strict=True)],
+            "evaluation": _filled_sets(run_file.evaluation, selection.of_sets),
         }
     )
+
+
+def _filled_sets(table: EvaluationTable, of_sets: Mapping[str, Component]) -> EvaluationTable:
+    filled = {
+        name: each.model_copy(update={"environment": _filled(each.environment, of_sets[name])})
+        if each.environment is not None and name in of_sets
+        else each
+        for name, each in table.sets.items()
+    }
+    return table.model_copy(update={"sets": filled})
 
 
 @dataclass(frozen=True)
@@ -132,6 +148,15 @@ class _Loader:
         # Before a model loads: an option that the resolved run file could not repeat is refused.
         _ = component.forms
         return component
+
+
+def _of_sets(loader: _Loader) -> dict[str, Component]:
+    table, found = loader.run_file.evaluation, {}
+    for name, each in table.sets.items() if table.every_steps else ():
+        if each.environment is not None:
+            with of_set(name):
+                found[name] = loader.load("environment", each.environment)
+    return found
 
 
 def _losses(loader: _Loader) -> list[BoundLoss]:

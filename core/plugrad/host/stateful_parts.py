@@ -49,8 +49,17 @@ def stateful_parts(
     losses: Sequence[BoundLoss],
     metrics: Sequence[BoundMetric],
     extensions: Sequence[tuple[Component, Any]],
+    held_out: Sequence[StatefulPart] = (),
 ) -> list[StatefulPart]:
     """Return the parts of a run that keep state, in the order of `Selection.components`, under keys that are all different.
+
+    Args:
+        environment: of the run.
+        advantage: of the run.
+        losses: of the run.
+        metrics: those of the evaluation too, whose labels begin with what the names of their numbers begin with.
+        extensions: with their components.
+        held_out: what else scores held-out completions.
 
     Raises:
         ContractError: one has `state_dict` without `load_state_dict`, or the reverse.
@@ -66,5 +75,6 @@ def stateful_parts(
         labels = labels_of(component.name for component, _ in extensions)
         for label, (component, extension) in zip(labels, extensions, strict=True):
             yield StatefulPart(f"extension/{label}", component, extension)
+        yield from held_out
 
     return [part for part in found() if keeps_state(part.component, part.instance)]

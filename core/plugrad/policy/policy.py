@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +76,16 @@ class Policy(nn.Module):
         super().train(mode)
         keep_evaluating(self.model, self.noisy)
         return self
+
+    @contextmanager
+    def at_temperature(self, temperature: float) -> Iterator[None]:
+        """Score tokens at another temperature in the body."""
+        before = self.temperature, self.outputs
+        self.temperature, self.outputs = temperature, Outputs(self.model, self.head, temperature)
+        try:
+            yield
+        finally:
+            self.temperature, self.outputs = before
 
     @property
     def _no_split_modules(self) -> Any:

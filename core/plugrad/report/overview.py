@@ -58,7 +58,8 @@ def setting_of(run: ReportedRun) -> list[tuple[str, str]]:
 def _components(plugins: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for component in plugins.get("components", ()):
-        found.setdefault(component["kind"], []).append(name_of(component))
+        of_set = f" (held-out set {component['set']})" if component.get("set") else ""
+        found.setdefault(component["kind"], []).append(f"{name_of(component)}{of_set}")
     kinds = ("loss", "advantage", "environment", "extension")
     return [(kind, ", ".join(found[kind])) for kind in kinds if kind in found]
 

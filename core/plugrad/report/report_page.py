@@ -92,9 +92,9 @@ def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
 
 
 def _component(component: dict[str, Any]) -> dict[str, str]:
-    origin = component.get("origin")
+    origin, of_set = component.get("origin"), component.get("set")
     return {
-        "kind": printable(component["kind"]),
+        "kind": printable(component["kind"] + (f" of evaluation.sets.{of_set}" if of_set else "")),
         "name": printable(name_of(component)),
         "package": printable(" ".join(filter(None, (component.get("package"), component.get("version"))))),
         "target": printable(component["target"]),

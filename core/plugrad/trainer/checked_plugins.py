@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from plugrad.config.run_file import RunFile
-from plugrad.host.environment import BoundEnvironment
+from plugrad.host.environment import BoundEnvironment, of_set
+from plugrad.host.evaluation_metrics import chosen_metrics
 from plugrad.host.preflight import preflight
 from plugrad.host.read_examples import check_read_examples
 from plugrad.host.select import Selection, select
+from plugrad.host.trial_rollouts import try_environment
 from plugrad.registry.bind import Component
 from plugrad.rollout.prompts import reference_texts
 from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.checkpoints.best import check_best
 from plugrad.trainer.chosen_examples import check_chosen_examples
+from plugrad.trainer.held_out_sets import examples_of_set, held_out_of
 from plugrad.trainer.taught_examples import check_taught_examples
 from plugrad.trainer.texts_for_trial import trial_texts
 
 
 def check_plugins(
     run_file: RunFile, environment_of: Callable[[Component], BoundEnvironment] = BoundEnvironment.create
-) -> tuple[Selection, BoundEnvironment]:
+) -> tuple[Selection, BoundEnvironment, dict[str, BoundEnvironment]]:
     """Select every component of a run, read the examples, and try them all on a tiny batch.
+
+    It returns the environments of held-out sets, too, by the name of the set.
 
     Args:
         run_file: the run.
@@ -41,6 +46,22 @@ def check_plugins(
     if not run_file.rollout.engine_kind.samples:
         for example in environment.train_examples():
             reference_texts(example, run_file.rollout.rollouts_per_example)
-    texts = trial_texts(run_file, environment)
+    of_sets = _environments_of_sets(selection)
+    held_out_of(run_file, environment, of_sets)
+    texts = trial_texts(run_file, environment, of_sets)
     preflight(selection, environment, run_file.rollout.rollouts_per_example, run_file.preflight_timeout_s, texts)
-    return selection, environment
+    for name, bound in of_sets.items():
+        examples, num = examples_of_set(name, bound), run_file.evaluation.rollouts_per_example
+        with of_set(name):
+            try_environment(bound, examples, num, run_file.preflight_timeout_s, texts)
+    # After the pre-flight, which sees what each metric reads.
+    chosen_metrics(selection, run_file)
+    return selection, environment, of_sets
+
+
+def _environments_of_sets(selection: Selection) -> dict[str, BoundEnvironment]:
+    found = {}
+    for name, component in selection.of_sets.items():
+        with of_set(name):
+            found[name] = BoundEnvironment.create(component)
+    return found

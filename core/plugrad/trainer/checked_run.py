@@ -18,6 +18,7 @@ from plugrad.registry.copied_process import tell_again
 from plugrad.registry.provenance import record
 from plugrad.trainer.checked_plugins import check_plugins
 from plugrad.trainer.engines import check_engine, engine_record
+from plugrad.trainer.held_out_sets import examples_of_set
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.run_folder import check_run_folder
@@ -32,6 +33,8 @@ class CheckedRun:
     """Resolved: every default written, every path absolute."""
     selection: Selection
     environment: BoundEnvironment
+    of_sets: Mapping[str, BoundEnvironment]
+    """Of held-out sets that have one of their own, by the name of the set."""
     plugins: Mapping[str, Any]
     """What `plugins.json` records, as far as it is known before the engine is open."""
 
@@ -50,16 +53,17 @@ def check_run(
     ranks.together(lambda: check_engine(run_file, ranks))
     ranks.on_main(lambda: check_tracking(run_file.tracking))
     quiet_transformers()
-    selection, environment = ranks.together(lambda: check_plugins(run_file))
-    components = record(selection.components())
+    selection, environment, of_sets = ranks.together(lambda: check_plugins(run_file))
+    components = record(selection.components(), selection.of_sets)
     plugins = {
         "num_processes": ranks.count,
         "learns_from_rewards": selection.learns_from_rewards,
         "engine": engine_record(run_file),
         **components,
     }
-    check_same_everywhere(ranks, plugins, environment)
-    return CheckedRun(_with_model_defaults(resolved(run_file, selection)), selection, environment, plugins)
+    examples = {name: examples_of_set(name, bound) for name, bound in of_sets.items()}
+    check_same_everywhere(ranks, plugins, environment, examples)
+    return CheckedRun(_with_model_defaults(resolved(run_file, selection)), selection, environment, of_sets, plugins)
 
 
 def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import comb
 from statistics import fmean
 
-from plugrad.config.tables.evaluation_table import EvaluationTable
+from plugrad.config.tables.evaluation_table import OF_THE_ENVIRONMENT, EvaluationTable
 from plugrad.contracts.measures import Mean, Measures
 from plugrad.contracts.rollout import Rollout
 
@@ -25,6 +25,9 @@ def held_out_numbers(groups: Sequence[Sequence[Rollout]], prefix: str, table: Ev
         num = table.rollouts_per_example
         measures.add(f"{prefix}/mean_at_k/{num}", Mean.of(rollout["reward"] for rollout in rollouts))
         measures.add(f"{prefix}/maj_at_k/{num}", Mean.of(map(reward_of_majority, groups)))
+    for rollout in rollouts:
+        noted = {f"{prefix}/{OF_THE_ENVIRONMENT}/{name}": Mean(float(v), 1.0) for name, v in rollout["metrics"].items()}
+        measures.update(noted)
     return measures
 
 

@@ -78,7 +78,7 @@ def train_loop(training: Training) -> int:
     first, version = training.start.place.step, training.start.place.version
     _update_engine(training, version)
     training.parity.check(0)
-    if first == 0 and _evaluate_before_training(training):
+    if first == 0 and _evaluate_before_training(training, version):
         return 0
     training.start.begin(training.run.run_file.seed, ranks.index)
     for step in range(first, max_steps):
@@ -98,7 +98,7 @@ def train_loop(training: Training) -> int:
         _update_engine(training, version)
         parity = training.parity.check(step + 1)
         cost = Cost(time.perf_counter() - started, rollouts_s, peak_memory_gib(learner.accelerator.device))
-        evaluated = training.evaluation.run_if_due(step + 1, max_steps)
+        evaluated = training.evaluation.run_if_due(step + 1, version)
         record = {
             **make_record(step + 1, batch, updates, cost, ranks, training.devices),
             **parity,
@@ -115,10 +115,11 @@ def train_loop(training: Training) -> int:
     return max_steps
 
 
-def _evaluate_before_training(training: Training) -> bool:
+def _evaluate_before_training(training: Training, version: int) -> bool:
     """Evaluate if the run does; return whether the result ends it."""
-    evaluated = training.evaluation.run_if_due(0, training.run.run_file.max_steps)
+    evaluated = training.evaluation.run_if_due(0, version)
     if evaluated:
+        training.checkpoints.check_best(evaluated)
         _write(training, {"step": 0, **evaluated})
     return training.evaluation.ends_the_run(evaluated)
 

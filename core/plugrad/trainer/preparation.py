@@ -52,7 +52,9 @@ from plugrad.trainer.engine_parity import (
     default_bound,
 )
 from plugrad.trainer.engines import check_sampling_when_sharded, open_engine, open_sampling_engine
-from plugrad.trainer.evaluation import Evaluation, sets_of
+from plugrad.trainer.evaluation import Evaluation
+from plugrad.trainer.evaluation_plan import EvaluationPlan
+from plugrad.trainer.held_out_sets import every_held_out
 from plugrad.trainer.loop import Training
 from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
@@ -77,7 +79,7 @@ def prepare(
         DataError: an example cannot be used with it.
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
-    train_examples, eval_examples = _examples(checked)
+    train_examples, eval_examples = environment.train_examples(), every_held_out(environment, checked.of_sets)
     _check_sampling(checked, accelerator)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
@@ -88,28 +90,29 @@ def prepare(
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     _check_teachers(learner, examples, texts, run_file)
     extensions = [(component, component.create()) for component in selection.extensions]
-    parts = _stateful_parts(selection, environment, extensions)
-    start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, selection, parts, environment)
+    plan = EvaluationPlan.of(checked, examples.held_out)
+    parts = _stateful_parts(checked, extensions, plan)
+    start = Start() if checkpoint is None else _from_checkpoint(checkpoint, learner, plan, parts, environment)
     # Last: until here, a failure leaves nothing open.
     sampler, greedy = _samplers(checked, loaded, accelerator, ranks, texts, room)
     rollouts = _rollouts(checked, examples.train, ranks, sampler, greedy, start)
-    samples = samples_of(run_file, texts, display, ranks)
+    samples, cutting = samples_of(run_file, texts, display, ranks), _cutting(run_file, learner, sampler)
     run = Run(run_file, Path(run_file.output_dir), ranks.count, ranks.index, start.place.step)
     return Training(
         run=run,
         learner=learner,
-        cutting=_cutting(run_file, learner, sampler),
+        cutting=cutting,
         hooks=Hooks(Host(selection.advantage, selection.metrics), extensions),
         environment=environment,
         engine=sampler.engine,
         rollouts=rollouts,
         parity=_parity(run_file, sampler, learner, examples.train),
-        evaluation=Evaluation.of(run_file, greedy, examples.held_out, ranks, samples),
+        evaluation=Evaluation.of(run_file, plan, greedy, learner, cutting, samples),
         records=MetricsFile(run.folder) if ranks.is_main else StepCount(),
         samples=samples,
         display=display,
         stop=StopRequest(announces=ranks.is_main),
-        checkpoints=_checkpoints(run, Contents(learner, rollouts, parts, selection.metrics), environment),
+        checkpoints=_checkpoints(run, Contents(learner, rollouts, parts, plan.every_metric), environment),
         captures=Captures(run, learner),
         profiling=Profiling(run.folder, run_file.profile.steps, ranks.index),
         start=start,
@@ -120,20 +123,6 @@ def prepare(
 
 def _checkpoints(run: Run, contents: Contents, environment: BoundEnvironment) -> Checkpoints:
     return Checkpoints(run.folder, run.run_file.checkpoint, contents, environment, run.first_step)
-
-
-def _examples(checked: CheckedRun) -> tuple[Sequence[Example], Sequence[Example]]:
-    """Return the examples to train on and the held-out ones."""
-    environment = checked.environment
-    train_examples, eval_examples = environment.train_examples(), environment.eval_examples()
-    if checked.run_file.evaluation.every_steps and not eval_examples:
-        raise DataError(
-            f"{environment.component} has no held-out examples: set evaluation.every_steps = 0, or give it some."
-        )
-    if checked.run_file.evaluation.every_steps:
-        # Before the model loads.
-        sets_of(checked.run_file.evaluation, eval_examples)
-    return train_examples, eval_examples
 
 
 def _that_fit(
@@ -235,26 +224,27 @@ def _check_teachers(learner: Learner, examples: FittingExamples, texts: Texts, r
 
 
 def _stateful_parts(
-    selection: Selection, environment: BoundEnvironment, extensions: Sequence[tuple[Component, Any]]
+    checked: CheckedRun, extensions: Sequence[tuple[Component, Any]], plan: EvaluationPlan
 ) -> list[StatefulPart]:
     return stateful_parts(
-        environment=environment,
-        advantage=selection.advantage,
-        losses=selection.losses,
-        metrics=selection.metrics,
+        environment=checked.environment,
+        advantage=checked.selection.advantage,
+        losses=checked.selection.losses,
+        metrics=plan.every_metric,
         extensions=extensions,
+        held_out=plan.parts,
     )
 
 
 def _from_checkpoint(
     checkpoint: Checkpoint,
     learner: Learner,
-    selection: Selection,
+    plan: EvaluationPlan,
     parts: Sequence[StatefulPart],
     environment: BoundEnvironment,
 ) -> Start:
     learner.ranks.on_main(lambda: check_same_origin(checkpoint, learner, environment))
-    return learner.ranks.together(lambda: put_back(checkpoint, learner, parts, selection.metrics))
+    return learner.ranks.together(lambda: put_back(checkpoint, learner, parts, plan.every_metric))
 
 
 def _rollouts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,20 +73,34 @@ class BestSoFar:
         if self.name is None or not record:
             return False
         if self.name not in record:
-            # A number of the evaluation is one that the run file promises, for other steps.
+            # A number of the evaluation is one of other steps.
             if self.name.startswith(f"{PREFIX}/"):
+                self.check_evaluated(record)
                 return False
-            names = list(record)
-            raise RunFileError(
-                f"checkpoint.keep_best = {shown(self.name)} is no number that the run records."
-                f"{did_you_mean(self.name, names)} A step records {', '.join(names)}."
-            )
+            raise _is_none(self.name, list(record), "A step records")
         if not record[self.name] > self.value:
             return False
         self.value = record[self.name]
         return True
 
+    def check_evaluated(self, record: Mapping[str, float]) -> None:
+        """Check that an evaluation has the number, if it is one of an evaluation and the record holds any.
+
+        Raises:
+            RunFileError: it has not.
+        """
+        names = [name for name in record if name.startswith(f"{PREFIX}/")]
+        if names and self.name is not None and self.name.startswith(f"{PREFIX}/") and self.name not in names:
+            raise _is_none(self.name, names, "An evaluation reports")
+
     def of_record(self, record: Mapping[str, float]) -> dict[str, float]:
         """Return the number of a step by its name; nothing if the step has none that is finite."""
         value = math.nan if self.name is None else record.get(self.name, math.nan)
         return {self.name: value} if self.name is not None and math.isfinite(value) else {}
+
+
+def _is_none(asked: str, names: Sequence[str], which: str) -> RunFileError:
+    return RunFileError(
+        f"checkpoint.keep_best = {shown(asked)} is no number that the run records.{did_you_mean(asked, names)} "
+        f"{which} {', '.join(names)}."
+    )

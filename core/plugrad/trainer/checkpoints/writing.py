@@ -115,6 +115,14 @@ class Checkpoints:
         if is_last or is_asked:
             self.wait()
 
+    def check_best(self, evaluated: Mapping[str, float]) -> None:
+        """Check that an evaluation has the number by which the best checkpoint is chosen, if it is one of an evaluation.
+
+        Raises:
+            RunFileError: it has not.
+        """
+        self._best.check_evaluated(evaluated)
+
     def write(self, place: Place, best: Mapping[str, float] | None = None) -> None:
         """Copy everything, and write it in the background. Wait first if the last checkpoint is still being written."""
         started = time.perf_counter()

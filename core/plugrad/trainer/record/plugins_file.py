@@ -9,7 +9,7 @@ from typing import Any
 from plugrad.json_text import parse_json
 from plugrad.paths import read_bytes
 
-TEXTS, OPTIONAL_TEXTS = ("kind", "reference", "target"), ("package", "version", "location", "sha256")
+TEXTS, OPTIONAL_TEXTS = ("kind", "reference", "target"), ("package", "version", "location", "sha256", "set")
 """Keys of a component."""
 
 

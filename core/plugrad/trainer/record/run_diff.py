@@ -23,7 +23,7 @@ from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
 OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
-IN_THE_RECORD = re.compile(rf"({'|'.join(OF_COMPONENTS)})(\.\d+)?\.(name|kwargs)(\.|$)")
+IN_THE_RECORD = re.compile(rf"({'|'.join(OF_COMPONENTS)}|evaluation\.sets\..+\.environment)(\.\d+)?\.(name|kwargs)(\.|$)")
 """Their keys that hold these."""
 
 
@@ -206,7 +206,8 @@ def _by_name(components: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, 
     seen: Counter[str] = Counter()
     found: dict[str, Mapping[str, Any]] = {}
     for component in components:
-        name = f"{component['kind']} {component['reference'].rpartition('/')[2]}"
+        own = f"{component['kind']} {component['reference'].rpartition('/')[2]}"
+        name = f"evaluation.sets.{component['set']}: {own}" if "set" in component else own
         seen[name] += 1
         found[name if seen[name] == 1 else f"{name} ({seen[name]})"] = component
     return found

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.metric import MetricInputs
 from plugrad.host.received import copies_of_groups
 from plugrad.trainer.batch.cut import OptimizerBatch
 from plugrad.trainer.update.run_progress import Progress
-from plugrad.trainer.update.step import StepOutcome
 
 COLUMNS = (
     "trainer_logprobs",
@@ -27,11 +28,15 @@ COLUMNS = (
 )
 
 
-def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progress) -> MetricInputs:
+ScoredRows = Sequence[tuple[list[int], BatchLossInputs]]
+"""By micro-batch: the index of each of its rows in the batch, and what the losses get of them, detached."""
+
+
+def metric_inputs(batch: OptimizerBatch, scored: ScoredRows, progress: Progress) -> MetricInputs:
     """Put the rows of the micro-batches back into the order of the rollouts, padded to one width."""
     shape = (len(batch.sequences), max(len(sequence.input_ids) for sequence in batch.sequences))
     replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
-    columns: dict[str, Any] = {name: _in_order(name, outcome, shape) for name in COLUMNS}
+    columns: dict[str, Any] = {name: _in_order(name, scored, shape) for name in COLUMNS}
     if replayed:
         columns["inference_logprobs"] = None
     advantages = columns["advantages"]
@@ -47,10 +52,10 @@ def metric_inputs(batch: OptimizerBatch, outcome: StepOutcome, progress: Progres
     )
 
 
-def _in_order(name: str, outcome: StepOutcome, shape: tuple[int, int]) -> Tensor | None:
+def _in_order(name: str, scored: ScoredRows, shape: tuple[int, int]) -> Tensor | None:
     """Gather one field of the losses' inputs. Rows that are in no micro-batch are zero."""
     whole: Tensor | None = None
-    for rows, inputs in outcome.scored:
+    for rows, inputs in scored:
         values: Tensor | None = getattr(inputs, name)
         if values is None:
             return None

@@ -31,7 +31,7 @@ def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wante
     """Run the policy on a micro-batch: one forward pass for all that any loss or metric needs, and others on request."""
     teachers = teacher_states(learner, micro_batch) if wanted.divergences else []
     scored: Scored = passes.first(wanted, teachers)
-    given = _inputs(scored, micro_batch, progress)
+    given = loss_inputs(scored, micro_batch, progress)
     if wanted.teacher_logits:
         given = replace(given, teacher_logits=teacher_logits(learner, micro_batch))
     if passes.num > 1:
@@ -39,7 +39,8 @@ def forward(learner: Learner, micro_batch: MicroBatch, progress: Progress, wante
     return Forwarded(given, dict(zip(wanted.divergences, scored.divergences, strict=True)))
 
 
-def _inputs(scored: Scored, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
+def loss_inputs(scored: Scored, micro_batch: MicroBatch, progress: Progress) -> BatchLossInputs:
+    """Return what losses get of a pass; what the micro-batch does not know of the policy before is that of the pass."""
     own = scored.logprobs.detach()
     return BatchLossInputs(
         trainer_logprobs=scored.logprobs,

@@ -56,5 +56,5 @@ def _compute_metrics(part: OptimizerBatch, outcome: StepOutcome, hooks: Hooks, p
     """Call the metrics on this rank's share, and add what they measured to what the losses measured."""
     measures = Measures(outcome.metrics)
     if part.sequences:
-        measures.update(hooks.compute_metrics(metric_inputs(part, outcome, progress)))
+        measures.update(hooks.compute_metrics(metric_inputs(part, outcome.scored, progress)))
     return measures
