@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    # `plugrad replay` and others call plugins without a run file: its tables take a tenth of a second.
-    from plugrad.config.run_file import RunFile
+from plugrad.config.run_file import RunFile
 
 
 @dataclass(frozen=True)
