@@ -64,6 +64,16 @@ def pairs(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
     better = same & (inputs.reward[:, None] > inputs.reward[None])
     lead = totals[:, None] - totals[None]
     return plugrad.LossOutputs(torch.where(better, -torch.nn.functional.logsigmoid(lead), 0.0).sum(dim=1))
+
+
+@plugrad.loss(whole_batch=True, policy_gradient=False)
+def drawn(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(-torch.rand(inputs.loss_mask.shape) * inputs.trainer_logprobs * inputs.loss_mask)
+
+
+@plugrad.loss(whole_batch=True, policy_gradient=False)
+def drawn_next(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(-torch.rand(inputs.loss_mask.shape) * inputs.trainer_logprobs * inputs.loss_mask)
 """
 LACKING = """
 import plugrad
@@ -109,7 +119,8 @@ def made_in(folder):
     (folder / "own_losses.py").write_text(OWN)
     losses = [{"name": f"plugrad-policy/{name}", "weight": 0.1 + 0.05 * n} for n, name in enumerate(losses_of_the_papers())]
     losses[0]["where"] = {"task": "odd"}
-    losses += [{"name": "own_losses.py:pairs", "weight": 0.7}, {"name": "entropy_bonus", "weight": 0.2}]
+    losses += [{"name": f"own_losses.py:{name}", "weight": 0.7} for name in ("pairs", "drawn", "drawn_next")]
+    losses += [{"name": "entropy_bonus", "weight": 0.2}]
     return RunFile(
         output_dir=str(folder / "run"),
         search_paths=[str(folder)],

@@ -111,6 +111,84 @@ def test_a_gradient_that_is_nan_is_nan_again(failing):
     assert "the loss turns_into_nan is 0.0 and the norm of its gradient nan" in " ".join(again.stderr.split())
 
 
+ADVANTAGES = """
+import plugrad
+
+
+@plugrad.advantage
+def divides(inputs: plugrad.AdvantageInputs, fails: bool = True) -> plugrad.AdvantageOutputs:
+    rollouts = [rollout for group in inputs.rollouts for rollout in group]
+    if fails and any(2 in rollout["policy_versions"] for rollout in rollouts):
+        lengths = [len(rollout["completion_ids"]) for rollout in rollouts]
+        summed = sum(sum(rollout["inference_logprobs"]) for rollout in rollouts)
+        raise ZeroDivisionError(f"{lengths} {summed} {inputs.rewards.tolist()} {rollouts[3]['example']['prompt']}")
+    return plugrad.AdvantageOutputs(inputs.rewards - inputs.rewards.mean())
+
+
+class Doubles:
+    '''Doubles every reward.'''
+
+    @plugrad.hookimpl(wrapper=True)
+    def prepare_advantages(self, inputs):
+        inputs = yield
+        return dataclasses.replace(inputs, rewards=inputs.rewards * 2)
+
+
+class Breaks:
+    '''Raises after the losses.'''
+
+    @plugrad.hookimpl(wrapper=True)
+    def compute_metrics(self, inputs):
+        measures = yield
+        return measures if inputs.step < 1 else 1 / 0
+"""
+
+
+def test_an_advantage_that_fails_leaves_all_that_it_was_given(run_file, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(f"import dataclasses\n{ADVANTAGES}")
+    monkeypatch.chdir(tmp_path)
+    file = run_file(advantage={"name": "own.py:divides"}, extension=[{"name": "own.py:Doubles"}])
+    with pytest.raises(ContractError) as raised:
+        train(file, display=Silent())
+    about, command = raised.value.__notes__
+    assert about.startswith("What the advantage was given is in run/captures/failed_step_000003. To see the failure again")
+    words = shlex.split(command)[1:]
+    again = replay(words)
+    assert again.exit_code == 2
+    # The message has every reward, sums of log-probs and a text: the inputs are the same to the last digit.
+    assert str(raised.value) in again.stderr
+    # Mended, with an option or in the file, or another one: it is shown what it makes of the batch.
+    mended = json.loads(replay([*words, "--set", "fails=false", "--json"]).stdout)
+    assert [len(group) for group in mended["advantages"]] == [4] * 4
+    given = read_capture(tmp_path / words[1]).given
+    assert mended["rewards"] == (2 * given.rewards).tolist()
+    other = replay([*words, "--advantage", "group_mean"])
+    assert other.exit_code == 0
+    assert "group_mean has not failed here" in other.stdout
+    assert str(raised.value).splitlines()[0] in other.stdout
+    # No loss has seen it.
+    for refused in (
+        replay([*words, "--loss", "ppo_clip"]),
+        CliRunner().invoke(app, ["check", "ppo_clip", "--on", words[1]]),
+    ):
+        assert refused.exit_code == 2
+        assert "no loss has seen the batch of step 3: the run failed in its advantage" in " ".join(refused.stderr.split())
+
+
+def test_what_a_replay_does_not_call_is_not_said_to_fail_again(run_file, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(f"import dataclasses\n{ADVANTAGES}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContractError) as raised:
+        train(run_file(extension=[{"name": "own.py:Breaks"}]), display=Silent())
+    about, command = raised.value.__notes__
+    assert about.startswith("What the losses saw is in run/captures/failed_step_000002. To look at it")
+    words = shlex.split(command)[1:]
+    assert replay(words).exit_code == 0
+    refused = replay([*words, "--advantage", "group_mean"])
+    assert refused.exit_code == 2
+    assert "no rollouts for an advantage" in " ".join(refused.stderr.split())
+
+
 def test_no_capture_of_a_failure_is_taken_if_nobody_wants_it(run_file, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
     with pytest.raises(ContractError) as raised:

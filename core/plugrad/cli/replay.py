@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,10 +15,12 @@ from rich.text import Text
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK, option_values
 from plugrad.errors import RunFileError
+from plugrad.json_text import plain
 from plugrad.quick_imports import without_collections
 from plugrad.shown import printable
 
 if TYPE_CHECKING:
+    from plugrad.replay.advantage_again import AdvantageAgain
     from plugrad.replay.replay_outcome import Replay
     from plugrad.replay.replaying import ReplayedLoss
     from plugrad.replay.token_table import PushedToken
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 CAPTURE = typer.Argument(help="The folder of a capture, such as runs/my_run/captures/step_000050.", show_default=False)
 LOSSES = typer.Option(
     "--loss", metavar="LOSS", help="A loss of the run by its label there, or any other by name or file. Default: the run's."
+)
+ADVANTAGE = typer.Option(
+    metavar="ADVANTAGE",
+    help="In the capture of a run whose advantage failed: call this one, by name or file. Default: the run's.",
+    show_default=False,
 )
 SETS = typer.Option(
     "--set", metavar="OPTION=VALUE", help="Set an option of the losses that have it; LABEL.OPTION for one. Repeatable."
@@ -36,6 +44,7 @@ JSON = typer.Option("--json", help="Print everything as JSON, with the numbers o
 def replay(
     capture: Annotated[Path, CAPTURE],
     losses: Annotated[list[str] | None, LOSSES] = None,
+    advantage: Annotated[str | None, ADVANTAGE] = None,
     sets: Annotated[list[str] | None, SETS] = None,
     html: Annotated[Path | None, HTML] = None,
     as_json: Annotated[bool, JSON] = False,
@@ -45,16 +54,23 @@ def replay(
 
     It shows what each loss is, how strong its gradient is, where it
     has none, how far the losses agree, and which tokens they push
-    up or down most. A loss that failed in the run fails again here.
+    up or down most. A loss that failed in the run fails again here,
+    and so does an advantage.
     """
     with reporting(show_traceback=show_traceback) as console:
         options = option_values(sets)
         with without_collections():
+            from plugrad.replay.advantage_again import advantage_again
             from plugrad.replay.chosen_losses import chosen_losses
             from plugrad.replay.replay_outcome import replayed
             from plugrad.trainer.capture.capture_files import read_capture
 
         read = read_capture(capture)
+        if advantage or (read.given and not losses):
+            _check_is_alone(losses, html)
+            again = advantage_again(read, advantage, options)
+            _print_advantages(again, console, as_json=as_json)
+            return
         found = replayed(read, chosen_losses(read, losses or [], options))
         if as_json:
             typer.echo(json.dumps(found.to_json(), allow_nan=False))
@@ -65,6 +81,34 @@ def replay(
             if not as_json:
                 console.print(f"token view   {html}", soft_wrap=True)
         found.check_finite()
+
+
+def _check_is_alone(losses: list[str] | None, html: Path | None) -> None:
+    if losses or html is not None:
+        raise RunFileError(
+            f"{'--loss' if losses else '--html'} is for what losses saw, and an advantage is called here: leave it out."
+        )
+
+
+def _print_advantages(again: AdvantageAgain, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(plain(again.to_json()), allow_nan=False))
+        return
+    _print_failure(again.capture.facts, console)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("GROUP", justify="right")
+    table.add_column("REWARDS")
+    table.add_column("ADVANTAGES, mean over tokens")
+    for number, (rewards, group) in enumerate(zip(again.rewards, again.advantages, strict=True)):
+        means = [sum(tokens) / max(len(tokens), 1) for tokens in group]
+        table.add_row(str(number), *(" ".join(f"{value:.4g}" for value in values) for values in (rewards, means)))
+    console.print(table)
+    console.print(Text(f"{again.reference} has not failed here."), soft_wrap=True)
+
+
+def _print_failure(facts: Mapping[str, Any], console: Console) -> None:
+    if facts["failed"]:
+        console.print(Text(f"The run failed here: {facts['failed']['error'].splitlines()[0]}"), soft_wrap=True)
 
 
 def _write_view(found: Replay, path: Path) -> None:
@@ -84,8 +128,7 @@ def _print(found: Replay, console: Console) -> None:
     num = len(found.table.sequences)
     tokens = sum(sum(sequence.counted) for sequence in found.table.sequences)
     console.print(f"step {facts['step']}: {num:,} sequences, {tokens:,} counted tokens", style="bold", soft_wrap=True)
-    if facts["failed"]:
-        console.print(Text(f"The run failed here: {facts['failed']['error'].splitlines()[0]}"), soft_wrap=True)
+    _print_failure(facts, console)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("LOSS")
     for name in ("WEIGHT", "VALUE", "|dL/dlogprobs|", "NO GRADIENT"):

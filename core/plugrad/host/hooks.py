@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import torch
@@ -32,7 +32,10 @@ from plugrad.registry.bind import Component
 from plugrad.registry.blame import Blamed
 from plugrad.registry.manager import build_manager
 from plugrad.registry.scan import CORE
-from plugrad.run import Run
+
+if TYPE_CHECKING:
+    # A replay has no run: the tables of the run file take a tenth of a second.
+    from plugrad.run import Run
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
 from plugrad.host.plugin_state import restore_state
 from plugrad.host.trained_module import parameters_of_loss
-from plugrad.paths import working_directory
 from plugrad.registry.bind import Component
 from plugrad.registry.resolve import load as load_source
 from plugrad.registry.resolve import resolve, search_modules_in
 from plugrad.registry.scan import Catalogue, scan
+from plugrad.replay.run_hooks import folders_of
 from plugrad.trainer.capture.capture_files import Capture, CapturedUpdate
 
 INSTEAD = {
@@ -29,11 +29,6 @@ INSTEAD = {
     "teacher_logits": "a capture leaves out logits, which take tokens x vocabulary. `plugrad check` tries it with made-up "
     "ones.",
 }
-
-
-def folders_of(capture: Capture) -> list[Path]:
-    """Return where files and modules are looked up: here, then where the run looked."""
-    return list(dict.fromkeys([working_directory(), *map(Path, capture.facts["run_file"].get("search_paths", []))]))
 
 
 def chosen_losses(capture: Capture, asked: Sequence[str] = (), sets: Mapping[str, Any] | None = None) -> list[BoundLoss]:
@@ -47,6 +42,7 @@ def chosen_losses(capture: Capture, asked: Sequence[str] = (), sets: Mapping[str
     Raises:
         PlugradError: one is not found, does not take an option, or needs what the capture does not have.
     """
+    capture.check_has_losses()
     of_run: dict[str, Mapping[str, Any]] = {described["label"]: described for described in capture.facts["losses"]}
     catalogue, folders, sets = scan(), folders_of(capture), sets or {}
     names = list(asked or of_run)

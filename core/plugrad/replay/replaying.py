@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from plugrad.host.advantage import BoundAdvantage
-from plugrad.host.hooks import Hooks, Host
-from plugrad.host.load import load_component
+from plugrad.host.hooks import Hooks
 from plugrad.host.loss import BoundLoss
 from plugrad.host.trial import random_state_of
-from plugrad.registry.bind import Component
-from plugrad.registry.scan import scan
-from plugrad.replay.chosen_losses import folders_of, in_state_of, is_sensed
+from plugrad.replay.chosen_losses import in_state_of, is_sensed
+from plugrad.replay.run_hooks import hooks_of
 from plugrad.trainer.capture.capture_files import Capture, CapturedUpdate
 from plugrad.trainer.update.slopes import Output, Piece, joined, joined_rows, seed_of_mixing, slopes_of
 from plugrad.trainer.update.weighted_losses import Ledger, Rows
@@ -82,7 +79,7 @@ def replay(capture: Capture, losses: Sequence[BoundLoss]) -> list[ReplayedLoss]:
     Raises:
         ContractError: a loss or extension raised, or broke its contract, as it would in a run.
     """
-    hooks = _hooks(capture)
+    hooks = hooks_of(capture, AROUND_LOSSES)
     return [_replayed(capture, hooks, loss) for loss in losses]
 
 
@@ -134,7 +131,7 @@ def _replayed(capture: Capture, hooks: Hooks, loss: BoundLoss) -> ReplayedLoss:
         bound = in_state_of(loss, update)
         find = _of_whole_batch if loss.facts.whole_batch else _of_micro_batches
         seed = int(capture.facts["run_file"].get("seed", 0))
-        with random_state_of(seed_of_mixing(seed, update.version)):
+        with random_state_of(seed_of_mixing(seed, update.version, loss.label)):
             gradients.append(find(hooks, bound, update, ledger))
         values.append(float(ledger.sums[f"{loss.label}/loss"].value()))
         metrics.metrics.update(ledger.metrics)
@@ -163,17 +160,3 @@ def _rows_of(slopes: Gradient, place: Mapping[tuple[int, int], int], piece: Rows
 def _columns(piece: Rows) -> dict[Output, Tensor]:
     columns: dict[Any, Tensor] = {name: value for name, value in vars(piece.inputs).items() if isinstance(value, Tensor)}
     return {**columns, **piece.divergences}
-
-
-def _hooks(capture: Capture) -> Hooks:
-    """Return the hooks with those extensions of the run that wrap losses."""
-    catalogue, folders = scan(), folders_of(capture)
-    tables = capture.facts["run_file"].get("extension", [])
-    components = [load_component("extension", t["name"], t.get("kwargs", {}), catalogue, folders) for t in tables]
-    wrapping: list[tuple[Component, Any]] = [
-        (component, component.create())
-        for component in components
-        if any(hasattr(component.target, hook) for hook in AROUND_LOSSES)
-    ]
-    # No advantage is computed here.
-    return Hooks(Host(cast(BoundAdvantage, None), []), wrapping)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +41,10 @@ class Texts:
     def of(cls, table: RolloutTable, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int] = frozenset()) -> Texts:
         """Take the settings from the run file."""
         return cls(tokenizer, ends, table.chat_template_kwargs, table.skip_special_tokens, tuple(table.stop))
+
+    def for_another_thread(self) -> Texts:
+        """Return the same with a tokenizer of its own: one is no safe thing to use in two threads."""
+        return replace(self, tokenizer=deepcopy(self.tokenizer))
 
     @cached_property
     def all_ends(self) -> frozenset[int]:

@@ -87,13 +87,14 @@ def train_loop(training: Training) -> int:
         with step_range("rollouts"):
             sampled = training.rollouts.take(step)
         rollouts_s = time.perf_counter() - started
-        with step_range("advantages"):
-            scored = with_scores(sampled, learner, training.cutting)
-            batch = with_advantages(scored, training.environment, training.hooks, ranks)
         watch, progress = training.captures.watch(step + 1), Progress(step, max_steps, version)
-        with step_range("updates"), training.captures.of_failures(step + 1, batch, watch):
-            updates = run_updates(learner, batch, training.cutting, training.hooks, progress, watch)
-        training.captures.after_updates(step + 1, batch, watch)
+        with training.captures.of_failures(step + 1, watch):
+            with step_range("advantages"):
+                scored = with_scores(sampled, learner, training.cutting)
+                batch = with_advantages(scored, training.environment, training.hooks, ranks, watch)
+            with step_range("updates"):
+                updates = run_updates(learner, batch, training.cutting, training.hooks, progress, watch)
+        training.captures.after_updates(step + 1, watch)
         version += sum(update.updated for update in updates)
         _update_engine(training, version)
         parity = training.parity.check(step + 1)

@@ -33,7 +33,7 @@ from plugrad.rollout.texts import Texts
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
-from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of
+from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of, texts_for_sampling
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
 from plugrad.trainer.capture.captures import Captures
@@ -200,7 +200,7 @@ def _samplers(
     """Open the engine of the rollouts, and what completes greedily; return what samples with each."""
     run_file = checked.run_file
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
-    sampler = Sampler(engine, checked.environment, texts, room)
+    sampler = Sampler(engine, checked.environment, texts_for_sampling(run_file, texts), room)
     return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
 
 

@@ -13,8 +13,11 @@ from plugrad.rollout.engine import Sampling
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.testing import tiny_model, tiny_tokenizer
-from plugrad.trainer.batch.prefetch import ATTEMPTS, Ahead, Drawing, WhenNeeded
+from plugrad.trainer.batch.prefetch import ATTEMPTS, Ahead, Drawing, WhenNeeded, texts_for_sampling
 from plugrad.trainer.batch.sampler import Sampler
+from plugrad.trainer.ranks.ranks import Ranks
+from plugrad.trainer.record.display import Silent
+from plugrad.trainer.samples.samples import samples_of
 
 EXAMPLES = [{"example_id": 0, "prompt": "1+1="}, {"example_id": 1, "prompt": "2+2="}]
 WAITS_S = 10.0
@@ -246,6 +249,34 @@ def test_engines_without_weights_of_their_own_cannot_sample_ahead(run_file, engi
 def test_ranks_that_share_an_engine_cannot_sample_ahead(run_file):
     with pytest.raises(RunFileError, match=r"max_staleness > 0 needs vllm\.tensor_parallel_size = 1"):
         run_file(rollout={"engine": "vllm", "max_staleness": 1, "vllm": {"tensor_parallel_size": 2}})
+
+
+def test_samples_are_taken_while_the_tokenizer_of_the_batch_ahead_is_busy(run_file, drawing, monkeypatch):
+    file, texts = run_file(rollout={"engine": "vllm", "max_staleness": 1}), Texts(tiny_tokenizer())
+    of_sampling = texts_for_sampling(file, texts)
+    engine = Engine()
+    rollouts = Ahead(dataclasses.replace(drawing(engine), sampler=Sampler(engine, Environment(), of_sampling, None)), 1, 3)
+    rollouts.set_version(0)
+    batch = rollouts.take(0)
+    is_busy, is_free = threading.Event(), threading.Event()
+
+    def decode(*arguments, **options):
+        is_busy.set()
+        assert is_free.wait(2 * WAITS_S)
+        return "1"
+
+    monkeypatch.setattr(of_sampling.tokenizer, "decode", decode)
+    wait_for_calls(engine, 2)
+    assert is_busy.wait(WAITS_S), "the next batch is not sampled by this tokenizer"
+    taken = []
+    samples = dataclasses.replace(samples_of(file, texts, Silent(), Ranks()), receivers=[taken.extend])
+    advantages = [[[0.0] * len(rollout["completion_ids"]) for rollout in group] for group in batch.groups]
+    samples.of_training(1, dataclasses.replace(batch, advantages=advantages), is_last=False)
+    is_free.set()
+    rollouts.close()
+    texts_of = {texts.visible(rollout["completion_ids"]) for rollout in batch.rollouts}
+    assert {sample["completion"] for sample in taken} == texts_of
+    assert texts_for_sampling(run_file(), texts) is texts, "on policy there is one thread"
 
 
 def test_the_environment_scores_one_batch_at_a_time():

@@ -119,6 +119,18 @@ def test_the_summary_names_every_place_even_where_it_is_narrow(tmp_path):
     assert "reward           0.250 -> 0.750" in file.getvalue()
 
 
+def test_the_summary_lists_what_the_run_has_written(tmp_path):
+    metrics = MetricsFile(tmp_path)
+    for record in RECORDS:
+        metrics.write(record)
+    for name in ("model", "captures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").write_text("not ours")
+    file = io.StringIO()
+    print_summary(RunResult(tmp_path, tmp_path / "model", 3, 1.5, metrics.lines), Console(file=file))
+    assert f"run folder       {tmp_path}  (metrics.jsonl, captures/)\n" in file.getvalue()
+
+
 def test_the_page_that_a_flat_run_names_has_the_questions():
     page = (Path(__file__).parents[3] / "docs" / "questions.md").read_text(encoding="utf-8")
     for question in ("Why is my reward flat?", "Why does my reward fall?", "Which learning rate should I take?"):

@@ -1,5 +1,7 @@
 """Real trackers get a run: numbers, samples and configuration, in the files that they keep."""
 
+import dataclasses
+import io
 import json
 import logging
 import math
@@ -14,6 +16,8 @@ from safetensors.torch import load_file
 from plugrad import RunFile, RunFileError
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.tracking.tracker_ids import read_ids
+from plugrad.trainer.tracking.tracker_kinds import KINDS
+from plugrad.trainer.tracking.trackers import Trackers
 from plugrad.trainer.train import train
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -120,6 +124,59 @@ def test_trackio_has_both_parts_in_its_local_store(tracked, home):
         wanted = {name: value for name, value in record.items() if value is not None and name != "step"}
         assert {name: found[step][name] for name in wanted} == wanted
         assert any(key.startswith("samples/") for key in found[step])
+
+
+def test_every_tracker_has_the_picture_of_the_run(tracked, home):
+    pytest.importorskip("matplotlib")
+    image_of = pytest.importorskip("PIL.Image").open
+    folder = tracked.folder / "tracking"
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    # The run went on after step 2: one at the end of each part.
+    shown = events.Images("curves")
+    assert [event.step for event in shown] == [2, 3]
+    parts = sorted((folder / "wandb").glob("offline-run-*"))
+    pictures = {
+        "tensorboard": io.BytesIO(shown[-1].encoded_image_string),
+        "wandb": next(path for path in parts[-1].rglob("*.png") if path.name.startswith("curves")),
+        "trackio": next(path for path in (home / "trackio").rglob("*.png") if path.parent.name == "3"),
+    }
+    for name, file in pictures.items():
+        picture = image_of(file).convert("RGB")
+        assert picture.size == (900, 520), name
+        colours = [colour for _, colour in picture.getcolors(2**20)]
+        assert (255, 255, 255) in colours
+        assert any(blue > red + 100 for red, _, blue in colours), f"{name}: no line for the reward"
+        assert any(red > blue + 100 for red, _, blue in colours), f"{name}: no line for held-out examples"
+
+
+def test_a_picture_that_a_tracker_refuses_or_that_cannot_be_drawn_costs_nothing_else(home, tmp_path, monkeypatch, caplog):
+    kind = KINDS["tensorboard"]
+
+    def refuses(*arguments):
+        raise ValueError("no images here")
+
+    trackers = Trackers()
+    monkeypatch.setitem(KINDS, "tensorboard", dataclasses.replace(kind, logs_image=refuses))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.toml").write_text("")
+    (folder / "plugins.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "reward": 1.0}\n{"step": 2, "reward": 0.5}\n')
+    with caplog.at_level(logging.WARNING, "plugrad"):
+        trackers.begin(run_in(folder, tracking={"with": ["tensorboard"]}), {}, first_step=0)
+        trackers.record({"step": 2, "reward": 0.5})
+        trackers.close()
+        assert caplog.text.count("tensorboard does not take the picture of the run: ValueError: no images here") == 1
+        (folder / "metrics.jsonl").write_text("no record\n")
+        trackers.begin(run_in(folder, tracking={"with": ["tensorboard"]}), {}, first_step=0)
+        trackers.record({"step": 2, "reward": 0.25})
+        trackers.close()
+    assert caplog.text.count("The picture of the run cannot be drawn: RunFileError") == 1
+    assert len(caplog.records) == 2
+    events = accumulator.EventAccumulator(str(folder / "tracking" / "tensorboard"))
+    events.Reload()
+    assert {event.value for event in events.Scalars("reward")} == {0.5, 0.25}
 
 
 def test_tracking_changes_no_weight(tracked, tmp_path):

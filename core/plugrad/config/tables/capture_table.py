@@ -15,7 +15,8 @@ class CaptureTable(Table):
         default=[], description="Steps whose batch is kept, counted from 1 as in the records. 0 is the first step, too."
     )
     on_failure: bool = Field(
-        default=True, description="Keep the batch also when a loss, its gradient or another plugin fails in an update."
+        default=True,
+        description="Keep the batch also when a loss, its gradient, the advantage or an extension around them fails.",
     )
 
     def is_due(self, step: int) -> bool:

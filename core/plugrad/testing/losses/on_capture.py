@@ -54,6 +54,7 @@ def checks_on_capture(loss: ComponentLike, capture: Capture, *, options: Mapping
     Raises:
         PlugradError: it is not found, does not take these options, or needs what the run did not compute.
     """
+    capture.check_has_losses()
     component = component_of(loss, "loss", options)
     trial = LossTrial(component)
     bound = trial.fresh()

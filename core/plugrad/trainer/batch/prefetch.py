@@ -17,6 +17,7 @@ from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
+from plugrad.rollout.texts import Texts
 from plugrad.trainer.batch.background_thread import Worker
 from plugrad.trainer.batch.sampler import RolloutBatch, Sampler
 
@@ -82,6 +83,11 @@ def sampling_of(run_file: RunFile, rank: int) -> Callable[[int], Sampling]:
         # Primes: no two ranks or steps share a seed, and neither do runs with neighbouring seeds.
         seed=run_file.seed * 1_000_003 + step + rank * 15_485_863,
     )
+
+
+def texts_for_sampling(run_file: RunFile, texts: Texts) -> Texts:
+    """Return the texts of what samples: where it does so ahead, in a thread of its own, with a tokenizer of its own."""
+    return texts.for_another_thread() if run_file.rollout.max_staleness else texts
 
 
 class Rollouts(Protocol):

@@ -15,12 +15,13 @@ from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.errors import ContractError
-from plugrad.host.advantage import per_token, with_prepared_rewards
+from plugrad.host.advantage import per_token
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks
-from plugrad.host.received import copies_of_groups
+from plugrad.host.prepared_advantages import prepared_and_computed
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.ranks.ranks import Ranks
 
 
@@ -113,7 +114,9 @@ class Sampler:
         )
 
 
-def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks) -> RolloutBatch:
+def with_advantages(
+    batch: RolloutBatch, environment: BoundEnvironment, hooks: Hooks, ranks: Ranks, watch: Watch
+) -> RolloutBatch:
     """Compute the advantages of this rank's rollouts from the groups of all ranks."""
     shares = _gather_groups(batch.groups, environment, ranks)
     greedy_rewards = ranks.gather(batch.greedy_rewards)
@@ -121,13 +124,10 @@ def with_advantages(batch: RolloutBatch, environment: BoundEnvironment, hooks: H
     first = sum(len(share) for share in shares[: ranks.index])
     own = slice(first, first + len(batch.groups))
     everyones = [group for share in shares for group in share]
-    # Copies: what is trained on stays as it is, whatever an advantage or an extension does to its inputs.
-    given = AdvantageInputs(
-        rollouts=copies_of_groups(everyones), greedy_rewards=_concatenated(greedy_rewards), **_joined(scores)
-    )
-    inputs = with_prepared_rewards(hooks.prepare_advantages(given))
+    given = AdvantageInputs(rollouts=everyones, greedy_rewards=_concatenated(greedy_rewards), **_joined(scores))
+    with watch.advantage(given, batch.groups, first):
+        inputs, outputs = prepared_and_computed(hooks, given)
     lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in everyones]
-    outputs = hooks.compute_advantages(inputs)
     returns = None if outputs.returns is None else [[tokens.tolist() for tokens in group] for group in outputs.returns[own]]
     return replace(
         batch,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.needs import TeacherDivergence
 from plugrad.errors import RunFileError
@@ -23,6 +24,7 @@ from plugrad.json_text import parse_json, plain
 from plugrad.paths import expanded, read_bytes, write_text
 from plugrad.policy.reductions import Counts, RowCounts
 from plugrad.shown import printable, shown
+from plugrad.trainer.capture.given_rollouts import given_again, given_apart
 from plugrad.trainer.capture.later_captures import CAPTURES
 from plugrad.trainer.update.weighted_losses import Rows
 
@@ -60,6 +62,17 @@ class Capture:
     facts: Mapping[str, Any]
     """Everything but numbers of tokens: `step`, `run_file`, `plugins`, `losses`, `rollouts`, `tokens`, `failed` and more."""
     updates: Sequence[CapturedUpdate]
+    """None at all if the advantage failed: no loss had been called yet."""
+    given: AdvantageInputs | None = None
+    """What the advantage was given, if it failed."""
+
+    def check_has_losses(self) -> None:
+        """Raise RunFileError if no loss saw this batch."""
+        if not self.updates:
+            raise RunFileError(
+                f"no loss has seen the batch of step {self.facts['step']}: the run failed in its advantage. Call that again "
+                "with `plugrad replay CAPTURE`, or give the capture of another step."
+            )
 
     @property
     def rollouts(self) -> dict[tuple[int, int], dict[str, Any]]:
@@ -83,8 +96,11 @@ def write_capture(folder: Path, capture: Capture) -> None:
     try:
         unfinished.mkdir(parents=True)
         updates, tensors = _taken_apart(capture.updates)
-        save_file(tensors, unfinished / TENSORS)
         facts = {"format": FORMAT, **capture.facts, "updates": updates}
+        if capture.given is not None:
+            facts["given"], given = given_apart(capture.given)
+            tensors.update(given)
+        save_file(tensors, unfinished / TENSORS)
         write_text(unfinished / FACTS, json.dumps(plain(facts), default=shown, allow_nan=False) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -110,12 +126,13 @@ def read_capture(folder: str | Path) -> Capture:
             raise ValueError(f"it has format {facts['format']}, and this plugrad reads format {FORMAT}")
         tensors = load_file(path / TENSORS)
         updates = [_put_together(number, update, tensors) for number, update in enumerate(facts["updates"])]
+        given = given_again(facts["given"], tensors) if "given" in facts else None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RunFileError(
             f"the capture in {printable(path)} cannot be read: {type(error).__name__}: {printable(error)}. It was cut off "
             "or changed, or another version of plugrad wrote it."
         ) from error
-    return Capture(facts, updates)
+    return Capture(facts, updates, given)
 
 
 def _taken_apart(updates: Sequence[CapturedUpdate]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:

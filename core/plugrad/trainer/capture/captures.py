@@ -14,11 +14,10 @@ from typing import Any
 
 from plugrad import __version__
 from plugrad.config.reading import as_tables
-from plugrad.errors import PlugradError, RankError
+from plugrad.errors import PlugradError, RankError, TrainingError
 from plugrad.run import Run
 from plugrad.shown import printable
 from plugrad.trainer.batch.background_thread import Worker
-from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.capture.capture_files import Capture, CapturedUpdate, write_capture
 from plugrad.trainer.capture.later_captures import CAPTURES, FAILED
 from plugrad.trainer.capture.taken import described, joined_updates, rollouts_of, taken, taken_update, tokens_in
@@ -43,11 +42,11 @@ class Captures:
         """Return what watches the losses of a step, counted from 1."""
         return Watch(keeps_all=self.run.run_file.capture.is_due(step))
 
-    def after_updates(self, step: int, batch: RolloutBatch, watch: Watch) -> None:
+    def after_updates(self, step: int, watch: Watch) -> None:
         """Keep the batch of a step if that is due: gather it here, and write it in the background."""
         if watch.keeps_all:
             try:
-                share: Any = (taken(watch), rollouts_of(batch))
+                share: Any = (taken(watch), rollouts_of(watch))
             # Whatever it is: the run goes on, and the other ranks wait for what follows.
             except Exception as error:
                 share = error
@@ -57,13 +56,13 @@ class Captures:
         watch.clear()
 
     @contextmanager
-    def of_failures(self, step: int, batch: RolloutBatch, watch: Watch) -> Iterator[None]:
-        """Keep what the losses saw if an update fails inside, note on the error where, and let it through."""
+    def of_failures(self, step: int, watch: Watch) -> Iterator[None]:
+        """Keep what the advantage or the losses saw if one fails inside, note on the error where, and let it through."""
         try:
             yield
         except Exception as error:
             if self.run.run_file.capture.on_failure and _is_of_a_plugin(error, self.learner.ranks.count):
-                self._note_failure(step, batch, watch, error)
+                self._note_failure(step, watch, error)
             raise
 
     def close(self) -> None:
@@ -79,7 +78,7 @@ class Captures:
         folder = self.run.folder / CAPTURES / f"step_{step:06d}"
         missing = next((share for share in shares if isinstance(share, str)), None)
         if missing is not None:
-            logger.warning("The batch of step %d is not captured: %s.", step, missing)
+            _say_it_is_not_captured(step, missing)
             return
         of_ranks = [updates for updates, _ in shares]
         rollouts = [rollout for _, own in shares for rollout in own]
@@ -87,27 +86,28 @@ class Captures:
         try:
             capture = self._capture(step, [update for update in joined if update.pieces], rollouts)
         except Exception as error:
-            logger.warning("The batch of step %d is not captured: %s.", step, printable(error))
+            _say_it_is_not_captured(step, error)
             return
         self._writer = self._writer or Worker("plugrad-captures", lambda: None)
         self._written.append(self._writer.do(lambda: _write(folder, capture)))
 
-    def _note_failure(self, step: int, batch: RolloutBatch, watch: Watch, error: Exception) -> None:
+    def _note_failure(self, step: int, watch: Watch, error: Exception) -> None:
         rank = self.run.rank
         folder = self.run.folder / CAPTURES / f"{FAILED}{step:06d}{f'_rank_{rank}' if rank else ''}"
         try:
             update = self._failed(watch)
-            if update is None:
+            # All ranks give the advantage the same.
+            given = watch.given if self.run.is_main else None
+            if update is None and given is None:
                 return
             failed = {"error": f"{type(error).__name__}: {error}", "loss": watch.calling, "rank": rank}
-            write_capture(folder, self._capture(step, [update], rollouts_of(batch), failed))
+            capture = self._capture(step, [] if update is None else [update], rollouts_of(watch), failed)
+            write_capture(folder, replace(capture, given=given))
         except Exception as lost:
-            logger.warning("What the losses saw when the run failed is not captured: %s.", printable(lost))
+            logger.warning("What was seen when the run failed is not captured: %s.", printable(lost))
             return
-        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        only = f" --loss {shlex.quote(watch.calling)}" if watch.calling else ""
-        error.add_note(f"What the losses saw is in {shown}. To see the failure again, without model or GPU:")
-        error.add_note(f"    plugrad replay {shlex.quote(str(shown))}{only}")
+        for line in _how_to_see(folder, watch, error):
+            error.add_note(line)
 
     def _failed(self, watch: Watch) -> CapturedUpdate | None:
         """Return what the losses of the update that failed saw: the rows in hand, or all if none were."""
@@ -148,7 +148,21 @@ def _write(folder: Path, capture: Capture) -> None:
         write_capture(folder, capture)
     # Safetensors raises an exception of its own where the disk is full.
     except Exception as error:
-        logger.warning("The batch of step %d is not captured: %s.", capture.facts["step"], printable(error))
+        _say_it_is_not_captured(capture.facts["step"], error)
+
+
+def _say_it_is_not_captured(step: int, why: object) -> None:
+    logger.warning("The batch of step %d is not captured: %s.", step, printable(why))
+
+
+def _how_to_see(folder: Path, watch: Watch, error: Exception) -> Iterator[str]:
+    """Yield what to say of the capture of a failure. Only the advantage and the losses are called again by a replay."""
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    whose = "What the losses saw" if watch.given is None else "What the advantage was given"
+    fails_again = watch.given or watch.in_hand or watch.calling or isinstance(error, TrainingError)
+    yield f"{whose} is in {shown}. To {'see the failure again' if fails_again else 'look at it'}, without model or GPU:"
+    only = f" --loss {shlex.quote(watch.calling)}" if watch.calling else ""
+    yield f"    plugrad replay {shlex.quote(str(shown))}{only}"
 
 
 def _is_of_a_plugin(error: Exception, num_ranks: int) -> bool:

@@ -11,7 +11,6 @@ from torch import Tensor
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.reductions import RowCounts
-from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.capture.capture_files import CapturedUpdate
 from plugrad.trainer.capture.watch import Watch, WatchedUpdate
 from plugrad.trainer.update.weighted_losses import Rows
@@ -34,17 +33,17 @@ def joined_updates(updates: Sequence[CapturedUpdate]) -> CapturedUpdate:
     return replace(updates[0], pieces=[piece for update in updates for piece in update.pieces])
 
 
-def rollouts_of(batch: RolloutBatch) -> list[dict[str, Any]]:
+def rollouts_of(watch: Watch) -> list[dict[str, Any]]:
     """Return this rank's rollouts without numbers of tokens."""
     kept = ("prompt", "completion", "reward", "reward_components", "truncated", "example", "metrics", "policy_versions")
     return [
         {
-            "group": batch.first_group + place,
+            "group": watch.first_group + place,
             "member": member,
             "prompt_length": len(rollout["prompt_ids"]),
             **{name: dict(rollout)[name] for name in kept if name in rollout},
         }
-        for place, group in enumerate(batch.groups)
+        for place, group in enumerate(watch.groups)
         for member, rollout in enumerate(group)
     ]
 

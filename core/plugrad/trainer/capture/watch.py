@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from plugrad.contracts.advantage import AdvantageInputs
+from plugrad.contracts.rollout import Rollout
 from plugrad.host.loss import BoundLoss
 from plugrad.host.plugin_state import state_of
 from plugrad.trainer.update.run_progress import Progress
@@ -34,7 +36,7 @@ class WatchedUpdate:
 
 
 class Watch:
-    """Watches the losses of one step."""
+    """Watches the advantage and the losses of one step."""
 
     def __init__(self, *, keeps_all: bool = False) -> None:
         """Start with nothing.
@@ -49,6 +51,19 @@ class Watch:
         self.calling: str | None = None
         """The label of the loss that is being called, or was when it failed."""
         self.losses: Sequence[BoundLoss] = ()
+        self.groups: Sequence[Sequence[Rollout]] = ()
+        """This rank's rollouts."""
+        self.first_group = 0
+        """The index of the first of them over all ranks."""
+        self.given: AdvantageInputs | None = None
+        """What the advantage is called with, or was when it failed: the rollouts of all ranks."""
+
+    @contextmanager
+    def advantage(self, given: AdvantageInputs, groups: Sequence[Sequence[Rollout]], first_group: int) -> Iterator[None]:
+        """Watch the call of the advantage, with the extensions around it."""
+        self.groups, self.first_group, self.given = groups, first_group, given
+        yield
+        self.given = None
 
     def begin(self, losses: Sequence[BoundLoss], progress: Progress) -> None:
         """Begin an update."""
@@ -83,7 +98,7 @@ class Watch:
     def clear(self) -> None:
         """Let everything go."""
         self.updates.clear()
-        self.in_hand, self.calling = None, None
+        self.in_hand, self.calling, self.given, self.groups = None, None, None, ()
 
 
 def states_of(losses: Sequence[BoundLoss]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,9 @@ from plugrad.diagnosis.record_reading import read_records
 from plugrad.errors import PlugradError
 from plugrad.run import Run
 from plugrad.run_result import RunResult
+from plugrad.trainer.record.replaced_run import names_in
 from plugrad.trainer.record.run_diff import Difference
+from plugrad.trainer.record.run_folder import MODEL, OURS
 from plugrad.trainer.samples.samples_file import last_of_training
 from plugrad.trainer.samples.shown_samples import NUM_SHOWN, num_shown, print_samples
 
@@ -183,11 +185,17 @@ def print_summary(result: RunResult, console: Console, num_samples: int | None =
     rows |= {
         "steps": f"{result.num_steps} in {result.seconds:.1f} s",
         "model": str(result.model),
-        "run folder": f"{result.folder}  (run.toml, plugins.json, metrics.jsonl)",
+        "run folder": f"{result.folder}{_contents(result.folder)}",
     }
     for label, value in rows.items():
         console.print(f"{label:<16} {value}", soft_wrap=True)
     _print_findings(result.folder, console)
+
+
+def _contents(folder: Path) -> str:
+    """Return what a run has written into its folder, in brackets, folders with a slash. The model has its own line."""
+    names = [f"{name}{'/' * (folder / name).is_dir()}" for name in names_in(folder, OURS) if name != MODEL]
+    return f"  ({', '.join(names)})" if names else ""
 
 
 def _print_findings(folder: Path, console: Console) -> None:

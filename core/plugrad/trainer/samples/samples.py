@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -84,9 +83,6 @@ class Samples:
 
 def samples_of(run_file: RunFile, texts: Texts, display: Display, ranks: Ranks) -> Samples:
     """Return the samples of a run, as its run file has them."""
-    # A tokenizer of its own: while batches are sampled ahead, the other one is busy in another thread.
-    is_ahead = run_file.samples.every_steps and run_file.rollout.max_staleness
-    own = replace(texts, tokenizer=deepcopy(texts.tokenizer)) if is_ahead else texts
     trackers = Trackers()
     receivers: list[Receiver] = [SamplesFile(Path(run_file.output_dir)), trackers.samples, display.samples]
-    return Samples(run_file.samples, ranks, own.visible, receivers if ranks.is_main else [], trackers)
+    return Samples(run_file.samples, ranks, texts.visible, receivers if ranks.is_main else [], trackers)

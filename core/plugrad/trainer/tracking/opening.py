@@ -35,16 +35,8 @@ def tensorboard(opening: Opening) -> Arguments:
 
 
 def wandb(opening: Opening) -> Arguments:
-    """Choose the id here, so that an offline run has one too."""
-    return {
-        "run_name": opening.project,
-        "name": opening.name,
-        "tags": list(opening.tags),
-        "id": opening.goes_on or _new_id(),
-        "resume": "allow",
-        "dir": str(opening.folder),
-        **opening.kwargs,
-    }
+    """Keep what is offline in the run folder."""
+    return {**_under_an_id(opening), "dir": str(opening.folder), **opening.kwargs}
 
 
 def trackio(opening: Opening) -> Arguments:
@@ -65,16 +57,8 @@ def mlflow(opening: Opening) -> Arguments:
 
 
 def swanlab(opening: Opening) -> Arguments:
-    """Choose the id here, so that a local run has one too."""
-    return {
-        "run_name": opening.project,
-        "name": opening.name,
-        "tags": list(opening.tags),
-        "id": opening.goes_on or _new_id(),
-        "resume": "allow",
-        "log_dir": str(opening.folder / "swanlab"),
-        **opening.kwargs,
-    }
+    """Keep what is local in the run folder."""
+    return {**_under_an_id(opening), "log_dir": str(opening.folder / "swanlab"), **opening.kwargs}
 
 
 def clearml(opening: Opening) -> Arguments:
@@ -124,9 +108,16 @@ def aim(opening: Opening) -> Arguments:
     }
 
 
-def _new_id() -> str:
-    # From the system: the run's own random states stay as they are.
-    return uuid4().hex[:12]
+def _under_an_id(opening: Opening) -> Arguments:
+    """Return what W&B and SwanLab share. The id is chosen here, so that a run has one offline too."""
+    return {
+        "run_name": opening.project,
+        "name": opening.name,
+        "tags": list(opening.tags),
+        # From the system: the run's own random states stay as they are.
+        "id": opening.goes_on or uuid4().hex[:12],
+        "resume": "allow",
+    }
 
 
 MakesArguments = Callable[[Opening], Arguments]

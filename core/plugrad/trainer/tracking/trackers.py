@@ -13,12 +13,14 @@ from typing import Any
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from plugrad.config.run_file import RunFile
+from plugrad.diagnosis.record_reading import read_records
 from plugrad.errors import RunFileError
 from plugrad.shown import printable
 from plugrad.trainer.batch.background_thread import Worker
 from plugrad.trainer.checkpoints.random_states import random_states, set_random_states
 from plugrad.trainer.record.run_folder import TRACKING, cannot_be_written
 from plugrad.trainer.tracking.opening import Opening
+from plugrad.trainer.tracking.run_picture import TITLE, drawn
 from plugrad.trainer.tracking.sample_tables import Rows, tables_of
 from plugrad.trainer.tracking.tracked_config import config_of, flattened
 from plugrad.trainer.tracking.tracker_ids import read_ids, write_ids
@@ -37,6 +39,8 @@ class Trackers:
         self._open: dict[str, Any] = {}
         """Accelerate's trackers. Only the thread uses them: MLflow's runs are those of a thread."""
         self._worker: Worker | None = None
+        self._folder = Path()
+        self._last_step = 0
 
     def begin(self, run_file: RunFile, plugins: Mapping[str, Any], *, first_step: int) -> None:
         """Open each tracker, or go on with what it has of this run.
@@ -51,6 +55,7 @@ class Trackers:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_be_written(folder, error) from error
+        self._folder, self._last_step = folder.parent, first_step
         self._worker = Worker("plugrad-trackers", lambda: None)
         before = random_states()
         try:
@@ -61,8 +66,9 @@ class Trackers:
 
     def record(self, record: Mapping[str, float | int]) -> None:
         """Log every number of a step, later."""
+        self._last_step = step = int(record["step"])
         values = {name: value for name, value in record.items() if name != "step"}
-        self._later(lambda name, tracker: tracker.log(values, step=int(record["step"])))
+        self._later(lambda name, tracker: tracker.log(values, step=step))
 
     def samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Log samples, later."""
@@ -70,11 +76,15 @@ class Trackers:
             self._later(partial(_log_samples, title=title, rows=rows, step=samples[0]["step"]))
 
     def close(self, *, waits: bool = True) -> None:
-        """Wait for what is still to be sent, and end the trackers' runs. A second call does nothing."""
+        """Send the picture of the run, wait for what is still to be sent, and end the trackers' runs.
+
+        A second call does nothing.
+        """
         if self._worker is None:
             return
         worker, self._worker = self._worker, None
         if waits:
+            worker.do(self._show_picture)
             try:
                 worker.do(self._finish).result(PATIENCE_S)
             except TooLate:
@@ -112,7 +122,7 @@ class Trackers:
             write_ids(folder, ids)
 
     def _not_opened(self, name: str, error: BaseException, *, is_refused: bool) -> None:
-        why = f"{type(error).__name__}: {printable(error)}"
+        why = _what(error)
         if not is_refused:
             logger.warning("The tracker %s cannot be opened: %s. The run goes on without it.", name, why)
             return
@@ -131,8 +141,24 @@ class Trackers:
                 call(name, tracker)
             except (Exception, SystemExit) as error:
                 del self._open[name]
-                why = f"{type(error).__name__}: {printable(error)}"
-                logger.warning("The tracker %s has failed: %s. The run goes on without it.", name, why)
+                logger.warning("The tracker %s has failed: %s. The run goes on without it.", name, _what(error))
+
+    def _show_picture(self) -> None:
+        """Log the picture of the run. What fails is said, and costs nothing else."""
+        if not self._open or not self._last_step:
+            return
+        try:
+            image = drawn(read_records(self._folder))
+        except Exception as error:
+            logger.warning("The picture of the run cannot be drawn: %s.", _what(error))
+            return
+        if image is None:
+            return
+        for name, tracker in self._open.items():
+            try:
+                KINDS[name].logs_image(tracker, TITLE, image, self._last_step)
+            except (Exception, SystemExit) as error:
+                logger.warning("The tracker %s does not take the picture of the run: %s.", name, _what(error))
 
     def _finish(self) -> None:
         self._each(lambda name, tracker: tracker.finish())
@@ -141,3 +167,7 @@ class Trackers:
 
 def _log_samples(name: str, tracker: Any, *, title: str, rows: Rows, step: int) -> None:
     KINDS[name].logs_samples(tracker, title, rows, step)
+
+
+def _what(error: BaseException) -> str:
+    return f"{type(error).__name__}: {printable(error)}"

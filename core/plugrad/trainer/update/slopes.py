@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -24,9 +25,12 @@ Output = str | TeacherDivergence
 parameter of a loss."""
 
 
-def seed_of_mixing(seed: int, version: int) -> int:
-    """Return what seeds losses that mix sequences, in an update of the policy of this version."""
-    return (seed * 1_000_003 + version) % 2**32
+def seed_of_mixing(seed: int, version: int, label: str) -> int:
+    """Return what seeds a loss that mixes sequences, in an update of the policy of this version.
+
+    The other losses of a run do not change what it draws, so that it draws the same where it is called alone, in a replay.
+    """
+    return (seed * 1_000_003 + version + crc32(label.encode())) % 2**32
 
 
 class Piece(NamedTuple):

@@ -51,12 +51,12 @@ def slopes_of_mixing_losses(
     own = _score(learner, micro_batches, progress, losses)
     rows, place = _everyones(learner, own, micro_batches)
     total: dict[Output, Tensor] = {}
-    # The same random numbers on every rank, whatever each has sampled.
-    seed = seed_of_mixing(learner.seed, progress.version)
-    with watch.passing(rows, is_micro_batch=False), random_state_of(seed):
+    with watch.passing(rows, is_micro_batch=False):
         for loss in losses:
             noted = ledger if learner.ranks.is_main else Ledger()
-            with watch.call(loss):
+            # The same random numbers on every rank, whatever each has sampled.
+            seed = seed_of_mixing(learner.seed, progress.version, loss.label)
+            with watch.call(loss), random_state_of(seed):
                 found = slopes_of(hooks, loss, rows, noted)
             for name, slope in found.items():
                 total[name] = total[name] + slope if name in total else slope
