@@ -1,6 +1,7 @@
 """The gradients that `plugrad replay` finds are those of the run that left the capture."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from plugrad.config.reading import as_toml
 from plugrad.contracts.where import Where
 from plugrad.replay.chosen_losses import chosen_losses
 from plugrad.replay.replay_outcome import replayed
+from plugrad.report.report_page import report_html
 from plugrad.testing.checks import Outcome, run_checks
 from plugrad.testing.losses.on_capture import checks_on_capture
 from plugrad.trainer.capture.capture_files import read_capture
@@ -263,6 +265,15 @@ def test_what_a_loss_masks_is_marked_and_what_its_where_leaves_out_is_not(captur
     expected["negative"] = expected["halved"]
     for name, marks in expected.items():
         assert [mark for sequence in table.sequences for mark in sequence.marks[f"clipped: {name}"]] == marks, name
+
+
+def test_a_report_of_several_runs_says_whose_capture_it_shows(run, tmp_path):
+    folder = run[0].folder
+    other = shutil.copytree(folder, tmp_path / "other")
+    title = f"step_{STEP:06d}"
+    assert re.findall(r'"title": ?"([^"]*step_[^"]*)"', report_html([folder])) == [title]
+    found = re.findall(r'"title": ?"([^"]*step_[^"]*)"', report_html([folder, other]))
+    assert found == [f"{folder.name}: {title}", f"other: {title}"]
 
 
 def test_tokens_whose_gradient_is_not_finite_are_named(capture, tmp_path):
