@@ -172,6 +172,44 @@ def test_a_component_that_drowns_the_others(made_up):
     assert found_in(made_up({}, samples=even)) == []
 
 
+def test_a_component_that_drowns_the_others_beside_their_sum(made_up):
+    lines = [sample(step, rewards={"style": 0.01 * (step % 2), "answer": 100.0 * (step % 3)}) for step in range(1, 20)]
+    for line in lines:
+        line["rewards"]["reward"] = sum(line["rewards"].values())
+    (finding,) = found_in(made_up({}, samples=lines))
+    assert "'answer' ranges over 200" in finding.evidence
+    for line in lines:
+        line["rewards"]["reward"] = line["rewards"]["style"]
+    assert found_in(made_up({}, samples=lines)) == []
+
+
+@pytest.mark.parametrize(("temperature", "entropy"), [(0.01, 1e-14), (1.0, 1e-14), (0.01, 0.5)])
+def test_a_temperature_that_explores_nothing(made_up, temperature, entropy):
+    numbers = {
+        "reward": [0.0] * 12,
+        "reward/equal_groups": [1.0] * 12,
+        "entropy/mean": [entropy] * 6 + [4 * entropy] * 6,
+        "grad_norm": [0.0] * 12,
+    }
+    found = {each.name: each for each in found_in(made_up(with_parity(numbers), {"rollout": {"temperature": temperature}}))}
+    assert {"constant_reward", "no_gradient"} <= found.keys()
+    assert ("cold_sampling" in found) == (temperature == 0.01 and entropy < 0.1)
+    # Rounding that grows is no policy that breaks.
+    assert ("learning_rate_too_large" in found) == (entropy > 0.1)
+    if "cold_sampling" in found:
+        assert "rollout.temperature to 1.0; it is 0.01" in found["cold_sampling"].remedy
+
+
+@pytest.mark.parametrize(("rise", "severity"), [(0.0, "problem"), (0.1, "warning")])
+def test_repetition_that_a_reward_asks_for_is_a_warning(made_up, rise, severity):
+    numbers = {
+        "reward": [reward + rise * step for step, reward in enumerate(FLAT)],
+        "repetition/mean": [0.05 * step for step in range(len(FLAT))],
+    }
+    (finding,) = [each for each in found_in(made_up(with_parity(numbers))) if each.name == "repetition"]
+    assert finding.severity == severity
+
+
 def test_repetition_in_samples(made_up):
     lines = [sample(step, completion="so it is " * 20) for step in range(1, 12)]
     assert [finding.name for finding in found_in(made_up({}, samples=lines))] == ["repetition"]

@@ -1,6 +1,7 @@
 """The gradients that `plugrad replay` finds are those of the run that left the capture."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from importlib.metadata import entry_points
 import pytest
 import torch
 
-from plugrad import OptionError, PluginError, RunFile, RunFileError
+from plugrad import OptionError, PluginError, RunFile, RunFileError, TrainingError
 from plugrad.config.reading import as_toml
+from plugrad.contracts.where import Where
 from plugrad.replay.chosen_losses import chosen_losses
 from plugrad.replay.replay_outcome import replayed
+from plugrad.report.report_page import report_html
 from plugrad.testing.checks import Outcome, run_checks
 from plugrad.testing.losses.on_capture import checks_on_capture
 from plugrad.trainer.capture.capture_files import read_capture
@@ -98,6 +101,26 @@ def upside_down(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
 @plugrad.loss
 def mean(inputs: plugrad.LossInputs) -> plugrad.LossOutputs:
     return plugrad.LossOutputs(-(inputs.advantages.sum() * inputs.trainer_logprobs).mean())
+"""
+MASKING = """
+import plugrad
+
+
+@plugrad.loss(needs={'input_ids'})
+def halved(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    kept = (inputs.input_ids % 2 == 0).float()
+    return plugrad.LossOutputs(-kept * inputs.advantages * inputs.trainer_logprobs * inputs.loss_mask)
+
+
+@plugrad.loss(needs={'input_ids'})
+def likelier(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    kept = (inputs.input_ids % 2 == 0).float()
+    return plugrad.LossOutputs(-kept * inputs.trainer_logprobs * inputs.loss_mask)
+
+
+def rooted(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    nothing = inputs.trainer_logprobs - inputs.trainer_logprobs.detach()
+    return plugrad.LossOutputs(0 * nothing.abs().sqrt() * inputs.loss_mask)
 """
 
 
@@ -230,6 +253,53 @@ def test_the_table_of_tokens_says_what_the_losses_read_and_do(capture, found):
     assert first["values"]["advantage"][0] is None
     assert {"advantage", "entropy", "mismatch", "gradient: gspo"} <= first["values"].keys()
     assert {"masked", "clipped: gspo"} <= first["marks"].keys()
+
+
+def test_what_a_loss_masks_is_marked_and_what_its_where_leaves_out_is_not(capture, tmp_path):
+    file = tmp_path / "masking.py"
+    file.write_text(MASKING)
+    halved, likelier = chosen_losses(capture, [f"{file}:halved", f"{file}:likelier"])
+    # The capture has the counts of the run's loss with this where.
+    label = capture.facts["losses"][0]["label"]
+    some = replace(halved, label=label, where=Where.of({"task": "odd"}))
+    table = replayed(capture, [halved, replace(halved, label="negative", weight=-1.0), likelier, some]).table
+    told = capture.rollouts
+    expected = {"halved": [], "likelier": [], label: []}
+    for sequence in table.sequences:
+        task = told[sequence.group, sequence.member]["example"]["task"]
+        gradients, advantages = sequence.values["gradient: halved"], sequence.values["advantage"]
+        masked = [gradient == 0 and advantage != 0 for gradient, advantage in zip(gradients, advantages, strict=True)]
+        expected["halved"] += masked
+        expected[label] += [each and task == "odd" for each in masked]
+        expected["likelier"] += [False] * len(masked)
+    assert 0 < sum(expected[label]) < sum(expected["halved"]) < len(expected["halved"])
+    expected["negative"] = expected["halved"]
+    for name, marks in expected.items():
+        assert [mark for sequence in table.sequences for mark in sequence.marks[f"clipped: {name}"]] == marks, name
+
+
+def test_a_report_of_several_runs_says_whose_capture_it_shows(run, tmp_path):
+    folder = run[0].folder
+    other = shutil.copytree(folder, tmp_path / "other")
+    title = f"step_{STEP:06d}"
+    assert re.findall(r'"title": ?"([^"]*step_[^"]*)"', report_html([folder])) == [title]
+    found = re.findall(r'"title": ?"([^"]*step_[^"]*)"', report_html([folder, other]))
+    assert found == [f"{folder.name}: {title}", f"other: {title}"]
+
+
+def test_tokens_whose_gradient_is_not_finite_are_named(capture, tmp_path):
+    file = tmp_path / "masking.py"
+    file.write_text(MASKING)
+    found = replayed(capture, chosen_losses(capture, [f"{file}:rooted"]))
+    (loss,) = found.losses
+    pushed = found.not_finite(loss)
+    assert pushed
+    assert all(each.sequence.values["gradient: rooted"][each.place] != 0 for each in pushed)
+    assert found.hardest(loss, up=True) + found.hardest(loss, up=False) == []
+    (told,) = found.to_json()["losses"]
+    assert told["not_finite"][0]["gradient"] == "nan"
+    with pytest.raises(TrainingError, match=r"turn the policy into NaN\. Look at the tokens above"):
+        found.check_finite()
 
 
 def test_the_tokens_that_are_raised_have_advantages(capture):

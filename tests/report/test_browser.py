@@ -79,6 +79,12 @@ def test_curves_are_found_hovered_and_smoothed(browser, pages):
     assert browser.js("arguments[0].querySelectorAll('.uplot').length", chart) == 1
 
 
+def test_the_labels_of_an_axis_differ(browser, pages):
+    browser.open(pages["report"])
+    assert browser.js("distinctTexts([0, 0.5, 1])") == ["0", "0.5", "1"]
+    assert browser.js("distinctTexts([4.1785, 4.179, 4.1795])") == ["4.1785", "4.179", "4.1795"]
+
+
 def test_only_curves_that_are_seen_are_drawn(browser, pages):
     browser.open(pages["report"])
     drawn = "document.querySelectorAll('[data-drawn]').length"

@@ -155,18 +155,22 @@ def _print_cosines(found: Replay, console: Console) -> None:
 
 
 def _print_pushed(found: Replay, loss: ReplayedLoss, console: Console) -> None:
-    raised, lowered = found.hardest(loss, up=True), found.hardest(loss, up=False)
+    rows = (
+        ("raises", "green", found.hardest(loss, up=True)),
+        ("lowers", "red", found.hardest(loss, up=False)),
+        ("is not finite at", "yellow", found.not_finite(loss)),
+    )
     console.print()
-    if not raised and not lowered:
+    if not any(pushed for *_, pushed in rows):
         console.print(Text(f"{loss.label} moves no log-prob."))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(Text(loss.label), no_wrap=True)
     table.add_column("dL/dlogprob", justify="right", no_wrap=True)
     table.add_column("TOKEN IN ITS TEXT", overflow="fold")
-    for word, style, pushed in (("raises", "green", raised), ("lowers", "red", lowered)):
+    for word, style, pushed in rows:
         for each in pushed:
-            table.add_row(word, f"{each.gradient:+.3g}", _in_its_text(each, style))
+            table.add_row(word, f"{each.gradient:+.3g}".replace("+nan", "nan"), _in_its_text(each, style))
     console.print(table)
 
 

@@ -13,6 +13,7 @@ from plugrad.diagnosis.outcome import FEWEST_STEPS, outcome
 from plugrad.diagnosis.record_reading import read_records
 
 FINDERS: tuple[Finder, ...] = (
+    of_completions.cold_sampling,
     of_rewards.constant_reward,
     of_rewards.equal_groups,
     of_rewards.zero_advantages,

@@ -7,13 +7,36 @@ from typing import Any
 
 from plugrad.contracts.run_records import RunRecords
 from plugrad.diagnosis.findings import Finding, around, number, steps_of
-from plugrad.diagnosis.outcome import samples, went_nowhere
+from plugrad.diagnosis.outcome import outcome, samples, went_nowhere
 
 GRAM = 4
 FEWEST_WORDS = 12
 """Of a completion in which repetition is looked for."""
 FEWEST_SAMPLES = 4
 FEWEST_STEPS = 8
+COLD = 0.5
+"""A temperature below it may leave nothing to explore."""
+SHARP_NATS = 0.1
+"""An entropy per token at which the completions of a prompt are nearly all the same."""
+
+
+def cold_sampling(records: RunRecords) -> Iterator[Finding]:
+    """The temperature is so small that the completions of a prompt are all the same, from the first step on."""
+    temperature = records.setting("rollout.temperature")
+    entropy = records.series("entropy/mean").trained()
+    shares = records.series("reward/equal_groups").trained()
+    if temperature is None or temperature >= COLD or not len(entropy) or not len(shares) or not went_nowhere(records):
+        return
+    if entropy.values[0] > SHARP_NATS or shares.first(0.25).mean() < 0.8:
+        return
+    yield Finding(
+        "cold_sampling",
+        "problem",
+        "The temperature is so small that all completions of a prompt are the same",
+        f"entropy/mean was {number(entropy.values[0])} and reward/equal_groups {number(shares.values[0])} in "
+        f"step {shares.steps[0]}, with rollout.temperature = {temperature}.",
+        f"Set rollout.temperature to 1.0; it is {temperature}.",
+    )
 
 
 def truncated(records: RunRecords) -> Iterator[Finding]:
@@ -68,7 +91,8 @@ def repetition(records: RunRecords) -> Iterator[Finding]:
     if evidence:
         yield Finding(
             "repetition",
-            "problem",
+            # A reward may ask for it.
+            "warning" if outcome(records) == "rose" else "problem",
             "Completions repeat themselves",
             evidence,
             "Divide optimizer.lr by 3, add the loss kl_to_reference with a small weight, or penalise repetition in the "

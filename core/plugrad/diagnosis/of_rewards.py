@@ -132,6 +132,9 @@ def component_dominates(records: RunRecords) -> Iterator[Finding]:
                 if isinstance(value, int | float):
                     values.setdefault(name, []).append(value)
     ranges = {name: max(found) - min(found) for name, found in values.items() if len(found) >= 16}
+    # The component `reward` is what counts. Another that ranges further is only told with it.
+    total = ranges.pop("reward", None)
+    ranges = {name: found for name, found in ranges.items() if total is None or found <= 1.5 * total}
     if len(ranges) < 2:
         return
     largest, *others = sorted(ranges, key=lambda name: -ranges[name])

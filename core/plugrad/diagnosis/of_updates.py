@@ -15,6 +15,8 @@ FEWEST_STEPS = 8
 SMALL_PATH, SMALL_PATH_FROM_SCRATCH = 1e-5, 2e-3
 """Adam moves no weight by much more than the learning rate in an update, and weights are about 0.02. A pretrained model may
 learn from changes of a thousandth of that, one from scratch does not."""
+SHARP_NATS = 0.01
+"""An entropy per token at which nearly every token is certain."""
 
 
 def skipped_updates(records: RunRecords) -> Iterator[Finding]:
@@ -117,7 +119,8 @@ def large_steps(records: RunRecords) -> Iterator[Finding]:
     if outcome(records) == "rose" or not samples(records) or len(entropy) < FEWEST_STEPS:
         return
     before, after = entropy.values[0], entropy.last(0.5).median()
-    broke = after < 0.05 * before or after > 3 * before
+    # Below that, as of a cold policy, entropies are rounding.
+    broke = max(before, after) > SHARP_NATS and (after < 0.05 * before or after > 3 * before)
     grew = len(norms) >= FEWEST_STEPS and norms.last(0.25).median() > 10 * norms.first(0.25).median() > 0
     if not (broke or grew) or not went_nowhere(records):
         return

@@ -10,7 +10,7 @@ from typing import Any
 from plugrad.errors import TrainingError
 from plugrad.json_text import plain
 from plugrad.replay.replaying import ReplayedLoss, cosines, replay, without_gradient
-from plugrad.replay.token_table import PushedToken, TokenTable, pushed_hardest, token_table
+from plugrad.replay.token_table import PushedToken, TokenTable, pushed_hardest, pushed_to_nan, token_table
 from plugrad.trainer.capture.capture_files import Capture
 
 HARDEST = 5
@@ -41,6 +41,10 @@ class Replay:
         """Return the tokens that a loss raises or lowers most."""
         return pushed_hardest(self.table, loss.label, num, up=up)
 
+    def not_finite(self, loss: ReplayedLoss, num: int = HARDEST) -> list[PushedToken]:
+        """Return the first tokens at which the gradient of a loss is NaN or infinite."""
+        return pushed_to_nan(self.table, loss.label, num)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON has it, the tokens included."""
         found: dict[str, Any] = plain(
@@ -58,9 +62,10 @@ class Replay:
         """Raise TrainingError if a loss, or its gradient, is not finite: in a run, this update would end it."""
         for loss in self.losses:
             if not loss.is_finite:
+                where = " Look at the tokens above whose numbers are not finite." * bool(self.not_finite(loss))
                 raise TrainingError(
                     f"the loss {loss.label} is {loss.value} and the norm of its gradient {loss.norm()}: this update would "
-                    "turn the policy into NaN. Look at the tokens above whose numbers are not finite."
+                    f"turn the policy into NaN.{where}"
                 )
 
     def _described(self, loss: ReplayedLoss) -> dict[str, Any]:
@@ -76,6 +81,7 @@ class Replay:
             "metrics": dict(loss.metrics),
             "raises": [_of(pushed) for pushed in self.hardest(loss, up=True)],
             "lowers": [_of(pushed) for pushed in self.hardest(loss, up=False)],
+            "not_finite": [_of(pushed) for pushed in self.not_finite(loss)],
         }
 
 

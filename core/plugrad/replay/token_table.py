@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from plugrad.json_text import plain
+from plugrad.replay.clipped_tokens import clipped_tokens
 from plugrad.replay.replaying import ReplayedLoss
 from plugrad.shown import escaped
 from plugrad.trainer.capture.capture_files import Capture
@@ -55,11 +57,20 @@ def token_table(capture: Capture, replayed: Sequence[ReplayedLoss]) -> TokenTabl
 
     Where it is negative, the update raises the log-prob of the token.
     """
+    clipped = {each.label: clipped_tokens(capture, each) for each in replayed}
     sequences = [
-        _sequence(capture, piece, number, row, gradients)
+        _sequence(capture, piece, number, row, effects)
         for number, update in enumerate(capture.updates)
         for place, piece in enumerate(update.pieces)
-        for gradients in [{r.label: (r, r.of_logprobs(number, place, piece.inputs.trainer_logprobs)) for r in replayed}]
+        for effects in [
+            {
+                each.label: (
+                    each.of_logprobs(number, place, piece.inputs.trainer_logprobs),
+                    clipped[each.label][number][place],
+                )
+                for each in replayed
+            }
+        ]
         for row in range(len(piece.inputs.loss_mask))
     ]
     return TokenTable(sorted(sequences, key=lambda sequence: (sequence.update, sequence.group, sequence.member)))
@@ -80,19 +91,21 @@ class PushedToken:
 
 def pushed_hardest(table: TokenTable, label: str, num: int, *, up: bool) -> list[PushedToken]:
     """Return the tokens whose log-probs a loss raises, or lowers, most: the first one most."""
-    found = sorted(_pushed(table, label), key=lambda pushed: pushed[0] if up else -pushed[0])
-    chosen = [each for each in found[:num] if (each[0] < 0 if up else each[0] > 0)]
-    return [
-        PushedToken(gradient, sequence.tokens[place], *_around(sequence, place), sequence, place)
-        for gradient, sequence, place in chosen
-    ]
+    pushed = [each for each in _pushed(table, label) if math.isfinite(each.gradient)]
+    found = sorted(pushed, key=lambda each: each.gradient if up else -each.gradient)
+    return [each for each in found[:num] if (each.gradient < 0 if up else each.gradient > 0)]
 
 
-def _pushed(table: TokenTable, label: str) -> Iterator[tuple[float, TokenSequence, int]]:
+def pushed_to_nan(table: TokenTable, label: str, num: int) -> list[PushedToken]:
+    """Return the first tokens at which the gradient of a loss is not finite."""
+    return list(islice((each for each in _pushed(table, label) if not math.isfinite(each.gradient)), num))
+
+
+def _pushed(table: TokenTable, label: str) -> Iterator[PushedToken]:
     for sequence in table.sequences:
         for place, gradient in enumerate(sequence.values[f"gradient: {label}"]):
             if gradient:
-                yield gradient, sequence, place
+                yield PushedToken(gradient, sequence.tokens[place], *_around(sequence, place), sequence, place)
 
 
 def _around(sequence: TokenSequence, place: int, num: int = 8) -> tuple[str, str]:
@@ -100,7 +113,7 @@ def _around(sequence: TokenSequence, place: int, num: int = 8) -> tuple[str, str
 
 
 def _sequence(
-    capture: Capture, piece: Rows, number: int, row: int, gradients: Mapping[str, tuple[ReplayedLoss, Tensor]]
+    capture: Capture, piece: Rows, number: int, row: int, effects: Mapping[str, tuple[Tensor, Tensor]]
 ) -> TokenSequence:
     inputs = piece.inputs
     assert inputs.group_ids is not None
@@ -114,9 +127,9 @@ def _sequence(
     prompt_length = int(rollout.get("prompt_length", int(counted.nonzero().min())))
     values = {name: _numbers(number_of[row, :length], counted) for name, number_of in _numbers_of(inputs)}
     marks = {"masked": [place >= prompt_length and not counts for place, counts in enumerate(counted.tolist())]}
-    for label, (replayed, gradient) in gradients.items():
+    for label, (gradient, clipped) in effects.items():
         values[f"gradient: {label}"] = _numbers(gradient[row, :length], counted)
-        marks[f"clipped: {label}"] = _clipped(replayed, gradient[row, :length], inputs.advantages[row, :length], counted)
+        marks[f"clipped: {label}"] = clipped[row, :length].tolist()
     start = " ".join(str(rollout.get("prompt", "")).split())
     return TokenSequence(
         title=escaped(f"group {group}, rollout {member}" + f": {start[:LENGTH_OF_TITLE]}" * bool(start)),
@@ -144,11 +157,3 @@ def _numbers_of(inputs: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _numbers(values: Tensor, counted: Tensor) -> list[float | None]:
     return [value if counts else None for value, counts in zip(values.tolist(), counted.tolist(), strict=True)]
-
-
-def _clipped(replayed: ReplayedLoss, gradient: Tensor, advantages: Tensor, counted: Tensor) -> list[bool]:
-    """Return where a loss that follows advantages has none of the gradient that the advantage of a token asks for."""
-    if replayed.loss.facts.policy_gradient is not True:
-        return torch.zeros_like(counted).tolist()
-    clipped: list[bool] = (counted & (gradient == 0) & (advantages != 0)).tolist()
-    return clipped

@@ -38,7 +38,12 @@ def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
     """
     names = names_of(folders)
     runs = [ReportedRun.read(folder) for folder in folders]
-    tokens = [table for folder in folders for table in token_tables_of(folder)]
+    # Captures of several runs have the same names.
+    tokens = [
+        {**table, "title": f"{name}: {table['title']}" if len(names) > 1 else table["title"]}
+        for name, folder in zip(names, folders, strict=True)
+        for table in token_tables_of(folder)
+    ]
     data = {
         "runs": names,
         "groups": groups_of(runs),

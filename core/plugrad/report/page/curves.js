@@ -80,7 +80,7 @@
     chart.plot?.destroy();
     const { data, series } = tableOf(chart.number);
     const axis = { stroke: colors.text, font: FONT, grid: { stroke: colors.grid, width: 1 }, ticks: { show: false } };
-    const shown = (_, splits) => splits.map((value) => numberText(value, 3));
+    const shown = (_, splits) => distinctTexts(splits);
     chart.plot = new uPlot({
       width: chart.place.clientWidth || 300,
       height: HEIGHT,

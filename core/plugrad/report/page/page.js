@@ -23,6 +23,13 @@ function numberText(value, digits = 4) {
   return Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6 });
 }
 
+// With as few digits as tell them apart.
+function distinctTexts(values) {
+  const texts = (digits) => values.map((value) => numberText(value, digits));
+  const differ = (found) => new Set(found).size === found.length;
+  return texts([3, 4, 5, 6, 7].find((digits) => differ(texts(digits))) ?? 8);
+}
+
 // The name of a run's or a part's colour goes into a style here: styles in the markup need the index alone.
 const NUM_COLORS = 8;
 for (const dot of document.querySelectorAll("[data-run], [data-part]")) {
