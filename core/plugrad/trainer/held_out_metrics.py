@@ -19,6 +19,7 @@ from plugrad.host.metric import compute_metrics
 from plugrad.host.trial import random_state_of
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.sampler import RolloutBatch, with_advantages
+from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.held_out_scores import Scoring
 from plugrad.trainer.update.learner import Learner
 from plugrad.trainer.update.run_progress import Progress
@@ -70,7 +71,9 @@ class HeldOutMetrics:
             return inputs
         batch = RolloutBatch([] if inputs is None else inputs.rollouts)
         ranks = self.scoring.learner.ranks
-        found = with_advantages(batch, environment, Hooks(Host(own.advantage, []), []), ranks).advantages
+        # A capture is of what is trained on.
+        hooks, unwatched = Hooks(Host(own.advantage, []), []), Watch()
+        found = with_advantages(batch, environment, hooks, ranks, unwatched).advantages
         if inputs is None:
             return None
         flat = [token for group in found for row in group for token in row]
