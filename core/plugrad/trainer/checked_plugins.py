@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from plugrad.config.run_file import RunFile
 from plugrad.host.environment import BoundEnvironment
+from plugrad.host.optimizer_trial import try_optimizer
 from plugrad.host.preflight import preflight
 from plugrad.host.read_examples import check_read_examples
 from plugrad.host.select import Selection, select
@@ -15,6 +16,7 @@ from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.chosen_examples import check_chosen_examples
 from plugrad.trainer.taught_examples import check_taught_examples
 from plugrad.trainer.texts_for_trial import trial_texts
+from plugrad.trainer.update.lr_schedule import check_lr_schedule
 
 
 def check_plugins(
@@ -27,10 +29,12 @@ def check_plugins(
         environment_of: gives the environment; several runs with the same one can read its examples once.
 
     Raises:
-        PlugradError: a plugin, an option or an example cannot be used, a reference is missing, or a step is larger than the
-            examples allow.
+        PlugradError: a plugin, an option, the optimizer or an example cannot be used, a reference is missing, or a step is
+            larger than the examples allow.
     """
     selection = select(run_file)
+    try_optimizer(selection.optimizer, run_file.preflight_timeout_s)
+    check_lr_schedule(run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
     environment = environment_of(selection.environment)
     check_amounts(run_file, environment)
     check_chosen_examples(selection.losses, environment)

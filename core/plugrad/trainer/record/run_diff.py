@@ -19,7 +19,7 @@ from plugrad.shown import printable
 from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
-OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
+OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension", "optimizer")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
 
 
@@ -87,7 +87,7 @@ class EarlierRun:
         return [
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
             *_of_mappings("", _runs(self.plugins), _runs(plugins)),
-            *_of_components(self.plugins["components"], plugins["components"]),
+            *_of_components(self.plugins["components"], _known_to(self.plugins["components"], plugins["components"])),
             *_of_tables(self.tables, tables),
         ]
 
@@ -112,6 +112,12 @@ def _of_mappings(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -
     for key in then:
         if key in now and not same(then[key], now[key]):
             yield Difference(f"{prefix}{key}", then[key], now[key])
+
+
+def _known_to(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out what every run has, and an older plugrad did not record."""
+    kinds = {component["kind"] for component in then}
+    return [component for component in now if component["kind"] in kinds or component["kind"] != "optimizer"]
 
 
 def _of_components(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> Iterator[Difference]:
