@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Optimizer, Rprop
 
 from plugrad.errors import ContractError, PluginError
 from plugrad.host.bound_optimizer import BoundOptimizer
@@ -68,6 +68,8 @@ def check_shards(optimizer: BoundOptimizer) -> None:
 
 def why_not_sharded(optimizer: BoundOptimizer) -> str:
     """Return why an update of the shards of a matrix would not be that of the matrix; empty where it is."""
+    if optimizer.cls is Rprop:
+        return "PyTorch computes it by writing to single places of a tensor, and its sharded tensors do not take that"
     with _trying(str(optimizer.component)):
         whole, shards = _parameters(), _parameters()
         parts = [*shards[0].detach().split([CUT, ROWS - CUT]), shards[1].detach()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from torch.optim import Adagrad, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError, counted
@@ -18,8 +18,8 @@ from plugrad.trainer.update.parameter_groups import ParameterGroup, parameter_gr
 logger = logging.getLogger("plugrad")
 
 FUSED_DEVICES = ("cpu", "cuda")
-"""Where PyTorch has an optimizer as one kernel, if it has it as one at all."""
-ON_CPU_ALONE = (Adagrad,)
+FUSED = (Adam, AdamW)
+"""What PyTorch has as one kernel on all of these, for shards of parameters too."""
 
 
 def make_optimizer(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss] = ()) -> Optimizer:
@@ -58,10 +58,9 @@ def _fused(bound: BoundOptimizer, groups: Sequence[ParameterGroup]) -> dict[str,
     """Take one kernel instead of a dozen. PyTorch does not choose it by itself on a CPU; other devices may lack it."""
     options = bound.component.options
     is_chosen = options.get("fused", False) is not None or options.get("foreach") is not None
-    if is_chosen or bound.cls.__module__.partition(".")[0] != "torch":
+    if is_chosen or bound.cls not in FUSED:
         return {}
-    devices = FUSED_DEVICES[:1] if bound.cls in ON_CPU_ALONE else FUSED_DEVICES
-    return {"fused": all(parameter.device.type in devices for group in groups for parameter in group.parameters)}
+    return {"fused": all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group.parameters)}
 
 
 def _number(groups: Sequence[ParameterGroup]) -> int:
