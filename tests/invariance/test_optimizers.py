@@ -24,7 +24,10 @@ OPTIMIZERS = {
     "Muon in groups": (("name", "Muon"), *IN_GROUPS),
     "one of a file": (("name", OWN), ("schedule", "cosine_with_min_lr"), ("schedule_kwargs", {"min_lr_rate": 0.5})),
 }
-SCENARIOS = {name: Scenario(seed=8, num_groups=2, optimizer=keys) for name, keys in OPTIMIZERS.items()}
+SCENARIOS = {
+    name: Scenario(seed=8, num_groups=2, model=(("num_hidden_layers", 1),), optimizer=keys)
+    for name, keys in OPTIMIZERS.items()
+}
 NOT_SHARDED = ("Adafactor", "Adagrad", "Muon", "Muon in groups", "Rprop")
 STOPPED = ("ASGD", "Adafactor", "Adagrad", "SGD with momentum", "Muon in groups", "one of a file")
 
