@@ -16,7 +16,7 @@ HARMLESS = {
     *((key, value) for key in ("optimizer.max_grad_norm", "rollout.parity_bound") for value in (math.inf, 1e300)),
     # In effect 0, which these keys may be.
     *((key, 1e-300) for key in ("loss.weight", "optimizer.betas", "optimizer.weight_decay", "evaluation.stop_at_reward")),
-    ("loss.optimizer.weight_decay", 1e-300),
+    *((key, 1e-300) for key in ("loss.optimizer.weight_decay", "optimizer.groups.weight_decay", "optimizer.warmup_ratio")),
     ("evaluation.pass_reward", 1e-300),
     # A checkpoint after every step.
     ("checkpoint.every_minutes", 1e-300),
@@ -50,7 +50,8 @@ def with_value(key, value):
     *tables, name = key.split(".")
     given = {name: value}
     for table in reversed(tables):
-        given = {table: {"name": "a", **given} if table == "loss" else given}
+        named = {"loss": {"name": "a"}, "groups": {"match": "*"}}.get(table, {})
+        given = {table: {**named, **given}}
     merged = {**TABLES, **given}
     return RunFile(**merged)
 

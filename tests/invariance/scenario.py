@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from plugrad.host.stateful_parts import StatefulPart
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.micro_batches import Layout
 from plugrad.policy.policy import Policy
-from plugrad.registry.scan import scan
+from plugrad.registry.scan import scan as scan_anew
 from plugrad.testing import tiny_model, tiny_tokenizer
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.prefetch import WhenNeeded
@@ -54,6 +55,7 @@ SEVERAL = (
     ("cross_entropy", 0.2, "sequence_sum"),
 )
 ALL_AT_ONCE = 10_000
+scan = cache(scan_anew)
 STEPS = 3
 
 
@@ -95,6 +97,8 @@ class Scenario:
     """A run folder, in which a checkpoint is left after the first step."""
     goes_on_in: str | None = None
     """A run folder with such a checkpoint, from which the steps go on."""
+    optimizer: tuple[tuple[str, object], ...] = ()
+    """More keys of `[optimizer]`."""
     save_to: str | None = None
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
@@ -213,7 +217,7 @@ def run_file(scenario):
         model={"from_scratch": {"model_type": "qwen3"}},
         environment={"name": "arithmetic"},
         rollout={"prompts_per_step": 4},
-        optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear"},
+        optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear", **dict(scenario.optimizer)},
         critic={"lr": 3e-2} if scenario.critic else None,
     )
 

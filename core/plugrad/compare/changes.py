@@ -62,9 +62,10 @@ def changed_since_checkpoint(run: PlannedRun, now: Mapping[str, Any]) -> list[st
 
 def _why_no_longer(now: RunFile, short: Sequence[PlannedRun]) -> str:
     """Return why runs that came to their end with a smaller `max_steps` cannot go on to this one; empty if they can."""
-    schedule = now.optimizer.schedule
-    if schedule != "constant":
-        return f"With optimizer.schedule = {schedule!r}, the runs so far would have gone otherwise"
+    table = now.optimizer
+    if table.depends_on_length:
+        key, value = ("warmup_ratio", table.warmup_ratio) if table.warmup_ratio else ("schedule", repr(table.schedule))
+        return f"With optimizer.{key} = {value}, the runs so far would have gone otherwise"
     without = next((run for run in short if not run.keeps_its_end), None)
     if without is not None:
         return (

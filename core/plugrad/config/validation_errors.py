@@ -55,9 +55,21 @@ def _hint(where: Sequence[str], value: Any, keys: Sequence[str]) -> str:
 
 def _place(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
     """Return the key of an error as a user writes it. A single [[loss]] has no number."""
-    asked = tables.get(str(loc[0])) if loc else None
-    is_alone = not isinstance(asked, list) or len(asked) == 1
-    return [str(part) for position, part in enumerate(loc) if not (position == 1 and part == 0 and is_alone)]
+    where: list[str] = []
+    asked: Any = dict(tables)
+    for part in loc:
+        is_alone = isinstance(asked, dict) or (isinstance(asked, list) and len(asked) == 1 and isinstance(asked[0], dict))
+        if part != 0 or not is_alone:
+            where.append(str(part))
+        asked = _below(asked, part)
+    return where
+
+
+def _below(asked: Any, part: str | int) -> Any:
+    if isinstance(asked, list):
+        return asked[part] if isinstance(part, int) and part < len(asked) else None
+    # A single table in place of a list of tables.
+    return asked if part == 0 else asked.get(str(part)) if isinstance(asked, Mapping) else None
 
 
 def _keys_of(model: type[BaseModel], where: Sequence[str]) -> list[str]:

@@ -76,16 +76,18 @@ def small_steps(records: RunRecords) -> Iterator[Finding]:
     """The learning rate is so small that the weights did not move."""
     rates = records.series("lr").trained()
     lr = records.setting("optimizer.lr")
-    if not len(rates) or lr is None or not went_nowhere(records):
+    if not len(rates) or lr is None or not _moves_by_lr(records) or not went_nowhere(records):
         return
     updates = records.num_steps * (records.setting("updates_per_batch") or 1)
     path = rates.mean() * updates
     is_new = records.setting("model.from_scratch") is not None
-    warmup = records.setting("optimizer.warmup_updates") or 0
+    warmup = records.setting("optimizer.warmup_updates") or (records.setting("optimizer.warmup_ratio") or 0) * updates
     if path > (SMALL_PATH_FROM_SCRATCH if is_new else SMALL_PATH):
         return
     warming = (
-        f" It was still warming up: optimizer.warmup_updates = {warmup} of {updates} updates." if warmup >= updates else ""
+        f" It was still warming up: optimizer.warmup_updates = {warmup:.0f} of {updates} updates."
+        if warmup >= updates
+        else ""
     )
     entropy = records.series("entropy/mean").trained()
     yield Finding(
@@ -99,10 +101,16 @@ def small_steps(records: RunRecords) -> Iterator[Finding]:
     )
 
 
+def _moves_by_lr(records: RunRecords) -> bool:
+    """Return whether the optimizer moves a weight by about `lr` in an update, as AdamW and its kin do."""
+    return records.setting("optimizer.betas") is not None or records.setting("optimizer.name") is None
+
+
 def rounded_away(records: RunRecords) -> Iterator[Finding]:
     """Weights of 16 bits lose small updates."""
     dtype, lr = records.setting("model.dtype"), records.setting("optimizer.lr")
-    if dtype not in ("bfloat16", "float16") or lr is None or lr > 2e-5 or not went_nowhere(records):
+    is_small = lr is not None and lr <= 2e-5 and _moves_by_lr(records)
+    if dtype not in ("bfloat16", "float16") or not is_small or not went_nowhere(records):
         return
     yield Finding(
         "updates_rounded_away",

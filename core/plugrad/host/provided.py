@@ -11,6 +11,7 @@ from plugrad.contracts.advantage import AdvantageOutputs
 from plugrad.contracts.needs import OF_CRITIC, OF_TEACHER
 from plugrad.errors import ContractError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.bound_optimizer import BoundOptimizer
 from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.host.replayed_completions import check_replayed
@@ -39,6 +40,11 @@ class Selection(Protocol):
         """The metrics."""
         ...
 
+    @property
+    def optimizer(self) -> BoundOptimizer:
+        """The optimizer."""
+        ...
+
 
 def check_provided(selection: Selection, run_file: RunFile) -> None:
     """Check the teacher, the critic, the engine and the optimizers of losses against what the selected components need.
@@ -50,6 +56,7 @@ def check_provided(selection: Selection, run_file: RunFile) -> None:
     _check_teacher(selection, run_file)
     _check_critic(selection, run_file)
     _check_own_optimizers(selection.losses)
+    _check_decays(selection, run_file)
     check_replayed(selection.losses, run_file.rollout.engine_kind)
 
 
@@ -110,6 +117,16 @@ def _check_own_optimizers(losses: Sequence[BoundLoss]) -> None:
                 f"the run file has [loss.optimizer] for {loss.component}, which has no parameters of its own. Remove the "
                 "table; the policy's learning rate is optimizer.lr."
             )
+
+
+def _check_decays(selection: Selection, run_file: RunFile) -> None:
+    decays = {f"optimizer.groups.{place}": group.weight_decay for place, group in enumerate(run_file.optimizer.groups)}
+    tables = {f"[loss.optimizer] of {loss.label}": loss.optimizer for loss in selection.losses}
+    decays |= {where: table.weight_decay for where, table in tables.items() if table}
+    asking = next((where for where, decay in decays.items() if decay), None)
+    optimizer = selection.optimizer
+    if asking and not (optimizer.takes_decay and optimizer.usual.takes_decay):
+        raise RunFileError(f"{asking} has weight_decay, and {optimizer.component} takes none. Leave it out.")
 
 
 def _needing(selection: Selection, need: str) -> Iterator[Component]:

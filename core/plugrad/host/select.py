@@ -16,6 +16,7 @@ from plugrad.contracts.needs import OF_CRITIC, SCORES
 from plugrad.contracts.where import Where
 from plugrad.errors import PlugradError, RunFileError
 from plugrad.host.advantage import BoundAdvantage
+from plugrad.host.bound_optimizer import BoundOptimizer, bound_optimizer
 from plugrad.host.environment import of_set
 from plugrad.host.labels import labels_of
 from plugrad.host.load import load_component
@@ -46,6 +47,7 @@ class Selection:
     losses: list[BoundLoss]
     metrics: list[BoundMetric]
     extensions: list[Component]
+    optimizer: BoundOptimizer
     of_sets: dict[str, Component] = field(default_factory=dict)
     """The environments of held-out sets that have one of their own, by the name of the set."""
 
@@ -80,6 +82,7 @@ class Selection:
         yield from (loss.component for loss in self.losses)
         yield from (metric.component for metric in self.metrics)
         yield from self.extensions
+        yield self.optimizer.component
 
 
 def select(run_file: RunFile) -> Selection:
@@ -102,6 +105,7 @@ def select(run_file: RunFile) -> Selection:
         metrics=_metrics(loader, losses),
         extensions=[loader.load("extension", table) for table in run_file.extension],
         of_sets=_of_sets(loader),
+        optimizer=bound_optimizer(run_file.optimizer, run_file.folders),
     )
     check_provided(selection, run_file)
     return selection
@@ -122,6 +126,7 @@ def resolved(run_file: RunFile, selection: Selection) -> RunFile:
             "metric": [_filled(table, metric.component) for table, metric in metrics],
             "extension": [_filled(*pair) for pair in zip(run_file.extension, selection.extensions, strict=True)],
             "evaluation": _filled_sets(run_file.evaluation, selection.of_sets),
+            "optimizer": selection.optimizer.filled(run_file.optimizer),
         }
     )
 

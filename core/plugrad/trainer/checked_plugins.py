@@ -7,6 +7,7 @@ from collections.abc import Callable
 from plugrad.config.run_file import RunFile
 from plugrad.host.environment import BoundEnvironment, of_set
 from plugrad.host.evaluation_metrics import chosen_metrics
+from plugrad.host.optimizer_trial import try_optimizer
 from plugrad.host.preflight import preflight
 from plugrad.host.read_examples import check_read_examples
 from plugrad.host.select import Selection, select
@@ -19,6 +20,7 @@ from plugrad.trainer.chosen_examples import check_chosen_examples
 from plugrad.trainer.held_out_sets import examples_of_set, held_out_of
 from plugrad.trainer.taught_examples import check_taught_examples
 from plugrad.trainer.texts_for_trial import trial_texts
+from plugrad.trainer.update.lr_schedule import check_lr_schedule
 
 
 def check_plugins(
@@ -33,11 +35,13 @@ def check_plugins(
         environment_of: gives the environment; several runs with the same one can read its examples once.
 
     Raises:
-        PlugradError: a plugin, an option or an example cannot be used, a reference is missing, a step is larger than the
-            examples allow, or the run records no number by which the best checkpoint is to be kept.
+        PlugradError: a plugin, an option, the optimizer or an example cannot be used, a reference is missing, a step is
+            larger than the examples allow, or the run records no number by which the best checkpoint is to be kept.
     """
     selection = select(run_file)
     check_best(run_file.checkpoint.keep_best, selection)
+    try_optimizer(selection.optimizer, run_file.preflight_timeout_s)
+    check_lr_schedule(run_file.optimizer, run_file.max_steps * run_file.updates_per_batch)
     environment = environment_of(selection.environment)
     check_amounts(run_file, environment)
     check_chosen_examples(selection.losses, environment)

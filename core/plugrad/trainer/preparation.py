@@ -19,6 +19,7 @@ from plugrad.errors import DataError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.hooks import Hooks, Host
 from plugrad.host.loss import num_passes
+from plugrad.host.optimizer_trial import check_shards
 from plugrad.host.select import Selection
 from plugrad.host.stateful_parts import StatefulPart, stateful_parts
 from plugrad.policy.context import Context, context_of
@@ -80,7 +81,7 @@ def prepare(
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
     train_examples, eval_examples = environment.train_examples(), every_held_out(environment, checked.of_sets)
-    _check_sampling(checked, accelerator)
+    _check_sharded(checked, accelerator)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
@@ -155,9 +156,10 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
         )
 
 
-def _check_sampling(checked: CheckedRun, accelerator: Accelerator) -> None:
+def _check_sharded(checked: CheckedRun, accelerator: Accelerator) -> None:
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(checked.run_file, samples_greedily=_compares_with_greedy(checked.selection))
+        check_shards(checked.selection.optimizer)
 
 
 def _compares_with_greedy(selection: Selection) -> bool:

@@ -10,11 +10,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from plugrad.errors import ResumeError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.metric import BoundMetric
+from plugrad.host.optimizer_state import classes_of, set_group_states
 from plugrad.host.stateful_parts import StatefulPart
 from plugrad.shown import printable
 from plugrad.trainer.checkpoints.checkpoint_folder import Checkpoint
@@ -82,7 +84,9 @@ def put_back(
     of_ranks = [_read(folder / own_file(rank), torch.device("cpu")) for rank in range(checkpoint.num_ranks)]
     own = of_ranks[ranks.index if is_known else 0]
     load_policy(learner, folder / POLICY, ranks.group)
-    load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
+    if _is_of(learner.optimizer, shared):
+        load_optimizer(learner, folder / OPTIMIZER, shared["optimizer"], ranks.group)
+        _set_groups(learner, shared.get("optimizer_groups"))
     _set_schedule(learner, shared["schedule"])
     _restore(parts, own["plugins"])
     for metric in metrics:
@@ -123,6 +127,29 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 def _on(device: torch.device) -> Any:
     """Keep on the CPU what was there, and put the rest on this process's device."""
     return lambda storage, location: storage if location == "cpu" else storage.to(device=device)
+
+
+def _is_of(optimizer: Optimizer, shared: Mapping[str, Any]) -> bool:
+    before, now = shared.get("optimizer_classes", ["AdamW"]), classes_of(optimizer)
+    if before != now:
+        logger.warning(
+            "The checkpoint holds the state of %s, and the run has %s now, which begins anew.",
+            " and ".join(before),
+            " and ".join(now),
+        )
+    return bool(before == now)
+
+
+def _set_groups(learner: Learner, states: Sequence[Mapping[str, Any]] | None) -> None:
+    if states is None:
+        # An older plugrad wrote none, and had no optimizer that keeps anything there.
+        return
+    if len(states) != (number := len(learner.optimizer.param_groups)):
+        raise ResumeError(
+            f"the checkpoint has {len(states)} groups of parameters, and the run has {number} now. Put [optimizer] back as "
+            "it was, or start a new run in another output_dir."
+        )
+    set_group_states(learner.optimizer, states)
 
 
 def _set_schedule(learner: Learner, state: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from plugrad.host.metric import BoundMetric
+from plugrad.host.optimizer_state import classes_of, group_states
 from plugrad.host.stateful_parts import StatefulPart
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.checkpoints.kept_rollouts import kept
@@ -95,6 +96,8 @@ def snapshot(contents: Contents, place: Place, copying: Copying) -> Snapshot:
             "place": {"step": place.step, "version": place.version},
             "schedule": _plain_schedule(learner),
             "optimizer": numbers,
+            "optimizer_classes": classes_of(learner.optimizer),
+            "optimizer_groups": group_states(learner.optimizer),
         },
         own={
             "random": random_states(),

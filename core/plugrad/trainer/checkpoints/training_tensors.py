@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from plugrad.host.optimizer_state import set_states, state_of
 from plugrad.trainer.update.learner import Learner
 
 POLICY, OPTIMIZER = "policy", "optimizer"
@@ -42,7 +43,7 @@ def optimizer_tensors(learner: Learner) -> tuple[dict[str, Tensor], dict[str, di
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for name, parameter in learner.own.named_parameters():
-        for key, value in learner.optimizer.state.get(parameter, {}).items():
+        for key, value in state_of(learner.optimizer, parameter).items():
             if isinstance(value, Tensor) and value.dim():
                 tensors[f"{name}.{key}"] = value
             else:
@@ -78,12 +79,13 @@ def load_optimizer(
         tensors[key] = _like(parameters[key.rpartition(".")[0]], metadata)
     if tensors:
         _load(tensors, folder, group)
-    learner.optimizer.state.clear()
+    states: dict[Tensor, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         name, _, field = key.rpartition(".")
-        learner.optimizer.state[parameters[name]][field] = tensor
+        states.setdefault(parameters[name], {})[field] = tensor
     for name, fields in numbers.items():
-        learner.optimizer.state[parameters[name]].update(fields)
+        states.setdefault(parameters[name], {}).update(fields)
+    set_states(learner.optimizer, states)
 
 
 def _like(parameter: Tensor, metadata: TensorStorageMetadata) -> Tensor:

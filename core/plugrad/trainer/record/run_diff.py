@@ -21,7 +21,7 @@ from plugrad.shown import printable
 from plugrad.trainer.record.plugins_file import read_plugins
 from plugrad.trainer.record.run_folder import PLUGINS, RUN_FILE
 
-OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension")
+OF_COMPONENTS = ("environment", "advantage", "loss", "metric", "extension", "optimizer")
 """Tables whose names and options are compared through the record of the components, which has the defaults too."""
 IN_THE_RECORD = re.compile(rf"({'|'.join(OF_COMPONENTS)}|evaluation\.sets\..+\.environment)(\.\d+)?\.(name|kwargs)(\.|$)")
 """Their keys that hold these."""
@@ -95,7 +95,7 @@ class EarlierRun:
         return [
             *_of_mappings("version of ", self.plugins["versions"], plugins["versions"]),
             *_of_mappings("", _runs(self.plugins), _runs(plugins)),
-            *_of_components(self.plugins["components"], plugins["components"]),
+            *_of_components(self.plugins["components"], _known_to(self.plugins["components"], plugins["components"])),
             *_of_mappings("module ", self.plugins.get("modules", {}), plugins.get("modules", {})),
             *_of_tables(self.tables, tables),
         ]
@@ -121,6 +121,12 @@ def _of_mappings(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -
     for key in then:
         if key in now and not same(then[key], now[key]):
             yield Difference(f"{prefix}{key}", then[key], now[key])
+
+
+def _known_to(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out what every run has, and an older plugrad did not record."""
+    kinds = {component["kind"] for component in then}
+    return [component for component in now if component["kind"] in kinds or component["kind"] != "optimizer"]
 
 
 def _of_components(then: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> Iterator[Difference]:
@@ -163,7 +169,7 @@ def _of_tables(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Diff
 def _of_given(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     for kind in OF_COMPONENTS:
         before, after = _listed(then.get(kind)), _listed(now.get(kind))
-        was, its = ([str(table["name"]).rpartition("/")[2] for table in tables] for tables in (before, after))
+        was, its = ([str(table.get("name")).rpartition("/")[2] for table in tables] for tables in (before, after))
         if after and was != its:
             yield Difference(f"{kind} names", ", ".join(was), ", ".join(its))
             continue

@@ -1,52 +1,67 @@
-"""The optimizer: AdamW over the trainable parameters of the policy, its critic and the losses, in a group for each."""
+"""The optimizer of a run, over the trainable parameters of the policy, its critic and the losses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import logging
+from collections.abc import Sequence
 
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from plugrad.config.run_file import RunFile
-from plugrad.config.tables.own_optimizer_table import OwnOptimizerTable
+from plugrad.errors import RunFileError, counted
+from plugrad.host.bound_optimizer import BoundOptimizer, bound_optimizer
 from plugrad.host.loss import BoundLoss
-from plugrad.host.trained_module import key_of
+from plugrad.host.several_optimizers import SeveralOptimizers
 from plugrad.policy.policy import Policy
+from plugrad.trainer.update.parameter_groups import ParameterGroup, parameter_groups
+
+logger = logging.getLogger("plugrad")
 
 FUSED_DEVICES = ("cpu", "cuda")
-"""Where PyTorch has AdamW as one kernel."""
+FUSED = (Adam, AdamW)
+"""What PyTorch has as one kernel on all of these, for shards of parameters too."""
 
 
 def make_optimizer(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss] = ()) -> Optimizer:
-    """Return AdamW as `[optimizer]` sets it, with the rates of other tables for their parameters.
+    """Return the optimizer as `[optimizer]` sets it, with the rates of other tables for their parameters.
 
-    One optimizer, so that one schedule and one bound on the gradient's norm hold for all.
+    One object, so that one schedule and one bound on the gradient's norm hold for all.
+
+    Raises:
+        PluginError: there is no such optimizer, or it does not take these options.
+        RunFileError: one of `[[optimizer.groups]]` has no parameters.
     """
-    table = run_file.optimizer
-    beta1, beta2 = table.betas
-    groups = list(_groups(policy, run_file, losses))
-    return AdamW(
-        groups,
-        lr=table.lr,
-        betas=(beta1, beta2),
-        eps=table.eps,
-        weight_decay=table.weight_decay,
-        # One kernel instead of a dozen. PyTorch does not choose it by itself on a CPU; other devices may lack it.
-        fused=all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group["params"]),
+    bound = bound_optimizer(run_file.optimizer, run_file.folders)
+    groups = parameter_groups(policy, run_file, losses, matrices_apart=bound.rest is not None)
+    lr = run_file.optimizer.lr
+    if bound.rest is None:
+        return _make(bound, groups, lr)
+    matrices, others = ([g for g in groups if g.of_layers is of_layers] for of_layers in (True, False))
+    if not matrices:
+        raise RunFileError(f"{bound.component} takes matrices alone, and no layer of the policy has one to train.")
+    logger.info(
+        "%s updates %s inside the policy's layers, and AdamW the rest: %s.",
+        bound.cls.__name__,
+        counted(_number(matrices), "matrix", "matrices"),
+        counted(_number(others), "other parameter"),
     )
+    parts = [_make(bound, matrices, lr), *([_make(bound.rest, others, lr)] if others else [])]
+    return SeveralOptimizers(parts)
 
 
-def _groups(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss]) -> Iterator[dict[str, Any]]:
-    of_critic = set() if policy.critic is None else {id(parameter) for parameter in policy.critic.parameters()}
-    of_losses = {id(parameter) for parameter in policy.trained.parameters()}
-    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    yield {"params": [parameter for parameter in trained if id(parameter) not in of_critic | of_losses]}
-    values = [parameter for parameter in trained if id(parameter) in of_critic]
-    if values:
-        lr = run_file.optimizer.lr if run_file.critic is None else run_file.critic.lr or run_file.optimizer.lr
-        yield {"params": values, "lr": lr}
-    for loss in losses:
-        if loss.trains:
-            table = loss.optimizer or OwnOptimizerTable()
-            own = [p for p in policy.trained[key_of(loss.label)].parameters() if p.requires_grad]
-            yield {"params": own, "lr": table.lr or run_file.optimizer.lr, "weight_decay": table.weight_decay}
+def _make(bound: BoundOptimizer, groups: Sequence[ParameterGroup], lr: float) -> Optimizer:
+    made = [group.for_optimizer(decays=bound.takes_decay) for group in groups]
+    return bound.create(made, lr, **_fused(bound, groups))
+
+
+def _fused(bound: BoundOptimizer, groups: Sequence[ParameterGroup]) -> dict[str, bool]:
+    """Take one kernel instead of a dozen. PyTorch does not choose it by itself on a CPU; other devices may lack it."""
+    options = bound.component.options
+    is_chosen = options.get("fused", False) is not None or options.get("foreach") is not None
+    if is_chosen or bound.cls not in FUSED:
+        return {}
+    return {"fused": all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group.parameters)}
+
+
+def _number(groups: Sequence[ParameterGroup]) -> int:
+    return sum(len(group.parameters) for group in groups)
