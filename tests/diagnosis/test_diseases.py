@@ -233,6 +233,15 @@ def test_what_is_no_disease(made_up, numbers, plugins):
     assert set(found) <= ({"reward_flat"} if plugins and len(numbers["reward"]) == 15 else set())
 
 
+@pytest.mark.parametrize("prefix", ["eval", "eval/hard"])
+def test_numbers_of_held_out_completions_are_none_of_training(made_up, prefix):
+    of_both = {"inference_mismatch/kl": [2.0] * 15, "kl/reference_k3": [2.0] * 15, "own/clip_fraction": [0.9] * 15}
+    of_held_out = {f"{prefix}/{name}": values for name, values in of_both.items()}
+    alone = [finding.name for finding in found_in(made_up(with_parity({"reward": FLAT, **of_held_out})))]
+    assert alone == ["reward_flat"]
+    assert {"kl_runaway", "tokens_clipped"} <= {f.name for f in found_in(made_up(with_parity({"reward": FLAT, **of_both})))}
+
+
 def test_a_solved_task_is_healthy(made_up):
     """Its groups are equal, its entropy is gone and its gradient vanishes: it has learned."""
     rise = [min(1.0, step / 10) for step in range(40)]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from plugrad import ContractError, Max, Mean, metric
 from plugrad.contracts.needs import METRIC_NEEDS
 from plugrad.host.metric import BoundMetric, compute_metric, compute_metrics
+from plugrad.host.watched_inputs import Watch
 
 
 @pytest.fixture
@@ -173,3 +175,22 @@ def test_a_fresh_metric_has_no_state_and_no_failures(component, metric_inputs):
     fresh = used.fresh()
     assert compute_metric(fresh, metric_inputs).values_by_name() == {"counting/calls": 1.0}
     assert (fresh.failures, fresh.label) == (0, "counting")
+
+
+def test_what_a_metric_reads_is_seen_and_what_was_not_computed_is_refused(bound, metric_inputs):
+    def now_and_then(inputs):
+        return {"x": inputs.trainer_logprobs.sum() if inputs.step else inputs.rewards.mean()}
+
+    def through_the_attributes(inputs):
+        return {"x": float(len(vars(inputs)))}
+
+    seen = Watch()
+    compute_metric(bound(now_and_then).relabelled("eval/x", seen), metric_inputs)
+    assert seen.noted == {"step", "rewards"}
+    compute_metric(bound(through_the_attributes).relabelled("eval/x", seen), metric_inputs)
+    assert seen.noted >= {"trainer_logprobs", "advantages"}
+
+    lacking = bound(now_and_then).relabelled("eval/x", Watch("the metric 'x'", frozenset({"trainer_logprobs"})))
+    assert list(compute_metric(lacking, metric_inputs)) == ["eval/x/x"]
+    with pytest.raises(ContractError, match=r"'x' reads inputs.trainer_logprobs of held-out .*needs=\{'trainer_logprobs'\}"):
+        compute_metric(lacking, replace(metric_inputs, step=1))

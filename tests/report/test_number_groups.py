@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from plugrad.report.number_groups import groups_of
-from plugrad.report.reported_run import ReportedRun
+from plugrad.report.reported_run import Curve, ReportedRun
 
 
 def grouped(*folders):
@@ -99,3 +101,23 @@ def test_the_library_of_the_curves_is_the_published_one():
         "LICENSE": "8f98922969",
     }
     assert "v1.6.32" in (folder / "uPlot.iife.min.js").read_text()
+
+
+def test_numbers_of_held_out_completions_have_the_words_of_their_metric(runs, tmp_path):
+    run = ReportedRun.read(runs[0])
+    source = tmp_path / "scored.py"
+    source.write_text('class Scored:\n    """Scores.\n\n    Reports:\n        tries: how often.\n    """\n')
+    digest = sha256(source.read_bytes()).hexdigest()
+    of_set = {"kind": "environment", "reference": "x", "target": f"{source}:Scored", "sha256": digest, "set": "hard"}
+    names = ["reward", "pass_at_k/4", "entropy/mean", "environment/tries"]
+    curves = {f"{prefix}/{name}": Curve([0], [1.0]) for prefix in ("eval", "eval/hard") for name in names}
+    plugins = {**run.plugins, "components": [*run.plugins["components"], of_set]}
+    tables = {"evaluation": {"sets": {"hard": {}}}}
+    found = {group["title"]: group for group in groups_of([replace(run, curves=curves, plugins=plugins, tables=tables)])}
+    assert list(found) == ["Evaluation", "Evaluation: hard"]
+    for prefix, group in zip(("eval", "eval/hard"), found.values(), strict=True):
+        told = captions(group)
+        assert told[f"{prefix}/reward"] == "Mean reward of completions of held-out examples."
+        assert told[f"{prefix}/entropy/mean"] == "The mean over counted tokens, in nats."
+        assert "succeeds" in told[f"{prefix}/pass_at_k/4"]
+    assert captions(found["Evaluation: hard"])["eval/hard/environment/tries"] == "How often."
