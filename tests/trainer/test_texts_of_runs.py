@@ -135,8 +135,9 @@ def test_settings_that_cannot_be(run_file, rollout, message):
 
 
 def test_replayed_references_need_no_reward(run, tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "1=", "reference": "1"}\n{"prompt": "2=", "reference": "2"}\n')
-    tables = {"environment": {"name": "jsonl", "kwargs": {"path": "rows.jsonl"}}, "loss": {"name": "cross_entropy"}}
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1=", "reference": "1"}\n{"prompt": "2=", "reference": "2"}\n' * 2)
+    environment = {"name": "jsonl", "kwargs": {"path": "rows.jsonl", "num_eval": 1}}
+    tables = {"environment": environment, "loss": {"name": "cross_entropy"}}
     rollout = {"engine": "dataset", "prompts_per_step": 2, "rollouts_per_example": 1, "max_new_tokens": 4}
     assert [reward for _, reward in run(**tables, rollout=rollout).series("reward")] == [0.0, 0.0, 0.0]
     sampling = {"rollout": {**rollout, "engine": "transformers", "rollouts_per_example": 2}}

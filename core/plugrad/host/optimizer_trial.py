@@ -21,7 +21,6 @@ from plugrad.host.process_state import StateKept
 from plugrad.host.several_optimizers import SeveralOptimizers
 from plugrad.host.time_limit import time_limit
 from plugrad.registry.blame import Blamed, told
-from plugrad.registry.left_threads import leaving_no_thread
 from plugrad.shown import shown
 
 ROWS, COLUMNS, CUT = 64, 72, 24
@@ -39,12 +38,13 @@ def try_optimizer(optimizer: BoundOptimizer, limit_s: float) -> None:
     """
     owner = str(optimizer.component)
     remedy = "If it is only slow the first time, raise preflight_timeout_s."
-    with _trying(owner), leaving_no_thread(owner), StateKept(owner), time_limit(limit_s, owner, remedy):
-        whole = _parameters()
+    with _trying(owner), StateKept(owner), time_limit(limit_s, owner, remedy):
+        device = _device(optimizer)
+        whole = _parameters(device)
         made = _made(optimizer, whole)
         _update(made, whole, range(UPDATES))
         _check_can_be_saved(optimizer, made)
-        resumed = _resumed(optimizer)
+        resumed = _resumed(optimizer, device)
     if not all(map(torch.equal, whole, resumed)):
         raise ContractError(
             f"{owner} does not go on as it was: after two updates its state was put into a new instance, and the third "
@@ -71,16 +71,17 @@ def why_not_sharded(optimizer: BoundOptimizer) -> str:
     if optimizer.cls is Rprop:
         return "PyTorch computes it by writing to single places of a tensor, and its sharded tensors do not take that"
     with _trying(str(optimizer.component)):
-        whole, shards = _parameters(), _parameters()
+        device = _device(optimizer)
+        whole, shards = _parameters(device), _parameters(device)
         parts = [*shards[0].detach().split([CUT, ROWS - CUT]), shards[1].detach()]
         of_whole, of_parts = _made(optimizer, whole), _made(optimizer, [part.requires_grad_() for part in parts])
         if any(part.state for part in parts_of(of_whole)):
             return "it keeps a state from the moment it is made, and sharding replaces the parameters after that"
         _update(of_whole, whole, range(UPDATES))
         for number in range(UPDATES):
-            gradients = _gradients(number)
+            gradients = _gradients(number, device)
             _step(of_parts, parts, [*gradients[0].split([CUT, ROWS - CUT]), gradients[1]])
-    found, start = torch.cat(parts[:2]), _parameters()[0]
+    found, start = torch.cat(parts[:2]), _parameters(device)[0]
     if not torch.allclose(found - start, whole[0] - start, rtol=1e-3, atol=1e-7):
         return "its update of a part of a matrix depends on the whole matrix, of which each process holds a part"
     shapes = {value.shape for _, value in entries_of(of_whole) if isinstance(value, Tensor) and value.dim()}
@@ -100,21 +101,28 @@ def _made(optimizer: BoundOptimizer, parameters: list[Tensor]) -> Optimizer:
     return SeveralOptimizers([optimizer.create(matrices, LR), optimizer.rest.create(vectors, LR)])
 
 
-def _parameters() -> list[Tensor]:
+def _device(optimizer: BoundOptimizer) -> torch.device:
+    """Return where to try it: the kernels of other packages may be for GPUs alone."""
+    is_of_torch = optimizer.cls.__module__.partition(".")[0] == "torch"
+    return torch.device("cpu" if is_of_torch or not torch.cuda.is_available() else "cuda")
+
+
+def _parameters(device: torch.device) -> list[Tensor]:
     """Return a matrix and a vector, the same at every call."""
     numbers = torch.linspace(-1, 1, ROWS * COLUMNS, dtype=torch.float32)
-    return [(numbers * 3).cos().view(ROWS, COLUMNS).requires_grad_(), numbers[:COLUMNS].clone().requires_grad_()]
+    made = (numbers * 3).cos().view(ROWS, COLUMNS), numbers[:COLUMNS].clone()
+    return [each.to(device).requires_grad_() for each in made]
 
 
-def _gradients(number: int) -> list[Tensor]:
+def _gradients(number: int, device: torch.device) -> list[Tensor]:
     numbers = torch.linspace(-1, 1, ROWS * COLUMNS, dtype=torch.float32)
     matrix = ((numbers * (11 + number)).sin() * numbers.exp() * 0.1).view(ROWS, COLUMNS)
-    return [matrix, matrix[number].clone()]
+    return [matrix.to(device), matrix[number].to(device)]
 
 
 def _update(optimizer: Optimizer, parameters: list[Tensor], numbers: range) -> None:
     for number in numbers:
-        _step(optimizer, parameters, _gradients(number))
+        _step(optimizer, parameters, _gradients(number, parameters[0].device))
 
 
 def _step(optimizer: Optimizer, parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -138,9 +146,9 @@ def _check_can_be_saved(optimizer: BoundOptimizer, made: Optimizer) -> None:
             )
 
 
-def _resumed(optimizer: BoundOptimizer) -> list[Tensor]:
+def _resumed(optimizer: BoundOptimizer, device: torch.device) -> list[Tensor]:
     """Return the parameters after the same updates, with a stop before the last."""
-    parameters = _parameters()
+    parameters = _parameters(device)
     before, after = _made(optimizer, parameters), _made(optimizer, parameters)
     _update(before, parameters, range(UPDATES - 1))
     states = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in state_of(before, p).items()} for p in parameters}

@@ -41,7 +41,7 @@ class OptimizerTable(Table):
     name: str = Field(
         default="AdamW",
         min_length=1,
-        description="A class of `torch.optim`, one of `torchao` or `bitsandbytes` (`torchao:AdamW8bit`), or your own: "
+        description="A class of `torch.optim`, one of `bitsandbytes` or `torchao` (`bitsandbytes:Lion`), or your own: "
         "`module:Class` or `file.py:Class`.",
     )
     kwargs: dict[str, Any] = Field(
