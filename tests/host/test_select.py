@@ -70,6 +70,7 @@ def test_every_component_is_there_in_the_order_of_the_run_file(run_file):
         "reward",
         "timing",
         "nan_guard",
+        "AdamW",
     ]
 
 

@@ -73,7 +73,7 @@ def test_it_may_change_on_resuming_and_is_written_as_it_is_read():
 
 def test_the_configuration_holds_no_secret():
     record = {"components": [{"options": {"api_key": "Ab3dEf6hIj9lMn2pQr5tUv8xYz"}}], "versions": {"torch": "2"}}
-    config = config_of(RunFile(**TABLES), record)
+    config = config_of(RunFile(**{**TABLES, "optimizer": {"betas": [0.9, 0.999]}}), record)
     assert config["plugins.json"]["components"][0]["options"]["api_key"] == "..."
     flat = flattened(config)
     assert flat["optimizer.lr"] == 1e-5
