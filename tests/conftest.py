@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -17,10 +16,6 @@ from plugrad.registry.local_modules import LOCAL
 from plugrad.trainer.checkpoints.checkpoint_folder import folder_of, steps_in
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.train import train
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from quick_starts import copy_this_process
 
 # Faster than two for tiny models, and tests can run beside other work; the processes that they start too.
 torch.set_num_threads(1)
@@ -41,14 +36,6 @@ def own_imports(tmp_path):
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def quick_starts():
-    """Let processes of plugrad's begin as copies of this one: see `quick_starts.py`."""
-    with pytest.MonkeyPatch.context() as patch:
-        copy_this_process(patch)
-        yield
 
 
 @pytest.fixture

@@ -11,12 +11,18 @@ import traceback
 import warnings
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from plugrad.cli.main import app, main
+
+# Not the folder of all tests, where `vllm` would be found.
+sys.path.insert(0, str(Path(__file__).parent / "starts"))
+
+from quick_starts import copy_this_process
 
 RUN_FILE = """
 max_steps = 3
@@ -35,6 +41,14 @@ prompts_per_step = 4
 rollouts_per_example = 4
 max_new_tokens = 4
 """
+
+
+@pytest.fixture(scope="module")
+def quick_starts():
+    """Let processes of plugrad's begin as copies of this one: see `starts/quick_starts.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        copy_this_process(patch)
+        yield
 
 
 @pytest.fixture

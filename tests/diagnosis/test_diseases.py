@@ -30,7 +30,7 @@ def hasty(train_tiny):
     """A run whose policy moves far within a batch, for a reward that nothing can raise."""
     loss = {"name": "ppo_clip", "kwargs": {"clip_eps": 0.001}}
     rollout = {"prompts_per_step": 4, "rollouts_per_example": 4, "max_new_tokens": 4}
-    return train_tiny("hasty", reward="chance", optimizer={"lr": 0.03}, loss=[loss], updates_per_batch=4, rollout=rollout)
+    return train_tiny("hasty", reward="chance", optimizer={"lr": 0.05}, loss=[loss], updates_per_batch=4, rollout=rollout)
 
 
 def test_a_healthy_run_has_none(train_tiny, found):

@@ -58,3 +58,7 @@ class _Watched(MetricInputs):
         for read in () if watch is None else GIVEN_TO_METRICS if name == "__dict__" else (name,):
             watch.read(read)
         return object.__getattribute__(self, name)
+
+
+# Errors name the class.
+_Watched.__name__, _Watched.__qualname__ = MetricInputs.__name__, MetricInputs.__qualname__

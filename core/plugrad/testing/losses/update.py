@@ -32,6 +32,7 @@ from plugrad.testing.losses.rank_task import Update
 from plugrad.testing.models import tiny_model, tiny_tokenizer
 from plugrad.testing.trial_examples import trial_example
 from plugrad.trainer.update.made_parameters import make_parameters
+from plugrad.trainer.update.slopes import seed_of_mixing
 
 NUM_GROUPS, GROUP_SIZE, LONGEST = 3, 2, 8
 SEEDS = {"policy": 0, "reference": 1, "teacher": 2}
@@ -67,7 +68,8 @@ def update_by_hand(loss: LossTrial) -> Update:
     own = make_parameters([bound], RUN, models["policy"].model)  # type: ignore[arg-type]
     of_loss = {name: parameter for part in own for name, parameter in part.own.named_parameters()} or None
     sequences = [replace(bound.view(_inputs(models, *rollout, bound)), parameters=of_loss) for rollout in rollouts]
-    with random_state_of(0):
+    # As the trainer seeds it in the first update of a run whose seed is 0.
+    with random_state_of(seed_of_mixing(0, 0, bound.label)):
         parts = [_together(sequences)] if loss.facts.whole_batch else sequences
         sums = torch.cat([sum_rows(compute_loss(bound, part), part.loss_mask) for part in parts])
     total = (weights * sums).sum()
