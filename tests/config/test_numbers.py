@@ -17,6 +17,7 @@ HARMLESS = {
     # In effect 0, which these keys may be.
     *((key, 1e-300) for key in ("loss.weight", "optimizer.betas", "optimizer.weight_decay", "evaluation.stop_at_reward")),
     *((key, 1e-300) for key in ("loss.optimizer.weight_decay", "optimizer.groups.weight_decay", "optimizer.warmup_ratio")),
+    ("model.lora.dropout", 1e-300),
     ("evaluation.pass_reward", 1e-300),
     # A checkpoint after every step.
     ("checkpoint.every_minutes", 1e-300),

@@ -25,6 +25,7 @@ from plugrad.host.metric import BoundMetric
 from plugrad.host.plugin_state import keeps_state
 from plugrad.host.stateful_parts import StatefulPart
 from plugrad.policy.loading import LoadedModel
+from plugrad.policy.lora import add_adapter
 from plugrad.policy.micro_batches import Layout
 from plugrad.policy.policy import Policy
 from plugrad.registry.scan import scan as scan_anew
@@ -103,6 +104,8 @@ class Scenario:
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
     """Fields of its configuration."""
+    lora: tuple[tuple[str, object], ...] | None = None
+    """Keys of `[model.lora]`: an adapter is trained, and not the model."""
     sees: bool = False
     """The model has a vision tower, which no text reaches."""
     evaluates: bool = False
@@ -214,7 +217,7 @@ def run_file(scenario):
     return RunFile(
         max_steps=STEPS,
         updates_per_batch=scenario.updates_per_batch,
-        model={"from_scratch": {"model_type": "qwen3"}},
+        model={"from_scratch": {"model_type": "qwen3"}, "lora": None if scenario.lora is None else dict(scenario.lora)},
         environment={"name": "arithmetic"},
         rollout={"prompts_per_step": 4},
         optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear", **dict(scenario.optimizer)},
@@ -228,7 +231,10 @@ def learner_of(scenario, bound, accelerator, ranks):
     assert model.config._attn_implementation == "sdpa"
     if scenario.checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
-    file, loaded = run_file(scenario), LoadedModel(model, tiny_tokenizer())
+    file = run_file(scenario)
+    torch.manual_seed(1)
+    adapter = None if file.model.lora is None else add_adapter(model, file.model.lora, "the/base")
+    loaded = LoadedModel(model, tiny_tokenizer(), adapter=adapter)
     needs = frozenset({"entropy"}).union(*(loss.needs for loss in bound))
     frozen = load_frozen_models(file, loaded, needs, accelerator.device)
     wrap = shard if scenario.sharded else None

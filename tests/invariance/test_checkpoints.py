@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from scenario import SEVERAL, Scenario, assert_same, three_steps
 
 HERE = Path(__file__).parent
@@ -20,6 +21,7 @@ TERMS = (
     ("forms.py:clipped_values", 0.5, "group"),
 )
 WHOLE = Scenario(seed=8, terms=TERMS, budget=40, updates_per_batch=2, critic=True, folder=str(HERE))
+LORA = Scenario(seed=8, terms=SEVERAL, budget=40, updates_per_batch=2, lora=(("init", "orthogonal"), ("r", 4)))
 WRITERS = READERS = ("one rank", "two ranks", "two ranks, sharded")
 
 
@@ -39,7 +41,16 @@ def found(tmp_path_factory):
     for writer in WRITERS:
         for reader, kind in kinds.items():
             scenarios[writer, reader] = replace(kind, goes_on_in=str(folder / writer))
+    (folder / "lora").mkdir()
+    for name in ("run.toml", "plugins.json"):
+        (folder / "lora" / name).touch()
+    three_steps(replace(LORA, checkpoint_in=str(folder / "lora")), Accelerator(cpu=True))
+    for name, is_sharded in (("lora", False), ("lora, sharded", True)):
+        scenarios[name] = replace(LORA, shares=(1, 1), sharded=is_sharded, goes_on_in=str(folder / "lora"))
     results = on_two_ranks(scenarios, folder)
+    results["tensors of lora"] = {
+        name for file in (folder / "lora").rglob("policy/*.safetensors") for name in load_file(file)
+    }
     for writer in WRITERS:
         results[writer, WRITERS[0]] = three_steps(replace(WHOLE, goes_on_in=str(folder / writer)), Accelerator(cpu=True))
     return results
@@ -72,6 +83,14 @@ def uninterrupted():
 def test_the_updates_are_those_of_a_run_that_did_not_stop(found, uninterrupted, writer, reader):
     last_two = replace(uninterrupted, records=uninterrupted.records[2:], gradients=uninterrupted.gradients[2:])
     assert_same(found[writer, reader], last_two)
+
+
+@pytest.mark.parametrize("reader", ["lora", "lora, sharded"])
+def test_an_adapter_goes_on_on_two_ranks_from_a_checkpoint_of_one_that_holds_nothing_else(found, reader):
+    whole = three_steps(LORA, Accelerator(cpu=True))
+    assert_same(found[reader], replace(whole, records=whole.records[2:], gradients=whole.gradients[2:]))
+    assert len(found["tensors of lora"]) == 2 * 7 * 2
+    assert all(".default." in name and ".lora_" in name for name in found["tensors of lora"])
 
 
 @pytest.mark.parametrize("writer", WRITERS[1:])

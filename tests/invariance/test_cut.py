@@ -9,9 +9,11 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from scenario import ALL_AT_ONCE, REDUCTIONS, SEVERAL, Scenario, assert_same, losses, recorded, three_steps
 
 from plugrad.policy.micro_batches import Layout
+from plugrad.testing import tiny_model
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.ranks.ranks import Ranks
 
@@ -66,6 +68,42 @@ def test_a_loss_of_the_whole_batch(reduction, num_micro_batches):
     assert expected.records[0][f"contrasts/{reduction}/rows"] == 6.0, "all rows of an update at once"
     budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
     assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+
+
+@pytest.mark.parametrize("num_micro_batches", [2, 7])
+def test_an_adapter(num_micro_batches):
+    scenario = Scenario(seed=8, terms=(*SEVERAL, ("forms.py:contrasts", 0.7, "group")), folder=HERE, lora=(("r", 4),))
+    assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), whole(scenario))
+
+
+def gradients_of_peft(scenario):
+    """Return those of the mean cross-entropy of all tokens, by PEFT and PyTorch alone."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights="orthogonal", use_dora=True)
+    model = get_peft_model(tiny_model(dtype="float64"), config)
+    logprobs = []
+    for group in recorded(scenario, Ranks()).groups:
+        for rollout in group:
+            ids = torch.tensor([rollout["prompt_ids"] + rollout["completion_ids"]])
+            scores = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])
+            logprobs.append(scores[len(rollout["prompt_ids"]) - 1 :])
+    (-torch.cat(logprobs).mean()).backward()
+    return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_gradients_of_an_adapter_are_those_of_peft_in_plain_pytorch(checkpointing):
+    lora = (("r", 4), ("init", "orthogonal"), ("dora", True))
+    scenario = Scenario(seed=3, terms=one_loss("token", "cross_entropy"), budget=40, lora=lora, checkpointing=checkpointing)
+    found, expected = cut(scenario), gradients_of_peft(scenario)
+    assert found.num_micro_batches > 1
+    trained = [gradient for gradient in found.gradients[0] if gradient.dim()]
+    assert len(trained) == len(expected) == 2 * 7 * 3
+    norm = torch.stack([gradient.norm() for gradient in expected]).norm()
+    assert abs(found.records[0]["grad_norm"] - norm) < 1e-9
+    for gradient, own in zip(trained, expected, strict=True):
+        # They were clipped to a norm of 0.05.
+        torch.testing.assert_close(gradient * (norm + 1e-6) / 0.05, own, rtol=1e-9, atol=1e-12)
 
 
 def test_what_a_loss_of_the_whole_batch_draws():

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 UNTIED = "an untied head"
+LORA = "an adapter"
 PROBES = "parameters of Probes"
 IN_FILE = {"folder": str(HERE)}
 AGAIN = tuple((f"forms.py:{form}", 0.7, "group") for form in ("adversarial_in_two_steps", "adversarial", "now_and_then"))
@@ -114,6 +115,18 @@ SCENARIOS = {
     "held-out completions, none on the first": Scenario(
         seed=4, terms=(*SEVERAL, *CRITIC[1:]), budget=40, shares=(0, 1), critic=True, evaluates=True, empty=True, **IN_FILE
     ),
+    LORA: Scenario(seed=2, terms=(*SEVERAL, *AGAIN), budget=30, updates_per_batch=2, lora=(), **IN_FILE),
+    "an adapter that begins elsewhere, a critic": Scenario(
+        seed=8,
+        terms=(*SEVERAL, *CRITIC[1:], *FOLLOWING),
+        budget=40,
+        shares=(0, 1),
+        critic=True,
+        checkpointing=True,
+        teachers=("math", "code!"),
+        lora=(("init", "orthogonal"), ("r", 4), ("dora", True)),
+        **IN_FILE,
+    ),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}
@@ -126,7 +139,7 @@ def ranks(tmp_path_factory):
     sharded = {f"{name}, sharded": replace(scenario, sharded=True) for name, scenario in TWO.items()}
     saved = {
         f"{name}, sharded": replace(sharded[f"{name}, sharded"], save_to=str(folder / name))
-        for name in ("token", UNTIED, PROBES)
+        for name in ("token", UNTIED, PROBES, LORA)
     }
     (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded, **saved}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -166,6 +179,14 @@ def test_a_sharded_policy_is_saved_as_a_whole_transformers_folder(ranks, tmp_pat
     loaded = AutoModelForCausalLM.from_pretrained(folder / name, dtype="auto")
     for parameter, trained in zip(loaded.parameters(), results[0][2][f"{name}, sharded"].parameters, strict=True):
         assert torch.equal(parameter, trained)
+
+
+def test_a_sharded_policys_adapter_is_saved_whole(ranks):
+    results, folder = ranks
+    found = load_file(folder / LORA / "adapter_model.safetensors")
+    trained = [p for p in results[0][2][f"{LORA}, sharded"].parameters if {*p.shape} & {16}]
+    assert len(found) == 2 * 7 * 2
+    assert all(any(torch.equal(value, p) for p in trained if p.shape == value.shape) for value in found.values())
 
 
 def test_sharded_parameters_of_losses_are_saved_whole_by_their_own_names(ranks, tmp_path):

@@ -10,6 +10,7 @@ from plugrad import __version__
 from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.diagnose import diagnose
+from plugrad.cli.export import export
 from plugrad.cli.new import new
 from plugrad.cli.output import drop_unwritten, ignore_impossible_widths, open_what_is_closed, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
@@ -38,6 +39,7 @@ app.command()(compare)
 app.command()(diagnose)
 app.command()(replay)
 app.command()(report)
+app.command()(export)
 app.add_typer(plugins_app, name="plugins")
 app.command()(check)
 app.command()(new)

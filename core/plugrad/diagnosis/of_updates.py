@@ -12,7 +12,7 @@ from plugrad.diagnosis.findings import Finding, around, number, steps_of
 from plugrad.diagnosis.outcome import learns_from_rewards, outcome, samples, went_nowhere
 
 FEWEST_STEPS = 8
-SMALL_PATH, SMALL_PATH_FROM_SCRATCH = 1e-5, 2e-3
+SMALL_PATH, SMALL_PATH_OF_ADAPTER, SMALL_PATH_FROM_SCRATCH = 1e-5, 1e-4, 2e-3
 """Adam moves no weight by much more than the learning rate in an update, and weights are about 0.02. A pretrained model may
 learn from changes of a thousandth of that, one from scratch does not."""
 SHARP_NATS = 0.01
@@ -82,7 +82,15 @@ def small_steps(records: RunRecords) -> Iterator[Finding]:
     path = rates.mean() * updates
     is_new = records.setting("model.from_scratch") is not None
     warmup = records.setting("optimizer.warmup_updates") or (records.setting("optimizer.warmup_ratio") or 0) * updates
-    if path > (SMALL_PATH_FROM_SCRATCH if is_new else SMALL_PATH):
+    is_adapter = records.setting("model.lora") is not None
+    small, better = (
+        (SMALL_PATH_FROM_SCRATCH, "1e-3")
+        if is_new
+        else (SMALL_PATH_OF_ADAPTER, "1e-4")
+        if is_adapter
+        else (SMALL_PATH, "1e-5")
+    )
+    if path > small:
         return
     warming = (
         f" It was still warming up: optimizer.warmup_updates = {warmup:.0f} of {updates} updates."
@@ -97,7 +105,7 @@ def small_steps(records: RunRecords) -> Iterator[Finding]:
         f"lr had a mean of {rates.mean():.2g} over {updates} updates. The optimizer moves a weight by about lr in an "
         f"update, so at most by {path:.1g} in all, where weights are about 0.02.{warming}"
         + (f" {around('entropy/mean', entropy)}." if len(entropy) else ""),
-        "Lower optimizer.warmup_updates." if warming else f"Set optimizer.lr to {'1e-3' if is_new else '1e-5'}; it is {lr}.",
+        "Lower optimizer.warmup_updates." if warming else f"Set optimizer.lr to {better}; it is {lr}.",
     )
 
 
@@ -109,6 +117,9 @@ def _moves_by_lr(records: RunRecords) -> bool:
 def rounded_away(records: RunRecords) -> Iterator[Finding]:
     """Weights of 16 bits lose small updates."""
     dtype, lr = records.setting("model.dtype"), records.setting("optimizer.lr")
+    # An adapter keeps float32.
+    if records.setting("model.lora") is not None:
+        return
     is_small = lr is not None and lr <= 2e-5 and _moves_by_lr(records)
     if dtype not in ("bfloat16", "float16") or not is_small or not went_nowhere(records):
         return

@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from plugrad.errors import ModelError
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.config_values import check_quantisation, check_values
 from plugrad.policy.from_scratch import build
+from plugrad.policy.lora import Adapter, add_adapter
 from plugrad.policy.model_folder import (
     check_counts,
     check_files,
@@ -53,6 +54,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     has_grown: bool = False
     """Whether its embedding has more rows than in its folder."""
+    adapter: Adapter | None = None
+    """What is trained of it, if not all."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
     loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
         checkpoint_activations(loaded.model)
-    return loaded
+    if table.lora is None:
+        return loaded
+    base = None if loaded.has_grown else table.name
+    return replace(loaded, adapter=add_adapter(loaded.model, table.lora, base))
 
 
 def load_tokenizer(

@@ -133,9 +133,11 @@ def check_files(name: str, table: str = "model") -> None:
         for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
             _check_file(path, name)
     if (folder / "adapter_config.json").is_file():
+        base = read_json(folder / "adapter_config.json", name).get("base_model_name_or_path")
         raise ModelError(
-            f"the folder {name!r} holds an adapter (adapter_config.json) instead of a whole model. Merge it into its base "
-            "model and save that: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new_folder)."
+            f"the folder {name!r} holds an adapter (adapter_config.json) instead of a whole model. To train it further, "
+            f"give its base, {shown(base)}, as name, and the folder as adapter in [model.lora]. To make a whole model of "
+            f"it: plugrad export {name} --merged"
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"the folder {name!r} holds no model: it has no config.json. Give a folder with one.")

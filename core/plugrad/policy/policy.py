@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from plugrad.errors import ModelError
 from plugrad.formulas.ratios import at_least_float32
+from plugrad.policy.adapter_layers import adapter_dropouts, dropping_out, without_dropout
 from plugrad.policy.critic import Critic
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.handed_out import HandedOut, by_key, handed_out
@@ -66,8 +67,12 @@ class Policy(nn.Module):
         self.counts_experts = bool(getattr(text, "output_router_logits", False) and self.top_k)
         self.expert_counts: Tensor | None = None
         trains = any(parameter.requires_grad for parameter in model.parameters())
-        noisy = noisy_modules(model) if trains else {}
-        self.noisy = frozenset(noisy)
+        # Theirs is wanted, in passes with gradient: they are turned on for these.
+        dropouts = adapter_dropouts(model)
+        self._dropouts = list(dropouts.values())
+        with without_dropout(self._dropouts):
+            noisy = noisy_modules(model) if trains else {}
+        self.noisy = frozenset({*noisy, *dropouts})
         _say_what_is_noisy(noisy)
         keep_evaluating(model, self.noisy)
 
@@ -113,7 +118,9 @@ class Policy(nn.Module):
         The head runs only where `counted` is True. The first token of a row has no context and never counts.
         """
         batch = Rows(input_ids, attention_mask, counted, None if shift is None else shift.by)
-        scored = self._of_rows(batch, wanted, teachers) if not self.rows_alone else self._one_by_one(batch, wanted, teachers)
+        run = self._one_by_one if self.rows_alone else self._of_rows
+        with dropping_out(self._dropouts, drops=self.training and torch.is_grad_enabled()):
+            scored = run(batch, wanted, teachers)
         if shift is not None and shift.earlier is not None:
             scored = scored._replace(logprobs=scored.logprobs + shift.earlier)
         return scored._replace(parameters=handed_out(self.trained)) if wanted.parameters else scored

@@ -14,6 +14,7 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.host.select import Selection, resolved
 from plugrad.policy.from_scratch import with_small_defaults
 from plugrad.policy.loading import quiet_transformers
+from plugrad.policy.lora_config import check_lora
 from plugrad.registry.copied_process import tell_again
 from plugrad.registry.provenance import record
 from plugrad.trainer.checked_plugins import check_plugins
@@ -54,6 +55,7 @@ def check_run(
     ranks.on_main(lambda: check_tracking(run_file.tracking))
     quiet_transformers()
     selection, environment, of_sets = ranks.together(lambda: check_plugins(run_file))
+    ranks.together(lambda: _check_lora(run_file, selection))
     components = record(selection.components(), selection.of_sets)
     plugins = {
         "num_processes": ranks.count,
@@ -73,6 +75,17 @@ def _check_processes(run_file: RunFile, num_processes: int | None, ranks: Ranks)
             "your own; otherwise start plugrad without one."
         )
     check_shares(run_file, ranks.count)
+
+
+def _check_lora(run_file: RunFile, selection: Selection) -> None:
+    config = check_lora(run_file.model.lora)
+    mixing = [loss.label for loss in selection.losses if loss.facts.whole_batch]
+    if mixing and config is not None and config.lora_dropout:
+        raise RunFileError(
+            f"[model.lora] has a dropout of {config.lora_dropout}, and the loss {mixing[0]!r} takes the whole batch at once."
+            " Such a loss is computed before the passes with gradient, without dropout, so its gradient would be that of "
+            "another policy. Set dropout = 0."
+        )
 
 
 def _with_model_defaults(run_file: RunFile) -> RunFile:

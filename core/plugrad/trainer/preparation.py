@@ -62,7 +62,7 @@ from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.display import Display
 from plugrad.trainer.record.metrics_file import MetricsFile, StepCount
-from plugrad.trainer.record.utilisation import utilisation_of
+from plugrad.trainer.record.utilisation import num_that_count, utilisation_of
 from plugrad.trainer.samples.samples import samples_of
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
@@ -117,7 +117,7 @@ def prepare(
         captures=Captures(run, learner),
         profiling=Profiling(run.folder, run_file.profile.steps, ranks.index),
         start=start,
-        devices=utilisation_of(accelerator.device, ranks.count, sum(p.numel() for p in learner.policy.parameters())),
+        devices=utilisation_of(accelerator.device, ranks.count, num_that_count(learner.policy)),
         num_dropped_prompts=examples.num_dropped,
     )
 

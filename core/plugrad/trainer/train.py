@@ -103,7 +103,9 @@ def _run(training: Training, peers: Peers, started: float, *, learns_from_reward
 
 def _train_and_save(training: Training, peers: Peers) -> tuple[int, Path]:
     """Train and save; return how many steps were done, and where the model is."""
-    training.display.start(training.run, sum(p.numel() for p in training.learner.policy.parameters()))
+    learner = training.learner
+    counted = [p for p in learner.policy.parameters() if p.requires_grad or learner.adapter is None]
+    training.display.start(training.run, sum(p.numel() for p in counted))
     try:
         training.hooks.on_run_start(training.run)
         peers.begin()

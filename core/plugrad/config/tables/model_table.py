@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from plugrad.config.tables.lora_table import LoraTable
 from plugrad.config.tables.table import Table
 from plugrad.paths import absolute_folder
 
@@ -98,8 +99,11 @@ class ModelTable(Table):
         default=False,
         description="Add rows to the embedding where the tokenizer has more tokens. Also in the reference and the teacher.",
     )
+    lora: LoraTable | None = Field(
+        default=None, description="Train adapters beside the frozen weights. Default: train all weights."
+    )
     reference: FrozenModelTable | None = Field(
-        default=None, description="The model for losses that need `ref_logprobs`. Default: a copy of the initial policy."
+        default=None, description="The model for losses that need `ref_logprobs`. Default: the policy as it began."
     )
     teacher: TeacherTable | None = Field(
         default=None,
@@ -132,6 +136,20 @@ class ModelTable(Table):
             raise ValueError("give either [model.teacher], which teaches all examples, or [model.teachers.NAME], not both")
         return self
 
+    @model_validator(mode="after")
+    def _adapter_of_a_trained_base(self) -> ModelTable:
+        if self.from_scratch is not None and self.lora is not None and self.lora.adapter is not None:
+            raise ValueError(
+                "[model.lora] adapter was trained beside the weights of its own base, and those of [model.from_scratch] are "
+                "new. Give the base as `name`: a run that began from scratch has saved it in model/base"
+            )
+        return self
+
+    @property
+    def saved_by_run(self) -> str | None:
+        """The folder of a run's model that this one goes on from, if it does: its adapter's, or its own."""
+        return (self.lora.adapter if self.lora is not None else None) or self.name
+
     @property
     def all_teachers(self) -> dict[str, TeacherTable]:
         """The teachers by name. One that teaches all examples is called `teacher`."""
@@ -142,6 +160,7 @@ class ModelTable(Table):
         return self.model_copy(
             update={
                 "name": self.name and absolute_folder(self.name, folders),
+                "lora": self.lora and self.lora.with_absolute_paths(folders),
                 "reference": self.reference and self.reference.with_absolute_paths(folders),
                 "teacher": self.teacher and self.teacher.with_absolute_paths(folders),
                 "teachers": {name: table.with_absolute_paths(folders) for name, table in self.teachers.items()},

@@ -44,6 +44,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(Bet
 PositiveOrInf = Annotated[float, Field(gt=0), AfterValidator(Between(1 / IN_FLOAT32, math.inf))]
 """A bound that inf turns off."""
 PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(Between(0, IN_FLOAT32))]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0), AfterValidator(Between(1e-3, 1e9))]
 """Python's timers take no more than 9e9 seconds."""
 Temperature = Annotated[float, Field(gt=0), AfterValidator(Between(1e-6, 1e6))]

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from plugrad.host.optimizer_state import set_states, state_of
+from plugrad.policy.adapter_layers import frozen_tensors
 from plugrad.trainer.update.learner import Learner
 
 POLICY, OPTIMIZER = "policy", "optimizer"
@@ -25,9 +26,12 @@ warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or
 
 
 def policy_tensors(learner: Learner) -> dict[str, Tensor]:
-    """Return the weights of the policy, its critic and its losses by name; a tied weight comes once. Not copies."""
+    """Return the weights of the policy, its critic and its losses by name; a tied weight comes once. Not copies.
+
+    Where an adapter is trained, the rest of the policy's model is not among them.
+    """
     found: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    seen: set[int] = set() if learner.adapter is None else {id(weight) for _, weight in frozen_tensors(learner.model)}
     for name, weight in learner.own.state_dict(keep_vars=True).items():
         if isinstance(weight, Tensor) and id(weight) not in seen:
             seen.add(id(weight))

@@ -252,10 +252,11 @@ def _value(value: object) -> str:
 def _headline(run: Run, num_parameters: int) -> Text:
     file = run.run_file
     losses = " + ".join(table.name for table in file.loss)
+    counted = "parameters" if file.model.lora is None else "trained parameters beside a frozen base"
     processes = f"{run.num_processes} process" + ("es" if run.num_processes > 1 else "")
     return Text.assemble(
         (run.folder.name, "bold"),
-        f": {num_parameters:,} parameters, {processes}; environment {file.environment.name}, "
+        f": {num_parameters:,} {counted}, {processes}; environment {file.environment.name}, "
         f"engine {file.rollout.engine}, loss {losses}, advantage {file.selected_advantage.name}",
         f"; going on after step {run.first_step}" if run.first_step else "",
     )

@@ -21,10 +21,12 @@ from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import names_in, remove, set_aside
 
 RUN_FILE, PLUGINS, METRICS, MODEL, PROFILES = "run.toml", "plugins.json", "metrics.jsonl", "model", "profiles"
+MERGED = "merged"
+"""Where `plugrad export --merged` puts whole weights."""
 PROFILE_TIMES = "times.json"
 """In the folder of a traced step."""
 SAMPLES, TRACKING = "samples.jsonl", "tracking"
-OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, TRACKING, MODEL, HISTORY, CHECKPOINTS, CAPTURES, PROFILES)
+OURS = (RUN_FILE, PLUGINS, METRICS, SAMPLES, TRACKING, MODEL, HISTORY, CHECKPOINTS, CAPTURES, PROFILES, MERGED)
 UNFINISHED = "model.unfinished"
 
 

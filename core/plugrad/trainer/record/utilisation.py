@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 PEAK_BF16_TFLOPS = {
     "B200": 2250.0,
@@ -51,6 +52,11 @@ class Utilisation:
         flops = FLOPS_PER_TOKEN_AND_PARAMETER * self.num_parameters * num_read
         available = self.peak_tflops * 1e12 * self.num_devices * (seconds - rollouts_s)
         return {"mfu": flops / available, "tokens_per_s_per_device": num_sampled / seconds / self.num_devices}
+
+
+def num_that_count(policy: nn.Module) -> int:
+    """Return how many parameters a pass with gradient costs as much as: a frozen one has no gradient of its own."""
+    return round(sum(weight.numel() * (1 if weight.requires_grad else 2 / 3) for weight in policy.parameters()))
 
 
 def utilisation_of(device: torch.device, num_devices: int, num_parameters: int) -> Utilisation | None:

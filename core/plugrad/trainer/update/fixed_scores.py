@@ -10,7 +10,6 @@ from torch import Tensor
 
 from plugrad.policy.lm_head import vocab_size
 from plugrad.policy.micro_batches import MicroBatch
-from plugrad.policy.scored import Scored
 from plugrad.policy.teachers import TeacherStates
 from plugrad.trainer.update.learner import Learner
 
@@ -37,8 +36,8 @@ def fixed_logprobs(learner: Learner, on_device: MicroBatch, field: str) -> Tenso
         if field == "teacher_logprobs":
             assert learner.teachers is not None
             return learner.teachers.logprobs(on_device, learner.policy).to(learner.dtype)
-        model = learner.policy if field == "old_logprobs" else learner.frozen[field]
-        scored: Scored = model(on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
+        with learner.fixed(field) as model:
+            scored = model(on_device.input_ids, on_device.attention_mask, on_device.loss_mask)
         return scored.logprobs.to(learner.dtype)
 
 

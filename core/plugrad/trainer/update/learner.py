@@ -4,51 +4,43 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-from torch import Tensor, nn
+from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import ModelError
 from plugrad.host.loss import BoundLoss, num_passes
 from plugrad.host.provided import TRAINED
+from plugrad.policy.adapter_layers import as_it_began
 from plugrad.policy.loading import LoadedModel
-from plugrad.policy.neighbours import without_gradient
+from plugrad.policy.lora import Adapter
 from plugrad.policy.policy import Policy
-from plugrad.policy.routers import busiest_expert, ignored_router_loss
-from plugrad.policy.scored import Wanted
-from plugrad.policy.shifts import check_shifts
+from plugrad.policy.routers import busiest_expert
+from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.update.lr_schedule import make_lr_schedule
 from plugrad.trainer.update.made_critic import FOLDER, make_critic, save_critic
 from plugrad.trainer.update.made_parameters import FOLDER as OF_LOSSES
 from plugrad.trainer.update.made_parameters import make_parameters, save_parameters, whole_parameters
 from plugrad.trainer.update.optimizer import make_optimizer
+from plugrad.trainer.update.policy_weights import PolicyWeights, save_adapted, whole_adapted
 from plugrad.trainer.update.teaching import Teachers
+from plugrad.trainer.update.trainable_here import check_trains_here
 from plugrad.trainer.update.whole_weights import WholeWeights, whole_state
 
 logger = logging.getLogger("plugrad")
 
 
-@dataclass(frozen=True)
-class PolicyWeights:
-    """A policy's weights by their Transformers names, tied ones included; iterate as often as you like."""
-
-    model: PreTrainedModel
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        """Gather each weight when its turn comes: the whole model never exists twice."""
-        for name, weight in self.model.state_dict(keep_vars=True).items():
-            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-            yield name, whole.detach()
+AS_IT_BEGAN = None
+"""In place of a frozen model: the policy itself, without what the run has trained of its adapter."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +58,9 @@ class Learner:
     optimizer: Optimizer
     scheduler: LRScheduler
     max_grad_norm: float
-    frozen: Mapping[str, Policy]
-    """The models that stay fixed, but for teachers, by the field of the losses' inputs that each fills."""
+    frozen: Mapping[str, Policy | None]
+    """The models that stay fixed, but for teachers, by the field of the losses' inputs that each fills. `AS_IT_BEGAN` stands
+    for the policy."""
     teachers: Teachers | None
     scores_first: frozenset[str]
     """What is computed of all rollouts before their advantages, by field of `AdvantageInputs`."""
@@ -79,6 +72,8 @@ class Learner:
     """Of the run."""
     wanted: Wanted
     """What each forward pass of the policy with gradient gives."""
+    adapter: Adapter | None = None
+    """What is trained of the model, if not all."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,7 +89,7 @@ class Learner:
     def packs(self) -> bool:
         """Whether every model that scores a micro-batch skips its padding."""
         taught = self.teachers is None or self.teachers.packs
-        return taught and all(policy.packs for policy in (self.own, *self.frozen.values()))
+        return taught and all(policy.packs for policy in (self.own, *self.frozen.values()) if policy is not AS_IT_BEGAN)
 
     @property
     def own(self) -> Policy:
@@ -134,11 +129,22 @@ class Learner:
         """Return the weights of a sharded policy on the main rank's CPU, nothing on the others; every rank calls it."""
         own = self.own
         critic = None if own.critic is None else whole_state(own.critic)
-        return WholeWeights(whole_state(self.model), critic, whole_parameters(own.trained))
+        model = whole_state(self.model) if self.adapter is None else whole_adapted(self.model, self.adapter)
+        return WholeWeights(model, critic, whole_parameters(own.trained))
+
+    @contextmanager
+    def fixed(self, field: str) -> Iterator[Callable[..., Scored]]:
+        """While the body runs, give what fills a field of the losses' inputs: the policy, or a frozen model."""
+        frozen = self.policy if field == "old_logprobs" else self.frozen[field]
+        with as_it_began(self.model) if frozen is AS_IT_BEGAN else nullcontext():
+            yield frozen or self.policy
 
     def save(self, path: Path, whole: WholeWeights | None = None) -> None:
-        """Write a Transformers folder. Pass `whole` where this rank's models hold only a part of the weights."""
-        self.model.save_pretrained(path, state_dict=whole and whole.model)
+        """Write a Transformers or PEFT folder. Pass `whole` where this rank's models hold only a part of the weights."""
+        if self.adapter is None:
+            self.model.save_pretrained(path, state_dict=whole and whole.model)
+        else:
+            save_adapted(self.model, self.adapter, self.tokenizer, path, whole and whole.model)
         self.tokenizer.save_pretrained(path)
         own = self.own
         if own.critic is not None:
@@ -152,7 +158,7 @@ Wrap = Callable[[Policy, Optimizer], tuple[Policy, Optimizer]]
 def make_learner(
     run_file: RunFile,
     loaded: LoadedModel,
-    frozen: Mapping[str, Policy],
+    frozen: Mapping[str, Policy | None],
     losses: Sequence[BoundLoss],
     *,
     teachers: Teachers | None = None,
@@ -172,13 +178,12 @@ def make_learner(
         teachers: from `load_teachers`.
         needs: the optional fields that any loss or metric reads.
         scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
-        accelerator: of this process.
-        ranks: of the run.
+        accelerator, ranks: of this process.
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
-    policy = _make_policy(run_file, loaded, losses)
-    wanted = wanted_by(losses, needs)
-    _check_trains_here(policy, wanted, num_passes(losses), accelerator)
+    policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
+    check_trains_here(policy, wanted, num_passes(losses), accelerator)
+    _sum_up_base(loaded, ranks, is_sharded=wrap is not None or accelerator.distributed_type == DistributedType.FSDP)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
@@ -198,7 +203,14 @@ def make_learner(
         keeps_teacher="teacher_logprobs" in needs,
         seed=run_file.seed,
         wanted=wanted,
+        adapter=loaded.adapter,
     )
+
+
+def _sum_up_base(loaded: LoadedModel, ranks: Ranks, *, is_sharded: bool) -> None:
+    """Know an adapter's base by its sum before it is sharded: no rank has the whole of it later."""
+    if loaded.adapter is not None and ranks.is_main and is_sharded:
+        loaded.adapter.sums()
 
 
 def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
@@ -220,54 +232,6 @@ def _prepared(
     return policy, optimizer, scheduler
 
 
-def _check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator) -> None:
-    """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
-    policy.check_gives(wanted)
-    if passes > 1:
-        check_shifts(policy.model)
-    _warn_of_small_updates(policy.model.dtype, accelerator)  # type: ignore[arg-type]
-    _check_rows_alone(policy, accelerator)
-    _warn_of_router_loss(policy)
-    if accelerator.num_processes > 1:
-        of_critic = [] if policy.critic is None or policy.critic.model is None else [policy.critic.model]
-        _allow_unused_parameters([policy.model, *of_critic], accelerator)
-
-
-def _warn_of_router_loss(policy: Policy) -> None:
-    ignored = ignored_router_loss(policy.model)
-    if ignored:
-        logger.warning(
-            "The model's configuration asks for an auxiliary loss of its routers (output_router_logits = true, %s). It is "
-            "not added to the objective: only the losses of the run file are. The metric router/busiest_expert shows "
-            "whether the load stays even.",
-            ignored,
-        )
-
-
-def _check_rows_alone(policy: Policy, accelerator: Accelerator) -> None:
-    if policy.rows_alone and accelerator.distributed_type == DistributedType.FSDP:
-        raise ModelError(
-            f"{type(policy.model).__name__} needs a forward pass for every sequence, because its results depend on the rows "
-            "of a batch, and FSDP needs the same number of passes on every rank. Train without sharding (distributed_type: "
-            "MULTI_GPU)."
-        )
-
-
-def _allow_unused_parameters(models: Sequence[nn.Module], accelerator: Accelerator) -> None:
-    """Let parameters without a gradient keep their values on several ranks too, as they do on one."""
-    unused = [name for model in models for name in without_gradient(model)]
-    if not unused:
-        return
-    logger.info(
-        "%d parameters get no gradient from a few tokens of text, the first of them %s: they only change where a batch uses "
-        "them.",
-        len(unused),
-        unused[0],
-    )
-    handler = accelerator.ddp_handler or DistributedDataParallelKwargs()
-    accelerator.ddp_handler = replace(handler, find_unused_parameters=True)
-
-
 def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) -> Wanted:
     """Return what a forward pass must give for these losses, and for metrics with these needs."""
     of_losses = frozenset[str]().union(*(loss.needs for loss in losses))
@@ -282,15 +246,3 @@ def wanted_by(losses: Sequence[BoundLoss], needs: frozenset[str] = frozenset()) 
         divergences=tuple(dict.fromkeys(loss.divergence for loss in losses if loss.divergence)),
         teacher_logits="teacher_logits" in of_losses,
     )
-
-
-def _warn_of_small_updates(dtype: torch.dtype, accelerator: Accelerator) -> None:
-    # Accelerate keeps sharded weights in float32 where it computes in bfloat16.
-    keeps_float32 = accelerator.distributed_type == DistributedType.FSDP and accelerator.mixed_precision != "no"
-    if torch.finfo(dtype).bits <= 16 and not keeps_float32:
-        logger.warning(
-            "The weights are %s: an update smaller than %.1e of a weight is rounded away. With a small learning rate the "
-            'policy may not learn; model.dtype = "float32" keeps every update.',
-            str(dtype).removeprefix("torch."),
-            torch.finfo(dtype).eps / 2,
-        )

@@ -44,7 +44,7 @@ def make_critic(run_file: RunFile, loaded: LoadedModel) -> Critic | None:
         _check_usable(own)
     read = loaded.model if own is None else own
     head = ValueHead(hidden_size_of(read), read.dtype, read.device)
-    of_policy = run_file.model.name
+    of_policy = run_file.model.saved_by_run
     saved = Path(table.name) / HEAD if table.name else Path(of_policy) / FOLDER / HEAD if of_policy else None
     if saved is not None and saved.is_file():
         _take_over(head, saved)

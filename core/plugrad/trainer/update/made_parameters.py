@@ -42,7 +42,7 @@ def make_parameters(losses: Sequence[BoundLoss], run_file: RunFile, model: PreTr
             # A label of its own, so that another loss in the run file changes nothing.
             seed = (run_file.seed * 1_000_003 + crc32(loss.label.encode())) % 2**32
             made.append(HandedOut(loss.label, loss.trained(sizes, seed), sizes.dtype))
-            _take_over(made[-1], run_file.model.name)
+            _take_over(made[-1], run_file.model.saved_by_run)
     return made
 
 
