@@ -44,7 +44,7 @@ class Scoring:
         part = self._cut(list(groups), runs_models=bool(fields))
         scored = []
         with ExitStack() as stack, torch.no_grad():
-            for policy in (self.learner.own, *self.learner.frozen.values()):
+            for policy in self.learner.policies:
                 stack.enter_context(policy.at_temperature(self.temperature))
             for micro_batch in part.micro_batches:
                 inputs = self._scored(micro_batch, fields, progress) if fields else _unscored(micro_batch, progress)

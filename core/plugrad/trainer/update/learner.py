@@ -89,7 +89,12 @@ class Learner:
     def packs(self) -> bool:
         """Whether every model that scores a micro-batch skips its padding."""
         taught = self.teachers is None or self.teachers.packs
-        return taught and all(policy.packs for policy in (self.own, *self.frozen.values()) if policy is not AS_IT_BEGAN)
+        return taught and all(policy.packs for policy in self.policies)
+
+    @property
+    def policies(self) -> list[Policy]:
+        """The policy without what wraps it, and the frozen models beside it that are no teachers."""
+        return [self.own, *(policy for policy in self.frozen.values() if policy is not AS_IT_BEGAN)]
 
     @property
     def own(self) -> Policy:
