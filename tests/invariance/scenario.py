@@ -1,5 +1,6 @@
 """One recorded batch of rollouts, and three updates on it: on one rank or several, cut in any way, in float64."""
 
+import itertools
 import random
 from dataclasses import dataclass, replace
 from functools import cache
@@ -86,6 +87,8 @@ class Scenario:
     """The groups, and the sequences within them, come in the opposite order."""
     alike: bool = False
     """The rollouts of a group answer the same prompt, begin with the same tokens and have the same advantage."""
+    turns: bool = False
+    """The environment wrote between the sampled tokens, and some rollouts are in several segments."""
     extra_padding: int = 0
     """Columns of padding that nobody needs."""
     teachers: tuple[str, ...] = ()
@@ -161,6 +164,8 @@ def recorded(scenario, ranks):
     groups = [[_rollout(draw, group) for _ in range(3)] for group in range(scenario.num_groups)]
     if scenario.alike:
         groups = [[_beginning_like(group[0], rollout) for rollout in group] for group in groups]
+    if scenario.turns:
+        groups = [[{**rollout, "segments": _segments(draw, rollout)} for rollout in group] for group in groups]
     if scenario.empty:
         groups[1][2].update(completion_ids=[], inference_logprobs=[])
     drawn = [[draw.uniform(-1, 1) * (not scenario.dead_group or g != 2) for _ in group] for g, group in enumerate(groups)]
@@ -188,6 +193,22 @@ def _rollout(draw, group):
         "truncated": len(ids) == 12,
         "example": {"example_id": group, "task": "math" if group % 2 else "code"},
     }
+
+
+def _segments(draw, rollout):
+    """Cut the completion into one to three rows, each with a prompt of its own and tokens of the environment in between."""
+    ids = rollout["completion_ids"]
+    ends = sorted(draw.sample(range(1, len(ids)), min(draw.randrange(3), len(ids) - 1)))
+    segments = []
+    for start, stop in itertools.pairwise([0, *ends, len(ids)]):
+        prompt = [draw.randrange(3, 100) for _ in range(draw.randint(1, 5))]
+        row, sampled = list(prompt), [False] * len(prompt)
+        for token in ids[start:stop]:
+            observed = [draw.randrange(3, 100) for _ in range(draw.choice([0, 0, 2]))]
+            row += [*observed, token]
+            sampled += [False] * len(observed) + [True]
+        segments.append({"ids": row, "sampled": sampled})
+    return segments
 
 
 def _beginning_like(first, rollout):

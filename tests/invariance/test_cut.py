@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from scenario import ALL_AT_ONCE, REDUCTIONS, SEVERAL, Scenario, assert_same, losses, recorded, three_steps
 
 from plugrad.policy.micro_batches import Layout
+from plugrad.rollout.segments import longest_row
 from plugrad.testing import tiny_model
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.ranks.ranks import Ranks
@@ -38,7 +39,7 @@ def one_loss(reduction, name="ppo_clip"):
 def budget_for(scenario, num_micro_batches):
     """Return a budget under which the batch is cut into so many."""
     batch, ranks = recorded(scenario, Ranks()), Ranks()
-    for budget in range(17, 400):
+    for budget in range(max(map(longest_row, batch.rollouts)), 400):
         (only,) = Cutting(1, 16, Layout(budget, 0, torch.float64)).cut(batch, ranks)
         if len(only.micro_batches) == num_micro_batches:
             return budget
@@ -68,6 +69,16 @@ def test_a_loss_of_the_whole_batch(reduction, num_micro_batches):
     assert expected.records[0][f"contrasts/{reduction}/rows"] == 6.0, "all rows of an update at once"
     budget = budget_for(replace(scenario, updates_per_batch=1), num_micro_batches)
     assert_same(cut(replace(scenario, budget=budget, extra_padding=2)), expected)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_micro_batches", [2, 7])
+def test_rollouts_of_several_turns_and_segments(reduction, num_micro_batches):
+    terms = (*one_loss(reduction), *SEVERAL, ("forms.py:clipped_values", 0.5, reduction))
+    scenario = Scenario(seed=5, terms=terms, folder=HERE, critic=True, turns=True)
+    segments = [len(rollout["segments"]) for rollout in recorded(scenario, Ranks()).rollouts]
+    assert {1, 2, 3} == set(segments)
+    assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), whole(scenario))
 
 
 @pytest.mark.parametrize("num_micro_batches", [2, 7])

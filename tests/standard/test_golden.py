@@ -60,7 +60,7 @@ def objective(inputs, terms, max_new_tokens=1):
     """The objective of section "One denominator" for (loss, weight, reduction) terms."""
     tokens = inputs.loss_mask.sum(1).tolist()
     counts = Counts(sum(tokens), len(tokens), len(tokens), max_new_tokens)
-    rows = count_rows(tokens, list(range(len(tokens))))
+    rows = count_rows(tokens, [(group, 0) for group in range(len(tokens))])
     return sum(
         weight * (row_weights(reduction, rows, counts) * sum_rows(loss(inputs), inputs.loss_mask)).sum()
         for loss, weight, reduction in terms

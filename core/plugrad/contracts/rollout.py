@@ -1,4 +1,4 @@
-"""Rollout: one completion of one prompt, filled in by the engine and the environment."""
+"""Rollout: what the policy wrote for one example, filled in by the engine and the environment."""
 
 from __future__ import annotations
 
@@ -6,10 +6,33 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 
-class Rollout(TypedDict):
-    """One completion of one prompt.
+class Turn(TypedDict):
+    """A message of a rollout of several turns, after its prompt."""
 
-    `inference_logprobs` and `policy_versions` have one entry per completion token, including the end-of-sequence token.
+    role: str
+    """`assistant` for what the policy wrote; otherwise what the environment called its message."""
+    text: str
+    start: int
+    """The place in `completion_ids` of the first token of a reply; of an environment's message, that of the next reply."""
+    stop: int
+    """The place after its last token. An environment's message has no token there: it was not sampled."""
+    reward: float | None
+    """What the environment gave for a reply alone."""
+
+
+class Segment(TypedDict):
+    """One row that a model reads: prompt, replies, and what the environment wrote between them."""
+
+    ids: list[int]
+    sampled: list[bool]
+    """Which of these tokens the policy sampled, and is trained on."""
+
+
+class Rollout(TypedDict):
+    """What the policy wrote for one example: one completion, or the replies of several turns.
+
+    `completion_ids` holds the sampled tokens alone, those of all replies one after another. `inference_logprobs`,
+    `policy_versions`, advantages and values per token have one entry for each of them, end-of-sequence tokens included.
     """
 
     prompt: str
@@ -35,7 +58,12 @@ class Rollout(TypedDict):
     """Numbers that the environment reports. They do not affect the reward."""
     policy_versions: list[int]
     """The number of weight updates behind each sampled token."""
+    turns: NotRequired[list[Turn]]
+    """All messages after the prompt, in order. Without it, the completion is the only one."""
+    segments: NotRequired[list[Segment]]
+    """The rows that models read. Their sampled tokens, one row after another, are `completion_ids`. Several, where a chat
+    template rewrote what came before. Without it, the only row is prompt and completion."""
     trajectory: NotRequired[list[Any]]
-    """Reserved for multi-turn rollouts. Nothing supplies it yet."""
+    """Reserved for rollouts in the form of another trainer."""
     info: NotRequired[dict[str, Any]]
     """Anything that an environment keeps with the rollout. plugrad does not read it."""

@@ -18,7 +18,7 @@ from plugrad.shown import shown
 
 @dataclass(frozen=True)
 class TrainingSequence:
-    """A rollout prepared for training: prompt and completion in one row. Lists have one entry per token."""
+    """A row to train on: prompt and completion, or a segment of a rollout. Lists have one entry per token."""
 
     input_ids: list[int]
     loss_mask: list[bool]
@@ -41,6 +41,11 @@ class TrainingSequence:
         if self.teacher_prompt is None or not self.counted_tokens:
             return len(self.input_ids)
         return max(len(self.input_ids), len(self.teacher_prompt) + len(self.input_ids) - self.loss_mask.index(True))
+
+    @property
+    def rollout(self) -> tuple[int, int]:
+        """What tells its rollout from others: group and member."""
+        return self.group_id, self.member
 
     @property
     def counted_tokens(self) -> int:
@@ -116,7 +121,7 @@ def cut(sequences: Sequence[TrainingSequence], counts: Counts, layout: Layout) -
     Raises:
         DataError: a single sequence exceeds the budget.
     """
-    row_counts = count_rows([s.counted_tokens for s in sequences], [s.group_id for s in sequences])
+    row_counts = count_rows([s.counted_tokens for s in sequences], [s.rollout for s in sequences])
     counted = [row for row, sequence in enumerate(sequences) if sequence.counted_tokens]
     by_length = sorted(counted, key=lambda row: -sequences[row].longest)
     if by_length and sequences[by_length[0]].longest > layout.tokens_per_pass:
@@ -164,7 +169,7 @@ def _micro_batch(
 def nothing(counts: Counts, layout: Layout) -> MicroBatch:
     """Return a row in which no token counts: a rank without sequences still runs its forward and backward passes."""
     empty = TrainingSequence([layout.pad_token_id] * 2, [False] * 2, [0.0] * 2, [0.0] * 2, 0.0, -1, 0, {})
-    return replace(_micro_batch([empty], [0], count_rows([0], [-1]), counts, layout), rows=[])
+    return replace(_micro_batch([empty], [0], count_rows([0], [(-1, 0)]), counts, layout), rows=[])
 
 
 def _padded(rows: Sequence[Any], width: int, filler: Any, dtype: torch.dtype) -> Tensor:

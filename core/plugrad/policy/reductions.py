@@ -23,7 +23,7 @@ class Counts:
     tokens: int
     """Counted tokens."""
     sequences: int
-    """All sequences, including those without a counted token."""
+    """All rollouts, including those without a counted token."""
     groups: int
     max_new_tokens: int
     of_losses: Mapping[str, Counts] = field(default_factory=dict)
@@ -50,17 +50,27 @@ class RowCounts:
     """The counts of some rows that their weights depend on."""
 
     tokens: Int[Tensor, "batch"]
-    """Counted tokens of each row."""
+    """Counted tokens of each row's rollout, which may have further rows."""
     group_tokens: Int[Tensor, "batch"]
     """Counted tokens of each row's whole group."""
 
 
-def count_rows(counted_tokens: Sequence[int], group_ids: Sequence[int]) -> RowCounts:
-    """Count the tokens of rows and of their groups. Each group must be complete: it never spans ranks."""
+def count_rows(counted_tokens: Sequence[int], rollouts: Sequence[tuple[int, int]]) -> RowCounts:
+    """Count the tokens of the rollouts of rows and of their groups. Each group must be complete: it never spans ranks.
+
+    Args:
+        counted_tokens: of each row.
+        rollouts: group and member of each row.
+    """
+    of_rollout: Counter[tuple[int, int]] = Counter()
     of_group: Counter[int] = Counter()
-    for group, tokens in zip(group_ids, counted_tokens, strict=True):
-        of_group[group] += tokens
-    return RowCounts(torch.tensor(counted_tokens), torch.tensor([of_group[group] for group in group_ids]))
+    for rollout, tokens in zip(rollouts, counted_tokens, strict=True):
+        of_rollout[rollout] += tokens
+        of_group[rollout[0]] += tokens
+    return RowCounts(
+        torch.tensor([of_rollout[rollout] for rollout in rollouts]),
+        torch.tensor([of_group[group] for group, _ in rollouts]),
+    )
 
 
 DENOMINATORS: dict[Reduction, Callable[[RowCounts, Counts], Tensor | int]] = {

@@ -13,6 +13,7 @@ from plugrad.contracts.metric import MetricInputs
 from plugrad.contracts.rollout import Rollout
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.scored import Scored, Wanted
+from plugrad.rollout.segments import longest_row, num_tokens_read
 from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
@@ -53,8 +54,9 @@ class Scoring:
 
     def _cut(self, groups: list[list[Rollout]], *, runs_models: bool) -> OptimizerBatch:
         """Lay the completions out: in the same number of micro-batches on every rank, or in one where no model runs."""
-        lengths = [len(rollout["prompt_ids"]) + len(rollout["completion_ids"]) for group in groups for rollout in group]
-        longest, layout = max(lengths, default=0), replace(self.cutting.layout, passes=1)
+        rollouts = [rollout for group in groups for rollout in group]
+        lengths = [num_tokens_read(rollout) for rollout in rollouts]
+        longest, layout = max(map(longest_row, rollouts), default=0), replace(self.cutting.layout, passes=1)
         if runs_models:
             layout = replace(layout, token_budget=max(layout.token_budget, longest))
         else:

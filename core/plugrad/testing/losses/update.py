@@ -59,7 +59,7 @@ def update_by_hand(loss: LossTrial) -> Update:
     groups = recorded_groups()
     rollouts = [(group, member, rollout) for group, members in enumerate(groups) for member, rollout in enumerate(members)]
     lengths = [len(rollout["completion_ids"]) for *_, rollout in rollouts]
-    rows = count_rows(lengths, [group for group, *_ in rollouts])
+    rows = count_rows(lengths, [(group, member) for group, member, _ in rollouts])
     weights = row_weights(loss.facts.reduction, rows, Counts(sum(lengths), len(rollouts), NUM_GROUPS, LONGEST))
     bound = loss.fresh()
     models = {name: _policy(seed) for name, seed in SEEDS.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from plugrad.contracts.environment import Example
@@ -10,6 +10,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.contracts.where import Where
 from plugrad.policy.micro_batches import Layout, MicroBatch, TrainingSequence, cut, nothing
 from plugrad.policy.reductions import Counts, total
+from plugrad.rollout.segments import by_segment, segments_of
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 
@@ -68,34 +69,46 @@ class Cutting:
         groups = [batch.groups[g] for g in chosen]
         prompts = [self.teacher_prompt(group[0]["example"]) if group else None for group in groups]
         sequences = [
-            replace(_sequence(batch, g, j), teacher_prompt=prompt)
+            replace(sequence, teacher_prompt=prompt)
             for g, prompt in zip(chosen, prompts, strict=True)
             for j in range(len(batch.groups[g]))
+            for sequence in _sequences(batch, g, j)
         ]
         return OptimizerBatch(groups, sequences)
 
 
-def _sequence(batch: RolloutBatch, group: int, member: int) -> TrainingSequence:
-    made = training_sequence(
-        batch.groups[group][member],
-        batch.advantages[group][member],
-        batch.rewards[group][member],
-        group_id=batch.first_group + group,
-        member=member,
-    )
-    before = {FIELDS.get(name, name): rows[group][member] for name, rows in batch.scores.items()}
+def _sequences(batch: RolloutBatch, group: int, member: int) -> Iterator[TrainingSequence]:
+    """Yield the rows of a rollout: prompt and completion, or its segments. Every sampled token counts."""
+    rollout, logprobs = batch.groups[group][member], batch.groups[group][member]["inference_logprobs"]
+    of_tokens = {FIELDS.get(name, name): rows[group][member] for name, rows in batch.scores.items()}
+    of_tokens["advantages"] = batch.advantages[group][member]
     if batch.returns is not None:
-        before["returns"] = batch.returns[group][member]
-    num_prompt, num_completion = len(made.input_ids) - made.counted_tokens, made.counted_tokens
-    # The value after the last token belongs to no token.
-    fixed = {name: [0.0] * num_prompt + row[:num_completion] for name, row in before.items()}
-    return replace(made, fixed=fixed)
+        of_tokens["returns"] = batch.returns[group][member]
+    if logprobs is not None:
+        of_tokens["inference_logprobs"] = logprobs
+    segments = segments_of(rollout)
+    # The value after the last token belongs to no token, and is not read.
+    spread = {name: list(by_segment(segments, values)) for name, values in of_tokens.items()}
+    for place, segment in enumerate(segments):
+        fixed = {name: rows[place] for name, rows in spread.items()}
+        yield TrainingSequence(
+            input_ids=segment["ids"],
+            loss_mask=segment["sampled"],
+            advantages=fixed.pop("advantages"),
+            inference_logprobs=fixed.pop("inference_logprobs", None),
+            reward=batch.rewards[group][member],
+            group_id=batch.first_group + group,
+            member=member,
+            # A copy: what a loss writes into it stays in this batch.
+            metadata=dict(rollout["example"]),
+            fixed=fixed,
+        )
 
 
 def _counts(sequences: Sequence[TrainingSequence], max_new_tokens: int) -> Counts:
     return Counts(
         tokens=sum(sequence.counted_tokens for sequence in sequences),
-        sequences=len(sequences),
+        sequences=len({sequence.rollout for sequence in sequences}),
         groups=len({sequence.group_id for sequence in sequences}),
         max_new_tokens=max_new_tokens,
     )
@@ -108,23 +121,3 @@ def _as_everywhere(
     counts = total([counts for counts, _ in counts_and_numbers])
     missing = max(number for _, number in counts_and_numbers) - len(micro_batches)
     return [replace(m, counts=counts) for m in micro_batches] + [nothing(counts, layout)] * missing
-
-
-def training_sequence(
-    rollout: Rollout, advantages: list[float], reward: float, *, group_id: int, member: int
-) -> TrainingSequence:
-    """Put prompt and completion into one row: every completion token counts, including the end-of-sequence token."""
-    prompt, completion = rollout["prompt_ids"], rollout["completion_ids"]
-    logprobs = rollout["inference_logprobs"]
-    zeros = [0.0] * len(prompt)
-    return TrainingSequence(
-        input_ids=[*prompt, *completion],
-        loss_mask=[False] * len(prompt) + [True] * len(completion),
-        advantages=zeros + advantages,
-        inference_logprobs=None if logprobs is None else zeros + logprobs,
-        reward=reward,
-        group_id=group_id,
-        member=member,
-        # A copy: what a loss writes into it stays in this batch.
-        metadata=dict(rollout["example"]),
-    )

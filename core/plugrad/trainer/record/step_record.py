@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plugrad.contracts.measures import Max, Mean, Measures, Sum
+from plugrad.rollout.segments import num_tokens_read
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.utilisation import Utilisation
@@ -97,6 +98,6 @@ def _rollouts(batch: RolloutBatch) -> Measures:
 def _work(batch: RolloutBatch, cost: Cost) -> Measures:
     """Return the tokens that were sampled, and time and memory of the slowest and the largest rank."""
     num_tokens = Sum(sum(len(rollout["completion_ids"]) for rollout in batch.rollouts))
-    num_read = Sum(num_tokens.value() + sum(len(rollout["prompt_ids"]) for rollout in batch.rollouts))
+    num_read = Sum(sum(num_tokens_read(rollout) for rollout in batch.rollouts))
     most = {name: Max(value) for name, value in vars(cost).items()}
     return Measures({"num_tokens": num_tokens, "num_read": num_read, **most})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,10 +34,13 @@ ScoredRows = Sequence[tuple[list[int], BatchLossInputs]]
 
 
 def metric_inputs(batch: OptimizerBatch, scored: ScoredRows, progress: Progress) -> MetricInputs:
-    """Put the rows of the micro-batches back into the order of the rollouts, padded to one width."""
-    shape = (len(batch.sequences), max(len(sequence.input_ids) for sequence in batch.sequences))
+    """Put the rows of the micro-batches back into the order of the rollouts, padded to one width.
+
+    The segments of a rollout are behind one another in its row.
+    """
+    layout = _Layout.of(batch)
     replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
-    columns: dict[str, Any] = {name: _in_order(name, scored, shape) for name in COLUMNS}
+    columns: dict[str, Any] = {name: layout.in_order(name, scored) for name in COLUMNS}
     if replayed:
         columns["inference_logprobs"] = None
     advantages = columns["advantages"]
@@ -45,20 +49,49 @@ def metric_inputs(batch: OptimizerBatch, scored: ScoredRows, progress: Progress)
         # Copies: the record of the step reads the rollouts after the metrics.
         rollouts=copies_of_groups(batch.groups),
         rewards=advantages.new_tensor(rewards),
-        group_ids=torch.tensor([sequence.group_id for sequence in batch.sequences], device=advantages.device),
+        group_ids=torch.tensor([group for group, _ in layout.rollouts], device=advantages.device),
         step=progress.step,
         policy_version=progress.version,
         **columns,
     )
 
 
-def _in_order(name: str, scored: ScoredRows, shape: tuple[int, int]) -> Tensor | None:
-    """Gather one field of the losses' inputs. Rows that are in no micro-batch are zero."""
-    whole: Tensor | None = None
-    for rows, inputs in scored:
-        values: Tensor | None = getattr(inputs, name)
-        if values is None:
-            return None
-        whole = values.new_zeros(shape) if whole is None else whole
-        whole[rows, : values.shape[1]] = values[: len(rows), : shape[1]]
-    return whole
+@dataclass(frozen=True)
+class _Layout:
+    """Where the rows of micro-batches go."""
+
+    rollouts: list[tuple[int, int]]
+    """Group and member of each row."""
+    places: list[tuple[int, int]]
+    """Row and first column of each sequence."""
+    lengths: list[int]
+    """Of the sequences, in tokens."""
+
+    @classmethod
+    def of(cls, batch: OptimizerBatch) -> _Layout:
+        widths: dict[tuple[int, int], int] = {}
+        starts, lengths = [], [len(sequence.input_ids) for sequence in batch.sequences]
+        for sequence, length in zip(batch.sequences, lengths, strict=True):
+            starts.append(widths.get(sequence.rollout, 0))
+            widths[sequence.rollout] = starts[-1] + length
+        rows = {rollout: row for row, rollout in enumerate(widths)}
+        places = [(rows[s.rollout], start) for s, start in zip(batch.sequences, starts, strict=True)]
+        return cls(list(widths), places, lengths)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        ends = (start + length for (_, start), length in zip(self.places, self.lengths, strict=True))
+        return len(self.rollouts), max(ends)
+
+    def in_order(self, name: str, scored: ScoredRows) -> Tensor | None:
+        """Gather one field of the losses' inputs. Rows that are in no micro-batch are zero."""
+        whole: Tensor | None = None
+        for sequences, inputs in scored:
+            values: Tensor | None = getattr(inputs, name)
+            if values is None:
+                return None
+            whole = values.new_zeros(self.shape) if whole is None else whole
+            for number, found in zip(sequences, values, strict=False):
+                (row, start), length = self.places[number], self.lengths[number]
+                whole[row, start : start + length] = found[:length]
+        return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.scored import Scored, Wanted
-from plugrad.trainer.batch.cut import Cutting
+from plugrad.trainer.batch.cut import Cutting, OptimizerBatch
 from plugrad.trainer.batch.sampler import RolloutBatch
 from plugrad.trainer.update.fixed_scores import fixed_logprobs
 from plugrad.trainer.update.learner import Learner
@@ -36,7 +37,7 @@ def with_scores(batch: RolloutBatch, learner: Learner, cutting: Cutting) -> Roll
     for micro_batch in part.micro_batches:
         for name, rows in _scored(learner, micro_batch, fields):
             found[name].update(rows)
-    return replace(batch, scores={name: _by_group(batch, name, rows) for name, rows in found.items()})
+    return replace(batch, scores={name: _by_group(batch, part, name, rows) for name, rows in found.items()})
 
 
 @torch.no_grad()
@@ -64,8 +65,17 @@ def _of_rows(micro_batch: MicroBatch, values: Tensor) -> dict[int, list[float]]:
     return {row: values[place][counted[place]].tolist() for place, row in enumerate(micro_batch.rows)}
 
 
-def _by_group(batch: RolloutBatch, name: str, rows: dict[int, list[float]]) -> Rows:
-    """Lay rows out by group. A rollout without tokens has no log-prob, and a state of value 0."""
-    places = iter(range(sum(map(len, batch.groups))))
+def _by_group(batch: RolloutBatch, part: OptimizerBatch, name: str, rows: dict[int, list[float]]) -> Rows:
+    """Lay rows out by group, those of one rollout joined. One without tokens has no log-prob, and a state of value 0."""
+    of_rollouts: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    for place, sequence in enumerate(part.sequences):
+        if place in rows:
+            joined = of_rollouts[sequence.rollout]
+            # Only the last state of a rollout is after its last token.
+            del joined[len(joined) - (name == "values") :]
+            joined.extend(rows[place])
     nothing = [0.0] if name == "values" else []
-    return [[rows.get(next(places), nothing) for _ in group] for group in batch.groups]
+    return [
+        [of_rollouts.get((batch.first_group + place, member), nothing) for member in range(len(group))]
+        for place, group in enumerate(batch.groups)
+    ]
