@@ -64,6 +64,15 @@ class Texts:
         """Return the text of the example's prompt: see `prompt_text`."""
         return prompt_text(example, self.tokenizer, self.chat_template_kwargs)
 
+    def rendered(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """Return chat messages as the text that the model continues: see `prompt_text`."""
+        options = {**self.chat_template_kwargs, "tools": list(tools)} if tools else self.chat_template_kwargs
+        return prompt_text({"prompt": messages}, self.tokenizer, options)
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text in the middle of a conversation: none is added at its ends."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def teacher_prompt(self, example: Example) -> list[int] | None:
         """Tokenize the column `teacher_prompt` as a prompt; return None without one: the teacher then reads the prompt."""
         return self.prompts([as_teacher_reads(example)], room=None)[0].ids if has_teacher_prompt(example) else None
@@ -81,6 +90,10 @@ class Texts:
     def completion(self, completion: Completion) -> str:
         """Return the text of a completion, as the environment sees it."""
         return completion_text(completion.ids, self.tokenizer, self.all_ends, skip_special_tokens=self.skip_special_tokens)
+
+    def answer(self, completion: Completion) -> str:
+        """Return the text of a completion as a message of a chat: with special tokens, without the one that ended it."""
+        return completion_text(completion.ids, self.tokenizer, self.all_ends, skip_special_tokens=False)
 
     def visible(self, ids: Sequence[int]) -> str:
         """Return the text of tokens with every special token in it, for people to read."""

@@ -1,0 +1,1 @@
+"""Rollouts of several turns: an environment plays with the policy."""

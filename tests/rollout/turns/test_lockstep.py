@@ -1,0 +1,92 @@
+"""Plays wait for one another, and the engine answers them together."""
+
+import asyncio
+
+import pytest
+
+from plugrad.rollout.engine import Completion
+from plugrad.rollout.turns.lockstep import LockStep, PlayTimeout
+
+
+class Engine:
+    """Answers with the next number, and keeps what it was asked together."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, asked):
+        self.calls.append([(each.play, each.number) for each in asked])
+        return [Completion([each.ids[-1] + 1], [0.0], False, [0]) for each in asked]
+
+
+def counts_to(goal, pause=0.0):
+    async def play(ask):
+        ids = [0]
+        while ids[-1] < goal:
+            await asyncio.sleep(pause)
+            ids += (await ask(ids, 4)).ids
+        return ids
+
+    return play
+
+
+def run(*plays, time_limit_s=60.0):
+    engine = Engine()
+    return LockStep(engine, time_limit_s).run(plays), engine.calls
+
+
+def test_all_that_wait_are_answered_at_once_however_long_each_takes():
+    found, calls = run(counts_to(2, pause=0.02), counts_to(3), counts_to(1, pause=0.01))
+    assert found == [[0, 1, 2], [0, 1, 2, 3], [0, 1]]
+    assert calls == [[(0, 0), (1, 0), (2, 0)], [(0, 1), (1, 1)], [(1, 2)]]
+
+
+def test_several_replies_of_one_play_are_answered_at_once():
+    async def play(ask):
+        return [completion.ids for completion in await asyncio.gather(ask([1], 4), ask([5], 4))]
+
+    found, calls = run(play)
+    assert found == [[[2], [6]]]
+    assert calls == [[(0, 0), (0, 1)]]
+
+
+def test_an_error_ends_its_play_alone():
+    async def fails(ask):
+        await ask([1], 4)
+        raise ValueError("broken")
+
+    found, calls = run(fails, counts_to(2))
+    assert isinstance(found[0], ValueError)
+    assert found[1] == [0, 1, 2]
+    assert len(calls) == 2
+
+
+def test_a_play_that_hangs_is_ended_and_the_others_go_on():
+    async def hangs(ask):
+        await ask([1], 4)
+        await asyncio.Event().wait()
+
+    found, _ = run(hangs, counts_to(2), time_limit_s=0.05)
+    assert isinstance(found[0], PlayTimeout)
+    assert found[1] == [0, 1, 2]
+
+
+def test_an_error_of_the_engine_ends_all():
+    ended = []
+
+    async def play(ask):
+        try:
+            await ask([1], 4)
+        finally:
+            ended.append(True)
+
+    def generate(asked):
+        raise RuntimeError("no engine")
+
+    with pytest.raises(RuntimeError, match="no engine"):
+        LockStep(generate, 60.0).run([play, play])
+    assert ended == [True, True]
+
+
+def test_no_play_needs_no_engine():
+    assert run() == ([], [])
