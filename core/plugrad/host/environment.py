@@ -11,6 +11,7 @@ from typing import Any
 
 from plugrad.contracts.environment import Environment, Example
 from plugrad.contracts.rollout import Rollout
+from plugrad.contracts.turns import Player
 from plugrad.errors import ContractError, DataError, PlugradError
 from plugrad.host.calling import blaming, call_plugin, changed_in_place
 from plugrad.host.environment_scores import list_of_scores, take_over, unlike_components, write_score
@@ -31,6 +32,10 @@ OF_OTHERS = frozenset(
     }
 )  # fmt: skip
 """Methods of environments elsewhere, and slips of the pen. plugrad calls none of them."""
+
+
+OF_TURNS = "turns"
+"""The reward component of the rewards that replies got."""
 
 
 @contextmanager
@@ -59,11 +64,40 @@ class BoundEnvironment:
         """
         with waiting_notice(f"{component}"):
             environment = component.create()
-        missing = [m for m in ("train_examples", "eval_examples", "score") if not callable(getattr(environment, m, None))]
+        scores = "play" if callable(getattr(environment, "play", None)) else "score"
+        missing = [m for m in ("train_examples", "eval_examples", scores) if not callable(getattr(environment, m, None))]
         if missing:
             raise ContractError(f"{component} has no method {missing[0]}(): see plugrad.Environment.")
         _warn_of_other_methods(component, environment)
         return cls(component, environment)
+
+    @property
+    def plays(self) -> bool:
+        """Whether it plays with the policy, and does not score single completions."""
+        return callable(getattr(self.environment, "play", None))
+
+    async def play(self, example: Example, policy: Player) -> object:
+        """Let the environment play once.
+
+        Raises:
+            Exception: whatever it raises.
+        """
+        play: Any = self.environment.play  # type: ignore[attr-defined]
+        return await play(example, policy)
+
+    def write_outcome(self, outcome: object, of_turns: float, rollout: Rollout) -> None:
+        """Write what a play returned, and the rewards of its turns, into a rollout.
+
+        Raises:
+            ContractError: the outcome is no finite number, nor a mapping of such.
+        """
+        owner = str(self.component)
+        with blaming(owner):
+            write_score(owner, 0.0 if outcome is None else outcome, rollout)
+        if of_turns:
+            if rollout["reward_components"]:
+                rollout["reward_components"][OF_TURNS] = of_turns
+            rollout["reward"] += of_turns
 
     def train_examples(self) -> list[Example]:
         """Return the checked training examples, each with an `example_id`. They are read once."""

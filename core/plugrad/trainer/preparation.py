@@ -31,6 +31,7 @@ from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.texts import Texts
+from plugrad.rollout.turns.player import PlayLimits
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
@@ -202,8 +203,19 @@ def _samplers(
     """Open the engine of the rollouts, and what completes greedily; return what samples with each."""
     run_file = checked.run_file
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
-    sampler = Sampler(engine, checked.environment, texts_for_sampling(run_file, texts), room)
+    sampler = Sampler(
+        engine, checked.environment, texts_for_sampling(run_file, texts), room, limits=_limits(checked, loaded)
+    )
     return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
+
+
+def _limits(checked: CheckedRun, loaded: LoadedModel) -> PlayLimits | None:
+    if not checked.environment.plays:
+        return None
+    table = checked.run_file.rollout
+    budget = checked.run_file.tokens_per_micro_batch // num_passes(checked.selection.losses)
+    longest = min(length for length in (budget, context_of(loaded.model).length) if length is not None)
+    return PlayLimits(table.max_new_tokens, table.max_turns, longest, table.play_seconds)
 
 
 def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:

@@ -41,6 +41,14 @@ class RolloutTable(Table):
     temperature: Temperature = Field(
         default=1.0, description="Sampling temperature: samples come from softmax(logits / temperature)."
     )
+    max_turns: Count = Field(
+        default=16, description="Most replies of the policy in a rollout, where the environment plays several turns."
+    )
+    play_seconds: PositiveOrInf = Field(
+        default=120.0,
+        description="How long the environment's part of a rollout of several turns may take. One that takes longer is given "
+        "up.",
+    )
     generation_batch_size: Count = Field(default=512, description="Number of sequences to generate at once.")
     max_staleness: CountOrZero = Field(
         default=0,

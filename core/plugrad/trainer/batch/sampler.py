@@ -21,6 +21,8 @@ from plugrad.host.hooks import Hooks
 from plugrad.host.prepared_advantages import prepared_and_computed
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
+from plugrad.rollout.turns.player import PlayLimits
+from plugrad.trainer.batch.playing import Playing
 from plugrad.trainer.capture.watch import Watch
 from plugrad.trainer.ranks.ranks import Ranks
 
@@ -66,10 +68,15 @@ class Sampler:
     texts: Texts
     room_for_prompt: int | None
     """The most tokens of a prompt; None where the model states no context length."""
+    limits: PlayLimits | None = None
+    """Of a play, for an environment that plays with the policy."""
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def sample(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
         """Sample and score `num_completions` rollouts of each example."""
+        if self.limits is not None:
+            with self.one_at_a_time:
+                return Playing(self.engine, self.environment, self.texts, self.limits).sample(examples, sampling)
         prompts = self.prompts(examples)
         # Even without a prompt: ranks that share an engine call it together, and one may have no share.
         completions = self.engine.generate(prompts, sampling)

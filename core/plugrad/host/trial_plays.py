@@ -1,0 +1,69 @@
+"""A made-up policy, for trying an environment that plays with one before a model is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+from plugrad.contracts.turns import PlayEnded, Reply
+from plugrad.host.environment import BoundEnvironment
+
+MOST_REPLIES = 16
+
+
+def play_on_trial(environment: BoundEnvironment, rollouts: Sequence[Rollout]) -> None:
+    """Play once for each rollout with a policy that always writes the rollout's completion, and write the rewards.
+
+    Raises:
+        ContractError: a play raised, or did not return a score.
+    """
+    for rollout in rollouts:
+        player = _MadeUpPlayer(rollout["completion"])
+        outcome = asyncio.run(_played(environment, rollout["example"], player))
+        environment.write_outcome(outcome, player.of_turns, rollout)
+
+
+async def _played(environment: BoundEnvironment, example: Example, player: _MadeUpPlayer) -> object:
+    try:
+        return await environment.play(dict(example), player)
+    except PlayEnded:
+        return None
+
+
+class _MadeUpPlayer:
+    """A policy that always writes the same."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.num_replies, self.of_turns = text, 0, 0.0
+
+    def chat(self, prompt: str | Sequence[Mapping[str, Any]]) -> _MadeUpChat:
+        """Begin a conversation."""
+        return _MadeUpChat(self, prompt)
+
+
+class _MadeUpChat:
+    """A conversation with it."""
+
+    def __init__(self, player: _MadeUpPlayer, prompt: str | Sequence[Mapping[str, Any]]) -> None:
+        self._player = player
+        self.messages: list[Mapping[str, Any]] = [] if isinstance(prompt, str) else [dict(message) for message in prompt]
+
+    async def reply(self, *, max_new_tokens: int | None = None, stop: Sequence[str] = ()) -> Reply:
+        """Write what is always written."""
+        await asyncio.sleep(0)
+        if self._player.num_replies >= MOST_REPLIES:
+            raise PlayEnded
+        self._player.num_replies += 1
+        self.messages.append({"role": "assistant", "content": self._player.text})
+        return Reply(self._player.text, truncated=False, num_tokens=1 + len(self._player.text))
+
+    def add(self, role: str, content: str, **fields: Any) -> None:
+        """Take a message."""
+        self.messages.append({"role": role, "content": content, **fields})
+
+    def reward(self, value: float) -> None:
+        """Take the reward of a reply."""
+        self._player.of_turns += float(value)

@@ -1,0 +1,177 @@
+"""The policy as an environment plays with it, and the rollout that comes of a play."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+from plugrad.contracts.environment import Example, finite_number
+from plugrad.contracts.rollout import Rollout, Turn
+from plugrad.contracts.turns import PlayEnded, Reply
+from plugrad.errors import ContractError
+from plugrad.rollout.engine import Completion
+from plugrad.rollout.texts import Texts
+from plugrad.rollout.turns.lockstep import Ask
+from plugrad.rollout.turns.transcript import Row, Transcript
+from plugrad.shown import shown
+
+REPLY = "assistant"
+
+
+@dataclass(frozen=True)
+class PlayLimits:
+    """What bounds a play."""
+
+    max_new_tokens: int
+    """Of a reply."""
+    max_turns: int
+    """Replies of a rollout."""
+    longest_row: int
+    """Tokens that a model can read at once."""
+    seconds: float
+    """For the environment's part."""
+
+
+@dataclass
+class _Said:
+    """A message after the prompt."""
+
+    role: str
+    text: str
+    row: Row | None = None
+    """Of a reply: where its tokens are."""
+    place: int = 0
+    """Of a reply: how many of the row come before it."""
+    reward: float | None = None
+
+
+class PolicyPlayer:
+    """What `play` gets as its policy. See `plugrad.Player`."""
+
+    def __init__(self, ask: Ask, texts: Texts, limits: PlayLimits) -> None:
+        """Prepare for one play.
+
+        Args:
+            ask: continues tokens.
+            texts: of the run.
+            limits: of the play.
+        """
+        self.ask, self.texts, self.limits = ask, texts, limits
+        self.said: list[_Said] = []
+        self.was_cut = False
+        self._chats: list[PolicyChat] = []
+
+    def chat(self, prompt: str | Sequence[Mapping[str, Any]]) -> PolicyChat:
+        """Begin a conversation."""
+        begun = PolicyChat(self, Transcript(self.texts, prompt))
+        self._chats.append(begun)
+        return begun
+
+    @property
+    def num_replies(self) -> int:
+        """How many replies there are."""
+        return sum(said.row is not None for said in self.said)
+
+    @property
+    def rewards_of_turns(self) -> float:
+        """What the replies got, together."""
+        return math.fsum(said.reward or 0.0 for said in self.said)
+
+    def rollout(self, example: Example) -> Rollout:
+        """Return what was played, without its score."""
+        rows = [row for chat in self._chats for row in chat.transcript.rows if row.replies]
+        replies = [completion for row in rows for completion in row.replies]
+        logprobs = [reply.logprobs for reply in replies]
+        first = rows[0] if rows else None
+        prompt = self.texts.prompts([example], room=None)[0].ids if first is None else first.ids[: first.sampled.index(True)]
+        made = Rollout(
+            prompt=self.texts.visible(prompt),
+            completion="\n".join(said.text for said in self.said if said.row is not None),
+            prompt_ids=prompt,
+            completion_ids=[token for reply in replies for token in reply.ids],
+            inference_logprobs=None if None in logprobs else [each for row in logprobs for each in row or ()],
+            reward=math.nan,
+            reward_components={},
+            truncated=self.was_cut or (bool(replies) and self._last_reply().truncated),
+            example=example,
+            metrics={},
+            policy_versions=[version for reply in replies for version in reply.policy_versions],
+            turns=self._turns(rows),
+        )
+        if rows:
+            made["segments"] = [row.segment() for row in rows]
+        return made
+
+    def _last_reply(self) -> Completion:
+        last = next(said for said in reversed(self.said) if said.row is not None)
+        assert last.row is not None
+        return last.row.replies[last.place]
+
+    def _turns(self, rows: Sequence[Row]) -> list[Turn]:
+        starts = dict(zip(map(id, rows), accumulate((sum(row.sampled) for row in rows), initial=0), strict=False))
+        turns: list[Turn] = []
+        following = sum(sum(row.sampled) for row in rows)
+        for said in reversed(self.said):
+            start = stop = following
+            if said.row is not None:
+                start = starts[id(said.row)] + sum(len(reply.ids) for reply in said.row.replies[: said.place])
+                stop = start + len(said.row.replies[said.place].ids)
+                following = start
+            turns.append(Turn(role=said.role, text=said.text, start=start, stop=stop, reward=said.reward))
+        return turns[::-1]
+
+
+class PolicyChat:
+    """A conversation. See `plugrad.Chat`."""
+
+    def __init__(self, player: PolicyPlayer, transcript: Transcript) -> None:
+        """Begin with what the transcript has."""
+        self.transcript = transcript
+        self._player = player
+        self._last: _Said | None = None
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """All messages so far."""
+        return tuple(self.transcript.messages)
+
+    def add(self, role: str, content: str, **fields: Any) -> None:
+        """Add a message of the environment."""
+        if not isinstance(content, str):
+            raise ContractError(f"chat.add({role!r}, ...) got {shown(content)}: the content of a message is a string.")
+        if role == REPLY:
+            raise ContractError(
+                f"chat.add({REPLY!r}, ...): only the policy writes as the {REPLY}, in chat.reply(). Earlier messages "
+                "belong into policy.chat(...)."
+            )
+        self.transcript.add(role, content, **fields)
+        self._player.said.append(_Said(role, content))
+
+    async def reply(self, *, max_new_tokens: int | None = None, stop: Sequence[str] = ()) -> Reply:
+        """Let the policy write the next message."""
+        player, limits = self._player, self._player.limits
+        ids = self.transcript.open()
+        room = limits.longest_row - len(ids)
+        if player.num_replies >= limits.max_turns or room < 1:
+            player.was_cut = True
+            raise PlayEnded
+        most = min(limits.max_new_tokens, room, max_new_tokens or limits.max_new_tokens)
+        found = await player.ask(ids, most)
+        texts = replace(player.texts, stop=(*player.texts.stop, *([stop] if isinstance(stop, str) else stop)))
+        completion = texts.cut(found)
+        text = self.transcript.close(completion)
+        row = self.transcript.rows[-1]
+        self._last = _Said(REPLY, text, row, len(row.replies) - 1)
+        player.said.append(self._last)
+        return Reply(text, completion.truncated, len(completion.ids))
+
+    def reward(self, value: float) -> None:
+        """Give the last reply a reward of its own."""
+        number = finite_number(value)
+        if number is None or self._last is None:
+            wrong = "there is no reply yet" if self._last is None else f"{shown(value)} is no finite number"
+            raise ContractError(f"chat.reward(...): {wrong}. Call it after a reply, with a number.")
+        self._last.reward = number + (self._last.reward or 0.0)

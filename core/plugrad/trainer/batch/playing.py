@@ -1,0 +1,140 @@
+"""Rollouts of several turns: every rollout is a play of the environment with the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from plugrad.contracts.environment import Example
+from plugrad.contracts.rollout import Rollout
+from plugrad.contracts.turns import PlayEnded
+from plugrad.errors import ContractError, counted
+from plugrad.host.calling import raised_by
+from plugrad.host.environment import BoundEnvironment
+from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.rollout.texts import Texts
+from plugrad.rollout.turns.lockstep import Ask, Asked, LockStep, PlayTimeout
+from plugrad.rollout.turns.player import PlayLimits, PolicyPlayer
+from plugrad.shown import shown
+
+logger = logging.getLogger("plugrad")
+
+OTHER_SEED = 86_028_121
+"""Added to the seed for each further round of replies: the same seed would draw the same tokens."""
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Playing:
+    """Lets an environment play with the policy."""
+
+    engine: RolloutEngine
+    environment: BoundEnvironment
+    texts: Texts
+    limits: PlayLimits
+
+    def sample(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
+        """Play `num_completions` times with each example, and score what was played.
+
+        Raises:
+            ContractError: more than half of the plays failed.
+        """
+        plays = [_Play(self, example) for example in examples for _ in range(sampling.num_completions)]
+        rounds = _Rounds(self.engine, sampling)
+        found = LockStep(rounds.generate, self.limits.seconds).run([play.run for play in plays])
+        rollouts = [play.scored(outcome) for play, outcome in zip(plays, found, strict=True)]
+        n = sampling.num_completions
+        groups = [rollouts[start : start + n] for start in range(0, len(rollouts), n)]
+        self._tell_failures(rollouts)
+        for group in groups:
+            _neutralize(group)
+        return groups
+
+    def _tell_failures(self, rollouts: Sequence[Rollout]) -> None:
+        failures = [str(rollout["info"][FAILED]) for rollout in rollouts if FAILED in rollout.get("info", {})]
+        if not failures:
+            return
+        most = max(set(failures), key=failures.count)
+        told = f"{counted(len(failures), 'play')} of {len(rollouts)} failed, most often so: {most}"
+        if 2 * len(failures) > len(rollouts):
+            raise ContractError(f"{self.environment.component}: {told}")
+        logger.warning("%s: %s. These rollouts are not trained on.", self.environment.component, told)
+
+
+class _Play:
+    """One play and its rollout."""
+
+    def __init__(self, playing: Playing, example: Example) -> None:
+        self._playing, self._example = playing, example
+        self._player: PolicyPlayer | None = None
+
+    async def run(self, ask: Ask) -> Any:
+        self._player = PolicyPlayer(ask, self._playing.texts, self._playing.limits)
+        try:
+            return await self._playing.environment.play(dict(self._example), self._player)
+        except PlayEnded:
+            return None
+
+    def scored(self, outcome: Any) -> Rollout:
+        """Return the rollout with its score; without tokens if the play failed."""
+        playing, environment = self._playing, self._playing.environment
+        assert self._player is not None
+        owner = f"{environment.component}.play"
+        if isinstance(outcome, PlayTimeout):
+            outcome = ContractError(
+                f"{owner} took more than {playing.limits.seconds:g} s of its own for example "
+                f"{shown(self._example.get('example_id'))}."
+            )
+        elif isinstance(outcome, asyncio.CancelledError):
+            outcome = ContractError(f"{owner} cancelled itself.")
+        if isinstance(outcome, Exception):
+            error = outcome if isinstance(outcome, ContractError) else raised_by(owner, outcome)
+            return self._failed(str(error))
+        rollout = self._player.rollout(self._example)
+        environment.write_outcome(outcome, self._player.rewards_of_turns, rollout)
+        rollout["metrics"] = {"turns": float(self._player.num_replies), "failed": 0.0}
+        return rollout
+
+    def _failed(self, why: str) -> Rollout:
+        assert self._player is not None
+        nothing = PolicyPlayer(self._player.ask, self._player.texts, self._player.limits)
+        rollout = nothing.rollout(self._example)
+        rollout["reward"], rollout["metrics"], rollout["info"] = 0.0, {"failed": 1.0}, {FAILED: why}
+        return rollout
+
+
+@dataclass
+class _Rounds:
+    """Asks the engine for the replies of a round, all at once if they may be equally long."""
+
+    engine: RolloutEngine
+    sampling: Sampling
+    num_calls: int = 0
+
+    def generate(self, asked: list[Asked]) -> list[Completion]:
+        found: dict[int, Completion] = {}
+        for most in sorted({each.max_new_tokens for each in asked}):
+            places = [place for place, each in enumerate(asked) if each.max_new_tokens == most]
+            prompts = [Prompt("", asked[place].ids, {}) for place in places]
+            seed = self.sampling.seed + self.num_calls * OTHER_SEED
+            of_round = replace(self.sampling, num_completions=1, max_new_tokens=most, seed=seed)
+            self.num_calls += 1
+            for place, [completion] in zip(places, self.engine.generate(prompts, of_round), strict=True):
+                found[place] = completion
+        return [found[place] for place in range(len(asked))]
+
+
+def _neutralize(group: list[Rollout]) -> None:
+    """Give failed plays the mean reward of the others: what they would have had is not known."""
+    whole = [rollout["reward"] for rollout in group if not _has_failed(rollout)]
+    for rollout in group:
+        if whole and _has_failed(rollout):
+            rollout["reward"] = fmean(whole)
+
+
+def _has_failed(rollout: Rollout) -> bool:
+    return FAILED in rollout.get("info", {})
