@@ -30,8 +30,9 @@ class Row:
         self.sampled.extend([sampled] * len(ids))
 
     def segment(self) -> Segment:
-        """Return it as a rollout holds it."""
-        return Segment(ids=list(self.ids), sampled=list(self.sampled))
+        """Return it as a rollout holds it: up to the last token that was sampled."""
+        end = len(self.sampled) - self.sampled[::-1].index(True)
+        return Segment(ids=self.ids[:end], sampled=self.sampled[:end])
 
 
 class Transcript:
