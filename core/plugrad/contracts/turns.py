@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
 class PlayEnded(Exception):
     """Raised by `Chat.reply` once a rollout has reached a limit. Let it pass, unless `play` has a reward to return."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the policy wants to use."""
+
+    name: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    """Why the call cannot be read, if so."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,8 @@ class Reply:
     truncated: bool
     """Whether it ended at `max_new_tokens` or at the limit of the rollout."""
     num_tokens: int
+    tool_calls: Sequence[ToolCall] = ()
+    """In a conversation with tools. One that cannot be read says why."""
 
 
 class Chat(Protocol):
@@ -44,6 +56,13 @@ class Chat(Protocol):
         """
         ...
 
+    async def use_tools(self, reply: Reply) -> int:
+        """Call the tools that a reply asks for, and add what each returns as a message `tool`; return their number.
+
+        A call that cannot be read, another name, wrong arguments and what a tool raises are told to the policy.
+        """
+        ...
+
     def add(self, role: str, content: str, **fields: Any) -> None:
         """Add a message of the environment, with further fields for the chat template.
 
@@ -59,6 +78,11 @@ class Chat(Protocol):
 class Player(Protocol):
     """The policy, as `play` gets it."""
 
-    def chat(self, prompt: str | Sequence[Mapping[str, Any]]) -> Chat:
-        """Begin a conversation with a text, or with chat messages."""
+    def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Callable[..., Any]] = ()) -> Chat:
+        """Begin a conversation with a text, or with chat messages.
+
+        Args:
+            prompt: the text, or the messages.
+            tools: functions with annotated arguments and docstrings. The chat template describes them to the policy.
+        """
         ...

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.contracts.turns import PlayEnded, Reply
+from plugrad.host.calling import call_plugin
 from plugrad.host.environment import BoundEnvironment
 
 MOST_REPLIES = 16
 
 
-def play_on_trial(environment: BoundEnvironment, rollouts: Sequence[Rollout]) -> None:
-    """Play once for each rollout with a policy that always writes the rollout's completion, and write the rewards.
+def score_or_play(environment: BoundEnvironment, rollouts: Sequence[Rollout]) -> None:
+    """Let an environment score rollouts. One that plays does so with a policy that always writes the rollout's completion.
 
     Raises:
-        ContractError: a play raised, or did not return a score.
+        ContractError: it raised, or did not return a score.
+        DataError: a reward is not a finite number.
     """
+    if not environment.plays:
+        environment.score(rollouts)
+        return
     for rollout in rollouts:
-        player = _MadeUpPlayer(rollout["completion"])
-        outcome = asyncio.run(_played(environment, rollout["example"], player))
-        environment.write_outcome(outcome, player.of_turns, rollout)
+        _play(environment, rollout)
+
+
+def _play(environment: BoundEnvironment, rollout: Rollout) -> None:
+    player = _MadeUpPlayer(rollout["completion"])
+    played = partial(_played, environment, rollout["example"], player)
+    outcome = call_plugin(f"{environment.component}.play", lambda: asyncio.run(played()))
+    environment.write_outcome(outcome, player.of_turns, rollout)
 
 
 async def _played(environment: BoundEnvironment, example: Example, player: _MadeUpPlayer) -> object:

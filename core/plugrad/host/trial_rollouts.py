@@ -13,7 +13,7 @@ from plugrad.host.received import WRITTEN_BY_SCORE
 from plugrad.host.state_trial import trying_state
 from plugrad.host.synthetic import make_rollout
 from plugrad.host.trial import on_trial, random_state_of
-from plugrad.host.trial_plays import play_on_trial
+from plugrad.host.trial_plays import score_or_play
 from plugrad.host.trial_texts import MADE_UP_TEXTS, TrialTexts, saying_it_is_a_trial
 
 NUM_EXAMPLES = 2
@@ -51,10 +51,7 @@ def scored_on_trial(
         on_trial(str(environment.component), rollouts, limit_s, may_write=WRITTEN_BY_SCORE),
         trying_state(environment.component, environment.environment),
     ):
-        if environment.plays:
-            play_on_trial(environment, rollouts)
-        else:
-            environment.score(rollouts)
+        score_or_play(environment, rollouts)
     return groups
 
 

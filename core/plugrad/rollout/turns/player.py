@@ -10,11 +10,13 @@ from typing import Any
 
 from plugrad.contracts.environment import Example, finite_number
 from plugrad.contracts.rollout import Rollout, Turn
-from plugrad.contracts.turns import PlayEnded, Reply
+from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.errors import ContractError
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.lockstep import Ask
+from plugrad.rollout.turns.tool_formats import calls_in
+from plugrad.rollout.turns.tools import Tool, Tools
 from plugrad.rollout.turns.transcript import Row, Transcript
 from plugrad.shown import shown
 
@@ -33,6 +35,8 @@ class PlayLimits:
     """Tokens that a model can read at once."""
     seconds: float
     """For the environment's part."""
+    tool_format: str = "auto"
+    """How calls of tools are written: see `calls_in`."""
 
 
 @dataclass
@@ -62,11 +66,13 @@ class PolicyPlayer:
         self.ask, self.texts, self.limits = ask, texts, limits
         self.said: list[_Said] = []
         self.was_cut = False
+        self.num_calls = self.num_failed_calls = 0
         self._chats: list[PolicyChat] = []
 
-    def chat(self, prompt: str | Sequence[Mapping[str, Any]]) -> PolicyChat:
+    def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Tool] = ()) -> PolicyChat:
         """Begin a conversation."""
-        begun = PolicyChat(self, Transcript(self.texts, prompt))
+        described = Tools.of(tools)
+        begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas), described)
         self._chats.append(begun)
         return begun
 
@@ -79,6 +85,15 @@ class PolicyPlayer:
     def rewards_of_turns(self) -> float:
         """What the replies got, together."""
         return math.fsum(said.reward or 0.0 for said in self.said)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What is reported of the play."""
+        rows = [row for chat in self._chats for row in chat.transcript.rows]
+        of_tools = {"tool_calls": self.num_calls, "failed_tool_calls": self.num_failed_calls}
+        used = of_tools if any(chat.has_tools for chat in self._chats) else {}
+        given = sum(len(row.sampled) - sum(row.sampled) for row in rows)
+        return {name: float(n) for name, n in {"turns": self.num_replies, "tokens_given": given, **used}.items()}
 
     def rollout(self, example: Example) -> Rollout:
         """Return what was played, without its score."""
@@ -127,11 +142,16 @@ class PolicyPlayer:
 class PolicyChat:
     """A conversation. See `plugrad.Chat`."""
 
-    def __init__(self, player: PolicyPlayer, transcript: Transcript) -> None:
+    def __init__(self, player: PolicyPlayer, transcript: Transcript, tools: Tools) -> None:
         """Begin with what the transcript has."""
-        self.transcript = transcript
+        self.transcript, self._tools = transcript, tools
         self._player = player
         self._last: _Said | None = None
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the policy has tools in it."""
+        return bool(self._tools.functions)
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
@@ -166,7 +186,22 @@ class PolicyChat:
         row = self.transcript.rows[-1]
         self._last = _Said(REPLY, text, row, len(row.replies) - 1)
         player.said.append(self._last)
-        return Reply(text, completion.truncated, len(completion.ids))
+        return Reply(text, completion.truncated, len(completion.ids), self._calls(completion))
+
+    async def use_tools(self, reply: Reply) -> int:
+        """Call the tools that a reply asks for, and add what each returns."""
+        for call in reply.tool_calls:
+            told, worked = await self._tools.answer(call)
+            self._player.num_calls += 1
+            self._player.num_failed_calls += not worked
+            self.add("tool", told, **({"name": call.name} if call.name else {}))
+        return len(reply.tool_calls)
+
+    def _calls(self, completion: Completion) -> list[ToolCall]:
+        if not self._tools.functions:
+            return []
+        texts, limits = self._player.texts, self._player.limits
+        return calls_in(texts.answer(completion), texts.tokenizer, self._tools.schemas, limits.tool_format)
 
     def reward(self, value: float) -> None:
         """Give the last reply a reward of its own."""

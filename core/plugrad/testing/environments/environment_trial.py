@@ -11,6 +11,7 @@ from plugrad.contracts.rollout import Rollout
 from plugrad.errors import InputsChanged
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.trial import random_state_of
+from plugrad.host.trial_plays import score_or_play
 from plugrad.registry.bind import Component
 from plugrad.testing.environments.attempts import Attempt, attempts_at
 from plugrad.testing.numbers import Numbers
@@ -53,7 +54,7 @@ class EnvironmentTrial:
     def score(self, rollouts: Sequence[Rollout], seed: int = 0, environment: BoundEnvironment | None = None) -> None:
         """Score rollouts as the host does. A check of its own looks at whether they stay unchanged."""
         with random_state_of(seed), suppress(InputsChanged):
-            (environment or self.environment).score(rollouts)
+            score_or_play(environment or self.environment, rollouts)
 
 
 def numbers_of(name: str, rollout: Rollout) -> list[tuple[str, float]]:

@@ -96,7 +96,7 @@ class _Play:
             return self._failed(str(error))
         rollout = self._player.rollout(self._example)
         environment.write_outcome(outcome, self._player.rewards_of_turns, rollout)
-        rollout["metrics"] = {"turns": float(self._player.num_replies), "failed": 0.0}
+        rollout["metrics"] = {**self._player.numbers, "failed": 0.0}
         return rollout
 
     def _failed(self, why: str) -> Rollout:
