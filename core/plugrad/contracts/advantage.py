@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Real
@@ -54,6 +56,19 @@ class AdvantageInputs:
             lengths = [[len(rollout["completion_ids"]) for rollout in group] for group in self.rollouts]
             object.__setattr__(self, "completion_lengths", _rectangle(lengths, torch.long))
 
+    @property
+    def token_rewards(self) -> list[list[Float[Tensor, "_completion"]]]:
+        """What each token of a completion earned, in float64: together it is the rollout's reward.
+
+        A reply's own reward comes with its last token, and the rest of the rollout's with the last token of all. So it is
+        all there where rollouts have no turns. An empty completion has nothing.
+        """
+        lengths, rewards = self.completion_lengths.tolist(), self.rewards.double().tolist()
+        rollouts = self.rollouts or [[{}] * len(group) for group in lengths]
+        return [
+            [_earned(*each) for each in zip(*group, strict=True)] for group in zip(lengths, rewards, rollouts, strict=True)
+        ]
+
 
 @converted_field("advantages", as_groups)
 @checked_fields
@@ -69,6 +84,16 @@ class AdvantageOutputs:
     with one entry per completion token, including the end-of-sequence token."""
     returns: list[list[Float[Tensor, "_completion"]]] | None = None
     """What a critic is trained on, in the unit of rewards: one finite number per completion token."""
+
+
+def _earned(length: int, reward: float, rollout: Mapping[str, Any]) -> Tensor:
+    earned = torch.zeros(length, dtype=torch.double)
+    for turn in rollout.get("turns", ()) if length else ():
+        if turn["reward"] and turn["stop"] > turn["start"]:
+            earned[turn["stop"] - 1] += turn["reward"]
+    if length:
+        earned[-1] += reward - float(earned.sum())
+    return earned
 
 
 def _rectangle(rows: list[list[float]] | list[list[int]], dtype: torch.dtype) -> Tensor:

@@ -34,6 +34,19 @@ def test_by_hand() -> None:
     close(outputs.returns[0][0], [0.9375, 1.75, 4.0])
 
 
+def test_the_reward_of_a_reply_comes_with_its_last_token() -> None:
+    [[rollout]] = rollouts([[4.0]], lengths=[[3]])
+    said = {"role": "assistant", "text": "", "start": 0, "stop": 2, "reward": 1.0}
+    inputs = AdvantageInputs(
+        rollouts=[[Rollout(**{**rollout, "truncated": False, "turns": [said]})]],  # type: ignore[typeddict-item]
+        values=[[torch.tensor([1.0, 2.0, 3.0, 99.0], dtype=torch.float64)]],
+    )
+    assert inputs.token_rewards[0][0].tolist() == [0.0, 1.0, 3.0]
+    outputs = plugrad.load("advantage", "plugrad-objectives/gae", gamma=0.5, lam=0.5, whiten=False)(inputs)
+    # deltas: 0, 1 + 0.5 * 3 - 2 = 0.5, 3 - 3 = 0.
+    close(outputs.advantages[0][0], [0.125, 0.5, 0.0])
+
+
 def test_without_a_discount_and_with_lam_1_the_return_is_the_reward() -> None:
     outputs = of([[[0.3, -0.2, 0.9, 5.0]]], [[2.0]], lam=1.0, whiten=False)
     close(outputs.returns[0][0], [2.0, 2.0, 2.0])

@@ -17,9 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def gae(inputs: AdvantageInputs, gamma: Share = 1.0, lam: Share = 0.95, whiten: bool = True) -> AdvantageOutputs:
     """A_t = delta_t + gamma lam A_{t+1},  delta_t = r_t + gamma V_{t+1} - V_t;  the critic's target is A_t + V_t.
 
-    The reward comes with the last token. After it, V is 0, because the episode is over; where the completion was cut off
-    at `max_new_tokens`, V of the state after the last token stands for what would have followed. An empty completion has
-    nothing.
+    A reply's own reward comes with its last token, and the rest with the last token of all. After it, V is 0, because the
+    episode is over; where the completion was cut off at `max_new_tokens`, V of the state after the last token stands for
+    what would have followed. An empty completion has nothing.
 
     Targets are computed before whitening. The mean and the variance are those of all tokens of the batch of rollouts, on
     all ranks, so that neither the cut nor the number of ranks matters. Tokens that are all surprised alike have an
@@ -31,10 +31,9 @@ def gae(inputs: AdvantageInputs, gamma: Share = 1.0, lam: Share = 0.95, whiten: 
         whiten: subtract the mean of the advantages and divide by their standard deviation, as TRL, verl and SkyRL do.
     """
     assert inputs.values is not None
-    rewards, truncated = inputs.rewards.double().tolist(), _truncated(inputs)
     surprises = [
-        [_backwards(values.double(), reward, cut, gamma, lam) for values, reward, cut in zip(*group, strict=True)]
-        for group in zip(inputs.values, rewards, truncated, strict=True)
+        [_backwards(values.double(), earned, cut, gamma, lam) for values, earned, cut in zip(*group, strict=True)]
+        for group in zip(inputs.values, inputs.token_rewards, _truncated(inputs), strict=True)
     ]
     returns = [[a + v[:-1] for a, v in zip(*group, strict=True)] for group in zip(surprises, inputs.values, strict=True)]
     return AdvantageOutputs(_whitened(surprises) if whiten else surprises, returns=returns)
@@ -46,11 +45,10 @@ def _truncated(inputs: AdvantageInputs) -> list[list[bool]]:
     return [[rollout["truncated"] for rollout in group] for group in inputs.rollouts]
 
 
-def _backwards(values: Tensor, reward: float, truncated: bool, gamma: float, lam: float) -> Tensor:
+def _backwards(values: Tensor, rewards: Tensor, truncated: bool, gamma: float, lam: float) -> Tensor:
     following, carried = float(values[-1]) if truncated else 0.0, 0.0
     found: list[float] = []
-    for value in reversed(values[:-1].tolist()):
-        earned = 0.0 if found else reward
+    for value, earned in zip(reversed(values[:-1].tolist()), reversed(rewards.tolist()), strict=True):
         carried = earned + gamma * following - value + gamma * lam * carried
         following = value
         found.append(carried)
