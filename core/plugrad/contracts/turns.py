@@ -78,6 +78,13 @@ class Chat(Protocol):
 class Player(Protocol):
     """The policy, as `play` gets it."""
 
+    @property
+    def base_url(self) -> str:
+        """An OpenAI-compatible address on this machine, for this rollout alone: chat completions with tools, completions
+        and models. Replies over it are trained on like those of `chat`.
+        """
+        ...
+
     def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Callable[..., Any]] = ()) -> Chat:
         """Begin a conversation with a text, or with chat messages.
 

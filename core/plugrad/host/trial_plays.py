@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ class _MadeUpPlayer:
     def __init__(self, text: str) -> None:
         self.text, self.num_replies, self.of_turns = text, 0, 0.0
 
-    def chat(self, prompt: str | Sequence[Mapping[str, Any]]) -> _MadeUpChat:
+    def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Callable[..., Any]] = ()) -> _MadeUpChat:
         """Begin a conversation."""
         return _MadeUpChat(self, prompt)
 
@@ -70,6 +70,10 @@ class _MadeUpChat:
         self._player.num_replies += 1
         self.messages.append({"role": "assistant", "content": self._player.text})
         return Reply(self._player.text, truncated=False, num_tokens=1 + len(self._player.text))
+
+    async def use_tools(self, reply: Reply) -> int:
+        """Use none: what is always written is no call."""
+        return 0
 
     def add(self, role: str, content: str, **fields: Any) -> None:
         """Take a message."""

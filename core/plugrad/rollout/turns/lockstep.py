@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from plugrad.rollout.engine import Completion
+
+SPARE_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,15 @@ class LockStep:
     So the engine sees the same requests in the same order whenever the environment does the same, however long it takes.
     """
 
-    def __init__(self, generate: Generate, time_limit_s: float) -> None:
+    def __init__(self, generate: Generate, time_limit_s: float, at_end: Callable[[], Awaitable[None]] | None = None) -> None:
         """Prepare to run plays.
 
         Args:
             generate: answers requests; it blocks.
             time_limit_s: for the environment's part of a play, in all.
+            at_end: called when all plays have ended, in their event loop.
         """
-        self._generate, self._time_limit_s = generate, time_limit_s
+        self._generate, self._time_limit_s, self._at_end = generate, time_limit_s, at_end
         self._seats: list[_Seat] = []
 
     def run(self, plays: Sequence[Play]) -> list[Any]:
@@ -90,6 +94,8 @@ class LockStep:
 
     async def _run(self, plays: Sequence[Play]) -> list[Any]:
         self._changed = asyncio.Event()
+        # Of `asyncio.to_thread`: with fewer threads than plays, those that have one would wait for those that have none.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(plays) + SPARE_THREADS))
         self._seats = [_Seat(number, self._time_limit_s) for number in range(len(plays))]
         for seat, play in zip(self._seats, plays, strict=True):
             seat.task = asyncio.create_task(play(self._asks(seat)), name=f"play {seat.number}")
@@ -142,6 +148,8 @@ class LockStep:
             seat.stop_clock()
             seat.task.cancel()
         await asyncio.gather(*(seat.task for seat in self._seats), return_exceptions=True)
+        if self._at_end is not None:
+            await self._at_end()
 
 
 def _outcome(seat: _Seat) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -55,23 +55,46 @@ class _Said:
 class PolicyPlayer:
     """What `play` gets as its policy. See `plugrad.Player`."""
 
-    def __init__(self, ask: Ask, texts: Texts, limits: PlayLimits) -> None:
+    def __init__(
+        self, ask: Ask, texts: Texts, limits: PlayLimits, address_of: Callable[[PolicyPlayer], str] | None = None
+    ) -> None:
         """Prepare for one play.
 
         Args:
             ask: continues tokens.
             texts: of the run.
             limits: of the play.
+            address_of: makes an address at which agents reach the policy.
         """
         self.ask, self.texts, self.limits = ask, texts, limits
+        self.address_of = address_of or _no_address
+        self.at_end: list[Callable[[], object]] = []
+        self._base_url: str | None = None
         self.said: list[_Said] = []
         self.was_cut = False
         self.num_calls = self.num_failed_calls = 0
         self._chats: list[PolicyChat] = []
 
-    def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Tool] = ()) -> PolicyChat:
-        """Begin a conversation."""
-        described = Tools.of(tools)
+    @property
+    def base_url(self) -> str:
+        """An OpenAI-compatible address of the policy, for this play alone."""
+        if self._base_url is None:
+            self._base_url = self.address_of(self)
+        return self._base_url
+
+    def end(self) -> None:
+        """Take no more requests."""
+        for act in self.at_end:
+            act()
+
+    def chat(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Tool] = (),
+        schemas: Sequence[Mapping[str, Any]] = (),
+    ) -> PolicyChat:
+        """Begin a conversation. `schemas` are of tools that somebody else calls."""
+        described = Tools.of(tools) if tools else Tools({}, [dict(schema) for schema in schemas])
         begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas), described)
         self._chats.append(begun)
         return begun
@@ -139,6 +162,10 @@ class PolicyPlayer:
         return turns[::-1]
 
 
+def _no_address(player: PolicyPlayer) -> str:
+    raise ContractError("policy.base_url: nothing serves the policy here.")
+
+
 class PolicyChat:
     """A conversation. See `plugrad.Chat`."""
 
@@ -151,7 +178,13 @@ class PolicyChat:
     @property
     def has_tools(self) -> bool:
         """Whether the policy has tools in it."""
-        return bool(self._tools.functions)
+        return bool(self._tools.schemas)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """How many tokens came before the last reply."""
+        row = self.transcript.rows[-1]
+        return len(row.ids) - len(row.replies[-1].ids)
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
@@ -198,7 +231,7 @@ class PolicyChat:
         return len(reply.tool_calls)
 
     def _calls(self, completion: Completion) -> list[ToolCall]:
-        if not self._tools.functions:
+        if not self._tools.schemas:
             return []
         texts, limits = self._player.texts, self._player.limits
         return calls_in(texts.answer(completion), texts.tokenizer, self._tools.schemas, limits.tool_format)

@@ -15,6 +15,7 @@ from plugrad.contracts.turns import PlayEnded
 from plugrad.errors import ContractError, counted
 from plugrad.host.calling import raised_by
 from plugrad.host.environment import BoundEnvironment
+from plugrad.rollout.endpoint.endpoint import Endpoint
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.lockstep import Ask, Asked, LockStep, PlayTimeout
@@ -43,9 +44,10 @@ class Playing:
         Raises:
             ContractError: more than half of the plays failed.
         """
-        plays = [_Play(self, example) for example in examples for _ in range(sampling.num_completions)]
+        endpoint = Endpoint()
+        plays = [_Play(self, example, endpoint) for example in examples for _ in range(sampling.num_completions)]
         rounds = _Rounds(self.engine, sampling)
-        found = LockStep(rounds.generate, self.limits.seconds).run([play.run for play in plays])
+        found = LockStep(rounds.generate, self.limits.seconds, endpoint.close).run([play.run for play in plays])
         rollouts = [play.scored(outcome) for play, outcome in zip(plays, found, strict=True)]
         n = sampling.num_completions
         groups = [rollouts[start : start + n] for start in range(0, len(rollouts), n)]
@@ -68,16 +70,19 @@ class Playing:
 class _Play:
     """One play and its rollout."""
 
-    def __init__(self, playing: Playing, example: Example) -> None:
-        self._playing, self._example = playing, example
+    def __init__(self, playing: Playing, example: Example, endpoint: Endpoint) -> None:
+        self._playing, self._example, self._endpoint = playing, example, endpoint
         self._player: PolicyPlayer | None = None
 
     async def run(self, ask: Ask) -> Any:
-        self._player = PolicyPlayer(ask, self._playing.texts, self._playing.limits)
+        player = PolicyPlayer(ask, self._playing.texts, self._playing.limits, self._endpoint.address_of)
+        self._player = player
         try:
-            return await self._playing.environment.play(dict(self._example), self._player)
+            return await self._playing.environment.play(dict(self._example), player)
         except PlayEnded:
             return None
+        finally:
+            player.end()
 
     def scored(self, outcome: Any) -> Rollout:
         """Return the rollout with its score; without tokens if the play failed."""
