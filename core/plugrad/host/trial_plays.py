@@ -40,8 +40,12 @@ def _play(environment: BoundEnvironment, rollout: Rollout) -> None:
 async def _played(environment: BoundEnvironment, example: Example, player: _MadeUpPlayer) -> object:
     try:
         return await environment.play(dict(example), player)
-    except PlayEnded:
+    except (PlayEnded, _NotServedError):
         return None
+
+
+class _NotServedError(Exception):
+    """A policy that is made up has no address: what needs one is not tried."""
 
 
 class _MadeUpPlayer:
@@ -49,6 +53,11 @@ class _MadeUpPlayer:
 
     def __init__(self, text: str) -> None:
         self.text, self.num_replies, self.of_turns = text, 0, 0.0
+
+    @property
+    def base_url(self) -> str:
+        """End the play."""
+        raise _NotServedError
 
     def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Callable[..., Any]] = ()) -> _MadeUpChat:
         """Begin a conversation."""
