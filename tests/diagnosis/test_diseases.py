@@ -271,13 +271,13 @@ def test_a_task_that_is_solved_from_the_start_has_no_disease_of_one_that_is_not(
         "completion_length/truncated": [1.0] * 24,
         "lr": [lr] * 24,
     }
-    found = {each.name: each for each in found_in(made_up(with_parity(numbers), {"optimizer": {"lr": lr}}))}
+    run_file = {"optimizer": {"lr": lr}, "rollout": {"rollouts_per_example": 8}}
+    found = {each.name: each for each in found_in(made_up(with_parity(numbers), run_file))}
     assert found.keys() == {"reward_flat", *findings}
     assert found["reward_flat"].severity == "warning"
     assert "near its top" in found["reward_flat"].title
     numbers["reward/equal_groups"] = [1.0] * 24
-    named = [each.name for each in found_in(made_up(with_parity(numbers), {"optimizer": {"lr": lr}}))]
-    assert set(named) == {"equal_groups", *findings}
+    assert {each.name for each in found_in(made_up(with_parity(numbers), run_file))} == {"equal_groups", *findings}
 
 
 def test_every_finder_says_what_it_looks_for():

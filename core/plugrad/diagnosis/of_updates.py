@@ -148,12 +148,12 @@ def large_steps(records: RunRecords) -> Iterator[Finding]:
     is_huge = _moves_by_lr(records) and lr is not None and lr >= HUGE_STEP
     if not (broke or grew) or not (went_nowhere(records) or is_huge):
         return
-    evidence = [around("entropy/mean", entropy)] * bool(broke) + [around("grad_norm", norms)] * bool(grew)
+    changed = [("entropy/mean", entropy)] * bool(broke) + [("grad_norm", norms)] * bool(grew)
     yield Finding(
         "learning_rate_too_large",
         "problem",
         "The learning rate is so large that the policy breaks",
-        f"{'; '.join(evidence)}; and the reward did not rise."
+        f"{'; '.join(around(name, series) for name, series in changed)}; and the reward did not rise."
         + f" An update moves a weight by about {lr}, where weights are about 0.02." * is_huge,
         f"Divide optimizer.lr by 10; it is {lr}.",
     )
