@@ -100,11 +100,9 @@ def _curves(path: Path, passed_over: PassedOver) -> dict[str, Curve]:
     for number, line in passed_over.lines_of(path):
         step = line.get("step")
         if not is_number(step) or step < last:
-            passed_over.tell(
-                path,
-                f"{printable(path)}, line {number}: its step is {printable(step)}, and the one before {last:g}. A run "
-                "counts its steps upwards: correct the line, or delete it.",
-            )
+            found = f"its step is {printable(step)}, and the one before {last:g}" if is_number(step) else "it has no step"
+            told = f"{found}. A run counts its steps upwards: correct the line, or delete it."
+            passed_over.tell(path, f"{printable(path)}, line {number}: {told}")
             continue
         last = step
         for name, value in line.items():

@@ -143,8 +143,11 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
             f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
             f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
         )
-    if later := [step for step in run_file.profile.steps if step > run_file.max_steps]:
-        logger.warning("profile.steps has %s, but the run ends after %d.", ", ".join(map(str, later)), run_file.max_steps)
+    for key, steps in (("profile", run_file.profile.steps), ("capture", run_file.capture.steps)):
+        if later := [step for step in steps if step > run_file.max_steps]:
+            logger.warning(
+                "%s.steps has %s, but the run ends after %d.", key, ", ".join(map(str, later)), run_file.max_steps
+            )
     if lost := lacking([*examples.train, *examples.held_out], tokenizer):
         logger.warning("%s", lost)
     unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)
