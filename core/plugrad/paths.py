@@ -159,10 +159,10 @@ def replace_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written. Its message names the file itself, not the one beside that becomes it.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     beside = path.with_name(f".{path.name}.new")
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with open_bytes(beside, "wb") as file:
             file.write(content)
             file.flush()

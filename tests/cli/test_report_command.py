@@ -40,6 +40,7 @@ def test_or_where_output_says(plugrad, run_folder, folder):
     [
         (["report", "absent"], "there is no run to report on in absent: there is no such folder"),
         (["report", "runs/run", "--output", "absent/x.html"], "No such file or directory: 'absent/x.html'. Choose another"),
+        (["report", "runs/run", "--output", "."], "Is a directory: '.'. Choose another"),
         (["report", "absent", "--watch"], "there is no folder absent to watch"),
     ],
 )
