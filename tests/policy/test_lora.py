@@ -141,6 +141,10 @@ def test_dropout_is_for_passes_with_gradient_alone():
         ({"target_modules": ["lm_head"]}, {"tie_word_embeddings": False}, "the head. It gets no adapter"),
         ({"target_modules": ["embed_tokens"]}, {"tie_word_embeddings": True}, "would change one of the two and untie"),
         ({"kwargs": {"layers_to_transform": [7]}, "target_modules": ["q_proj"]}, {}, "allowed by layers_to_transform"),
+        ({"target_modules": []}, {}, "target_modules is empty"),
+        ({"target_modules": "("}, {}, "PEFT cannot tell which layers are meant by target_modules = '('"),
+        ({"kwargs": {"layers_to_transform": "x"}}, {}, "layers_to_transform = 'x' (TypeError"),
+        ({"kwargs": {"rank_pattern": "x"}}, {}, "PEFT cannot put this adapter into Qwen3ForCausalLM"),
         ({"adapter": "/no/such"}, {}, "is no folder"),
     ],
 )
