@@ -126,6 +126,20 @@ def test_dropout_is_for_passes_with_gradient_alone():
     assert torch.equal(scores(policies[0].eval()), exact)
 
 
+def test_packed_rows_have_the_gradients_of_padded_ones():
+    model, _ = adapted({"dora": True})
+    attended = torch.arange(6) < torch.tensor([[6], [3]])
+    counted = attended & (torch.arange(6) > 0)
+
+    def found(packs):
+        logprobs = Policy(model, temperature=0.7, packs=packs)(IDS * attended, attended, counted).logprobs
+        weights = torch.linspace(-1, 2, IDS.numel(), dtype=logprobs.dtype).view_as(IDS)
+        return torch.autograd.grad((weights * logprobs).sum(), list(adapter_tensors(model).values()))
+
+    for packed, padded in zip(found(packs=True), found(packs=False), strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("keys", "fields", "said"),
     [
