@@ -21,6 +21,8 @@ from gpu_heads import head_call
 from gpu_runs import update_on_uneven_lengths, whole_run
 from gpu_steps import SHAPES, TOY, make_step
 
+from plugrad.policy import compiled
+
 GIB = 2**30
 
 
@@ -77,6 +79,9 @@ def main() -> None:
     """Print a line when each measurement begins, and one with what it found."""
     names = [argument for argument in sys.argv[1:] if argument != "--toy"]
     toy, device = "--toy" in sys.argv, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if toy:
+        # To generate code takes minutes on a CPU.
+        compiled.BACKEND = "eager"
     # What is trained may print, and lines here are read.
     lines, sys.stdout = sys.stdout, sys.stderr
     for name in names:
