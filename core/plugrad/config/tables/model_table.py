@@ -91,6 +91,11 @@ class ModelTable(Table):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the policy's layers with `torch.compile` for training and scoring, not for sampling. The first "
+        "steps take minutes longer, and results are the same up to rounding.",
+    )
     trust_remote_code: bool = Field(
         default=False,
         description="Run the Python code in the model's folder, for a model that Transformers does not know. Read it first.",

@@ -223,7 +223,8 @@ def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundL
     if critic is not None and not any(loss.needs & TRAINED for loss in losses):
         # No backward pass would reach it, and what wraps the policy waits for every gradient.
         critic.requires_grad_(False)
-    return Policy(loaded.model, run_file.rollout.temperature, critic=critic, trained=of_losses)
+    compiled, temperature = run_file.model.compile, run_file.rollout.temperature
+    return Policy(loaded.model, temperature, critic=critic, trained=of_losses, compiled=compiled)
 
 
 def _prepared(

@@ -24,6 +24,11 @@ logger = logging.getLogger("plugrad")
 def check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator) -> None:
     """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
     policy.check_gives(wanted)
+    if policy.is_compiled and accelerator.distributed_type == DistributedType.FSDP:
+        raise ModelError(
+            "model.compile is true, and Accelerate's configuration shards the model with FSDP, whose hooks plugrad has not "
+            "been tried with in compiled layers. Set model.compile to false, or train without FSDP."
+        )
     if passes > 1:
         check_shifts(policy.model)
     _warn_of_small_updates(policy, accelerator)
