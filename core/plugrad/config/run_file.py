@@ -131,6 +131,15 @@ class RunFile(Table):
             raise ValueError(f"checkpoint.keep_best = {shown(best)}, and [evaluation] {found}{did_you_mean(best, names)}")
         return self
 
+    @model_validator(mode="after")
+    def _master_weights_differ(self) -> RunFile:
+        if self.optimizer.master_weights and self.model.dtype in ("float32", "float64"):
+            raise ValueError(
+                f'optimizer.master_weights = true with model.dtype = "{self.model.dtype}" would change nothing: these '
+                'weights take every update. Leave it out, or set model.dtype = "bfloat16"'
+            )
+        return self
+
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
         """Read a run file. `overrides` are `table.key=value`, as after `--set`.

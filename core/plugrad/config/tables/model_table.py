@@ -83,7 +83,13 @@ class ModelTable(Table):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         default="float32",
-        description="Data type of the weights; `auto` is the folder's. With `bfloat16`, small updates round to zero.",
+        description="Data type in which the weights are stored; `auto` is the folder's. With `bfloat16`, small updates "
+        "round to zero without `optimizer.master_weights`.",
+    )
+    compute_dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None,
+        description="Data type in which all models compute; norms and sums keep float32. Default: `dtype`, or what "
+        "Accelerate's configuration sets as mixed precision.",
     )
     attn_implementation: str | None = Field(
         default=None, description="Attention implementation, passed to Transformers. Default: its choice."
@@ -123,6 +129,19 @@ class ModelTable(Table):
                 'smallest number. Write "bfloat16" or "float32"; a reference or a teacher may have float16'
             )
         return dtype
+
+    @model_validator(mode="after")
+    def _computes_in_what_it_can(self) -> ModelTable:
+        if self.compute_dtype == "float32" and self.dtype != "float32":
+            raise ValueError(
+                f'compute_dtype = "float32" with dtype = "{self.dtype}": weights are computed with as they are stored, or '
+                'in bfloat16. Set dtype = "float32"'
+            )
+        if self.compute_dtype == "bfloat16" and self.dtype == "float64":
+            raise ValueError(
+                'compute_dtype = "bfloat16" with dtype = "float64": autocast leaves float64 as it is. Set dtype = "float32"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelTable:

@@ -187,7 +187,8 @@ def make_learner(
         wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
     """
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
-    check_trains_here(policy, wanted, num_passes(losses), accelerator)
+    masters = run_file.optimizer.master_weights
+    check_trains_here(policy, wanted, num_passes(losses), accelerator, has_masters=masters)
     _sum_up_base(loaded, ranks, is_sharded=wrap is not None or accelerator.distributed_type == DistributedType.FSDP)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1

@@ -11,7 +11,8 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError, counted
 from plugrad.host.bound_optimizer import BoundOptimizer, bound_optimizer
 from plugrad.host.loss import BoundLoss
-from plugrad.host.several_optimizers import SeveralOptimizers
+from plugrad.host.master_weights import is_rounded, step_with_masters
+from plugrad.host.several_optimizers import SeveralOptimizers, plain_step
 from plugrad.policy.policy import Policy
 from plugrad.trainer.update.parameter_groups import ParameterGroup, parameter_groups
 
@@ -34,8 +35,12 @@ def make_optimizer(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss
     bound = bound_optimizer(run_file.optimizer, run_file.folders)
     groups = parameter_groups(policy, run_file, losses, matrices_apart=bound.rest is not None)
     lr = run_file.optimizer.lr
+    masters = run_file.optimizer.master_weights
+    if masters:
+        _check_masters_differ(groups)
     if bound.rest is None:
-        return _make(bound, groups, lr)
+        made = _make(bound, groups, lr)
+        return SeveralOptimizers([made], step_with_masters) if masters else made
     matrices, others = ([g for g in groups if g.of_layers is of_layers] for of_layers in (True, False))
     if not matrices:
         raise RunFileError(f"{bound.component} takes matrices alone, and no layer of the policy has one to train.")
@@ -46,7 +51,15 @@ def make_optimizer(policy: Policy, run_file: RunFile, losses: Sequence[BoundLoss
         counted(_number(others), "other parameter"),
     )
     parts = [_make(bound, matrices, lr), *([_make(bound.rest, others, lr)] if others else [])]
-    return SeveralOptimizers(parts)
+    return SeveralOptimizers(parts, step_with_masters if masters else plain_step)
+
+
+def _check_masters_differ(groups: Sequence[ParameterGroup]) -> None:
+    if not any(is_rounded(parameter) for group in groups for parameter in group.parameters):
+        raise RunFileError(
+            "optimizer.master_weights is true, and no weight that is trained has 16 bits: adapters, or the folder's "
+            "weights, are float32 and take every update. Leave it out."
+        )
 
 
 def _make(bound: BoundOptimizer, groups: Sequence[ParameterGroup], lr: float) -> Optimizer:
