@@ -16,6 +16,7 @@ from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.critic_table import CriticTable
 from plugrad.config.tables.evaluation_table import PREFIX, EvaluationTable
+from plugrad.config.tables.memory_table import MemoryTable
 from plugrad.config.tables.model_table import ModelTable
 from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
@@ -95,6 +96,7 @@ class RunFile(Table):
     )
     plugins: PluginsTable = PluginsTable()
     optimizer: OptimizerTable = OptimizerTable()
+    memory: MemoryTable = MemoryTable()
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
     profile: ProfileTable = ProfileTable()

@@ -81,6 +81,8 @@ def load_optimizer(
     for key, metadata in stored.items():
         assert isinstance(metadata, TensorStorageMetadata)
         tensors[key] = _like(parameters[key.rpartition(".")[0]], metadata)
+        if learner.memory.offload_optimizer:
+            tensors[key] = tensors[key].cpu()
     if tensors:
         _load(tensors, folder, group)
     states: dict[Tensor, dict[str, Any]] = {}

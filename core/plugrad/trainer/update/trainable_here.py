@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
 
+from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.errors import ModelError
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
@@ -21,14 +22,12 @@ from plugrad.policy.shifts import check_shifts
 logger = logging.getLogger("plugrad")
 
 
-def check_trains_here(
-    policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator, *, has_masters: bool = False
-) -> None:
+def check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator, table: OptimizerTable) -> None:
     """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
     policy.check_gives(wanted)
     if passes > 1:
         check_shifts(policy.model)
-    if not has_masters:
+    if not table.master_weights:
         _warn_of_small_updates(policy, accelerator)
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
