@@ -17,6 +17,11 @@ def check_memory(run_file: RunFile, selection: Selection, accelerator: Accelerat
     Raises:
         RunFileError: one does not.
     """
+    if run_file.model.quantization is not None and accelerator.distributed_type == DistributedType.FSDP:
+        raise RunFileError(
+            "model.quantization is set, and FSDP2 shards this run: packed weights of 4 bits are not cut along their rows. "
+            "Train without sharding (distributed_type: MULTI_GPU), or leave it out."
+        )
     asked = run_file.memory.asked_for
     if not asked:
         return

@@ -105,6 +105,10 @@ class ModelTable(Table):
         default=False,
         description="Add rows to the embedding where the tokenizer has more tokens. Also in the reference and the teacher.",
     )
+    quantization: Literal["nf4"] | None = Field(
+        default=None,
+        description="Store the matrices of the base in 4 bits, through bitsandbytes (`plugrad[qlora]`). For `[model.lora]`.",
+    )
     lora: LoraTable | None = Field(
         default=None, description="Train adapters beside the frozen weights. Default: train all weights."
     )
@@ -162,6 +166,24 @@ class ModelTable(Table):
                 "[model.lora] adapter was trained beside the weights of its own base, and those of [model.from_scratch] are "
                 "new. Give the base as `name`: a run that began from scratch has saved it in model/base"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_quantised(self) -> ModelTable:
+        if self.quantization is None:
+            return self
+        asked = f'quantization = "{self.quantization}"'
+        if self.lora is None:
+            raise ValueError(f"{asked} without [model.lora]: weights of 4 bits cannot be trained. Add the table")
+        if self.from_scratch is not None:
+            raise ValueError(f"{asked} with [model.from_scratch]: weights are quantised as they are read. Give a `name`")
+        if self.resize_embeddings:
+            raise ValueError(
+                f"{asked} with resize_embeddings = true: the base would have to be saved, and its weights are in 4 bits. "
+                "Resize and save the model first"
+            )
+        if self.dtype == "float64":
+            raise ValueError(f'{asked} with dtype = "float64": it rounds to four bits. Set dtype = "float32" or "bfloat16"')
         return self
 
     @property
