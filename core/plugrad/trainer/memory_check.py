@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
@@ -9,6 +12,10 @@ from plugrad.config.run_file import RunFile
 from plugrad.errors import RunFileError
 from plugrad.host.optimizer_class import of_torch_alone
 from plugrad.host.select import Selection
+from plugrad.policy.loading import described
+from plugrad.trainer.memory_estimate import tell
+
+logger = logging.getLogger("plugrad")
 
 
 def check_memory(run_file: RunFile, selection: Selection, accelerator: Accelerator) -> None:
@@ -67,3 +74,19 @@ def _why_no_reference(run_file: RunFile, selection: Selection) -> str:
             "model to move. Leave it out."
         )
     return ""
+
+
+def tell_memory(run_file: RunFile, selection: Selection, accelerator: Accelerator) -> None:
+    """Log, before the model loads, what training will take of a GPU's memory, and how it would fit if it does not."""
+    if accelerator.device.type != "cuda" or not accelerator.is_main_process:
+        return
+    model = described(run_file.model, run_file.folders)
+    if model is None:
+        return
+    _, size = torch.cuda.mem_get_info(accelerator.device)
+    is_sharded = accelerator.distributed_type == DistributedType.FSDP
+    facts = {
+        "has_reference": "ref_logprobs" in selection.needs | selection.scores_first,
+        "num_shards": accelerator.num_processes if is_sharded else 1,
+    }
+    logger.info("%s", tell(run_file, model, size, **facts))

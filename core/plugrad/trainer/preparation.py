@@ -57,7 +57,7 @@ from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.evaluation_plan import EvaluationPlan
 from plugrad.trainer.held_out_sets import every_held_out
 from plugrad.trainer.loop import Training
-from plugrad.trainer.memory_check import check_memory
+from plugrad.trainer.memory_check import check_memory, tell_memory
 from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
@@ -159,6 +159,7 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
 
 def _check_fits_here(checked: CheckedRun, accelerator: Accelerator) -> None:
     check_memory(checked.run_file, checked.selection, accelerator)
+    tell_memory(checked.run_file, checked.selection, accelerator)
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(checked.run_file, samples_greedily=_compares_with_greedy(checked.selection))
         check_shards(checked.selection.optimizer)

@@ -198,13 +198,12 @@ def make_learner(
     Args:
         run_file: its `[optimizer]`, temperature and number of updates.
         loaded: the policy.
-        frozen: from `load_frozen_models`.
+        frozen, teachers: from `load_frozen_models` and `load_teachers`.
         losses: in the order of the run file.
-        teachers: from `load_teachers`.
         needs: the optional fields that any loss or metric reads.
         scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
         accelerator, ranks: of this process.
-        wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
+        wrap: distributes policy and optimizer; `accelerator.prepare` unless given.
     """
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
     check_trains_here(policy, wanted, num_passes(losses), accelerator, run_file.optimizer)
