@@ -221,16 +221,11 @@ def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
 
 
 def described(table: ModelTable, folders: Sequence[Path]) -> PreTrainedModel | None:
-    """Return the policy as its folder's configuration describes it, without storage; None where that is not known.
-
-    Raises:
-        ModelError: the configuration cannot be used.
-    """
+    """Return the policy as its folder's configuration describes it, without storage; None where that is not known."""
     if table.name is None:
         return None
     source = _source(table, folders)
-    config, _ = _config(source)
-    return _without_storage(config, _dtype(source.dtype), source)
+    return _without_storage(_config(source)[0], _dtype(source.dtype), source)
 
 
 def _without_storage(config: PreTrainedConfig, dtype: torch.dtype | str, source: Source) -> PreTrainedModel | None:

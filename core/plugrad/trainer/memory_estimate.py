@@ -132,7 +132,7 @@ def _savings(run_file: RunFile) -> Iterator[tuple[str, RunFile]]:
 
 def _dtype(run_file: RunFile, model: PreTrainedModel) -> torch.dtype:
     name = run_file.model.dtype
-    found = model.dtype if name == "auto" else getattr(torch, name)
+    found = (model.config.dtype or model.dtype) if name == "auto" else getattr(torch, name)
     assert isinstance(found, torch.dtype)
     return found
 
