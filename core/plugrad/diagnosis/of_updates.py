@@ -120,7 +120,7 @@ def rounded_away(records: RunRecords) -> Iterator[Finding]:
     """Weights of 16 bits lose small updates."""
     dtype, lr = records.setting("model.dtype"), records.setting("optimizer.lr")
     # An adapter keeps float32.
-    if records.setting("model.lora") is not None:
+    if records.setting("model.lora") is not None or records.setting("optimizer.master_weights"):
         return
     is_small = lr is not None and lr <= 2e-5 and _moves_by_lr(records)
     if dtype not in ("bfloat16", "float16") or not is_small or not went_nowhere(records):
@@ -130,7 +130,7 @@ def rounded_away(records: RunRecords) -> Iterator[Finding]:
         "warning",
         "The weights have 16 bits, and small updates are rounded away",
         f"model.dtype is {dtype!r} and optimizer.lr is {lr}: a weight of 0.02 takes no update below 4e-5.",
-        "Set model.dtype = 'float32', or train sharded with mixed precision, which keeps float32 weights.",
+        "Set optimizer.master_weights = true; or model.dtype = 'float32' with model.compute_dtype = 'bfloat16'.",
     )
 
 

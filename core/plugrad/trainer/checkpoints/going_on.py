@@ -18,7 +18,7 @@ from plugrad.trainer.record.run_folder import METRICS
 
 MAY_CHANGE = (
     "max_steps", "checkpoint.", "samples.", "capture.", "profile.", "tracking.", "evaluation.", "number of processes",
-    "tokens_per_micro_batch",
+    "tokens_per_micro_batch", "memory.",
     "model.gradient_checkpointing", "model.compile", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths",
     "metric.", "metric ", "metrics", "plugins.disable",
 )  # fmt: skip
