@@ -126,6 +126,24 @@ def test_dropout_is_for_passes_with_gradient_alone():
     assert torch.equal(scores(policies[0].eval()), exact)
 
 
+@pytest.mark.parametrize("keys", [{}, {"dora": True}])
+def test_an_adapter_of_a_model_of_16_bits_keeps_float32(keys, tmp_path):
+    model = tiny_model(dtype="bfloat16")
+    adapter = add_adapter(model, LoraTable(**keys), "the/base")
+    assert {weight.dtype for weight in adapter_tensors(model).values()} == {torch.float32}
+    assert {weight.dtype for weight in dict(merged_weights(model)).values()} == {torch.bfloat16}
+    move(model)
+    before = logits(model)
+    assert before.dtype == torch.bfloat16
+    save_adapter(model, tmp_path, adapter_tensors(model), adapter.base)
+    again = tiny_model(dtype="bfloat16")
+    add_adapter(again, LoraTable(adapter=str(tmp_path)), "the/base")
+    keep_as_it_began(again)
+    move(again)
+    with as_it_began(again):
+        assert torch.equal(logits(again), before)
+
+
 def test_packed_rows_have_the_gradients_of_padded_ones():
     model, _ = adapted({"dora": True})
     attended = torch.arange(6) < torch.tensor([[6], [3]])

@@ -76,7 +76,7 @@ def _inject(model: PreTrainedModel, config: Any, name: str) -> None:
     try:
         with quiet_peft():
             inject_adapter_in_model(config, model, name)
-            # PEFT gives it the base's dtype, and in 16 bits small updates would be rounded away.
+            # To float32 from 16 bits, as in PEFT's own models: small updates would be rounded away.
             cast_adapter_dtype(model, name)
     except Exception as error:
         raise ModelError(
