@@ -150,6 +150,14 @@ def vllm(session: nox.Session) -> None:
 
 
 @nox.session
+def triton(session: nox.Session) -> None:
+    """Run the tests of the Triton kernels without a GPU: interpreted, and compiled for other machines."""
+    # Large, and nothing else needs it: a CPU build of PyTorch comes without it.
+    install(session, *editable("."), "pytest", "triton")
+    session.run("pytest", "tests/policy/test_score_kernels.py", *session.posargs, env={"TRITON_INTERPRET": "1"})
+
+
+@nox.session
 def compat(session: nox.Session) -> None:
     """Test plugrad-compat against the real TRL and verl."""
     install(session, *editable(".", *PACKAGES), f"trl=={TRL_VERSION}", "datasets", "pytest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,7 +68,12 @@ def parse_json(text: str | bytes, what: str = "it", *, has_constants: bool = Fal
 
 
 def read_json_lines(
-    path: str | Path, *, skip_empty: bool = False, what: str = "examples", leaves_out_half_a_line: bool = False
+    path: str | Path,
+    *,
+    skip_empty: bool = False,
+    what: str = "examples",
+    leaves_out_half_a_line: bool = False,
+    pass_over: Callable[[DataError], object] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of each line of a JSON-lines file, such as an environment's examples.
 
@@ -77,6 +82,7 @@ def read_json_lines(
         skip_empty: whether to skip empty lines, which are refused otherwise.
         what: what the lines are, for the message of a file that cannot be read.
         leaves_out_half_a_line: whether a last line without a line feed is left out: its writer is at it, or was killed.
+        pass_over: what gets the error of a line that is passed over. Without it, the first such line ends the reading.
 
     Raises:
         DataError: the file cannot be read or is not a regular one, or a line is not one JSON object, has a key twice, has a
@@ -91,13 +97,21 @@ def read_json_lines(
     # Not splitlines(): JSON strings may contain Unicode line separators.
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _object_of(line, f"{printable(path)}, line {number}")
-        elif not skip_empty:
-            raise DataError(f"{printable(path)}, line {number} is empty: each line is one JSON object. Delete the line.")
+        if skip_empty and not line.strip():
+            continue
+        try:
+            found = _object_of(line, f"{printable(path)}, line {number}")
+        except DataError as error:
+            if pass_over is None:
+                raise
+            pass_over(error)
+        else:
+            yield number, found
 
 
 def _object_of(line: bytes, where: str) -> dict[str, Any]:
+    if not line.strip():
+        raise DataError(f"{where} is empty: each line is one JSON object. Delete the line.")
     try:
         found = parse_json(line, where)
     except ValueError as error:

@@ -157,14 +157,23 @@ def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that whoever reads it, now or after a crash, finds the old content or the new one, and whole.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written. Its message names the file itself, not the one beside that becomes it.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     beside = path.with_name(f".{path.name}.new")
-    with open_bytes(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with open_bytes(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        with suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def open_bytes(path: Path, mode: str, buffering: int = -1) -> BinaryIO:

@@ -1,98 +1,182 @@
-"""The training step on one GPU: tokens/s, model FLOPs utilisation and peak memory, as a table for docs/performance.md.
+"""The truth on a GPU, in one command that goes on where it stopped: a table for docs/performance.md, with anchors.
 
-`python tests/benchmarks/gpu.py` needs torch, Transformers, Accelerate and plugrad's light dependencies; plugrad itself is
-found beside this file. `--toy` takes tiny models, and a CPU if there is nothing else. Where TRL is installed its log-prob
-path runs too.
+`python tests/benchmarks/gpu.py` measures training steps, log-probs, packing and a whole run, then runs the `gpu` tests.
+After `--minutes` it stops; what is measured is in `--state`, and the next call goes on. It needs torch, Transformers,
+Accelerate, PEFT and plugrad's light dependencies; plugrad itself is found beside this file. Where TRL is installed, its step
+runs too. `--toy` takes tiny models, and a CPU if there is nothing else.
 """
 
 import argparse
-import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
-from time import perf_counter
+from time import monotonic
+from typing import Any
 
 if find_spec("plugrad") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "core"))
 
 import torch
-from gpu_steps import STEPS, Shape, Step
+from gpu_table import written
 
 from plugrad.trainer.record.utilisation import peak_bf16_tflops
 
-GIB = 2**30
-SHAPES = {
-    "0.5B": Shape(hidden=896, layers=24, heads=14, kv_heads=2, intermediate=4864, vocab=151_936),
-    "1.5B": Shape(hidden=1536, layers=28, heads=12, kv_heads=2, intermediate=8960, vocab=151_936),
-}
-"""Qwen2.5's, with random weights and tied embeddings."""
-TOY = {"toy": Shape(hidden=32, layers=2, heads=2, kv_heads=1, intermediate=64, vocab=300)}
+HERE = Path(__file__).resolve().parent
+MEASUREMENTS = [
+    "run transformers",
+    "head kernels trained", "head blocks trained", "head plain trained", "head products trained",
+    "head kernels frozen", "head blocks frozen", "head plain frozen", "head products frozen",
+    "step 0.6B fused", "step 0.6B fused lora", "step 0.6B TRL", "step 0.6B plain",
+    "step 4B fused lora", "step 4B TRL lora", "step 0.6B TRL lora",
+    "lengths padded", "lengths packed",
+    "step 4B fused", "step 0.6B compiled",
+]  # fmt: skip
+"""The most wanted first."""
+TESTS = "tests"
+PACKAGES = ("torch", "triton", "transformers", "accelerate", "peft", "trl")
+LONGEST_S = 240
+"""Of one measurement. What takes longer has failed, and is not tried again."""
+
+
+class State:
+    """What has been measured on this device, on disk after each measurement."""
+
+    def __init__(self, folder: Path, device: str, *, toy: bool) -> None:
+        name = "".join(letter if letter.isalnum() else "-" for letter in device) + ("-toy" if toy else "")
+        self.file, self.table = folder / f"{name}.json", folder / f"{name}.md"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.found: dict[str, dict[str, Any]] = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def keep(self, name: str, found: dict[str, Any]) -> None:
+        """Write it down: whole, or not at all."""
+        self.found[name] = {**found, "date": str(date.today())}
+        beside = self.file.with_suffix(".new")
+        beside.write_text(json.dumps(self.found, indent=1))
+        beside.replace(self.file)
 
 
 def main() -> None:
-    """Print one row a model and way to the log-probs."""
+    """Measure what is missing until the time is up; then write and print the table."""
     arguments = _arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = arguments.peak_tflops or peak_bf16_tflops(device)
-    rows, tokens = (2, 32) if arguments.toy else (arguments.rows, arguments.tokens)
-    print(f"{date.today()}, {_name(device)}, torch {torch.__version__}, bf16, {rows} x {tokens} tokens a step, ", end="")
-    print(f"peak {peak:.0f} TFLOP/s\n" if peak else "peak unknown: give --peak-tflops\n")
-    print("| model | parameters | log-probs | tokens/s | model FLOPs utilisation | peak memory, GiB | step, ms |")
-    print("|---|---:|---|---:|---:|---:|---:|")
-    for name, shape in (TOY if arguments.toy else SHAPES).items():
-        for label, make in STEPS.items():
-            if label == "TRL" and find_spec("trl") is None:
-                continue
-            print(_row(name, label, make(shape, rows, tokens, device), arguments.rounds, peak), flush=True)
+    ends = monotonic() + 60 * arguments.minutes
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    state = State(_state_folder(arguments.state), device, toy=arguments.toy)
+    heading = f"{device}, {date.today()}, {_versions()}"
+    peak = arguments.peak_tflops or peak_bf16_tflops(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def finish(*_: object) -> None:
+        table = written(heading, state.found, peak, [*_wanted(arguments.only), TESTS])
+        state.table.write_text(table, encoding="utf-8")
+        print(table, flush=True)
+
+    def stopped(*_: object) -> None:
+        finish()
+        os._exit(1)
+
+    # `timeout` ends it so.
+    signal.signal(signal.SIGTERM, stopped)
+    while missing := [name for name in _wanted(arguments.only) if name not in state.found]:
+        if not _measure(missing, state, ends, toy=arguments.toy):
+            break
+    if TESTS not in state.found and monotonic() < ends and not (arguments.only or arguments.toy):
+        _run_tests(state, ends)
+    finish()
 
 
-def _row(name: str, label: str, step: Step, rounds: int, peak_tflops: float | None) -> str:
-    seconds, peak_bytes = _measured(step.run, rounds, step.device)
-    utilisation = f"{step.flops / seconds / peak_tflops / 1e12:.1%}" if peak_tflops else "n/a"
-    memory = f"{peak_bytes / GIB:.1f}" if peak_bytes else "n/a"
-    return (
-        f"| {name} | {step.num_parameters / 1e6:,.0f}M | {label} | {step.num_tokens / seconds:,.0f} | {utilisation} "
-        f"| {memory} | {1e3 * seconds:,.1f} |"
-    )
+def _wanted(only: str | None) -> list[str]:
+    names = [name for name in MEASUREMENTS if find_spec("trl") is not None or "TRL" not in name]
+    return [name for name in names if only is None or name.startswith(only)]
 
 
-def _measured(call: Callable[[], object], rounds: int, device: torch.device) -> tuple[float, int]:
-    """Return the median seconds of a call, and the peak of the memory allocated on a GPU."""
-    call()
-    call()
-    on_gpu = device.type == "cuda"
-    # The model before this one may still hang in a cycle of references.
-    gc.collect()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for _ in range(rounds):
-        _wait(device)
-        started = perf_counter()
-        call()
-        _wait(device)
-        seconds.append(perf_counter() - started)
-    return median(seconds), torch.cuda.max_memory_allocated() if on_gpu else 0
+def _measure(names: list[str], state: State, ends: float, *, toy: bool) -> bool:
+    """Let one process measure until it or the time ends; return whether another one may go on."""
+    command = [sys.executable, str(HERE / "gpu_worker.py"), *names, *(["--toy"] if toy else [])]
+    began: list[tuple[str, float]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        for line in _lines(worker, lambda: min([ends, *(at + LONGEST_S for _, at in began)])):
+            told = json.loads(line)
+            if "begins" in told:
+                began.append((told["begins"], monotonic()))
+            else:
+                print(line.strip(), flush=True)
+                state.keep(told.pop("name"), told)
+                began.clear()
+        code = worker.wait()
+    if began and monotonic() < ends and code != -signal.SIGTERM:
+        name, at = began[0]
+        why = f"longer than {LONGEST_S} s" if monotonic() > at + LONGEST_S else f"the process ended with {code}"
+        state.keep(name, {"failed": why})
+        return True
+    # A process that ended before it began anything would do so again.
+    return False
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def _lines(worker: "subprocess.Popen[str]", until: Any) -> Iterator[str]:
+    """Yield lines; kill the worker when the time is up."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            if monotonic() > until():
+                worker.kill()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    assert worker.stdout is not None
+    yield from worker.stdout
+    done.set()
 
 
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+def _run_tests(state: State, ends: float) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            command, cwd=HERE.parents[1], capture_output=True, text=True, check=False, timeout=ends - monotonic()
+        )
+    except subprocess.TimeoutExpired:
+        return
+    print(done.stdout[-4000:], flush=True)
+    last = (done.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
+    state.keep(TESTS, {"told": last} if done.returncode in (0, 5) else {"failed": last})
+
+
+def _state_folder(asked: Path | None) -> Path:
+    """Return the folder. Where $OUT is what is carried back, begin there with what ./gpu-bench has brought."""
+    beside, out = Path("gpu-bench"), os.environ.get("OUT")
+    if asked is not None or not out:
+        return asked or beside
+    folder = Path(out) / "gpu-bench"
+    if beside.is_dir() and not folder.exists():
+        shutil.copytree(beside, folder)
+    return folder
+
+
+def _versions() -> str:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toy", action="store_true", help="tiny models, in seconds")
-    parser.add_argument("--rounds", type=int, default=10, help="steps of which the median is taken, after two to warm up")
-    parser.add_argument("--rows", type=int, default=8, help="sequences in a micro-batch")
-    parser.add_argument("--tokens", type=int, default=1024, help="tokens of a sequence, a quarter of them prompt")
+    parser.add_argument("--toy", action="store_true", help="tiny models")
+    parser.add_argument("--minutes", type=float, default=7, help="after which it stops; the next call goes on")
+    parser.add_argument("--state", type=Path, help="folder of what is measured; default: $OUT/gpu-bench, or ./gpu-bench")
+    parser.add_argument("--only", help="measurements whose names begin so, such as head or 'step 4B'; no tests")
     parser.add_argument("--peak-tflops", type=float, help="of the device, dense bf16, where the table has none")
     return parser.parse_args()
 

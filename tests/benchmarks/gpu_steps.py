@@ -1,4 +1,4 @@
-"""What one training step is made of, for the GPU benchmark: three ways from hidden states to log-probs, one loss."""
+"""What one training step is made of, for the GPU benchmark: ways to log-probs, and all weights or an adapter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from plugrad.config.tables.lora_table import LoraTable
+from plugrad.policy.loading import checkpoint_activations
 from plugrad.policy.logprobs import scores_from_logits
+from plugrad.policy.lora import add_adapter
 from plugrad.policy.policy import Policy
 from plugrad.policy.scored import Wanted
 
@@ -19,14 +22,22 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a Qwen2 model."""
+    """Of a Qwen3 model with tied embeddings."""
 
     hidden: int
     layers: int
     heads: int
     kv_heads: int
+    head_dim: int
     intermediate: int
     vocab: int
+
+
+SHAPES = {
+    "0.6B": Shape(hidden=1024, layers=28, heads=16, kv_heads=8, head_dim=128, intermediate=3072, vocab=151_936),
+    "4B": Shape(hidden=2560, layers=36, heads=32, kv_heads=8, head_dim=128, intermediate=9728, vocab=151_936),
+}
+TOY = Shape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, intermediate=64, vocab=300)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,6 @@ class Step:
     """One training step that can be repeated: forward, loss, backward, clip, update."""
 
     run: Callable[[], None]
-    device: torch.device
     num_parameters: int
     num_tokens: int
     flops: float
@@ -53,35 +63,34 @@ class Batch:
 LogProbs = Callable[[Batch], Tensor]
 
 
-def fused(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:
-    """Return the step with plugrad's own log-probs and entropy, as a run takes them."""
-    model = _model(shape, device)
-    policy = Policy(model, temperature=1.0).train()
+def fused(model: PreTrainedModel, *, compiled: bool = False) -> LogProbs:
+    """Return plugrad's own log-probs and entropy, as a run takes them."""
+    policy = Policy(model, temperature=1.0, compiled=compiled).train()
 
     def logprobs(batch: Batch) -> Tensor:
         scores: Tensor = policy(batch.input_ids, batch.attention_mask, batch.loss_mask, Wanted(entropy="value")).logprobs
         return scores[batch.loss_mask]
 
-    return _step(model, shape, rows, tokens, logprobs)
+    return logprobs
 
 
-def plain(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:
-    """Return the step with log-probs and entropy from the model's whole logits."""
-    model = _model(shape, device).train()
+def plain(model: PreTrainedModel) -> LogProbs:
+    """Return log-probs and entropy from the model's whole logits."""
+    model.train()
 
     def logprobs(batch: Batch) -> Tensor:
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits[:, :-1]
         counted, targets = batch.loss_mask[:, 1:], batch.input_ids[:, 1:]
         return scores_from_logits(logits[counted], targets[counted], temperature=1.0, entropy="value")[0]
 
-    return _step(model, shape, rows, tokens, logprobs)
+    return logprobs
 
 
-def trl(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:
-    """Return the step with the log-probs and entropy that TRL's GRPOTrainer takes."""
+def trl(model: PreTrainedModel) -> LogProbs:
+    """Return the log-probs and entropy that TRL's GRPOTrainer takes."""
     from trl.trainer.utils import add_fused_lm_head
 
-    model = _model(shape, device).train()
+    model.train()
     add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
 
     def logprobs(batch: Batch) -> Tensor:
@@ -90,26 +99,55 @@ def trl(shape: Shape, rows: int, tokens: int, device: torch.device) -> Step:
         found: Tensor = outputs.log_probs[batch.loss_mask[:, 1:]]
         return found
 
-    return _step(model, shape, rows, tokens, logprobs)
+    return logprobs
 
 
-STEPS: dict[str, Callable[[Shape, int, int, torch.device], Step]] = {"fused": fused, "plain": plain, "TRL": trl}
+WAYS: dict[str, Callable[[PreTrainedModel], LogProbs]] = {
+    "fused": fused,
+    "plain": plain,
+    "TRL": trl,
+    "compiled": lambda model: fused(model, compiled=True),
+}
 
 
-def _model(shape: Shape, device: torch.device) -> PreTrainedModel:
+def make_step(shape: Shape, way: str, rows: int, tokens: int, device: torch.device, *, adapts: bool) -> Step:
+    """Return REINFORCE's step over one micro-batch, with activations recomputed in the backward pass."""
+    model = new_model(shape, device)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    checkpoint_activations(model)
+    if adapts:
+        add_adapter(model, LoraTable(), None)
+    logprobs, batch = WAYS[way](model), _batch(shape, rows, tokens, device)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = AdamW(trained, lr=1e-6, fused=device.type == "cuda")
+
+    def run() -> None:
+        loss = -(logprobs(batch) * batch.advantages[batch.loss_mask]).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    flops = _flops(shape, num_parameters, rows, tokens, adapts=adapts)
+    return Step(run, num_parameters, rows * tokens, flops)
+
+
+def new_model(shape: Shape, device: torch.device, **options: Any) -> PreTrainedModel:
+    """Return a model of this shape with random weights in bfloat16."""
     config = AutoConfig.for_model(
-        "qwen2",
+        "qwen3",
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
         intermediate_size=shape.intermediate,
         vocab_size=shape.vocab,
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
     with torch.device(device):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **options)
     return model  # type: ignore[no-any-return]
 
 
@@ -123,26 +161,11 @@ def _batch(shape: Shape, rows: int, tokens: int, device: torch.device) -> Batch:
     )
 
 
-def _step(model: PreTrainedModel, shape: Shape, rows: int, tokens: int, logprobs: LogProbs) -> Step:
-    """Return REINFORCE's step over one micro-batch."""
-    device = model.device
-    batch = _batch(shape, rows, tokens, device)
-    optimizer = AdamW(model.parameters(), lr=1e-6, fused=device.type == "cuda")
+def _flops(shape: Shape, num_parameters: int, rows: int, tokens: int, *, adapts: bool) -> float:
+    """6 N for each token, and causal attention: 12 * layers * its width * (tokens / 2) for each token.
 
-    def run() -> None:
-        loss = -(logprobs(batch) * batch.advantages[batch.loss_mask]).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Step(run, device, num_parameters, rows * tokens, _flops(shape, num_parameters, rows, tokens))
-
-
-def _flops(shape: Shape, num_parameters: int, rows: int, tokens: int) -> float:
-    """6 N for each token, and causal attention: 12 * layers * hidden * (tokens / 2) for each token.
-
-    N counts the tied embedding once: as the head. Where the head runs only on counted tokens it does less than this.
+    N counts the tied embedding once: as the head. Where the head runs only on counted tokens it does less than this. Frozen
+    weights have no gradient of their own: 4 N. What is recomputed does not count.
     """
-    return rows * tokens * (6.0 * num_parameters + 6.0 * shape.layers * shape.hidden * tokens)
+    of_weights = (4.0 if adapts else 6.0) * num_parameters
+    return rows * tokens * (of_weights + 6.0 * shape.layers * shape.heads * shape.head_dim * tokens)

@@ -37,6 +37,11 @@ sys.meta_path.insert(0, StopsAtTorch())
 """
 
 
+def test_a_tracker_that_is_missing_is_said_without_torch():
+    code = "import plugrad.trainer.tracking.check_tracking, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.fixture
 def site(folder):
     """A folder with installed plugin packages that cannot be imported."""

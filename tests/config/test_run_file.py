@@ -80,6 +80,11 @@ def test_what_is_neither_a_package_nor_a_kind_and_a_name_is_refused(read, asked)
             "[advantage] has no key 'zzz'. Its keys: name, kwargs. "
             "An option of the advantage belongs under [advantage.kwargs]: zzz = ...",
         ),
+        (
+            "[model.lora]\nzzz = 1",
+            "[model.lora] has no key 'zzz'. Its keys: r, alpha, dropout, target_modules, init, rslora, dora, kwargs, "
+            "adapter. An option of PEFT belongs under [model.lora.kwargs]: zzz = ...",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(read, text, complaint):

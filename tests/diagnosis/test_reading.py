@@ -40,6 +40,14 @@ def test_a_line_that_is_being_written_is_left_out(folder):
     assert list(read_records(folder).samples) == [{"step": 1}]
 
 
+def test_a_number_that_no_float_holds_is_none(folder):
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"step": 3, "reward": {10**400}}}\n')
+    records = read_records(folder)
+    assert records.num_steps == 3
+    assert list(records.series("reward").finite().steps) == [1, 2]
+
+
 def test_a_run_without_a_step_is_none_that_went_wrong(folder):
     (folder / "metrics.jsonl").unlink()
     assert diagnose(folder) == []

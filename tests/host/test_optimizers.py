@@ -68,8 +68,6 @@ def bound(tmp_path):
         ({"name": "torch.optim.SGD"}, r"Did you mean 'SGD'\?"),
         ({"name": "LBFGS"}, "'LBFGS' .torch.optim. cannot train a policy: its step computes the loss again and again"),
         ({"name": "SparseAdam"}, "it takes sparse gradients alone"),
-        ({"name": "bitsandbytes:AdamW8bit"}, "not installed. To install it: pip install bitsandbytes"),
-        ({"name": "bitsandbytes.optim:Lion"}, "pip install bitsandbytes"),
         ({"name": "other.py:Plain"}, "names a file that does not exist: 'other.py'. Looked in: "),
         ({"name": "own.py:Plane"}, r"has no 'Plane'. Did you mean 'Plain'\?"),
         ({"name": "own.py:no_class"}, "is no optimizer: it is not a class that inherits from torch.optim.Optimizer"),
@@ -79,6 +77,13 @@ def bound(tmp_path):
 def test_names_that_mean_no_optimizer(bound, keys, message):
     with pytest.raises(PluginError, match=message):
         bound(**keys)
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes:AdamW8bit", "bitsandbytes.optim:Lion", "torchao.optim:AdamW8bit"])
+def test_a_package_that_is_not_installed(bound, name, monkeypatch):
+    monkeypatch.setattr("plugrad.host.optimizer_class.find_spec", lambda package: None)
+    with pytest.raises(PluginError, match=f"not installed. To install it: pip install {name.split('.')[0].split(':')[0]}"):
+        bound(name=name)
 
 
 @pytest.mark.parametrize(

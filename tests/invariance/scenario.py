@@ -103,6 +103,8 @@ class Scenario:
     """A run folder with such a checkpoint, from which the steps go on."""
     optimizer: tuple[tuple[str, object], ...] = ()
     """More keys of `[optimizer]`."""
+    memory: tuple[tuple[str, bool], ...] = ()
+    """Keys of `[memory]`."""
     save_to: str | None = None
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
@@ -243,6 +245,7 @@ def run_file(scenario):
         rollout={"prompts_per_step": 4},
         optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear", **dict(scenario.optimizer)},
         critic={"lr": 3e-2} if scenario.critic else None,
+        memory=dict(scenario.memory),
     )
 
 

@@ -266,7 +266,8 @@ DAMAGE = {
         lambda folder: (remove(WEIGHTS)(folder), write("pytorch_model.bin", b"garbage" * 99)(folder)),
         "pytorch_model.bin",
     ),
-    "adapter": (edit("adapter_config.json", peft_type="LORA"), "adapter.*merge_and_unload"),
+    "adapter": (edit("adapter_config.json", peft_type="LORA"), r"give its base as name.*\[model.lora\].*export .* --merged"),
+    "adapter_with_base": (edit("adapter_config.json", base_model_name_or_path="a/b"), "give its base, 'a/b', as name"),
     # the generation configuration
     "generation_cut": (cut(GENERATION, 20), "generation_config.json.*JSONDecodeError"),
     "generation_null": (write(GENERATION, "null"), "generation_config.json.*not a JSON object"),

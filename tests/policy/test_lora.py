@@ -126,6 +126,38 @@ def test_dropout_is_for_passes_with_gradient_alone():
     assert torch.equal(scores(policies[0].eval()), exact)
 
 
+@pytest.mark.parametrize("keys", [{}, {"dora": True}])
+def test_an_adapter_of_a_model_of_16_bits_keeps_float32(keys, tmp_path):
+    model = tiny_model(dtype="bfloat16")
+    adapter = add_adapter(model, LoraTable(**keys), "the/base")
+    assert {weight.dtype for weight in adapter_tensors(model).values()} == {torch.float32}
+    assert {weight.dtype for weight in dict(merged_weights(model)).values()} == {torch.bfloat16}
+    move(model)
+    before = logits(model)
+    assert before.dtype == torch.bfloat16
+    save_adapter(model, tmp_path, adapter_tensors(model), adapter.base)
+    again = tiny_model(dtype="bfloat16")
+    add_adapter(again, LoraTable(adapter=str(tmp_path)), "the/base")
+    keep_as_it_began(again)
+    move(again)
+    with as_it_began(again):
+        assert torch.equal(logits(again), before)
+
+
+def test_packed_rows_have_the_gradients_of_padded_ones():
+    model, _ = adapted({"dora": True})
+    attended = torch.arange(6) < torch.tensor([[6], [3]])
+    counted = attended & (torch.arange(6) > 0)
+
+    def found(packs):
+        logprobs = Policy(model, temperature=0.7, packs=packs)(IDS * attended, attended, counted).logprobs
+        weights = torch.linspace(-1, 2, IDS.numel(), dtype=logprobs.dtype).view_as(IDS)
+        return torch.autograd.grad((weights * logprobs).sum(), list(adapter_tensors(model).values()))
+
+    for packed, padded in zip(found(packs=True), found(packs=False), strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("keys", "fields", "said"),
     [
@@ -141,6 +173,10 @@ def test_dropout_is_for_passes_with_gradient_alone():
         ({"target_modules": ["lm_head"]}, {"tie_word_embeddings": False}, "the head. It gets no adapter"),
         ({"target_modules": ["embed_tokens"]}, {"tie_word_embeddings": True}, "would change one of the two and untie"),
         ({"kwargs": {"layers_to_transform": [7]}, "target_modules": ["q_proj"]}, {}, "allowed by layers_to_transform"),
+        ({"target_modules": []}, {}, "target_modules is empty"),
+        ({"target_modules": "("}, {}, "PEFT cannot tell which layers are meant by target_modules = '('"),
+        ({"kwargs": {"layers_to_transform": "x"}}, {}, "layers_to_transform = 'x' (TypeError"),
+        ({"kwargs": {"rank_pattern": "x"}}, {}, "PEFT cannot put this adapter into Qwen3ForCausalLM"),
         ({"adapter": "/no/such"}, {}, "is no folder"),
     ],
 )

@@ -343,9 +343,19 @@ def test_what_is_no_capture_or_was_cut_off_is_said(run, tmp_path):
     with pytest.raises(RunFileError, match=r"holds no capture: it has no capture\.json"):
         read_capture(run[0].folder)
     shutil.copytree(run[0].folder / "captures" / f"step_{STEP:06d}", tmp_path / "cut")
-    whole = (tmp_path / "cut" / "capture.safetensors").read_bytes()
-    (tmp_path / "cut" / "capture.safetensors").write_bytes(whole[:-100])
-    with pytest.raises(RunFileError, match="cannot be read"):
+    tensors, facts = (tmp_path / "cut" / f"capture.{kind}" for kind in ("safetensors", "json"))
+    whole = tensors.read_bytes()
+    flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
+    for damaged in (whole[:-100], flipped):
+        tensors.write_bytes(damaged)
+        with pytest.raises(RunFileError, match=r"capture\.safetensors has changed since it was written"):
+            read_capture(tmp_path / "cut")
+    tensors.write_bytes(whole)
+    facts.write_text(facts.read_text().replace('"step": 1', '"step": 2', 1))
+    with pytest.raises(RunFileError, match=r"capture\.json has changed since it was written"):
+        read_capture(tmp_path / "cut")
+    (tmp_path / "cut" / "sums.json").unlink()
+    with pytest.raises(RunFileError, match=r"it has no sums\.json"):
         read_capture(tmp_path / "cut")
 
 

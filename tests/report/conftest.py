@@ -23,7 +23,7 @@ def own(inputs):
     """Says something <b>bold</b>.
 
     Reports:
-        count: the number of <i>rollouts</i>.
+        count: the number of <i>rollouts</i>, as ``of/x`` and `count` are.
         of/NAME: any other.
     """
     return {"count": float(len(inputs.rollouts)), "of/x": 1.0}

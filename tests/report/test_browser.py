@@ -34,7 +34,8 @@ def test_a_page_asks_nobody_for_anything_and_fits(browser, pages, name, width):
 def test_what_a_run_says_is_text_and_never_markup(browser, pages, escape):
     browser.open(pages["report"])
     assert browser.text("h1") == "firstsecond & <b>last"
-    assert "The number of <i>rollouts</i>." in browser.texts(".chart p")
+    assert "The number of <i>rollouts</i>, as of/x and count are." in browser.texts(".chart p")
+    assert browser.texts(".chart[data-number='own/count'] p code") == ["of/x", "count"]
     browser.fill("#find-sample", "needle")
     assert browser.texts(".sample .completion") == [f"{escape} \\x1b[31mneedle"]
     assert browser.texts(".sample mark") == ["needle"]

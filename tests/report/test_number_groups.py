@@ -32,7 +32,8 @@ def test_numbers_are_grouped_by_their_component_with_its_words(runs):
         "ppo_clip/clip_fraction": "The share of counted tokens that are clipped and therefore have no gradient.",
         "ppo_clip/ratio": "The mean of r over counted tokens.",
     }
-    assert captions(found["own"]) == {"own/count": "The number of <i>rollouts</i>.", "own/of/x": "Any other."}
+    count = "The number of <i>rollouts</i>, as ``of/x`` and `count` are."
+    assert captions(found["own"]) == {"own/count": count, "own/of/x": "Any other."}
     assert found["own"]["package"] == "own.py"
     timing = captions(found["timing"])
     assert timing["timing/compute_loss/ppo_clip_s"] == "Time in `compute_loss`, which calls the loss, for each loss."

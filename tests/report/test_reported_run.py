@@ -1,11 +1,12 @@
 """What is read of a run folder, whatever somebody has put there."""
 
 import os
+import re
 
 import pytest
 
-from plugrad.errors import DataError, RunFileError
-from plugrad.report.report_page import report_html
+from plugrad.errors import RunFileError
+from plugrad.report.report_page import report_html, report_of
 from plugrad.report.reported_run import ReportedRun, names_of
 
 
@@ -19,19 +20,34 @@ def test_every_number_is_a_curve(runs):
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
-def test_a_broken_line_is_named_with_its_file(copied, name):
+def test_a_broken_line_is_left_out_and_named_with_its_file(copied, name):
+    whole = ReportedRun.read(copied)
     lines = (copied / name).read_text().splitlines()
     lines[1] = lines[1][:-3]
     (copied / name).write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=rf"{name}, line 2 is not JSON"):
-        ReportedRun.read(copied)
+    run = ReportedRun.read(copied)
+    (told,) = run.passed_over.texts()
+    assert re.search(rf"{name}, line 2 is not JSON", told)
+    assert (len(run.samples), len(run.curves["reward"].steps)) == (
+        (41, 2) if name == "metrics.jsonl" else (len(whole.samples) - 1, 3)
+    )
+
+
+def test_of_many_broken_lines_a_few_are_named_and_all_are_counted(copied):
+    with (copied / "samples.jsonl").open("a") as file:
+        file.write("[]\n" * 100)
+    told = ReportedRun.read(copied).passed_over.texts()
+    assert len(told) == 4
+    assert told[-1].endswith("samples.jsonl: 97 more lines like these.")
 
 
 def test_steps_that_go_backwards_are_named(copied):
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1, "reward": 0}\n')
-    with pytest.raises(DataError, match=r"metrics.jsonl, line 5: its step is 1, and the one before 3"):
-        ReportedRun.read(copied)
+    run = ReportedRun.read(copied)
+    assert list(run.curves["reward"].steps) == [1, 2, 3]
+    (told,) = run.passed_over.texts()
+    assert re.search(r"metrics.jsonl, line 5: its step is 1, and the one before 3", told)
 
 
 def test_half_of_a_last_line_is_left_out(copied):
@@ -54,17 +70,35 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[", "x = 1\x00"])
-def test_a_run_file_that_is_no_toml_is_an_error(copied, text):
+def test_a_run_file_that_is_no_toml_is_said(copied, text):
     (copied / "run.toml").write_text(text)
-    with pytest.raises(RunFileError, match="cannot be reported on"):
-        ReportedRun.read(copied)
+    run = ReportedRun.read(copied)
+    (told,) = run.passed_over.texts()
+    assert re.search(r"run\.toml cannot be read: TOMLDecodeError", told)
+    assert (run.tables, run.last_step) == ({}, 3)
 
 
-def test_a_pipe_in_the_place_of_a_record_is_refused(copied):
+def test_a_pipe_in_the_place_of_a_record_is_not_read(copied):
     (copied / "samples.jsonl").unlink()
     os.mkfifo(copied / "samples.jsonl")
-    with pytest.raises(DataError, match=r"the records .* cannot be read: .* a pipe"):
-        ReportedRun.read(copied)
+    (told,) = ReportedRun.read(copied).passed_over.texts()
+    assert re.search(r"the records .* cannot be read: .* a pipe", told)
+
+
+def test_a_damaged_part_of_a_run_costs_that_part_and_is_said_on_the_page(copied):
+    """A record of the plugins, a capture and the times of a trace, each spoiled; the rest is shown."""
+    (copied / "plugins.json").write_text('{"versions": {}, "components": [1]}')
+    (copied / "captures" / "step_000002").mkdir(parents=True)
+    (copied / "captures" / "step_000002" / "capture.json").write_text('{"format": 1')
+    (copied / "profiles" / "step_000001").mkdir(parents=True)
+    (copied / "profiles" / "step_000001" / "times.json").write_text("[")
+    report = report_of([copied])
+    reasons = (r"plugins\.json .* is not the record", r"captures/step_000002 .* is not JSON", r"times\.json .* is not JSON")
+    assert len(report.passed_over) == 3
+    for reason in reasons:
+        assert any(re.search(reason, told) for told in report.passed_over)
+        assert re.search(rf"Not shown:</strong> .*{reason}", report.html)
+    assert "the sum is" in report.html
 
 
 def test_values_that_are_no_numbers_are_no_curves(copied):

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from plugrad.report.captures_shown import fewer, token_tables_of
+from plugrad.report.passed_over import PassedOver
 from plugrad.report.token_view import shown_table, token_view_html
 
 
@@ -34,4 +35,4 @@ def test_a_large_table_is_cut_to_whole_sequences(most, kept):
 
 
 def test_a_run_without_captures_has_no_tables(copied):
-    assert token_tables_of(copied) == []
+    assert token_tables_of(copied, PassedOver()) == []

@@ -69,6 +69,8 @@ def test_every_rank_writes_its_own_trace_and_the_first_the_seconds(tmp_path):
 
 def test_steps_after_the_last_are_said(run, caplog):
     with caplog.at_level(logging.WARNING, "plugrad"):
-        result = run(max_steps=1, profile={"steps": [5, 7]})
+        result = run(max_steps=1, profile={"steps": [5, 7]}, capture={"steps": [9]})
     assert "profile.steps has 5, 7, but the run ends after 1." in caplog.text
+    assert "capture.steps has 9, but the run ends after 1." in caplog.text
     assert not (result.folder / "profiles").exists()
+    assert not (result.folder / "captures").exists()

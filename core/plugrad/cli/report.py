@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,8 @@ from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK
 from plugrad.errors import RunFileError
 from plugrad.shown import printable
+
+logger = logging.getLogger("plugrad")
 
 RUNS = typer.Argument(help="Folders of runs. The others are compared with the first.", show_default=False)
 OUTPUT = typer.Option("--output", help="The file to write. Default: report.html in the folder of the first run.")
@@ -44,9 +47,12 @@ def report(
 
 def _write(folders: list[Path], output: Path | None, opens: bool, console: Console) -> None:
     from plugrad.paths import expanded, replace_bytes
-    from plugrad.report.report_page import REPORT, report_html
+    from plugrad.report.report_page import REPORT, report_of
 
-    page = report_html(folders).encode()
+    made = report_of(folders)
+    for text in made.passed_over:
+        logger.warning("%s", text)
+    page = made.html.encode()
     path = expanded(output) if output else expanded(folders[0]) / REPORT
     try:
         replace_bytes(path, page)

@@ -64,6 +64,10 @@ def train(
         check_launch_variables()
         _check_resume(resume=resume, overwrite=overwrite, allow_changes=allow_changes)
         read = _read(run_file, overrides or [], like, resume=resume)
+        if read.tracking.trackers and not IS_LAUNCHED:
+            from plugrad.trainer.tracking.check_tracking import check_packages
+
+            check_packages(read.tracking)
         if ((num_processes or 1) > 1 or max_restarts) and not IS_LAUNCHED:
             given = {"overwrite": overwrite, "resume": resume, "allow-changes": allow_changes, "traceback": show_traceback}
             flags = [f"--{name}" for name, is_given in given.items() if is_given]

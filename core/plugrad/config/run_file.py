@@ -16,6 +16,7 @@ from plugrad.config.tables.checkpoint_table import CheckpointTable
 from plugrad.config.tables.component_tables import AdvantageTable, EnvironmentTable, ExtensionTable, LossTable, MetricTable
 from plugrad.config.tables.critic_table import CriticTable
 from plugrad.config.tables.evaluation_table import PREFIX, EvaluationTable
+from plugrad.config.tables.memory_table import MemoryTable
 from plugrad.config.tables.model_table import ModelTable
 from plugrad.config.tables.number_types import Count, Seconds, Seed
 from plugrad.config.tables.optimizer_table import OptimizerTable
@@ -95,6 +96,7 @@ class RunFile(Table):
     )
     plugins: PluginsTable = PluginsTable()
     optimizer: OptimizerTable = OptimizerTable()
+    memory: MemoryTable = MemoryTable()
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
     profile: ProfileTable = ProfileTable()
@@ -129,6 +131,15 @@ class RunFile(Table):
         if best is not None and best.startswith(f"{PREFIX}/") and not self.evaluation.may_report(best):
             found = f"reports {', '.join(names)}" if names else "is turned off: set evaluation.every_steps"
             raise ValueError(f"checkpoint.keep_best = {shown(best)}, and [evaluation] {found}{did_you_mean(best, names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _master_weights_differ(self) -> RunFile:
+        if self.optimizer.master_weights and self.model.dtype in ("float32", "float64"):
+            raise ValueError(
+                f'optimizer.master_weights = true with model.dtype = "{self.model.dtype}" would change nothing: these '
+                'weights take every update. Leave it out, or set model.dtype = "bfloat16"'
+            )
         return self
 
     @classmethod

@@ -49,7 +49,9 @@ def _hint(where: Sequence[str], value: Any, keys: Sequence[str]) -> str:
         return hint
     listed = f" Its keys: {', '.join(keys)}." if keys else ""
     if "kwargs" in keys:
-        return f"{listed} An option of the {where[0]} belongs under [{where[0]}.kwargs]: {printable(where[-1])} = ..."
+        table = ".".join(part for part in where[:-1] if not part.isdigit())
+        whose = "PEFT" if table == "model.lora" else f"the {where[0]}"
+        return f"{listed} An option of {whose} belongs under [{table}.kwargs]: {printable(where[-1])} = ..."
     return listed
 
 

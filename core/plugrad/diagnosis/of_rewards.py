@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from plugrad.contracts.run_records import RunRecords
+from plugrad.contracts.run_records import RunRecords, Series
 from plugrad.diagnosis.findings import Finding, around, number, steps_of
 from plugrad.diagnosis.outcome import (
     change_of,
+    is_solved,
     learns_from_rewards,
     noise_of_held_out,
     outcome,
@@ -44,6 +45,10 @@ def reward_outcome(records: RunRecords) -> Iterator[Finding]:
     found = outcome(records)
     if found not in ("flat", "fell") or rewards.values.max() == rewards.values.min():
         return
+    if not went_nowhere(records):
+        if not any(equal_groups(records)):
+            yield _nearly_solved(rewards)
+        return
     change, error = change_of(rewards)
     fell = found == "fell"
     question = "Why does my reward fall?" if fell else "Why is my reward flat?"
@@ -54,6 +59,16 @@ def reward_outcome(records: RunRecords) -> Iterator[Finding]:
         f"{around('reward', rewards)}: a change of {change:+.3g}, with a standard error of {number(error)}; see "
         f'"{question}" in {PAGE}.',
         f"What else is found here may be the cause. If nothing is: {'divide' if fell else 'multiply'} optimizer.lr by 3.",
+    )
+
+
+def _nearly_solved(rewards: Series) -> Finding:
+    return Finding(
+        "reward_flat",
+        "warning",
+        "The reward was near its top from the beginning: little is left to learn",
+        f"{around('reward', rewards)}.",
+        HARDER,
     )
 
 
@@ -161,10 +176,9 @@ def exploration_ended(records: RunRecords) -> Iterator[Finding]:
     first, last = entropy.first(0.25).mean(), entropy.last(0.25).mean()
     if last > 0.1 * first or last > 0.1 or shares.last(0.25).mean() < 0.8:
         return
-    best, now = float(records.series("reward/max").values.max(initial=float("-inf"))), rewards.last(0.25).mean()
-    solved = now >= best - 0.1 * abs(best)
-    if solved and not went_nowhere(records):
+    if is_solved(records) or any(constant_reward(records)):
         return
+    best, now = float(records.series("reward/max").values.max(initial=float("-inf"))), rewards.last(0.25).mean()
     yield Finding(
         "entropy_collapse",
         "problem",

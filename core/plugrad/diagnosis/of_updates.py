@@ -9,12 +9,14 @@ import numpy as np
 
 from plugrad.contracts.run_records import RunRecords
 from plugrad.diagnosis.findings import Finding, around, number, steps_of
+from plugrad.diagnosis.of_rewards import constant_reward, equal_groups, zero_advantages
 from plugrad.diagnosis.outcome import learns_from_rewards, outcome, samples, went_nowhere
 
 FEWEST_STEPS = 8
 SMALL_PATH, SMALL_PATH_OF_ADAPTER, SMALL_PATH_FROM_SCRATCH = 1e-5, 1e-4, 2e-3
 """Adam moves no weight by much more than the learning rate in an update, and weights are about 0.02. A pretrained model may
 learn from changes of a thousandth of that, one from scratch does not."""
+HUGE_STEP = 0.05
 SHARP_NATS = 0.01
 """An entropy per token at which nearly every token is certain."""
 
@@ -42,15 +44,15 @@ def skipped_updates(records: RunRecords) -> Iterator[Finding]:
 def no_gradient(records: RunRecords) -> Iterator[Finding]:
     """Nothing moves the policy."""
     norms = records.series("grad_norm").trained()
-    if len(norms) < 2 or norms.values.any():
+    causes = (constant_reward, equal_groups, zero_advantages)
+    if len(norms) < 2 or norms.values.any() or any(any(cause(records)) for cause in causes):
         return
     yield Finding(
         "no_gradient",
         "problem",
         "No gradient reaches the policy",
         f"grad_norm was exactly 0 in {steps_of(norms)}.",
-        "See whether rewards differ (reward/equal_groups), whether advantages do (advantage/zero), and whether your own "
-        "loss detaches its inputs: `plugrad check`.",
+        "See whether your own loss detaches its inputs, or masks every token: `plugrad check` tries it.",
     )
 
 
@@ -118,7 +120,7 @@ def rounded_away(records: RunRecords) -> Iterator[Finding]:
     """Weights of 16 bits lose small updates."""
     dtype, lr = records.setting("model.dtype"), records.setting("optimizer.lr")
     # An adapter keeps float32.
-    if records.setting("model.lora") is not None:
+    if records.setting("model.lora") is not None or records.setting("optimizer.master_weights"):
         return
     is_small = lr is not None and lr <= 2e-5 and _moves_by_lr(records)
     if dtype not in ("bfloat16", "float16") or not is_small or not went_nowhere(records):
@@ -128,7 +130,7 @@ def rounded_away(records: RunRecords) -> Iterator[Finding]:
         "warning",
         "The weights have 16 bits, and small updates are rounded away",
         f"model.dtype is {dtype!r} and optimizer.lr is {lr}: a weight of 0.02 takes no update below 4e-5.",
-        "Set model.dtype = 'float32', or train sharded with mixed precision, which keeps float32 weights.",
+        "Set optimizer.master_weights = true; or model.dtype = 'float32' with model.compute_dtype = 'bfloat16'.",
     )
 
 
@@ -141,15 +143,18 @@ def large_steps(records: RunRecords) -> Iterator[Finding]:
     # Below that, as of a cold policy, entropies are rounding.
     broke = max(before, after) > SHARP_NATS and (after < 0.05 * before or after > 3 * before)
     grew = len(norms) >= FEWEST_STEPS and norms.last(0.25).median() > 10 * norms.first(0.25).median() > 0
-    if not (broke or grew) or not went_nowhere(records):
-        return
     lr = records.setting("optimizer.lr")
-    evidence = [around("entropy/mean", entropy)] * bool(broke) + [around("grad_norm", norms)] * bool(grew)
+    # A policy that solves its task has no entropy left either.
+    is_huge = _moves_by_lr(records) and lr is not None and lr >= HUGE_STEP
+    if not (broke or grew) or not (went_nowhere(records) or is_huge):
+        return
+    changed = [("entropy/mean", entropy)] * bool(broke) + [("grad_norm", norms)] * bool(grew)
     yield Finding(
         "learning_rate_too_large",
         "problem",
         "The learning rate is so large that the policy breaks",
-        f"{'; '.join(evidence)}; and the reward did not rise.",
+        f"{'; '.join(around(name, series) for name, series in changed)}; and the reward did not rise."
+        + f" An update moves a weight by about {lr}, where weights are about 0.02." * is_huge,
         f"Divide optimizer.lr by 10; it is {lr}.",
     )
 

@@ -16,6 +16,9 @@ NOISE = 2.0
 SIGMAS = 3.0
 """Of a held-out reward, whose examples are always the same: a larger change than that of its noise."""
 
+NEAR = 0.1
+"""How far below its top a reward may be that counts as solved: a share of it, or of the range of rewards."""
+
 Outcome = Literal["rose", "flat", "fell", "unknown"]
 
 
@@ -34,8 +37,19 @@ def outcome(records: RunRecords) -> Outcome:
 
 
 def went_nowhere(records: RunRecords) -> bool:
-    """Return whether the reward should have risen and did not."""
-    return outcome(records) in ("flat", "fell")
+    """Return whether the reward should have risen and did not. At its top it cannot rise."""
+    found = outcome(records)
+    return found == "fell" or (found == "flat" and not is_solved(records))
+
+
+def is_solved(records: RunRecords) -> bool:
+    """Return whether the reward ended at its top: near the greatest that any completion got, in relation to the least."""
+    rewards, greatest = records.series("reward").trained(), records.series("reward/max").values
+    if not len(rewards) or not len(greatest):
+        return False
+    top, room = float(greatest.max()), range_of_rewards(records)
+    # Of a reward that is always the same, nobody knows whether it is the top.
+    return room > 0 and bool(rewards.last(0.25).mean() >= top - NEAR * min(abs(top), room))
 
 
 def samples(records: RunRecords) -> bool:

@@ -20,6 +20,7 @@ from plugrad.shown import printable
 RUN_FILE, PLUGINS, METRICS, SAMPLES = "run.toml", "plugins.json", "metrics.jsonl", "samples.jsonl"
 MOST_LINES = 1000
 """As many lines are read evenly. A signal that only more of them would show is none that anybody acts on."""
+LARGEST = 1e300
 RARE = (b'"eval/', b": null")
 """What is read in every line that has it."""
 NO_SKIPS = b'"skipped_updates": 0.0'
@@ -112,4 +113,5 @@ def _add(found: dict[str, tuple[array[int], array[float]]], step: int, record: M
         if value is None or isinstance(value, int | float):
             steps, values = found.setdefault(name, (array("q"), array("d")))
             steps.append(step)
-            values.append(float("nan") if value is None else value)
+            # An integer of JSON's may be beyond all floats.
+            values.append(float("nan") if value is None or abs(value) > LARGEST else value)

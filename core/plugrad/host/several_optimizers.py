@@ -8,15 +8,27 @@ from typing import Any
 from torch.optim import Optimizer
 
 
+def plain_step(optimizer: Optimizer) -> None:
+    """Let an optimizer make its update as it does by itself."""
+    optimizer.step()
+
+
 class SeveralOptimizers(Optimizer):
     """Optimizers of different parameters that step together: one schedule, and one bound on the norm of the gradient.
 
     Their groups are those of the first, then those of the second and so on.
     """
 
-    def __init__(self, parts: Sequence[Optimizer]) -> None:
+    def __init__(self, parts: Sequence[Optimizer], step: Callable[[Optimizer], object] = plain_step) -> None:
+        """Join them.
+
+        Args:
+            parts: the optimizers.
+            step: lets one of them update its parameters.
+        """
         # Not the initialiser of PyTorch's class, which would want parameters: the parts have them.
         self.parts = list(parts)
+        self.step_of = step
         self.defaults = self.parts[0].defaults
 
     @property
@@ -32,7 +44,7 @@ class SeveralOptimizers(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update the parameters of all."""
         for part in self.parts:
-            part.step()
+            self.step_of(part)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all."""
@@ -50,7 +62,7 @@ class SeveralOptimizers(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is made of."""
-        return {"parts": self.parts, "defaults": self.defaults}
+        return {"parts": self.parts, "step_of": self.step_of, "defaults": self.defaults}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.parts})"

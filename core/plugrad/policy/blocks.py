@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plugrad.policy.score_kernels import Scaling, ScoreKernels
+
 EntropyMode = Literal["none", "value", "gradient"]
 
 BLOCK_ELEMENTS = {"cpu": 2**21}
@@ -32,11 +34,23 @@ class Plan:
     """Data type of the inputs and outputs of matrix products."""
     gradient_in_forward: bool
     """Whether the forward pass computes the gradient, which it does if only the hidden states have one."""
+    kernels: ScoreKernels | None = None
+    """What works on blocks of logits in place of PyTorch, if anything. They stay in `product_dtype`."""
+
+    @property
+    def energy_in_forward(self) -> bool:
+        """Whether the forward pass computes the entropy's gradient."""
+        return self.gradient_in_forward and self.entropy == "gradient"
 
     @property
     def sum_dtype(self) -> torch.dtype:
         """Data type of z and of every sum: float32 at least."""
         return torch.promote_types(self.product_dtype, torch.float32)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How z follows from logits."""
+        return Scaling(self.slope, self.bound)
 
     def head_block(self, weight: Tensor, bias: Tensor | None, columns: slice) -> tuple[Tensor, Tensor | None]:
         """Return a block of the head's weight and bias in `product_dtype`. The whole head is never copied."""
@@ -64,8 +78,10 @@ class Workspace:
         self.num_columns = min(vocab, elements // self.num_rows)
         self.plan = plan
         self._product = hidden.new_empty(self.num_rows * self.num_columns, dtype=plan.product_dtype)
-        self._z = self._product if plan.product_dtype == plan.sum_dtype else self._another(plan.sum_dtype)
-        self._spare = self._z if plan.entropy == "none" else self._another(plan.sum_dtype)
+        z_dtype = plan.sum_dtype if plan.kernels is None else plan.product_dtype
+        self._z = self._product if plan.product_dtype == z_dtype else self._another(z_dtype)
+        needs_spare = plan.entropy != "none" if plan.kernels is None else plan.energy_in_forward
+        self._spare = self._another(z_dtype) if needs_spare else self._z
 
     def z(
         self,
@@ -73,12 +89,14 @@ class Workspace:
         weight: Float[Tensor, "columns hidden"],
         bias: Float[Tensor, "columns"] | None,
     ) -> Float[Tensor, "rows columns"]:
-        """Return one block of z. The next call overwrites its buffer."""
+        """Return one block of z, or of logits for kernels. The next call overwrites its buffer."""
         product = self._shaped(self._product, len(hidden), len(weight))
         if bias is None:
             torch.mm(hidden, weight.t(), out=product)
         else:
             torch.addmm(bias, hidden, weight.t(), out=product)
+        if self.plan.kernels is not None:
+            return product
         if self._z is self._product:
             return self.plan.scale_(product)
         return self.plan.scale_(self._shaped(self._z, *product.shape).copy_(product))

@@ -51,7 +51,12 @@ class ScoredTokens:
 
     def by_logits(self, z: Float[Tensor, "rows columns"], start: int, workspace: Workspace) -> Float[Tensor, "rows columns"]:
         """Return the loss's gradient by the logits of a block whose first column is `start`. This overwrites z."""
-        flatness = workspace.plan.flatness(z)
+        plan = workspace.plan
+        if plan.kernels is not None:
+            by_row = self.normalizer, self.entropy, self.by_logprob, self.by_entropy
+            plan.kernels.differentiate(z, self.targets - start, *by_row, plan.scaling)
+            return z
+        flatness = plan.flatness(z)
         found = self.by_z(z, start, workspace)
         return found if flatness is None else found.mul_(flatness)
 
@@ -102,7 +107,7 @@ def gradients(
             z = workspace.z(block.hidden, block_weight, block_bias)
             by_logits = block.by_logits(z, columns.start, workspace)
             if bias_sum is not None:
-                bias_sum += by_logits.sum(dim=0)
+                bias_sum += by_logits.sum(dim=0, dtype=plan.sum_dtype)
             factor = workspace.as_factor(by_logits)
             if by_hidden is not None:
                 add_product_(by_hidden[rows], factor, block_weight)

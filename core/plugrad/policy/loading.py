@@ -38,6 +38,7 @@ from plugrad.policy.model_folder import (
     tell_of_similar_folder,
     where_looked,
 )
+from plugrad.policy.quantised import quantisation_of, quantising
 from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
 from plugrad.policy.weight_files import integers_in, num_numbers, stored_weights
 from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_stored_types, check_trainable_dtype
@@ -72,6 +73,8 @@ class Source:
     """The table of the run file that names it."""
     folders: Sequence[Path] = ()
     """Where a relative name was looked up."""
+    quantisation: Any = None
+    """How Transformers quantises its matrices, if it does."""
 
 
 def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()) -> LoadedModel:
@@ -138,7 +141,14 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 def _source(table: ModelTable, folders: Sequence[Path]) -> Source:
     assert table.name is not None
-    return Source(table.name, table.dtype, table.attn_implementation, table.trust_remote_code, folders=folders)
+    return Source(
+        table.name,
+        table.dtype,
+        table.attn_implementation,
+        table.trust_remote_code,
+        folders=folders,
+        quantisation=quantisation_of(table),
+    )
 
 
 def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
@@ -175,6 +185,7 @@ def pretrained(source: Source) -> PreTrainedModel:
             # Checked below, with a message that lists them.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **quantising(source.quantisation, name, plain),
         )
     model, info = loaded
     check_loaded(name, model, info)
@@ -207,6 +218,14 @@ def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
             "token by token. Choose a causal LM."
         )
     return config, plain
+
+
+def described(table: ModelTable, folders: Sequence[Path]) -> PreTrainedModel | None:
+    """Return the policy as its folder's configuration describes it, without storage; None where that is not known."""
+    if table.name is None:
+        return None
+    source = _source(table, folders)
+    return _without_storage(_config(source)[0], _dtype(source.dtype), source)
 
 
 def _without_storage(config: PreTrainedConfig, dtype: torch.dtype | str, source: Source) -> PreTrainedModel | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from plugrad.policy.blocks import EntropyMode, Plan, product_dtype_of
 from plugrad.policy.fused_logprobs import TokenScores
+from plugrad.policy.score_kernels import score_kernels
 
 __all__ = ["EntropyMode", "logits_of", "scores_from_logits", "token_scores"]
 
@@ -30,12 +31,14 @@ def token_scores(
     use the dtype of `hidden`, or autocast's.
     """
     alone = hidden.requires_grad and not weight.requires_grad and not (bias is not None and bias.requires_grad)
+    product_dtype = product_dtype_of(hidden)
     plan = Plan(
         slope=scaling / temperature,
         bound=None if softcap is None else softcap / temperature,
         entropy=entropy,
-        product_dtype=product_dtype_of(hidden),
+        product_dtype=product_dtype,
         gradient_in_forward=alone and torch.is_grad_enabled(),
+        kernels=score_kernels(hidden.device, product_dtype),
     )
     scores: tuple[Tensor, Tensor | None] = TokenScores.apply(hidden, weight, bias, targets, plan)  # type: ignore[no-untyped-call]
     return scores

@@ -71,10 +71,13 @@ def keep_as_it_began(model: PreTrainedModel) -> None:
 
 def _inject(model: PreTrainedModel, config: Any, name: str) -> None:
     from peft import inject_adapter_in_model
+    from peft.tuners.tuners_utils import cast_adapter_dtype
 
     try:
         with quiet_peft():
             inject_adapter_in_model(config, model, name)
+            # To float32 from 16 bits, as in PEFT's own models: small updates would be rounded away.
+            cast_adapter_dtype(model, name)
     except Exception as error:
         raise ModelError(
             f"{TABLE}: PEFT cannot put this adapter into {type(model).__name__}: {cause_of(error)}. Change the options, or "

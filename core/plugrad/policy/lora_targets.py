@@ -11,10 +11,13 @@ from transformers.pytorch_utils import Conv1D
 
 from plugrad.errors import ModelError
 from plugrad.policy.lora_config import TABLE
+from plugrad.shown import shown
 
 logger = logging.getLogger("plugrad")
 
 LISTED = 12
+LIMITS = ("exclude_modules", "layers_to_transform", "layers_pattern")
+"""PEFT's options that leave layers out."""
 
 
 def choose_targets(model: PreTrainedModel, config: Any) -> None:
@@ -25,6 +28,8 @@ def choose_targets(model: PreTrainedModel, config: Any) -> None:
     """
     if config.target_modules is None or config.target_modules == "all-linear":
         config.target_modules = set(_default_targets(model))
+    if not config.target_modules:
+        raise ModelError(f"{TABLE} target_modules is empty. Leave it out for all linear layers but the head.")
     names = [name for name, _ in model.named_modules() if name]
     listed = [] if isinstance(config.target_modules, str) else sorted(config.target_modules)
     unmatched = [target for target in listed if not any(_ends_with(name, target) for name in names)]
@@ -43,12 +48,17 @@ def choose_targets(model: PreTrainedModel, config: Any) -> None:
 def _adapted(model: PreTrainedModel, config: Any) -> list[str]:
     from peft.tuners.tuners_utils import _ExcludedModule, check_target_module_exists
 
-    found = []
-    for name, _ in model.named_modules():
-        match = check_target_module_exists(config, name) if name else False
-        if match and not isinstance(match, _ExcludedModule):
-            found.append(name)
-    return found
+    try:
+        matches = {name: check_target_module_exists(config, name) for name, _ in model.named_modules() if name}
+    # PEFT checks neither patterns nor the types of its options.
+    except Exception as error:
+        options = ("target_modules", *LIMITS)
+        given = ", ".join(f"{name} = {shown(getattr(config, name))}" for name in options if getattr(config, name, None))
+        raise ModelError(
+            f"{TABLE}: PEFT cannot tell which layers are meant by {given} ({type(error).__name__}: {error}). Give names of "
+            "layers, a regular expression, or numbers of layers, as PEFT documents them."
+        ) from error
+    return [name for name, match in matches.items() if match and not isinstance(match, _ExcludedModule)]
 
 
 def _check_each(model: PreTrainedModel, adapted: list[str]) -> None:
@@ -102,8 +112,7 @@ def _has_tensor(module: nn.Module) -> bool:
 
 
 def _limits(config: Any) -> str:
-    limits = ("exclude_modules", "layers_to_transform", "layers_pattern")
-    given = [f"{name} = {getattr(config, name)!r}" for name in limits if getattr(config, name, None)]
+    given = [f"{name} = {getattr(config, name)!r}" for name in LIMITS if getattr(config, name, None)]
     return f" and allowed by {' and '.join(given)}" if given else ""
 
 
@@ -113,8 +122,8 @@ def _linear_layers(model: PreTrainedModel) -> str:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | Conv1D) and module is not head:
             ends.setdefault(name.rpartition(".")[2], name)
-    shown = [f"{end} (such as {name})" for end, name in list(ends.items())[:LISTED]]
-    return ", ".join(shown) + ("" if len(ends) <= LISTED else f" and {len(ends) - LISTED} others")
+    listed = [f"{end} (such as {name})" for end, name in list(ends.items())[:LISTED]]
+    return ", ".join(listed) + ("" if len(ends) <= LISTED else f" and {len(ends) - LISTED} others")
 
 
 def _ends_with(name: str, target: str) -> bool:

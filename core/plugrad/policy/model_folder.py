@@ -134,9 +134,10 @@ def check_files(name: str, table: str = "model") -> None:
             _check_file(path, name)
     if (folder / "adapter_config.json").is_file():
         base = read_json(folder / "adapter_config.json", name).get("base_model_name_or_path")
+        named = "its base" if base is None else f"its base, {shown(base)},"
         raise ModelError(
             f"the folder {name!r} holds an adapter (adapter_config.json) instead of a whole model. To train it further, "
-            f"give its base, {shown(base)}, as name, and the folder as adapter in [model.lora]. To make a whole model of "
+            f"give {named} as name, and the folder as adapter in [model.lora]. To make a whole model of "
             f"it: plugrad export {name} --merged"
         )
     if not (folder / "config.json").is_file():

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from plugrad.policy.blocks import IMPOSSIBLE, Plan, Workspace, add_product_
+from plugrad.policy.score_kernels import ScoreKernels
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,25 @@ class Sums:
         workspace: Workspace,
     ) -> None:
         """Add a block of z and overwrite it. `places` are the targets, counted from the block's first column."""
+        if workspace.plan.kernels is not None:
+            self._add_logits(workspace.plan.kernels, z, weight, places, workspace)
+            return
         flatness = None if self.total_gradient is None else workspace.plan.flatness(z)
         self.add_relative(self.relative_(z, places), weight, flatness, workspace)
+
+    def _add_logits(
+        self, kernels: ScoreKernels, logits: Tensor, weight: Tensor, places: Tensor, workspace: Workspace
+    ) -> None:
+        plan, before = workspace.plan, self.peak.clone()
+        energy_terms = None if self.energy_gradient is None else workspace.spare(logits)
+        sums, terms = (self.peak, self.total, self.energy, self.chosen), self.total_gradient is not None
+        entropy = plan.entropy != "none"
+        kernels.add(logits, places, sums, plan.scaling, entropy=entropy, terms=terms, energy_terms=energy_terms)
+        if self.total_gradient is not None:
+            self._shrink_gradients((before - self.peak).clamp_(min=IMPOSSIBLE))
+            add_product_(self.total_gradient, logits, weight)
+            if self.energy_gradient is not None and energy_terms is not None:
+                add_product_(self.energy_gradient, energy_terms, weight)
 
     def relative_(self, z: Float[Tensor, "rows columns"], places: Int[Tensor, "rows"]) -> Float[Tensor, "rows columns"]:
         """Find the targets in a block of z, raise the peak to its largest and make it relative to the peak, in place."""
@@ -107,11 +125,15 @@ class Sums:
         shrink = change.exp()
         self.energy.addcmul_(change, self.total).mul_(shrink)
         self.total.mul_(shrink)
-        if self.total_gradient is not None:
-            if self.energy_gradient is not None:
-                self.energy_gradient.addcmul_(change.unsqueeze(1), self.total_gradient).mul_(shrink.unsqueeze(1))
-            self.total_gradient.mul_(shrink.unsqueeze(1))
+        self._shrink_gradients(change)
         self.peak = peak
+
+    def _shrink_gradients(self, change: Float[Tensor, "rows"]) -> None:
+        if self.total_gradient is not None:
+            shrink = change.exp().unsqueeze(1)
+            if self.energy_gradient is not None:
+                self.energy_gradient.addcmul_(change.unsqueeze(1), self.total_gradient).mul_(shrink)
+            self.total_gradient.mul_(shrink)
 
     def scores(self, target_weight: Float[Tensor, "rows hidden"] | None, plan: Plan) -> Scores:
         """Return the scores. `target_weight`, the head's rows at the targets, is needed only for gradients."""

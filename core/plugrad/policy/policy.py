@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from plugrad.errors import ModelError
 from plugrad.formulas.ratios import at_least_float32
 from plugrad.policy.adapter_layers import adapter_dropouts, dropping_out, without_dropout
+from plugrad.policy.compiled import compiled_layers
 from plugrad.policy.critic import Critic
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.handed_out import HandedOut, by_key, handed_out
@@ -43,13 +44,16 @@ class Policy(nn.Module):
         packs: bool | None = None,
         critic: Critic | None = None,
         trained: Sequence[HandedOut] = (),
+        compiled: bool = False,
     ) -> None:
         """Find out by trial runs how the model computes, and unless `packs` is given, whether it can pack sequences.
 
         A critic and the parameters of losses are trained beside the model: one module, so that what wraps it sees all.
+        With `compiled`, `torch.compile` compiles the model's layers for these passes alone: who samples from the model or
+        saves it sees it as it is.
 
         Raises:
-            ModelError: the model is not a causal LM.
+            ModelError: the model is not a causal LM, or is to be compiled and runs as a whole.
         """
         super().__init__()
         self.model = model
@@ -70,6 +74,7 @@ class Policy(nn.Module):
         # Theirs is wanted, in passes with gradient: they are turned on for these.
         dropouts = adapter_dropouts(model)
         self._dropouts = list(dropouts.values())
+        self._layers = compiled_layers(model, self.head) if compiled else None
         with without_dropout(self._dropouts):
             noisy = noisy_modules(model) if trains else {}
         self.noisy = frozenset({*noisy, *dropouts})
@@ -91,6 +96,11 @@ class Policy(nn.Module):
             yield
         finally:
             self.temperature, self.outputs = before
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `torch.compile` has its layers."""
+        return self._layers is not None
 
     @property
     def _no_split_modules(self) -> Any:
@@ -209,7 +219,7 @@ class Policy(nn.Module):
 
     def _hidden(self, inputs: dict[str, Any], routed: Bool[Tensor, "..."] | None) -> Float[Tensor, "batch seq hidden"]:
         """Return the last hidden states. In a pass with gradient, add up how many of the routed tokens each expert gets."""
-        outputs = backbone(self.model)(**inputs)
+        outputs = (self._layers or backbone(self.model))(**inputs)
         routers = getattr(outputs, "router_logits", None)
         if self.counts_experts and routed is not None and torch.is_grad_enabled() and isinstance(routers, tuple):
             found = expert_counts(routers, routed, self.top_k)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrad.errors import PlugradError
+from plugrad.report.passed_over import PassedOver
 from plugrad.report.token_view import shown_table
 from plugrad.trainer.capture.later_captures import CAPTURES
 
@@ -14,19 +15,18 @@ MOST_TOKENS = 20_000
 """Of one capture: a page that holds a whole batch of long completions opens slowly."""
 
 
-def token_tables_of(folder: Path) -> list[dict[str, Any]]:
+def token_tables_of(folder: Path, passed_over: PassedOver) -> list[dict[str, Any]]:
     """Return a table of tokens for each capture in a run's folder.
 
     The gradients are those of losses that are installed under a name. A capture may name any file or module as a loss, and
-    to look at a run must not run what it brings.
-
-    Raises:
-        PlugradError: a capture cannot be read.
+    to look at a run must not run what it brings. A capture that cannot be read is passed over.
     """
-    return [_table_of(path) for path in sorted((folder / CAPTURES).glob("step_*")) if path.is_dir()]
+    paths = [path for path in sorted((folder / CAPTURES).glob("step_*")) if path.is_dir()]
+    found = [passed_over.reading(path, _table_of, None) for path in paths]
+    return [table for table in found if table is not None]
 
 
-def _table_of(path: Path) -> dict[str, Any]:
+def _table_of(path: Path) -> dict[str, Any] | None:
     # Only where there is a capture: they import torch.
     from plugrad.replay.chosen_losses import chosen_losses
     from plugrad.replay.replaying import replay

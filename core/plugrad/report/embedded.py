@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
@@ -16,6 +17,15 @@ from markupsafe import Markup
 ENVIRONMENT = Environment(loader=PackageLoader("plugrad.report", "page"), autoescape=True, undefined=StrictUndefined)
 UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 """In JSON they occur in texts alone."""
+
+
+def coded(text: str) -> Markup:
+    """Return a text of plugrad's or a plugin's with the words between backticks as code, and everything else as text."""
+    parts = re.split(r"``?([^`]+)``?", text)
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
+ENVIRONMENT.filters["coded"] = coded
 
 
 def json_in_html(value: Any) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,40 @@ REPORT = "report.html"
 SCRIPTS = ("uplot/uPlot.iife.min.js", "page/page.js", "page/curves.js", "page/samples.js", "page/tokens.js", "page/watch.js")
 
 
+@dataclass(frozen=True)
+class Report:
+    """A report on runs."""
+
+    html: str
+    """A page that fetches nothing."""
+    passed_over: Sequence[str]
+    """What could not be read, as the page says it."""
+
+
 def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
-    """Return the report on runs as a page that fetches nothing.
+    """Return the page of `report_of`."""
+    return report_of(folders, version=version).html
+
+
+def report_of(folders: Sequence[Path], *, version: str | None = None) -> Report:
+    """Return the report on runs.
 
     Args:
         folders: the folders of the runs; the others are compared with the first.
         version: what the server of this page calls the present state of the folders: the page asks whether it has changed.
 
     Raises:
-        RunFileError: a folder holds no run, or its run file or plugin record cannot be read.
-        DataError: a line of a record is broken; the message has file and line.
+        RunFileError: a folder holds no run.
     """
     names = names_of(folders)
     runs = [ReportedRun.read(folder) for folder in folders]
     # Captures of several runs have the same names.
     tokens = [
         {**table, "title": f"{name}: {table['title']}" if len(names) > 1 else table["title"]}
-        for name, folder in zip(names, folders, strict=True)
-        for table in token_tables_of(folder)
+        for name, run in zip(names, runs, strict=True)
+        for table in token_tables_of(run.folder, run.passed_over)
     ]
+    shown = [_shown(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True))]
     data = {
         "runs": names,
         "groups": groups_of(runs),
@@ -51,12 +67,12 @@ def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
         "tables": tokens,
         "version": version,
     }
-    return page(
+    html = page(
         "report.html",
         scripts=SCRIPTS,
         connects=version is not None,
         title=" · ".join(names),
-        runs=[_shown(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True))],
+        runs=shown,
         differences=[(name, *_differences(runs[0], run)) for name, run in zip(names[1:], runs[1:], strict=True)],
         is_timed=is_timed(runs),
         num_numbers=len({name for run in runs for name in run.curves}),
@@ -66,6 +82,7 @@ def report_html(folders: Sequence[Path], *, version: str | None = None) -> str:
         plugrad_version=__version__,
         data=json_in_html(data),
     )
+    return Report(html, [text for run in runs for text in run.passed_over.texts()])
 
 
 def error_html(message: str, version: str) -> str:
@@ -85,8 +102,9 @@ def _shown(run: ReportedRun, name: str, index: int) -> dict[str, Any]:
         "run_file": run.run_file,
         "missing": run.missing,
         "parts": parts_of(run),
-        "traced": traced_steps_of(run.folder),
-        "findings": findings_of(run.folder),
+        "traced": traced_steps_of(run.folder, run.passed_over),
+        "findings": findings_of(run.folder, run.passed_over),
+        "passed_over": run.passed_over.texts(),
         "versions": [(what, printable(found)) for what, found in run.plugins.get("versions", {}).items() if found],
         "components": [
             *map(_component, run.plugins.get("components", ())),

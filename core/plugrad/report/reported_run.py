@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from plugrad.errors import DataError, RunFileError
-from plugrad.json_text import read_json_lines
+from plugrad.errors import RunFileError
 from plugrad.paths import exists, expanded, read_text
+from plugrad.report.passed_over import PassedOver
 from plugrad.shown import escaped, printable
 from plugrad.trainer.record.history import HISTORY, history
 from plugrad.trainer.record.plugins_file import read_plugins
@@ -46,6 +46,8 @@ class ReportedRun:
     """The resolved run file."""
     run_file: str
     missing: Sequence[str]
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """What could not be read."""
 
     @property
     def last_step(self) -> int:
@@ -54,32 +56,32 @@ class ReportedRun:
 
     @classmethod
     def read(cls, folder: str | Path) -> ReportedRun:
-        """Read a run folder.
+        """Read a run folder. A record or a line that cannot be read is passed over, and said.
 
         Raises:
-            RunFileError: the folder holds no run, or its run file or plugin record cannot be read.
-            DataError: a line of `metrics.jsonl` or `samples.jsonl` is broken; the message has file and line.
+            RunFileError: the folder holds no run.
         """
         folder = expanded(folder)
         missing = [name for name in RECORDS if not exists(folder / name)]
         if METRICS in missing and PLUGINS in missing:
             found = f"it has neither {METRICS} nor {PLUGINS}" if exists(folder) else "there is no such folder"
             raise RunFileError(f"there is no run to report on in {printable(folder)}: {found}. Give the folder of a run.")
-        try:
-            text = "" if RUN_FILE in missing else read_text(folder / RUN_FILE)
-            tables = tomllib.loads(text)
-            plugins = {} if PLUGINS in missing else read_plugins(folder / PLUGINS)
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunFileError(f"{printable(folder)} cannot be reported on: {printable(error)}.") from error
+        passed_over = PassedOver()
+
+        def read(name: str, reads: Callable[[Path], Any], otherwise: Any) -> Any:
+            return otherwise if name in missing else passed_over.reading(folder / name, reads, otherwise)
+
+        text = read(RUN_FILE, read_text, "")
         return cls(
             folder,
-            curves={} if METRICS in missing else _curves(folder / METRICS),
-            samples=[] if SAMPLES in missing else [line for _, line in _lines(folder / SAMPLES)],
+            curves=read(METRICS, lambda path: _curves(path, passed_over), {}),
+            samples=read(SAMPLES, lambda path: [line for _, line in passed_over.lines_of(path)], []),
             history=history(folder),
-            plugins=plugins,
-            tables=tables,
+            plugins=read(PLUGINS, read_plugins, {}),
+            tables=passed_over.reading(folder / RUN_FILE, lambda _: tomllib.loads(text), {}),
             run_file=escaped(text),
             missing=missing,
+            passed_over=passed_over,
         )
 
 
@@ -92,21 +94,16 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return [escaped("/".join(part[-length:])) for part in parts]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    # A run that goes on, or was killed, may have written half of the last line.
-    return read_json_lines(path, what="records", leaves_out_half_a_line=True)
-
-
-def _curves(path: Path) -> dict[str, Curve]:
+def _curves(path: Path, passed_over: PassedOver) -> dict[str, Curve]:
     columns: dict[str, tuple[list[float], list[float | None]]] = {}
     last = float("-inf")
-    for number, line in _lines(path):
+    for number, line in passed_over.lines_of(path):
         step = line.get("step")
         if not is_number(step) or step < last:
-            raise DataError(
-                f"{printable(path)}, line {number}: its step is {printable(step)}, and the one before {last:g}. A run "
-                "counts its steps upwards: correct the line, or delete it."
-            )
+            found = f"its step is {printable(step)}, and the one before {last:g}" if is_number(step) else "it has no step"
+            told = f"{found}. A run counts its steps upwards: correct the line, or delete it."
+            passed_over.tell(path, f"{printable(path)}, line {number}: {told}")
+            continue
         last = step
         for name, value in line.items():
             if name != "step" and (value is None or is_number(value)):

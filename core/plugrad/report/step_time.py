@@ -10,6 +10,7 @@ from typing import Any
 from plugrad.errors import RunFileError
 from plugrad.json_text import parse_json
 from plugrad.paths import read_bytes
+from plugrad.report.passed_over import PassedOver
 from plugrad.report.reported_run import ReportedRun, is_number
 from plugrad.shown import escaped, printable
 from plugrad.trainer.record.run_folder import PROFILE_TIMES, PROFILES
@@ -56,16 +57,14 @@ def parts_of(run: ReportedRun) -> list[Part]:
     return [Part(escaped(name), seconds, seconds / whole) for name, seconds in named.items() if seconds or name not in hooks]
 
 
-def traced_steps_of(folder: Path) -> list[TracedStep]:
-    """Return what each plugin took in the steps that were traced.
-
-    Raises:
-        RunFileError: the times of a trace cannot be read.
-    """
-    return [_traced(path) for path in sorted((folder / PROFILES).glob(f"step_*/{PROFILE_TIMES}"))]
+def traced_steps_of(folder: Path, passed_over: PassedOver) -> list[TracedStep]:
+    """Return what each plugin took in the steps that were traced. Times that cannot be read are passed over."""
+    paths = sorted((folder / PROFILES).glob(f"step_*/{PROFILE_TIMES}"))
+    found = [passed_over.reading(path, _traced, None) for path in paths]
+    return [step for step in found if step is not None]
 
 
-def _traced(path: Path) -> TracedStep:
+def _traced(path: Path) -> TracedStep | None:
     try:
         times = parse_json(read_bytes(path))
         step, plugins = (_seconds_in(times, kind) for kind in ("step", "plugins"))

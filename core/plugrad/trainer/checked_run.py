@@ -15,6 +15,7 @@ from plugrad.host.select import Selection, resolved
 from plugrad.policy.from_scratch import with_small_defaults
 from plugrad.policy.loading import quiet_transformers
 from plugrad.policy.lora_config import check_lora
+from plugrad.policy.quantised import check_quantised
 from plugrad.registry.copied_process import tell_again
 from plugrad.registry.provenance import record
 from plugrad.trainer.checked_plugins import check_plugins
@@ -55,6 +56,7 @@ def check_run(
     ranks.on_main(lambda: check_tracking(run_file.tracking))
     quiet_transformers()
     selection, environment, of_sets = ranks.together(lambda: check_plugins(run_file))
+    ranks.together(lambda: check_quantised(run_file))
     ranks.together(lambda: _check_lora(run_file, selection))
     components = record(selection.components(), selection.of_sets)
     plugins = {

@@ -8,10 +8,14 @@ from contextlib import AbstractContextManager
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from plugrad.config.engine_kinds import ENGINES, TRANSFORMERS, EngineKind, engines_where
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.errors import RunFileError
+from plugrad.policy.blocks import product_dtype_of
 from plugrad.policy.context import context_of
 from plugrad.policy.loading import LoadedModel
 from plugrad.rollout.engine import RolloutEngine
@@ -93,7 +97,7 @@ def _open(kind: EngineKind, run_file: RunFile, loaded: LoadedModel, ranks: Ranks
     setup = EngineSetup(
         run_file,
         loaded.model,
-        _engine_model(run_file, loaded),
+        _engine_model(run_file, loaded, autocast),
         is_main=ranks.is_main,
         on_main=ranks.from_main,
         autocast=autocast,
@@ -120,13 +124,18 @@ def _warn_about_unused_tables(rollout: RolloutTable) -> None:
             logger.warning(f'[rollout.{kind.table}] is for the engine "{kind.name}": rollout.engine is "{rollout.engine}".')
 
 
-def _engine_model(run_file: RunFile, loaded: LoadedModel) -> EngineModel:
+def _computes_in(weight: Tensor, autocast: Autocast) -> torch.dtype:
+    with autocast():
+        return product_dtype_of(weight)
+
+
+def _engine_model(run_file: RunFile, loaded: LoadedModel, autocast: Autocast) -> EngineModel:
     lengths = [run_file.tokens_per_micro_batch, context_of(loaded.model).length]
     return EngineModel(
         None if loaded.has_grown else run_file.model.name,
         loaded.model.config,
         loaded.tokenizer,
-        next(loaded.model.parameters()).dtype,
+        _computes_in(next(loaded.model.parameters()), autocast),
         stop_ids(loaded.model, loaded.tokenizer),
         # No longer sequence is trained on, and a cache for a long context may not fit.
         min(length for length in lengths if length is not None),

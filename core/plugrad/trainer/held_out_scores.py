@@ -50,6 +50,7 @@ class Scoring:
             for micro_batch in part.micro_batches:
                 inputs = self._scored(micro_batch, fields, progress) if fields else _unscored(micro_batch, progress)
                 scored.append((micro_batch.rows, inputs))
+        self.learner.put_away()
         return metric_inputs(part, scored, progress) if groups else None
 
     def _cut(self, groups: list[list[Rollout]], *, runs_models: bool) -> OptimizerBatch:

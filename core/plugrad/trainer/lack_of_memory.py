@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 REMEDY = (
     "Lower tokens_per_micro_batch (training) or rollout.generation_batch_size (sampling), or set "
-    "model.gradient_checkpointing = true."
+    "model.gradient_checkpointing = true. On a GPU, [memory] moves what it does not need at the moment, and [model.lora] "
+    'trains less: see "Fit it on your GPU" in the documentation.'
 )
 OF_THE_ALLOCATOR = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 """PyTorch raises a plain RuntimeError where a CPU has no memory left."""

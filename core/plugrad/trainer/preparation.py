@@ -58,6 +58,7 @@ from plugrad.trainer.evaluation import Evaluation
 from plugrad.trainer.evaluation_plan import EvaluationPlan
 from plugrad.trainer.held_out_sets import every_held_out
 from plugrad.trainer.loop import Training
+from plugrad.trainer.memory_check import check_memory, tell_memory
 from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
@@ -82,7 +83,7 @@ def prepare(
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
     train_examples, eval_examples = environment.train_examples(), every_held_out(environment, checked.of_sets)
-    _check_sharded(checked, accelerator)
+    _check_fits_here(checked, accelerator)
     set_seed(run_file.seed)
     loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
@@ -144,8 +145,11 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
             f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
             f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
         )
-    if later := [step for step in run_file.profile.steps if step > run_file.max_steps]:
-        logger.warning("profile.steps has %s, but the run ends after %d.", ", ".join(map(str, later)), run_file.max_steps)
+    for key, steps in (("profile", run_file.profile.steps), ("capture", run_file.capture.steps)):
+        if later := [step for step in steps if step > run_file.max_steps]:
+            logger.warning(
+                "%s.steps has %s, but the run ends after %d.", key, ", ".join(map(str, later)), run_file.max_steps
+            )
     if lost := lacking([*examples.train, *examples.held_out], tokenizer):
         logger.warning("%s", lost)
     unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)
@@ -157,7 +161,9 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
         )
 
 
-def _check_sharded(checked: CheckedRun, accelerator: Accelerator) -> None:
+def _check_fits_here(checked: CheckedRun, accelerator: Accelerator) -> None:
+    check_memory(checked.run_file, checked.selection, accelerator)
+    tell_memory(checked.run_file, checked.selection, accelerator)
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(checked.run_file, samples_greedily=_compares_with_greedy(checked.selection))
         check_shards(checked.selection.optimizer)

@@ -70,7 +70,7 @@ def train(
     """
     started = time.perf_counter()
     run_file = run_file.with_absolute_paths()
-    accelerator = make_accelerator()
+    accelerator = make_accelerator(run_file.model)
     ranks = Ranks.of(accelerator)
     display = (display or display_for(LastingConsole())) if ranks.is_main else Silent()
     with no_exit_in_calls(), failing_together(ranks) as peers, held_run_folder(Path(run_file.output_dir), ranks):

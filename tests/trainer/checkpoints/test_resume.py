@@ -35,6 +35,10 @@ RUNS = {
     "a critic": {"advantage": {"name": "gae"}, "loss": [{"name": "ppo_clip"}, {"name": "value_clip"}], "critic": {}},
     "a loss with parameters": {"loss": [{"name": "ppo_clip"}, {"name": "plugins.py:Own"}]},
     "replayed": {**DATASET, "loss": {"name": "cross_entropy"}},
+    "float32 masters of bfloat16 weights": {
+        "model": {"from_scratch": {"model_type": "qwen3"}, "dtype": "bfloat16"},
+        "optimizer": {"lr": 1e-4, "master_weights": True},
+    },
     "gradient checkpointing and dropout": {"model": {"from_scratch": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2}}},
 }
 OWN = """

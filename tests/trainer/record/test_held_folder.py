@@ -18,7 +18,7 @@ from plugrad.trainer.record.display import Silent
 from plugrad.trainer.record.held_folder import held_run_folder
 from plugrad.trainer.record.history import HISTORY
 from plugrad.trainer.record.replaced_run import MOVING, REMOVING, REPLACED, put_back, set_aside
-from plugrad.trainer.record.run_folder import OURS, PLUGINS, PROFILES, TRACKING
+from plugrad.trainer.record.run_folder import MERGED, OURS, PLUGINS, PROFILES, TRACKING
 from plugrad.trainer.train import train
 
 FAILS = """
@@ -136,7 +136,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
     folder = run(max_steps=2).folder
     with pytest.raises(ContractError, match="as asked"):
         run(**{**FAILING_AT, "loss": {"name": "fails.py:fails", "kwargs": {"step": 1}}})
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, TRACKING, PROFILES}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, TRACKING, PROFILES, MERGED}
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1]
     assert "fails.py:fails" in (folder / "model" / "run.toml").read_text()
 
@@ -144,7 +144,7 @@ def test_a_run_that_has_done_a_step_replaces_the_earlier_one(run, write):
 def test_a_run_that_ends_without_a_step_replaces_the_earlier_one(run):
     folder = run(max_steps=2).folder
     assert run(evaluation={"every_steps": 1, "stop_at_reward": 0.0}).num_steps == 0
-    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES, TRACKING, PROFILES}
+    assert {path.name for path in folder.iterdir()} == {*OURS} - {CHECKPOINTS, CAPTURES, TRACKING, PROFILES, MERGED}
     assert "stop_at_reward = 0.0" in (folder / "model" / "run.toml").read_text()
 
 

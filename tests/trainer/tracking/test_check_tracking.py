@@ -50,6 +50,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it():
     [
         ({"flush_sec": 3}, r"has no option 'flush_sec'. Did you mean 'flush_secs'\?"),
         ({"log_dir": "x"}, "log_dir: plugrad sets it"),
+        ({"flush_secs": "10"}, "flush_secs = '10': tensorboard takes a number there, such as its default 120"),
+        ({"max_queue": True}, "max_queue = True: tensorboard takes a number there"),
+        ({"filename_suffix": 3}, "filename_suffix = 3: tensorboard takes a text there, such as its default ''"),
     ],
 )
 def test_options_are_checked_against_what_the_tracker_takes(kwargs, message):

@@ -83,13 +83,24 @@ class ModelTable(Table):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         default="float32",
-        description="Data type of the weights; `auto` is the folder's. With `bfloat16`, small updates round to zero.",
+        description="Data type in which the weights are stored; `auto` is the folder's. With `bfloat16`, small updates "
+        "round to zero without `optimizer.master_weights`.",
+    )
+    compute_dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None,
+        description="Data type in which all models compute; norms and sums keep float32. Default: `dtype`, or what "
+        "Accelerate's configuration sets as mixed precision.",
     )
     attn_implementation: str | None = Field(
         default=None, description="Attention implementation, passed to Transformers. Default: its choice."
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the policy's layers with `torch.compile` for training and scoring, not for sampling. The first "
+        "steps take minutes longer, and results are the same up to rounding.",
     )
     trust_remote_code: bool = Field(
         default=False,
@@ -98,6 +109,10 @@ class ModelTable(Table):
     resize_embeddings: bool = Field(
         default=False,
         description="Add rows to the embedding where the tokenizer has more tokens. Also in the reference and the teacher.",
+    )
+    quantization: Literal["nf4"] | None = Field(
+        default=None,
+        description="Store the matrices of the base in 4 bits, through bitsandbytes (`plugrad[qlora]`). For `[model.lora]`.",
     )
     lora: LoraTable | None = Field(
         default=None, description="Train adapters beside the frozen weights. Default: train all weights."
@@ -125,6 +140,19 @@ class ModelTable(Table):
         return dtype
 
     @model_validator(mode="after")
+    def _computes_in_what_it_can(self) -> ModelTable:
+        if self.compute_dtype == "float32" and self.dtype != "float32":
+            raise ValueError(
+                f'compute_dtype = "float32" with dtype = "{self.dtype}": weights are computed with as they are stored, or '
+                'in bfloat16. Set dtype = "float32"'
+            )
+        if self.compute_dtype == "bfloat16" and self.dtype == "float64":
+            raise ValueError(
+                'compute_dtype = "bfloat16" with dtype = "float64": autocast leaves float64 as it is. Set dtype = "float32"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_model(self) -> ModelTable:
         if (self.name is None) == (self.from_scratch is None):
             raise ValueError("give either `name` (a hub id or folder) or a table [model.from_scratch], not both")
@@ -143,6 +171,24 @@ class ModelTable(Table):
                 "[model.lora] adapter was trained beside the weights of its own base, and those of [model.from_scratch] are "
                 "new. Give the base as `name`: a run that began from scratch has saved it in model/base"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_quantised(self) -> ModelTable:
+        if self.quantization is None:
+            return self
+        asked = f'quantization = "{self.quantization}"'
+        if self.lora is None:
+            raise ValueError(f"{asked} without [model.lora]: weights of 4 bits cannot be trained. Add the table")
+        if self.from_scratch is not None:
+            raise ValueError(f"{asked} with [model.from_scratch]: weights are quantised as they are read. Give a `name`")
+        if self.resize_embeddings:
+            raise ValueError(
+                f"{asked} with resize_embeddings = true: the base would have to be saved, and its weights are in 4 bits. "
+                "Resize and save the model first"
+            )
+        if self.dtype == "float64":
+            raise ValueError(f'{asked} with dtype = "float64": it rounds to four bits. Set dtype = "float32" or "bfloat16"')
         return self
 
     @property

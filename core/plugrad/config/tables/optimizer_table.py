@@ -72,6 +72,10 @@ class OptimizerTable(Table):
     warmup_ratio: Share | None = Field(
         default=None, description="The same as a share of all updates, rounded up. Give one of the two."
     )
+    master_weights: bool = Field(
+        default=False,
+        description="Keep a float32 copy of every trained weight of 16 bits, and update that: no update is rounded away.",
+    )
     max_grad_norm: PositiveOrInf = Field(default=1.0, description="Norm to which gradients are clipped. `inf` turns it off.")
 
     @field_validator("schedule", mode="before")

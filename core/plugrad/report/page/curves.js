@@ -87,7 +87,7 @@
       legend: { show: false },
       cursor: { sync: { key: "steps" }, points: { size: 6 }, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: { range: rangeOf } },
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       axes: [{ ...axis, size: 24, space: 60, values: shown }, { ...axis, size: 52, space: 32, values: shown }],
       series,
       hooks: { setCursor: [(plot) => chart.plot && readOut(chart, plot.cursor.idx)] },
@@ -112,7 +112,7 @@
   function chartOf(number) {
     const place = element("div", { class: "plot", role: "img", "aria-label": `Curve of ${number.name}` });
     const readout = element("div", { class: "readout" });
-    const caption = number.caption ? [element("p", {}, number.caption)] : [];
+    const caption = number.caption ? [element("p", {}, ...coded(number.caption))] : [];
     const card = element("div", { class: "chart", "data-number": number.name }, element("h4", {}, number.name), ...caption, readout, place);
     const chart = { number, place, readout, card, isOld: true };
     card.chart = chart;
@@ -124,7 +124,7 @@
   // On a phone, groups after the first three wait until they are opened: the page would be endless.
   function groupOf(group, index) {
     const whose = [group.kind, group.package].filter(Boolean).join(" · ");
-    const summary = element("summary", {}, element("h3", {}, group.title), element("span", { class: "of" }, whose), element("span", { class: "of" }, group.summary));
+    const summary = element("summary", {}, element("h3", {}, group.title), element("span", { class: "of" }, whose), element("span", { class: "of" }, ...coded(group.summary)));
     const grid = element("div", { class: "grid" }, ...group.numbers.map(chartOf));
     const open = innerWidth > 640 || index < 3 ? { open: "" } : {};
     return element("details", { class: "group", ...open, id: `group-${group.title}` }, summary, grid);

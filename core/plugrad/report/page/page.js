@@ -14,6 +14,9 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Docstrings write names between backticks, in pairs or single ones.
+const coded = (text) => text.split(/``?([^`]+)``?/).map((part, at) => (at % 2 ? element("code", {}, part) : part));
+
 function numberText(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0"; // and not -0

@@ -103,8 +103,8 @@
       const key = (kind, told) => element("span", {}, element("span", { class: `token ${kind}` }, "token"), ` ${told}`);
       const has = (is) => shown.some((each) => each.tokens.some((_, at) => is(each, at)));
       const found = [key("of-prompt", "prompt")];
-      if (has((each, at) => marksAt(each, at).some((mark) => mark.startsWith("clipped")))) found.push(key("clipped", "clipped: no gradient"));
-      if (has((each, at) => at >= each.prompt_length && (!each.counted[at] || marksAt(each, at).includes("masked")))) found.push(key("uncounted", "masked or not counted"));
+      if (has((each, at) => marksAt(each, at).some((mark) => mark.startsWith("clipped")))) found.push(key("clipped", "no gradient: clipped, or masked by the loss"));
+      if (has((each, at) => at >= each.prompt_length && (!each.counted[at] || marksAt(each, at).includes("masked")))) found.push(key("uncounted", "not counted: outside the loss mask"));
       keys.replaceChildren(...found);
     }
 

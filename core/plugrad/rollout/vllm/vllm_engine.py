@@ -130,6 +130,9 @@ class VllmEngine:
     def _wake(self) -> None:
         self._check_open()
         if self._is_asleep:
+            if torch.cuda.is_available():
+                # What the trainer's allocator holds without using it is not free for vLLM.
+                torch.cuda.empty_cache()
             self._llm.wake_up()
             self._is_asleep = False
 

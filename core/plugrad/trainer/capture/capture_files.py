@@ -1,4 +1,7 @@
-"""A capture on disk: tensors in `capture.safetensors`, everything else in `capture.json`. Reading it needs no model."""
+"""A capture on disk: tensors in `capture.safetensors`, everything else in `capture.json`, and the SHA-256 of both.
+
+Reading it needs no model.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ from plugrad.contracts.advantage import AdvantageInputs
 from plugrad.contracts.loss import BatchLossInputs
 from plugrad.contracts.needs import TeacherDivergence
 from plugrad.errors import RunFileError
-from plugrad.json_text import parse_json, plain
+from plugrad.json_text import json_of, parse_json, plain
 from plugrad.paths import expanded, read_bytes, write_text
 from plugrad.policy.reductions import Counts, RowCounts
 from plugrad.shown import printable, shown
 from plugrad.trainer.capture.given_rollouts import given_again, given_apart
 from plugrad.trainer.capture.later_captures import CAPTURES
+from plugrad.trainer.checkpoints.checkpoint_folder import sums_of
 from plugrad.trainer.update.weighted_losses import Rows
 
-TENSORS, FACTS = "capture.safetensors", "capture.json"
+TENSORS, FACTS, SUMS = "capture.safetensors", "capture.json", "sums.json"
 FORMAT = 1
 """Raised when a newer plugrad writes what an older one would misread."""
 COUNTS, DIVERGENCE, PARAMETER, STATES = "row_counts.", "divergence.", "parameters/", "states"
@@ -102,6 +106,7 @@ def write_capture(folder: Path, capture: Capture) -> None:
             tensors.update(given)
         save_file(tensors, unfinished / TENSORS)
         write_text(unfinished / FACTS, json.dumps(plain(facts), default=shown, allow_nan=False) + "\n")
+        write_text(unfinished / SUMS, json_of(sums_of(unfinished, (unfinished / TENSORS, unfinished / FACTS))))
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     finally:
@@ -112,7 +117,7 @@ def read_capture(folder: str | Path) -> Capture:
     """Read a capture.
 
     Raises:
-        RunFileError: the folder holds no capture that this plugrad can read.
+        RunFileError: the folder holds no capture that this plugrad can read, or a file of it has changed.
     """
     path = expanded(folder)
     if not (path / FACTS).is_file():
@@ -124,15 +129,32 @@ def read_capture(folder: str | Path) -> Capture:
         facts = parse_json(read_bytes(path / FACTS), FACTS)
         if facts["format"] != FORMAT:
             raise ValueError(f"it has format {facts['format']}, and this plugrad reads format {FORMAT}")
+        _check_sums(path)
         tensors = load_file(path / TENSORS)
         updates = [_put_together(number, update, tensors) for number, update in enumerate(facts["updates"])]
         given = given_again(facts["given"], tensors) if "given" in facts else None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RunFileError(
             f"the capture in {printable(path)} cannot be read: {type(error).__name__}: {printable(error)}. It was cut off "
-            "or changed, or another version of plugrad wrote it."
+            "or changed, or another version of plugrad wrote it: copy it again, or capture the step again."
         ) from error
     return Capture(facts, updates, given)
+
+
+def _check_sums(folder: Path) -> None:
+    """Check that both files have the bytes that were written: a number that has flipped would be replayed as any other.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is missing or has other bytes.
+    """
+    if not (folder / SUMS).is_file():
+        raise ValueError(f"it has no {SUMS}, so nobody can tell whether it is whole")
+    sums = parse_json(read_bytes(folder / SUMS), SUMS)
+    found = sums_of(folder, (folder / TENSORS, folder / FACTS))
+    wrong = next((name for name, total in found.items() if not isinstance(sums, dict) or sums.get(name) != total), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong} has changed since it was written, or was cut off: its sum does not match")
 
 
 def _taken_apart(updates: Sequence[CapturedUpdate]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:

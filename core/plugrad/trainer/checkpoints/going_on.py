@@ -18,9 +18,9 @@ from plugrad.trainer.record.run_folder import METRICS
 
 MAY_CHANGE = (
     "max_steps", "checkpoint.", "samples.", "capture.", "profile.", "tracking.", "evaluation.", "number of processes",
-    "tokens_per_micro_batch",
-    "model.gradient_checkpointing", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths", "metric.",
-    "metric ", "metrics", "plugins.disable",
+    "tokens_per_micro_batch", "memory.",
+    "model.gradient_checkpointing", "model.compile", "rollout.generation_batch_size", "preflight_timeout_s", "search_paths",
+    "metric.", "metric ", "metrics", "plugins.disable",
 )  # fmt: skip
 """What changes neither the policy nor what it is trained on; a key that ends with a dot stands for a table, and a kind
 that ends with a space for its components."""

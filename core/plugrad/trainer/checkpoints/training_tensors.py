@@ -32,8 +32,10 @@ def policy_tensors(learner: Learner) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set() if learner.adapter is None else {id(weight) for _, weight in frozen_tensors(learner.model)}
+    # A quantised base makes more tensors up when it is asked for its state.
+    own = {id(tensor) for tensor in (*learner.own.parameters(), *learner.own.buffers())}
     for name, weight in learner.own.state_dict(keep_vars=True).items():
-        if isinstance(weight, Tensor) and id(weight) not in seen:
+        if isinstance(weight, Tensor) and id(weight) in own and id(weight) not in seen:
             seen.add(id(weight))
             found[name] = weight.detach()
     return found
@@ -81,6 +83,8 @@ def load_optimizer(
     for key, metadata in stored.items():
         assert isinstance(metadata, TensorStorageMetadata)
         tensors[key] = _like(parameters[key.rpartition(".")[0]], metadata)
+        if learner.memory.offload_optimizer:
+            tensors[key] = tensors[key].cpu()
     if tensors:
         _load(tensors, folder, group)
     states: dict[Tensor, dict[str, Any]] = {}

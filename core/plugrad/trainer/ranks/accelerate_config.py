@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from plugrad.config.tables.model_table import ModelTable
 from plugrad.errors import RunFileError
 from plugrad.shown import LIMIT, printable, shown
 from plugrad.trainer.ranks.launch_variables import check_launch_variables
@@ -81,15 +83,19 @@ REFUSALS = (
 )
 
 
-def make_accelerator() -> Accelerator:
+def make_accelerator(model: ModelTable | None = None) -> Accelerator:
     """Return the Accelerator of this process.
 
+    Args:
+        model: the run file's. Its `compute_dtype`, if it is given, decides the precision.
+
     Raises:
-        RunFileError: Accelerate's configuration asks for something that this trainer does not support.
+        RunFileError: Accelerate's configuration asks for something that this trainer does not support, or for another
+            precision than the run file.
     """
     check_launch_variables()
     check_accelerate_config()
-    accelerator = _made()
+    accelerator = _made(None if model is None else _precision(model))
     if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
         # Accelerate would reduce gradients, and return log-probs, in bfloat16.
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -97,9 +103,31 @@ def make_accelerator() -> Accelerator:
     return accelerator
 
 
-def _made() -> Accelerator:
+def _precision(model: ModelTable) -> str | None:
+    """Return Accelerate's name of the precision that the run file asks for; None where Accelerate's own holds."""
+    configured = os.environ.get("ACCELERATE_MIXED_PRECISION", "").strip().lower()
+    if model.compute_dtype is None:
+        return None
+    if model.compute_dtype == "float32" and configured == "bf16":
+        raise RunFileError(
+            'model.compute_dtype is "float32", and Accelerate\'s configuration sets mixed precision to bf16 '
+            "(ACCELERATE_MIXED_PRECISION). Leave one of them out."
+        )
+    # Weights of bfloat16 compute in it by themselves.
+    return "bf16" if model.compute_dtype == "bfloat16" and model.dtype in ("float32", "auto") else "no"
+
+
+def _forget_precision_of_another_run(precision: str) -> None:
+    # Accelerate keeps it for the process, and a process may train one run after another.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()
+
+
+def _made(precision: str | None) -> Accelerator:
+    _forget_precision_of_another_run(precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").strip().lower() or "no")
     try:
         return Accelerator(
+            mixed_precision=precision,
             # Otherwise Accelerate treats several processes on a machine without an accelerator as separate runs.
             cpu=not torch.accelerator.is_available(),
             gradient_accumulation_steps=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from plugrad.trainer.samples.shown_samples import NUM_SHOWN, num_shown, print_sa
 SHOWN = {"reward": "reward", "eval/reward": "held-out", "loss": "loss", "tokens_per_s": "tokens/s"}
 SECONDS_BETWEEN_LINES = 2.0
 NARROW = 80
+MOST_FINDINGS = 3
 HEAD = ("WHAT", "THEN", "NOW")
 
 
@@ -199,17 +201,25 @@ def _contents(folder: Path) -> str:
 
 
 def _print_findings(folder: Path, console: Console) -> None:
-    """Print what is wrong with a run that learned nothing."""
+    """Print what is wrong with a run that learned nothing, in a line or two for each of the first findings."""
     try:
         records = read_records(folder)
         findings = found_in(records) if learned_nothing(records) else []
     except PlugradError:
         # Somebody has moved the folder since: the run is complete all the same.
         return
-    for finding in findings:
-        console.print(f"{finding.title}. {finding.evidence} {finding.remedy}", soft_wrap=True)
+    for finding in findings[:MOST_FINDINGS]:
+        console.print(f"{finding.severity:<16} {finding.title}", soft_wrap=True)
+        console.print(f"{'':<16} {_first_sentence(finding.remedy)}", soft_wrap=True)
     if findings:
-        console.print(f"The same again, at any time: plugrad diagnose {folder}", soft_wrap=True)
+        more = len(findings) - MOST_FINDINGS
+        others = f"{more} more, the numbers behind them" if more > 0 else "The numbers behind this"
+        console.print(f"{others}, and all that helps: plugrad diagnose {folder}", soft_wrap=True)
+
+
+def _first_sentence(text: str) -> str:
+    # Not the stop in a name such as optimizer.lr.
+    return re.split(r"(?<=\.) ", text, maxsplit=1)[0]
 
 
 def _print_evaluated(samples: Sequence[Mapping[str, Any]], console: Console, num: int) -> None:

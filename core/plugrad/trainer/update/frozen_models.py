@@ -38,6 +38,9 @@ def load_frozen_models(
         return {"ref_logprobs": AS_IT_BEGAN}
     elif "ref_logprobs" in needs:
         models["ref_logprobs"] = frozen(copy.deepcopy(loaded.model))
+    if run_file.memory.offload_reference:
+        # It moves to the device when it scores.
+        device = torch.device("cpu")
     return {field: Policy(model.to(device), run_file.rollout.temperature) for field, model in models.items()}
 
 

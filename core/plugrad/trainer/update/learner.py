@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,11 +18,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
+from plugrad.config.tables.memory_table import MemoryTable
 from plugrad.host.loss import BoundLoss, num_passes
 from plugrad.host.provided import TRAINED
 from plugrad.policy.adapter_layers import as_it_began
 from plugrad.policy.loading import LoadedModel
 from plugrad.policy.lora import Adapter
+from plugrad.policy.offloading import offloaded_activations
 from plugrad.policy.policy import Policy
 from plugrad.policy.routers import busiest_expert
 from plugrad.policy.scored import Scored, Wanted
@@ -74,6 +77,8 @@ class Learner:
     """What each forward pass of the policy with gradient gives."""
     adapter: Adapter | None = None
     """What is trained of the model, if not all."""
+    memory: MemoryTable = field(default_factory=MemoryTable)
+    """What waits in the machine's memory."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,11 +143,26 @@ class Learner:
         return WholeWeights(model, critic, whole_parameters(own.trained))
 
     @contextmanager
-    def fixed(self, field: str) -> Iterator[Callable[..., Scored]]:
+    def fixed(self, name: str) -> Iterator[Callable[..., Scored]]:
         """While the body runs, give what fills a field of the losses' inputs: the policy, or a frozen model."""
-        frozen = self.policy if field == "old_logprobs" else self.frozen[field]
+        frozen = self.policy if name == "old_logprobs" else self.frozen[name]
+        if frozen is not None and self._waits(name):
+            frozen.to(self.accelerator.device)
         with as_it_began(self.model) if frozen is AS_IT_BEGAN else nullcontext():
             yield frozen or self.policy
+
+    def put_away(self) -> None:
+        """Move frozen models that wait in the machine's memory there, once a batch is scored."""
+        for name, frozen in self.frozen.items():
+            if frozen is not None and self._waits(name):
+                frozen.to("cpu")
+
+    def _waits(self, name: str) -> bool:
+        return name == "ref_logprobs" and self.memory.offload_reference
+
+    def keeping_activations(self) -> AbstractContextManager[Any]:
+        """Return a context for passes with gradient, in which activations are kept where `[memory]` says."""
+        return offloaded_activations(self.policy) if self.memory.offload_activations else nullcontext()
 
     def save(self, path: Path, whole: WholeWeights | None = None) -> None:
         """Write a Transformers or PEFT folder. Pass `whole` where this rank's models hold only a part of the weights."""
@@ -178,16 +198,15 @@ def make_learner(
     Args:
         run_file: its `[optimizer]`, temperature and number of updates.
         loaded: the policy.
-        frozen: from `load_frozen_models`.
+        frozen, teachers: from `load_frozen_models` and `load_teachers`.
         losses: in the order of the run file.
-        teachers: from `load_teachers`.
         needs: the optional fields that any loss or metric reads.
         scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
         accelerator, ranks: of this process.
-        wrap: distributes policy and optimizer over the ranks; `accelerator.prepare` unless given.
+        wrap: distributes policy and optimizer; `accelerator.prepare` unless given.
     """
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
-    check_trains_here(policy, wanted, num_passes(losses), accelerator)
+    check_trains_here(policy, wanted, num_passes(losses), accelerator, run_file.optimizer)
     _sum_up_base(loaded, ranks, is_sharded=wrap is not None or accelerator.distributed_type == DistributedType.FSDP)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
@@ -209,6 +228,7 @@ def make_learner(
         seed=run_file.seed,
         wanted=wanted,
         adapter=loaded.adapter,
+        memory=run_file.memory,
     )
 
 
@@ -223,7 +243,8 @@ def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundL
     if critic is not None and not any(loss.needs & TRAINED for loss in losses):
         # No backward pass would reach it, and what wraps the policy waits for every gradient.
         critic.requires_grad_(False)
-    return Policy(loaded.model, run_file.rollout.temperature, critic=critic, trained=of_losses)
+    compiled, temperature = run_file.model.compile, run_file.rollout.temperature
+    return Policy(loaded.model, temperature, critic=critic, trained=of_losses, compiled=compiled)
 
 
 def _prepared(

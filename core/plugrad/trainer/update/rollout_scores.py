@@ -37,6 +37,7 @@ def with_scores(batch: RolloutBatch, learner: Learner, cutting: Cutting) -> Roll
     for micro_batch in part.micro_batches:
         for name, rows in _scored(learner, micro_batch, fields):
             found[name].update(rows)
+    learner.put_away()
     return replace(batch, scores={name: _by_group(batch, part, name, rows) for name, rows in found.items()})
 
 

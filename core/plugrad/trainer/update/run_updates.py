@@ -32,6 +32,7 @@ def run_updates(
     if watch.keeps_all:
         learner = _with_entropies(learner)
     parts = [_with_fixed_logprobs(learner, part) for part in cutting.cut(batch, learner.ranks)]
+    learner.put_away()
     outcomes = []
     for part in parts:
         outcome = train_step(learner, part.micro_batches, hooks, progress, watch)

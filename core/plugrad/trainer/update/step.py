@@ -56,7 +56,7 @@ def train_step(
     slopes = slopes_of_mixing_losses(learner, micro_batches, hooks, progress, ledger, watch)
     for index, micro_batch in enumerate(micro_batches):
         is_last = index == len(micro_batches) - 1
-        with nullcontext() if is_last else learner.accelerator.no_sync(learner.policy):
+        with nullcontext() if is_last else learner.accelerator.no_sync(learner.policy), learner.keeping_activations():
             inputs = _add_gradient(learner, micro_batch, hooks, progress, slopes[index], ledger, watch)
         scored.append((micro_batch.rows, inputs))
     grad_norm = clip_gradient(learner)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
 
+from plugrad.config.tables.optimizer_table import OptimizerTable
 from plugrad.errors import ModelError
 from plugrad.policy.neighbours import without_gradient
 from plugrad.policy.policy import Policy
@@ -21,12 +22,18 @@ from plugrad.policy.shifts import check_shifts
 logger = logging.getLogger("plugrad")
 
 
-def check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator) -> None:
+def check_trains_here(policy: Policy, wanted: Wanted, passes: int, accelerator: Accelerator, table: OptimizerTable) -> None:
     """Refuse what these ranks cannot train, allow what they can, and say what will not be as the user may expect."""
     policy.check_gives(wanted)
+    if policy.is_compiled and accelerator.distributed_type == DistributedType.FSDP:
+        raise ModelError(
+            "model.compile is true, and Accelerate's configuration shards the model with FSDP, whose hooks plugrad has not "
+            "been tried with in compiled layers. Set model.compile to false, or train without FSDP."
+        )
     if passes > 1:
         check_shifts(policy.model)
-    _warn_of_small_updates(policy, accelerator)
+    if not table.master_weights:
+        _warn_of_small_updates(policy, accelerator)
     _check_rows_alone(policy, accelerator)
     _warn_of_router_loss(policy)
     if accelerator.num_processes > 1:
@@ -77,7 +84,8 @@ def _warn_of_small_updates(policy: Policy, accelerator: Accelerator) -> None:
     if torch.finfo(dtype).bits <= 16 and not keeps_float32:
         logger.warning(
             "The weights are %s: an update smaller than %.1e of a weight is rounded away. With a small learning rate the "
-            'policy may not learn; model.dtype = "float32" keeps every update.',
+            "policy may not learn; optimizer.master_weights = true keeps every update, and so does model.dtype = "
+            '"float32", with model.compute_dtype = "bfloat16" or without.',
             str(dtype).removeprefix("torch."),
             torch.finfo(dtype).eps / 2,
         )
