@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ class AdvantageInputs:
         all there where rollouts have no turns. An empty completion has nothing.
         """
         lengths, rewards = self.completion_lengths.tolist(), self.rewards.double().tolist()
-        rollouts = self.rollouts or [[{}] * len(group) for group in lengths]
+        rollouts: Sequence[Sequence[Mapping[str, Any]]] = self.rollouts or [[{}] * len(group) for group in lengths]
         return [
             [_earned(*each) for each in zip(*group, strict=True)] for group in zip(lengths, rewards, rollouts, strict=True)
         ]
