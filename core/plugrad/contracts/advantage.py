@@ -64,7 +64,8 @@ class AdvantageInputs:
         all there where rollouts have no turns. An empty completion has nothing.
         """
         lengths, rewards = self.completion_lengths.tolist(), self.rewards.double().tolist()
-        rollouts: Sequence[Sequence[Mapping[str, Any]]] = self.rollouts or [[{}] * len(group) for group in lengths]
+        without_turns: list[list[Mapping[str, Any]]] = [[{}] * len(group) for group in lengths]
+        rollouts: Sequence[Sequence[Mapping[str, Any]]] = self.rollouts or without_turns
         return [
             [_earned(*each) for each in zip(*group, strict=True)] for group in zip(lengths, rewards, rollouts, strict=True)
         ]
