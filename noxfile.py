@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "example", "objectives", "policy")]
+PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "environments", "example", "objectives", "policy")]
 BENCHMARKS = [
     "catalogue", "check", "checkpoint", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks",
     "seeing", "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
@@ -137,7 +137,8 @@ def reference(session: nox.Session) -> None:
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Install each plugin package as a user would, and run its own tests."""
-    install(session, ".", *(f"./{folder}" for folder in PACKAGES), "pytest")
+    extras = {"plugins/plugrad-environments": "[hf,json-schema,math,reasoning-gym]"}
+    install(session, ".", *(f"./{folder}{extras.get(folder, '')}" for folder in PACKAGES), "pytest")
     for folder in PACKAGES:
         session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
 

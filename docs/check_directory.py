@@ -39,9 +39,9 @@ def check(package: Package) -> Iterator[Row]:
 
     Run it in a separate environment: a package of that name that was installed before is gone afterwards.
     """
-    installed = _call("pip", "install", "--constraint", str(ROOT / "constraints.txt"), package.install)
+    installed = _call("pip", "install", "--constraint", str(ROOT / "constraints.txt"), *package.beside, package.install)
     if installed.returncode:
-        yield Row(package.name, "", False, f"pip install {package.install} failed: {_last_line(installed.stderr)}")
+        yield Row(package.name, "", False, f"{package.command} failed: {_last_line(installed.stderr)}")
         return
     importlib.invalidate_caches()
     found = distribution(package.name)

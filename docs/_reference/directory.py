@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -63,6 +64,8 @@ class Package(_Table):
     """The package's own description."""
     install: Line
     """What pip installs: a requirement such as `plugrad-mine>=1`, or a folder of this repository."""
+    beside: list[Line] = Field(default_factory=list)
+    """What pip has to install with it, as long as no index has that: folders of this repository."""
     links: Links
     check: dict[str, Tried] = Field(default_factory=dict)
     """By `kind/name`."""
@@ -70,7 +73,12 @@ class Package(_Table):
     @property
     def folder(self) -> Path | None:
         """Its folder, where it is a package of this repository."""
-        return ROOT / self.install if self.install.startswith("./") else None
+        return ROOT / self.install.partition("[")[0] if self.install.startswith("./") else None
+
+    @property
+    def command(self) -> str:
+        """The command that installs it."""
+        return shlex.join(["pip", "install", *self.beside, self.install])
 
     @field_validator("name")
     @classmethod
@@ -129,7 +137,7 @@ def read(path: Path = DIRECTORY) -> list[Package]:
 def directory() -> str:
     """Return a row for each package, and what is declared to fail."""
     packages = read()
-    rows = [(f"`{p.name}`", ", ".join(p.kinds), p.summary, _links(p), f"`pip install {p.install}`") for p in packages]
+    rows = [(f"`{p.name}`", ", ".join(p.kinds), p.summary, _links(p), f"`{p.command}`") for p in packages]
     parts = [table(("package", "kinds", "what it is", "links", "install"), rows), _declared(packages)]
     return "\n\n".join(part for part in parts if part)
 
@@ -143,7 +151,7 @@ def known_components() -> str:
         project = tomllib.loads((package.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         for group, points in project["entry-points"].items():
             for name in points:
-                install = f"pip install {package.install}, from a clone of plugrad"
+                install = f"{package.command}, from a clone of plugrad"
                 known[GROUPS[group]][name] = {"package": package.name, "install": install}
     return json.dumps(known, indent=1, sort_keys=True) + "\n"
 

@@ -11,6 +11,7 @@ import pytest
 PACKAGES = {
     "plugrad": "core",
     "plugrad_compat": "plugins/plugrad-compat/src",
+    "plugrad_environments": "plugins/plugrad-environments/src",
     "plugrad_example": "plugins/plugrad-example/src",
     "plugrad_objectives": "plugins/plugrad-objectives/src",
     "plugrad_policy": "plugins/plugrad-policy/src",

@@ -71,7 +71,7 @@ def test_the_page_has_every_package(directory):
     page = directory.directory()
     for package in directory.read():
         assert f"| `{package.name}` | {', '.join(package.kinds)} | {package.summary} |" in page
-        assert f"`pip install {package.install}`" in page
+        assert f"`{package.command}`" in page
 
 
 def test_an_entry_may_say_how_its_components_are_checked(read, directory, monkeypatch):

@@ -16,9 +16,8 @@ import pytest
 from plugrad.registry.scan import KINDS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = [
-    ROOT / "plugins" / name for name in ("plugrad-compat", "plugrad-example", "plugrad-objectives", "plugrad-policy")
-]
+NAMES = ("compat", "environments", "example", "objectives", "policy")
+PACKAGES = [ROOT / "plugins" / f"plugrad-{name}" for name in NAMES]
 TEMPLATES = ROOT / "core" / "plugrad" / "scaffold" / "templates"
 COMPONENTS = {"loss": "soft_clip", "advantage": "group_quantile", "metric": "solved"}
 
@@ -105,7 +104,7 @@ def run_folder(programs, tmp_path_factory):
 
 
 def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
-    assert wheels.keys() == {"plugrad", "plugrad_compat", "plugrad_example", "plugrad_objectives", "plugrad_policy"}
+    assert wheels.keys() == {"plugrad", *(package.name.replace("-", "_") for package in PACKAGES)}
     held = {name: set(ZipFile(wheel).namelist()) for name, wheel in wheels.items()}
     run_files = {f"plugrad/runs/{path.name}" for path in (ROOT / "core" / "plugrad" / "runs").glob("*.toml")}
     assert {"plugrad/runs/supervised.toml", "plugrad/runs/reinforce.toml"} <= run_files <= held["plugrad"]
@@ -119,7 +118,7 @@ def test_the_wheels_hold_everything_that_is_not_a_module(wheels):
 @pytest.mark.parametrize(
     "source",
     [ROOT / "core", *(package / "src" for package in PACKAGES)],
-    ids=["plugrad", "plugrad-compat", "plugrad-example", "plugrad-objectives", "plugrad-policy"],
+    ids=["plugrad", *(package.name for package in PACKAGES)],
 )
 def test_a_wheel_holds_every_module(wheels, source):
     (name,) = [path.name for path in source.iterdir() if path.is_dir()]

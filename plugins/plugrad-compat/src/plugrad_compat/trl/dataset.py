@@ -38,7 +38,7 @@ class Source:
             DataError: the split cannot be read, or the split or column does not exist.
             PluginError: the `datasets` package is not installed.
         """
-        if special := _special(self.dataset):
+        if special := special_file(self.dataset):
             raise DataError(
                 f"the dataset {self.dataset.as_posix()!r} cannot be read: {special} is a pipe, socket or device."
             )
@@ -61,7 +61,7 @@ class Source:
     def _load(self, split: str) -> Any:
         datasets = _datasets()
         try:
-            if _is_saved(self.dataset):
+            if is_saved(self.dataset):
                 saved = datasets.load_from_disk(str(self.dataset))
                 return saved[split] if isinstance(saved, Mapping) else saved
             if self.dataset.is_file():
@@ -102,13 +102,14 @@ def _lines(path: Path) -> tuple[list[Row], list[str]]:
     return [{name: row.get(name) for name in columns} for row in rows], columns
 
 
-def _special(path: Path) -> Path | None:
+def special_file(path: Path) -> Path | None:
     """Return a pipe, socket or device where `path` leads, or in it, as in a saved dataset: to read one may never end."""
-    places = [path, *path.glob("*"), *path.glob("*/*")] if _is_saved(path) else [path]
+    places = [path, *path.glob("*"), *path.glob("*/*")] if is_saved(path) else [path]
     return next((place for place in places if place.exists() and not (place.is_file() or place.is_dir())), None)
 
 
-def _is_saved(path: Path) -> bool:
+def is_saved(path: Path) -> bool:
+    """Return whether a folder was written by `save_to_disk`."""
     return (path / "dataset_dict.json").exists() or (path / "state.json").exists()
 
 

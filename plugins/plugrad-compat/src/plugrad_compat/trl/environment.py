@@ -70,7 +70,7 @@ class TrlRewards:
             for index in range(len(rollouts))
         ]
         totals = [self._total(row) for row in components]
-        filled = _with_unscorable(totals, rollouts)
+        filled = with_unscorable(totals, rollouts)
         return [{**row, REWARD: total} for row, total in zip(components, filled, strict=True)]  # type: ignore[dict-item]
 
     def _total(self, row: Mapping[str, float | None]) -> float | None:
@@ -78,7 +78,7 @@ class TrlRewards:
         return sum(weighted) if weighted else None
 
 
-def _with_unscorable(totals: Sequence[float | None], rollouts: Sequence[Rollout]) -> list[float]:
+def with_unscorable(totals: Sequence[float | None], rollouts: Sequence[Rollout]) -> list[float]:
     """Fill in the mean of the example's other rewards, or 0, where every function returned None.
 
     The rollout then has no advantage over the mean of its group, and does not change the others', as in TRL.

@@ -1,0 +1,1 @@
+"""Rewards by name, and the user's own reward functions."""
