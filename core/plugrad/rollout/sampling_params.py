@@ -8,7 +8,9 @@ from typing import Any
 from plugrad.rollout.engine import Sampling
 
 
-def sampling_params(sampling: Sampling, *, seed: int, stops: Iterable[int], vocab_size: int) -> dict[str, Any]:
+def sampling_params(
+    sampling: Sampling, *, seed: int, max_new_tokens: int, stops: Iterable[int], vocab_size: int
+) -> dict[str, Any]:
     """Return the fields of vLLM's SamplingParams for all completions of one prompt.
 
     Completions come from softmax(logits / temperature) and nothing else. Every field that shapes the distribution is set,
@@ -20,7 +22,7 @@ def sampling_params(sampling: Sampling, *, seed: int, stops: Iterable[int], voca
         "temperature": sampling.temperature,
         # vLLM adds the index of the completion.
         "seed": seed,
-        "max_tokens": sampling.max_new_tokens,
+        "max_tokens": max_new_tokens,
         "min_tokens": 0,
         # vLLM refuses tokens outside the vocabulary. They are never sampled.
         "stop_token_ids": sorted(stop for stop in stops if stop < vocab_size),

@@ -19,7 +19,7 @@ from plugrad.policy.quantised import check_quantised
 from plugrad.registry.copied_process import tell_again
 from plugrad.registry.provenance import record
 from plugrad.trainer.checked_plugins import check_plugins
-from plugrad.trainer.engines import check_engine, engine_record
+from plugrad.trainer.engines import check_engine, check_plays, engine_record
 from plugrad.trainer.held_out_sets import examples_of_set
 from plugrad.trainer.ranks.agreement import check_same_everywhere
 from plugrad.trainer.ranks.ranks import Ranks
@@ -56,6 +56,7 @@ def check_run(
     ranks.on_main(lambda: check_tracking(run_file.tracking))
     quiet_transformers()
     selection, environment, of_sets = ranks.together(lambda: check_plugins(run_file))
+    ranks.together(lambda: check_plays(run_file, environment, of_sets))
     ranks.together(lambda: check_quantised(run_file))
     ranks.together(lambda: _check_lora(run_file, selection))
     components = record(selection.components(), selection.of_sets)

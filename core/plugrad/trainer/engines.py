@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pkgutil import resolve_name
 from typing import Any
@@ -15,6 +15,7 @@ from plugrad.config.engine_kinds import ENGINES, TRANSFORMERS, EngineKind, engin
 from plugrad.config.run_file import RunFile
 from plugrad.config.tables.rollout_table import RolloutTable
 from plugrad.errors import RunFileError
+from plugrad.host.environment import BoundEnvironment
 from plugrad.policy.blocks import product_dtype_of
 from plugrad.policy.context import context_of
 from plugrad.policy.loading import LoadedModel
@@ -39,6 +40,28 @@ def check_engine(run_file: RunFile, ranks: Ranks) -> None:
     require(kind.name, implementation.packages(run_file, ranks.is_main))
     implementation.check(run_file, ranks.is_main)
     _warn_about_unused_tables(run_file.rollout)
+
+
+def check_plays(run_file: RunFile, environment: BoundEnvironment, of_sets: Mapping[str, BoundEnvironment]) -> None:
+    """Check that the engine can answer environments that play with the policy.
+
+    Raises:
+        RunFileError: it replays completions, or ranks share it.
+    """
+    table, kind = run_file.rollout, run_file.rollout.engine_kind
+    if environment.plays and not kind.samples:
+        sampling = engines_where(lambda kind: kind.samples)
+        raise RunFileError(
+            f'rollout.engine = "{kind.name}" replays completions, and {environment.component} plays with the policy, which '
+            f"must sample. Set rollout.engine = {sampling}."
+        )
+    playing = next((bound for bound in (environment, *of_sets.values()) if bound.plays), None)
+    if playing is not None and table.ranks_per_engine > 1:
+        raise RunFileError(
+            f"rollout.{kind.ranks_per_engine} is {table.ranks_per_engine}, and {playing.component} plays with the policy: "
+            "ranks that share an engine must ask it as often as one another, but each plays as many turns as its own plays "
+            'take. Set it to 1, or sample with rollout.engine = "vllm-server", whose servers share nothing with the ranks.'
+        )
 
 
 def check_sampling_when_sharded(run_file: RunFile, *, samples_greedily: bool) -> None:

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from plugrad.rollout.engine import Completion
-from plugrad.rollout.turns.lockstep import LockStep, PlayTimeout
+from plugrad.rollout.turns.lockstep import LockStep
+from plugrad.rollout.turns.seats import PlayTimeout, Table
 
 
 class Engine:
@@ -32,7 +33,7 @@ def counts_to(goal, pause=0.0):
 
 def run(*plays, time_limit_s=60.0):
     engine = Engine()
-    return LockStep(engine, time_limit_s).run(plays), engine.calls
+    return LockStep(engine, Table(time_limit_s)).run(plays), engine.calls
 
 
 def test_all_that_wait_are_answered_at_once_however_long_each_takes():
@@ -84,7 +85,7 @@ def test_an_error_of_the_engine_ends_all():
         raise RuntimeError("no engine")
 
     with pytest.raises(RuntimeError, match="no engine"):
-        LockStep(generate, 60.0).run([play, play])
+        LockStep(generate, Table(60.0)).run([play, play])
     assert ended == [True, True]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from threading import Lock
 from typing import TypeVar
@@ -31,11 +31,7 @@ class EventLoopThread:
         Raises:
             EngineError: the loop is closed, or is closed before the function returns.
         """
-        # The lock keeps a call from reaching a loop that is about to end, where it would wait forever.
-        with self._starting:
-            if self._is_closed:
-                raise _closed()
-            future = self._portal.start_task_soon(function)
+        future = self.start(function)
         try:
             return future.result()
         except CancelledError:
@@ -43,6 +39,18 @@ class EventLoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def start(self, function: Callable[[], Awaitable[T]]) -> Future[T]:
+        """Begin to run an async function in the loop; return its result to come. Closing the loop cancels it.
+
+        Raises:
+            EngineError: the loop is closed.
+        """
+        # The lock keeps a call from reaching a loop that is about to end, where it would wait forever.
+        with self._starting:
+            if self._is_closed:
+                raise _closed()
+            return self._portal.start_task_soon(function)
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Cancel all running tasks, run `last` when they have ended, and end the thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plugrad.rollout.engine import Prompt, Sampling
@@ -36,7 +36,13 @@ class CompletionRequest:
 
         `salt` keeps prefix-cache entries of other weights from being used.
         """
-        sampled = sampling_params(self.sampling, seed=self.seed, stops=self.stops, vocab_size=self.vocab_size)
+        sampled = sampling_params(
+            self.sampling,
+            seed=self.seed,
+            max_new_tokens=self.sampling.max_new_tokens,
+            stops=self.stops,
+            vocab_size=self.vocab_size,
+        )
         return {"token_ids": self.prompt_ids, "sampling_params": sampled, "cache_salt": salt}
 
     def __str__(self) -> str:
@@ -49,6 +55,12 @@ def requests_for(
 ) -> list[CompletionRequest]:
     """Return a request for each prompt."""
     return [
-        CompletionRequest(prompt.ids, sampling, sampling.seed_of(index), stops, vocab_size)
+        CompletionRequest(
+            prompt.ids,
+            replace(sampling, max_new_tokens=sampling.limit_of(prompt)),
+            sampling.seed_of(index, prompt),
+            stops,
+            vocab_size,
+        )
         for index, prompt in enumerate(prompts)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -23,6 +24,7 @@ from plugrad.rollout.vllm.cpu import is_cpu
 
 if TYPE_CHECKING:
     from plugrad.rollout.servers.command import ServerCommand
+    from plugrad.rollout.servers.request import CompletionRequest
     from plugrad.rollout.servers.server_checks import Requirements, ServerInfo
     from plugrad.rollout.servers.supervisor import Supervisor
 
@@ -98,6 +100,17 @@ class ServerEngine:
 
         requests = requests_for(prompts, sampling, stops=self._stops, vocab_size=self._vocab_size)
         return sampling.with_copies(self._loop.run(partial(self._client.complete, requests)))
+
+    def submit(self, prompt: Prompt, sampling: Sampling) -> Future[Completion]:
+        """Ask for one completion. Among all requests at once, as many are under way as `concurrency` allows."""
+        from plugrad.rollout.servers.request import requests_for
+
+        requests = requests_for([prompt], sampling, stops=self._stops, vocab_size=self._vocab_size)
+        return self._loop.start(partial(self._complete_one, requests))
+
+    async def _complete_one(self, requests: Sequence[CompletionRequest]) -> Completion:
+        [[completion]] = await self._client.complete(requests)
+        return completion
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Have every server load the weights. Requests in flight continue with them.

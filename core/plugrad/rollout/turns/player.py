@@ -14,7 +14,7 @@ from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.errors import ContractError
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
-from plugrad.rollout.turns.lockstep import Ask
+from plugrad.rollout.turns.seats import Ask
 from plugrad.rollout.turns.tool_formats import calls_in
 from plugrad.rollout.turns.tools import Tool, Tools
 from plugrad.rollout.turns.transcript import Row, Transcript

@@ -20,15 +20,15 @@ from plugrad.rollout.engine_model import EngineModel
 from plugrad.rollout.sampling_params import sampling_params
 from plugrad.rollout.vllm.start import one_line, start_vllm
 
-Request = tuple[list[int], int]
-"""A prompt's tokens and its seed."""
+Request = tuple[list[int], int, int]
+"""A prompt's tokens, its seed, and the most tokens of a completion."""
 
 
 class VllmEngine:
     """One engine per rank, or one per `tensor_parallel_size` ranks, which then complete their prompts together.
 
     Its weights are random until the first `update_weights`. Two threads may call `generate` and `update_weights`: one waits
-    for the other.
+    for the other. The rounds of a batch of plays keep vLLM's prefix cache, until the next weights.
     """
 
     def __init__(self, table: VllmTable, model: EngineModel, *, max_sequences: int, sleeps: bool) -> None:
@@ -49,12 +49,16 @@ class VllmEngine:
         self._tensor_parallel_size = table.tensor_parallel_size
         self._version = 0
         self._lock = threading.Lock()
+        self._batch = threading.Lock()
+        self._is_in_rounds = False
         self._is_closed = threading.Event()
         self._is_asleep = False
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Sample all completions of a prompt together, so that the prompt is computed once."""
-        requests = [(prompt.ids, sampling.seed_of(index)) for index, prompt in enumerate(prompts)]
+        requests = [
+            (prompt.ids, sampling.seed_of(index, prompt), sampling.limit_of(prompt)) for index, prompt in enumerate(prompts)
+        ]
         of_ranks = self._gather_requests(requests)
         first = sum(len(of_rank) for of_rank in of_ranks[: self._tensor_parallel_rank()])
         all_requests = [request for of_rank in of_ranks for request in of_rank]
@@ -63,9 +67,21 @@ class VllmEngine:
             groups = [[self._completion(completion) for completion in output.outputs] for output in own]
         return sampling.with_copies(groups)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Stay awake between the `generate` in the body, so that a turn is read on from what the last one has computed."""
+        with self._batch:
+            self._is_in_rounds = True
+            try:
+                yield
+            finally:
+                self._is_in_rounds = False
+            with self._lock:
+                self._sleep()
+
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Load the weights one at a time, and drop what was computed with the old ones."""
-        with self._lock:
+        with self._batch, self._lock:
             self._wake()
             # Through the worker, and not into the model's parameters, which vLLM has repacked for the device.
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
@@ -83,8 +99,9 @@ class VllmEngine:
 
     def _sample(self, requests: Sequence[Request], sampling: Sampling) -> list[Any]:
         """Return vLLM's outputs for the requests, in their order."""
-        prompts = [{"prompt_token_ids": ids} for ids, _ in requests]
-        self._llm.enqueue(prompts, [self._sampling_params(sampling, seed) for _, seed in requests], use_tqdm=False)
+        prompts = [{"prompt_token_ids": ids} for ids, _, _ in requests]
+        parameters = [self._sampling_params(sampling, seed, most) for _, seed, most in requests]
+        self._llm.enqueue(prompts, parameters, use_tqdm=False)
         outputs: list[Any] = []
         # Step by step instead of `LLM.generate`, so that a batch can be cancelled in between.
         while self._llm.llm_engine.has_unfinished_requests():
@@ -96,8 +113,10 @@ class VllmEngine:
         if self._is_closed.is_set():
             raise EngineError("the vLLM engine is closed and accepts no more requests.")
 
-    def _sampling_params(self, sampling: Sampling, seed: int) -> Any:
-        parameters = sampling_params(sampling, seed=seed, stops=self._stops, vocab_size=self._vocab_size)
+    def _sampling_params(self, sampling: Sampling, seed: int, most: int) -> Any:
+        parameters = sampling_params(
+            sampling, seed=seed, max_new_tokens=most, stops=self._stops, vocab_size=self._vocab_size
+        )
         return self._vllm.sampling_params(**parameters)
 
     def _completion(self, output: Any) -> Completion:
@@ -122,7 +141,11 @@ class VllmEngine:
     def _awake(self) -> Iterator[None]:
         self._wake()
         yield
-        if self._vllm.sleeps:
+        if not self._is_in_rounds:
+            self._sleep()
+
+    def _sleep(self) -> None:
+        if self._vllm.sleeps and not self._is_asleep and self._llm is not None:
             # Level 1 keeps the weights on the host: another batch may come before new weights.
             self._llm.sleep(level=1)
             self._is_asleep = True

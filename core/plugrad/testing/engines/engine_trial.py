@@ -10,9 +10,11 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from plugrad.contracts.rollout import Rollout
 from plugrad.policy.policy import Policy
 from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from plugrad.rollout.prompts import tokenize_prompts
+from plugrad.rollout.segments import by_segment, segments_of
 
 MakeEngine = Callable[[PreTrainedModel, PreTrainedTokenizerBase], RolloutEngine]
 
@@ -79,10 +81,28 @@ def largest_mismatch(
     differences = [0.0]
     for prompt, group in zip(prompts, groups, strict=True):
         for completion in group:
-            ids = torch.tensor([[*prompt.ids, *completion.ids]], device=model.device)
-            counted = torch.arange(ids.shape[1], device=model.device).unsqueeze(0) >= len(prompt.ids)
-            with torch.no_grad():
-                logprobs = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted).logprobs
-            theirs = torch.tensor(completion.logprobs, device=model.device)
-            differences.append(float((logprobs[counted] - theirs).abs().max()))
+            before = len(prompt.ids)
+            sampled = [False] * before + [True] * len(completion.ids)
+            theirs = [0.0] * before + (completion.logprobs or [])
+            differences.append(_mismatch(policy, [*prompt.ids, *completion.ids], sampled, theirs))
     return max(differences)
+
+
+def largest_mismatch_of_turns(rollouts: Sequence[Rollout], model: PreTrainedModel, temperature: float) -> float:
+    """Return the largest difference, in nats, between the log-probs of the rollouts' sampled tokens and those of `model`."""
+    policy = Policy(model, temperature)
+    differences = [0.0]
+    for rollout in rollouts:
+        segments = segments_of(rollout)
+        rows = by_segment(segments, rollout["inference_logprobs"] or [])
+        for segment, logprobs in zip(segments, rows, strict=True):
+            differences.append(_mismatch(policy, segment["ids"], segment["sampled"], logprobs))
+    return max(differences)
+
+
+@torch.no_grad()
+def _mismatch(policy: Policy, row: Sequence[int], sampled: Sequence[bool], theirs: Sequence[float]) -> float:
+    device = policy.model.device
+    ids, counted = torch.tensor([row], device=device), torch.tensor([sampled], device=device)
+    ours = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted).logprobs
+    return float((ours - torch.tensor([theirs], device=device))[counted].abs().max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -16,16 +16,15 @@ from plugrad.errors import ContractError, counted
 from plugrad.host.calling import raised_by
 from plugrad.host.environment import BoundEnvironment
 from plugrad.rollout.endpoint.endpoint import Endpoint
-from plugrad.rollout.engine import Completion, Prompt, RolloutEngine, Sampling
+from plugrad.rollout.engine import RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
-from plugrad.rollout.turns.lockstep import Ask, Asked, LockStep, PlayTimeout
 from plugrad.rollout.turns.player import PlayLimits, PolicyPlayer
+from plugrad.rollout.turns.seats import Ask, PlayTimeout, Table
 from plugrad.shown import shown
+from plugrad.trainer.batch.answered_plays import run_plays
 
 logger = logging.getLogger("plugrad")
 
-OTHER_SEED = 86_028_121
-"""Added to the seed for each further round of replies: the same seed would draw the same tokens."""
 FAILED = "failed"
 
 
@@ -46,8 +45,8 @@ class Playing:
         """
         endpoint = Endpoint()
         plays = [_Play(self, example, endpoint) for example in examples for _ in range(sampling.num_completions)]
-        rounds = _Rounds(self.engine, sampling)
-        found = LockStep(rounds.generate, self.limits.seconds, endpoint.close).run([play.run for play in plays])
+        runs = [play.run for play in plays]
+        found = run_plays(self.engine, runs, sampling, Table(self.limits.seconds, endpoint.close))
         rollouts = [play.scored(outcome) for play, outcome in zip(plays, found, strict=True)]
         n = sampling.num_completions
         groups = [rollouts[start : start + n] for start in range(0, len(rollouts), n)]
@@ -110,27 +109,6 @@ class _Play:
         rollout = nothing.rollout(self._example)
         rollout["reward"], rollout["metrics"], rollout["info"] = 0.0, {"failed": 1.0}, {FAILED: why}
         return rollout
-
-
-@dataclass
-class _Rounds:
-    """Asks the engine for the replies of a round, all at once if they may be equally long."""
-
-    engine: RolloutEngine
-    sampling: Sampling
-    num_calls: int = 0
-
-    def generate(self, asked: list[Asked]) -> list[Completion]:
-        found: dict[int, Completion] = {}
-        for most in sorted({each.max_new_tokens for each in asked}):
-            places = [place for place, each in enumerate(asked) if each.max_new_tokens == most]
-            prompts = [Prompt("", asked[place].ids, {}) for place in places]
-            seed = self.sampling.seed + self.num_calls * OTHER_SEED
-            of_round = replace(self.sampling, num_completions=1, max_new_tokens=most, seed=seed)
-            self.num_calls += 1
-            for place, [completion] in zip(places, self.engine.generate(prompts, of_round), strict=True):
-                found[place] = completion
-        return [found[place] for place in range(len(asked))]
 
 
 def _neutralize(group: list[Rollout]) -> None:
