@@ -67,7 +67,7 @@ class Transcript:
         self._added += content if self._is_plain else ""
         self._answered = False
 
-    def open(self) -> list[int]:
+    def prepare(self) -> list[int]:
         """Return the tokens that the next reply follows.
 
         Raises:
@@ -86,7 +86,7 @@ class Transcript:
         return list(self.rows[-1].ids)
 
     def close(self, completion: Completion) -> str:
-        """Take the reply that follows `open`; return its text, as environments see completions."""
+        """Take the reply that follows `prepare`; return its text, as environments see completions."""
         row, text = self.rows[-1], self._texts.completion(completion)
         row.add(completion.ids, sampled=True)
         row.replies.append(completion)
