@@ -45,7 +45,9 @@ class Transcript:
     Without a chat template, a conversation is text: each message is added as it is.
     """
 
-    def __init__(self, texts: Texts, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()):
+    def __init__(
+        self, texts: Texts, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Begin with a prompt.
 
         Args:
