@@ -6,8 +6,8 @@ import pytest
 
 from plugrad import ContractError
 from plugrad.contracts.turns import ToolCall
+from plugrad.host.tools import Tools
 from plugrad.rollout.turns.tool_formats import calls_in, format_of
-from plugrad.rollout.turns.tools import Tools
 
 
 def add(a: int, b: int = 2) -> int:

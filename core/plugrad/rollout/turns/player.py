@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from plugrad.contracts.environment import Example, finite_number
+from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout, Turn
 from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.errors import ContractError
+from plugrad.host.chat_rules import REPLY, check_added, checked_reward
+from plugrad.host.tools import Tool, Tools
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.lockstep import Ask
 from plugrad.rollout.turns.tool_formats import calls_in
-from plugrad.rollout.turns.tools import Tool, Tools
 from plugrad.rollout.turns.transcript import Row, Transcript
-from plugrad.shown import shown
-
-REPLY = "assistant"
 
 
 @dataclass(frozen=True)
@@ -222,13 +220,7 @@ class PolicyChat:
 
     def add(self, role: str, content: str, **fields: Any) -> None:
         """Add a message of the environment."""
-        if not isinstance(content, str):
-            raise ContractError(f"chat.add({role!r}, ...) got {shown(content)}: the content of a message is a string.")
-        if role == REPLY:
-            raise ContractError(
-                f"chat.add({REPLY!r}, ...): only the policy writes as the {REPLY}, in chat.reply(). Earlier messages "
-                "belong into policy.chat(...)."
-            )
+        check_added(role, content)
         self.transcript.add(role, content, **fields)
         self._player.said.append(_Said(role, content))
 
@@ -262,8 +254,6 @@ class PolicyChat:
 
     def reward(self, value: float) -> None:
         """Give the last reply a reward of its own."""
-        number = finite_number(value)
-        if number is None or self._last is None:
-            wrong = "there is no reply yet" if self._last is None else f"{shown(value)} is no finite number"
-            raise ContractError(f"chat.reward(...): {wrong}. Call it after a reply, with a number.")
+        number = checked_reward(value, has_reply=self._last is not None)
+        assert self._last is not None
         self._last.reward = number + (self._last.reward or 0.0)

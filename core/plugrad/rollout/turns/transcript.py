@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from plugrad.contracts.rollout import Segment
-from plugrad.errors import ContractError
+from plugrad.host.chat_rules import check_waits
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.special_tokens import PromptTokens
 from plugrad.rollout.texts import Texts
@@ -76,11 +76,7 @@ class Transcript:
             ContractError: the last message is a whole reply.
             DataError: the chat template rejects the messages.
         """
-        if self._answered:
-            raise ContractError(
-                "chat.reply() was called twice with nothing in between, and the first reply had ended. Add a message first: "
-                'chat.add("user", ...).'
-            )
+        check_waits(is_answered=self._answered)
         if self._is_plain:
             self._open_plain()
         else:
