@@ -24,8 +24,15 @@ from plugrad.contracts.metric import MetricInputs as MetricInputs
 from plugrad.contracts.model_sizes import ModelSizes as ModelSizes
 from plugrad.contracts.needs import TeacherDivergence as TeacherDivergence
 from plugrad.contracts.rollout import Rollout as Rollout
+from plugrad.contracts.rollout import Segment as Segment
+from plugrad.contracts.rollout import Turn as Turn
 from plugrad.contracts.run_records import RunRecords as RunRecords
 from plugrad.contracts.run_records import Series as Series
+from plugrad.contracts.turns import Chat as Chat
+from plugrad.contracts.turns import PlayEnded as PlayEnded
+from plugrad.contracts.turns import Player as Player
+from plugrad.contracts.turns import Reply as Reply
+from plugrad.contracts.turns import ToolCall as ToolCall
 from plugrad.errors import ContractError as ContractError
 from plugrad.errors import DataError as DataError
 from plugrad.errors import ModelError as ModelError

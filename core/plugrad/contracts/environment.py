@@ -30,6 +30,9 @@ class Environment(Protocol):
 
     An example is a mapping with a column `prompt` (a string, or chat messages). A column `reference` (a string) holds the
     known answer, or the completion to replay. Other columns are up to the environment.
+
+    An environment of several turns has `async def play(self, example, policy)` in place of `score`, with a `plugrad.Player`
+    as the policy. It plays one rollout and returns its score.
     """
 
     def train_examples(self) -> Sequence[Example]:

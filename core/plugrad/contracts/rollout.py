@@ -12,6 +12,7 @@ class Turn(TypedDict):
     role: str
     """`assistant` for what the policy wrote; otherwise what the environment called its message."""
     text: str
+    """As the environment saw or wrote it."""
     start: int
     """The place in `completion_ids` of the first token of a reply; of an environment's message, that of the next reply."""
     stop: int
@@ -24,6 +25,7 @@ class Segment(TypedDict):
     """One row that a model reads: prompt, replies, and what the environment wrote between them."""
 
     ids: list[int]
+    """The tokens of the row, its prompt first."""
     sampled: list[bool]
     """Which of these tokens the policy sampled, and is trained on."""
 

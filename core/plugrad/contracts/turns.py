@@ -16,7 +16,9 @@ class ToolCall:
     """A tool that the policy wants to use."""
 
     name: str = ""
+    """The tool's, or empty if the call does not say it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    """By name, as the policy wrote them."""
     error: str | None = None
     """Why the call cannot be read, if so."""
 
@@ -30,6 +32,7 @@ class Reply:
     truncated: bool
     """Whether it ended at `max_new_tokens` or at the limit of the rollout."""
     num_tokens: int
+    """How many tokens were sampled, with the one that ended it."""
     tool_calls: Sequence[ToolCall] = ()
     """In a conversation with tools. One that cannot be read says why."""
 
@@ -51,8 +54,8 @@ class Chat(Protocol):
 
         Raises:
             ContractError: the last message is a whole reply already.
-            PlayEnded: the rollout has reached `rollout.max_turns` or its longest row. If it passes through `play`, the
-                rewards of replies are all that the rollout gets.
+            PlayEnded: the rollout has reached `rollout.max_turns`, `rollout.max_tokens` or its longest row. If it passes
+                through `play`, the rewards of replies are all that the rollout gets.
         """
         ...
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import isawaitable
 from typing import Any
 
 from plugrad.contracts.environment import Environment, Example
@@ -77,13 +79,20 @@ class BoundEnvironment:
         return callable(getattr(self.environment, "play", None))
 
     async def play(self, example: Example, policy: Player) -> object:
-        """Let the environment play once.
+        """Let the environment play once, with a copy of the example.
 
         Raises:
+            ContractError: `play` is not asynchronous.
             Exception: whatever it raises.
         """
         play: Any = self.environment.play  # type: ignore[attr-defined]
-        return await play(example, policy)
+        found = play(deepcopy(dict(example)), policy)
+        if not isawaitable(found):
+            raise ContractError(
+                f"{self.component}.play returned {type(found).__name__} at once: it awaits replies. Write it as "
+                "'async def play(self, example, policy)', without yield."
+            )
+        return await found
 
     def write_outcome(self, outcome: object, of_turns: float, rollout: Rollout) -> None:
         """Write what a play returned, and the rewards of its turns, into a rollout.
@@ -160,8 +169,8 @@ def _warn_of_other_methods(component: Component, environment: object) -> None:
     if unused:
         logger.warning(
             f"{component} has the method{'s' if len(unused) > 1 else ''} {', '.join(f'{name}()' for name in unused)}, which "
-            "plugrad never calls: an environment gives examples and scores completions of one turn. What it does there has "
-            "no effect, unless train_examples, eval_examples or score call it."
+            "plugrad never calls: an environment gives examples, and scores completions or plays. What it does there has no "
+            "effect, unless train_examples, eval_examples, score or play call it."
         )
 
 

@@ -18,7 +18,7 @@ from plugrad.testing.trial_examples import columns_of_examples
 
 S = TypeVar("S")
 
-KIT_VERSION = "5"
+KIT_VERSION = "6"
 """Version of the set of promises. It rises when a promise is added or becomes stricter."""
 
 CAUSE = "_cause"

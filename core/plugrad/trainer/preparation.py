@@ -31,10 +31,10 @@ from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.texts import Texts
-from plugrad.rollout.turns.player import PlayLimits
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
 from plugrad.trainer.batch.data_order import batches_of
+from plugrad.trainer.batch.play_limits import limits_of_plays
 from plugrad.trainer.batch.prefetch import Ahead, Drawing, Rollouts, WhenNeeded, sampling_of, texts_for_sampling
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.batch.sequence_limits import FittingExamples, check_teacher_prompts, fitting_examples
@@ -210,16 +210,9 @@ def _samplers(
     run_file = checked.run_file
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
     sampler = Sampler(
-        engine, checked.environment, texts_for_sampling(run_file, texts), room, limits=_limits(checked, loaded)
+        engine, checked.environment, texts_for_sampling(run_file, texts), room, limits=limits_of_plays(checked, loaded.model)
     )
     return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
-
-
-def _limits(checked: CheckedRun, loaded: LoadedModel) -> PlayLimits:
-    table = checked.run_file.rollout
-    budget = checked.run_file.tokens_per_micro_batch // num_passes(checked.selection.losses)
-    longest = min(length for length in (budget, context_of(loaded.model).length) if length is not None)
-    return PlayLimits(table.max_new_tokens, table.max_turns, longest, table.play_seconds)
 
 
 def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:

@@ -137,8 +137,8 @@ def test_many_agents_at_once_do_not_hear_each_other(playing):
 @pytest.mark.parametrize(
     ("path", "content", "status", "told"),
     [
-        ("/chat/completions", b"{", 400, "no JSON"),
-        ("/chat/completions", b"[" * 100_000, 400, "no JSON"),
+        ("/chat/completions", b"{", 400, "not JSON"),
+        ("/chat/completions", b"[" * 100_000, 400, "nested too deeply"),
         ("/chat/completions", b"[]", 400, "no JSON object"),
         ("/chat/completions", b"{}", 400, "a list of messages"),
         ("/chat/completions", json.dumps({"messages": [{"role": 1}]}).encode(), 400, "must have a role"),

@@ -6,8 +6,8 @@ import pytest
 
 from plugrad import ContractError
 from plugrad.contracts.turns import ToolCall
+from plugrad.host.tools import Tools
 from plugrad.rollout.turns.tool_formats import calls_in, format_of
-from plugrad.rollout.turns.tools import Tools
 
 
 def add(a: int, b: int = 2) -> int:
@@ -57,12 +57,12 @@ def test_calls_are_read(byte_tokenizer, form, text, expected):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('<tool_call>{"name": "add", </tool_call>', "no JSON"),
+        ('<tool_call>{"name": "add", </tool_call>', "not JSON"),
         ("<tool_call>[1]</tool_call>", 'an object with "name" and "arguments"'),
         ('<tool_call>{"name": 1}</tool_call>', 'an object with "name" and "arguments"'),
         ('<tool_call>{"name": "add", "arguments": 3}</tool_call>', "must be an object"),
-        ('<tool_call>{"name": "add", "arguments": "{"}</tool_call>', "no JSON"),
-        ("<tool_call>" + "[" * 100_000 + "</tool_call>", "no JSON"),
+        ('<tool_call>{"name": "add", "arguments": "{"}</tool_call>', "not JSON"),
+        ("<tool_call>" + "[" * 100_000 + "</tool_call>", "nested too deeply"),
     ],
 )
 def test_a_call_that_cannot_be_read_says_why(byte_tokenizer, text, told):

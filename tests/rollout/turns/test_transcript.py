@@ -25,7 +25,7 @@ def begin(byte_tokenizer):
         made = Transcript(texts, prompt)
 
         def reply(answer, *, truncated=False):
-            made.open()
+            made.prepare()
             ids = texts.tokens(answer) if isinstance(answer, str) else answer
             return made.close(Completion(ids, [-0.5] * len(ids), truncated, [0] * len(ids)))
 

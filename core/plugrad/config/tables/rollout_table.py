@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from plugrad.config.engine_kinds import ENGINES, EngineKind, engine_named, engine_names, engines_where
 from plugrad.config.one_of import OneOf
-from plugrad.config.tables.number_types import Count, CountOrZero, PositiveOrInf, Temperature
+from plugrad.config.tables.number_types import Count, CountOrZero, PositiveOrInf, Seconds, Temperature
 from plugrad.config.tables.server_table import ServerTable
 from plugrad.config.tables.table import Table
 from plugrad.config.tables.vllm_table import VllmTable
@@ -20,6 +20,8 @@ MOST_ROLLOUTS = 10_000_000
 """A step holds all its rollouts in memory, each with its tokens and log-probs."""
 OURS = ("conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors")
 """Arguments of `apply_chat_template` that plugrad sets itself."""
+ToolFormat = Literal["auto", "hermes", "llama", "json"]
+"""See `plugrad.rollout.turns.tool_formats.FORMATS`."""
 
 
 def _as_list(value: Any) -> Any:
@@ -44,10 +46,22 @@ class RolloutTable(Table):
     max_turns: Count = Field(
         default=16, description="Most replies of the policy in a rollout, where the environment plays several turns."
     )
-    play_seconds: PositiveOrInf = Field(
+    max_tokens: Count | None = Field(
+        default=None,
+        description="Most tokens of a rollout of several turns, in all its rows: prompts, replies and what the environment "
+        "writes. Default: no limit beside those of each row, `tokens_per_micro_batch` and the model's context.",
+    )
+    play_seconds: Seconds = Field(
         default=120.0,
         description="How long the environment's part of a rollout of several turns may take. One that takes longer is given "
         "up.",
+    )
+    tool_format: ToolFormat = Field(
+        default="auto",
+        description='How the policy writes calls of tools. `hermes`: `<tool_call>{"name": ..., "arguments": '
+        '{...}}</tool_call>`, as Qwen does; `llama`: `{"name": ..., "parameters": {...}}` as the whole reply; `json`: '
+        '`{"name": ..., "arguments": {...}}` as the whole reply or in fenced blocks; `auto`: as the tokenizer\'s '
+        "`response_template` says, or else its chat template.",
     )
     generation_batch_size: Count = Field(default=512, description="Number of sequences to generate at once.")
     max_staleness: CountOrZero = Field(

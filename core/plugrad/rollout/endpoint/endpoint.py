@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from plugrad.contracts.turns import PlayEnded
 from plugrad.errors import PlugradError
+from plugrad.json_text import parse_json
 from plugrad.rollout.endpoint.conversations import Conversations
 from plugrad.rollout.endpoint.wire import (
     Asked,
@@ -148,9 +148,9 @@ async def _read(request: Any) -> dict[str, Any]:
             raise RefusedRequestError(f"the request has more than {MOST_BYTES:,} bytes.")
         parts.append(part)
     try:
-        body = json.loads(b"".join(parts))
-    except (ValueError, RecursionError) as error:
-        raise RefusedRequestError(f"the request is no JSON: {error}") from None
+        body = parse_json(b"".join(parts), "the request")
+    except ValueError as error:
+        raise RefusedRequestError(str(error)) from None
     if not isinstance(body, dict):
         raise RefusedRequestError("the request is no JSON object.")
     return body

@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from plugrad.contracts.environment import Example, finite_number
+from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout, Turn
 from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.errors import ContractError
+from plugrad.host.chat_rules import REPLY, check_added, checked_reward
+from plugrad.host.tools import Tool, Tools
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.seats import Ask
 from plugrad.rollout.turns.tool_formats import calls_in
-from plugrad.rollout.turns.tools import Tool, Tools
 from plugrad.rollout.turns.transcript import Row, Transcript
-from plugrad.shown import shown
-
-REPLY = "assistant"
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class PlayLimits:
     """Tokens that a model can read at once."""
     seconds: float
     """For the environment's part."""
+    max_tokens: int | None = None
+    """Tokens of a rollout, in all its rows."""
     tool_format: str = "auto"
     """How calls of tools are written: see `calls_in`."""
 
@@ -73,6 +73,7 @@ class PolicyPlayer:
         self.said: list[_Said] = []
         self.was_cut = False
         self.num_calls = self.num_failed_calls = 0
+        self._num_asked = self._num_awaited = 0
         self._chats: list[PolicyChat] = []
 
     @property
@@ -98,6 +99,32 @@ class PolicyPlayer:
         begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas), described)
         self._chats.append(begun)
         return begun
+
+    async def continued(self, ids: list[int], most: int) -> Completion:
+        """Let the policy continue a row by at most so many tokens, within the limits of the rollout.
+
+        Raises:
+            PlayEnded: there is no room.
+        """
+        limits = self.limits
+        rooms = [limits.longest_row - len(ids)]
+        if limits.max_tokens is not None:
+            rooms.append(limits.max_tokens - self._num_tokens - self._num_awaited)
+        if self._num_asked >= limits.max_turns or min(rooms) < 1:
+            self.was_cut = True
+            raise PlayEnded
+        most = min(most, *rooms)
+        # Of several conversations at once, each counts what the others may still get.
+        self._num_asked += 1
+        self._num_awaited += most
+        try:
+            return await self.ask(ids, most)
+        finally:
+            self._num_awaited -= most
+
+    @property
+    def _num_tokens(self) -> int:
+        return sum(len(row.ids) for chat in self._chats for row in chat.transcript.rows)
 
     @property
     def num_replies(self) -> int:
@@ -189,30 +216,19 @@ class PolicyChat:
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
         """All messages so far."""
-        return tuple(self.transcript.messages)
+        return tuple(dict(message) for message in self.transcript.messages)
 
     def add(self, role: str, content: str, **fields: Any) -> None:
         """Add a message of the environment."""
-        if not isinstance(content, str):
-            raise ContractError(f"chat.add({role!r}, ...) got {shown(content)}: the content of a message is a string.")
-        if role == REPLY:
-            raise ContractError(
-                f"chat.add({REPLY!r}, ...): only the policy writes as the {REPLY}, in chat.reply(). Earlier messages "
-                "belong into policy.chat(...)."
-            )
+        check_added(role, content)
         self.transcript.add(role, content, **fields)
         self._player.said.append(_Said(role, content))
 
     async def reply(self, *, max_new_tokens: int | None = None, stop: Sequence[str] = ()) -> Reply:
         """Let the policy write the next message."""
         player, limits = self._player, self._player.limits
-        ids = self.transcript.open()
-        room = limits.longest_row - len(ids)
-        if player.num_replies >= limits.max_turns or room < 1:
-            player.was_cut = True
-            raise PlayEnded
-        most = min(limits.max_new_tokens, room, max_new_tokens or limits.max_new_tokens)
-        found = await player.ask(ids, most)
+        ids = self.transcript.prepare()
+        found = await player.continued(ids, min(limits.max_new_tokens, max_new_tokens or limits.max_new_tokens))
         texts = replace(player.texts, stop=(*player.texts.stop, *([stop] if isinstance(stop, str) else stop)))
         completion = texts.cut(found)
         text = self.transcript.close(completion)
@@ -238,8 +254,6 @@ class PolicyChat:
 
     def reward(self, value: float) -> None:
         """Give the last reply a reward of its own."""
-        number = finite_number(value)
-        if number is None or self._last is None:
-            wrong = "there is no reply yet" if self._last is None else f"{shown(value)} is no finite number"
-            raise ContractError(f"chat.reward(...): {wrong}. Call it after a reply, with a number.")
+        number = checked_reward(value, has_reply=self._last is not None)
+        assert self._last is not None
         self._last.reward = number + (self._last.reward or 0.0)

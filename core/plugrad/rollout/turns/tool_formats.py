@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.turns import ToolCall
+from plugrad.json_text import parse_json
 from plugrad.shown import shown
 
 HERMES = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
@@ -90,9 +91,9 @@ def _objects(text: str) -> Iterator[str]:
 
 def _of_json(text: str, key: str) -> ToolCall:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return ToolCall(error=f"this is no JSON: {error}")
+        value = parse_json(text, "the call")
+    except ValueError as error:
+        return ToolCall(error=str(error))
     return _checked(value, key)
 
 
@@ -102,9 +103,9 @@ def _checked(value: Any, key: str) -> ToolCall:
     arguments = value.get(key, value.get("arguments", {}))
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            return ToolCall(value["name"], error=f'"{key}" is no JSON: {error}')
+            arguments = parse_json(arguments, f'"{key}"')
+        except ValueError as error:
+            return ToolCall(value["name"], error=str(error))
     if not isinstance(arguments, dict):
         return ToolCall(value["name"], error=f'"{key}" is {shown(arguments)}, and must be an object')
     return ToolCall(value["name"], arguments)

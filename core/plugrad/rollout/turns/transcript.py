@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from plugrad.contracts.rollout import Segment
-from plugrad.errors import ContractError
+from plugrad.host.chat_rules import check_waits
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.special_tokens import PromptTokens
 from plugrad.rollout.texts import Texts
@@ -45,7 +45,9 @@ class Transcript:
     Without a chat template, a conversation is text: each message is added as it is.
     """
 
-    def __init__(self, texts: Texts, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()):
+    def __init__(
+        self, texts: Texts, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Begin with a prompt.
 
         Args:
@@ -67,18 +69,14 @@ class Transcript:
         self._added += content if self._is_plain else ""
         self._answered = False
 
-    def open(self) -> list[int]:
+    def prepare(self) -> list[int]:
         """Return the tokens that the next reply follows.
 
         Raises:
             ContractError: the last message is a whole reply.
             DataError: the chat template rejects the messages.
         """
-        if self._answered:
-            raise ContractError(
-                "chat.reply() was called twice with nothing in between, and the first reply had ended. Add a message first: "
-                'chat.add("user", ...).'
-            )
+        check_waits(is_answered=self._answered)
         if self._is_plain:
             self._open_plain()
         else:
@@ -86,7 +84,7 @@ class Transcript:
         return list(self.rows[-1].ids)
 
     def close(self, completion: Completion) -> str:
-        """Take the reply that follows `open`; return its text, as environments see completions."""
+        """Take the reply that follows `prepare`; return its text, as environments see completions."""
         row, text = self.rows[-1], self._texts.completion(completion)
         row.add(completion.ids, sampled=True)
         row.replies.append(completion)

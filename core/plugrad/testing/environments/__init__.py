@@ -1,7 +1,8 @@
 """The checks of an environment. To add one, write a promise in one of these modules; `PROMISES` collects them.
 
 - `examples`: the examples and what is held out.
-- `scores`: the scores of completions.
+- `scores`: the scores of completions, or of plays with a policy that writes them.
+- `plays`: how an environment plays.
 - `environment_resumes`: what it remembers from score to score.
 
 `portable`, one level up, has the promises of every kind. `attempts` has the completions.
@@ -17,10 +18,11 @@ from plugrad.testing.components import ComponentLike, component_of
 from plugrad.testing.environments.environment_resumes import RESUMES
 from plugrad.testing.environments.environment_trial import EnvironmentTrial
 from plugrad.testing.environments.examples import EXAMPLES, RUNS
+from plugrad.testing.environments.plays import PLAYS
 from plugrad.testing.environments.scores import SCORES
 from plugrad.testing.portable import PORTABLE
 
-PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, RESUMES, *PORTABLE)
+PROMISES: tuple[Promise[Any], ...] = (RUNS, *EXAMPLES, *SCORES, *PLAYS, RESUMES, *PORTABLE)
 
 
 def environment_checks(

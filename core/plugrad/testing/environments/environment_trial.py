@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from plugrad.contracts.rollout import Rollout
+from plugrad.contracts.turns import ToolCall
 from plugrad.errors import InputsChanged
 from plugrad.host.environment import BoundEnvironment
+from plugrad.host.time_limit import time_limit
 from plugrad.host.trial import random_state_of
-from plugrad.host.trial_plays import score_or_play
+from plugrad.host.trial_plays import MadeUpPolicy, play_on_trial, score_or_play
 from plugrad.registry.bind import Component
 from plugrad.testing.environments.attempts import Attempt, attempts_at
 from plugrad.testing.numbers import Numbers
+
+LIMIT_S = 60.0
+"""For the plays of a check."""
+REMEDY = "Never wait for what may not come, and end at PlayEnded."
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,20 @@ class EnvironmentTrial:
 
     def score(self, rollouts: Sequence[Rollout], seed: int = 0, environment: BoundEnvironment | None = None) -> None:
         """Score rollouts as the host does. A check of its own looks at whether they stay unchanged."""
-        with random_state_of(seed), suppress(InputsChanged):
+        with random_state_of(seed), suppress(InputsChanged), self._limit:
             score_or_play(environment or self.environment, rollouts)
+
+    def play(self, rollouts: Sequence[Rollout], calls: Sequence[ToolCall] = ()) -> list[MadeUpPolicy]:
+        """Let it play these rollouts all at once; return what it did with a policy that always writes the completion."""
+        policies = [MadeUpPolicy(rollout["completion"], calls) for rollout in rollouts]
+        with random_state_of(0), self._limit:
+            play_on_trial(self.environment, rollouts, policies)
+        return policies
+
+    @property
+    def _limit(self) -> AbstractContextManager[None]:
+        """Ends a play that hangs. A judge may be slow: scores of completions have time."""
+        return time_limit(LIMIT_S, f"{self.component}.play", REMEDY) if self.environment.plays else nullcontext()
 
 
 def numbers_of(name: str, rollout: Rollout) -> list[tuple[str, float]]:

@@ -60,8 +60,9 @@ RUNS: Promise[EnvironmentTrial] = Promise(
     "runs",
     "it has the three methods, at least one training example, and one finite score per rollout",
     "A run stops at the first reward that is not a number, after paying for the rollouts.",
-    "Write train_examples(), eval_examples() and score(rollouts). Each example is a mapping with a column `prompt`. score "
-    "returns one number, or one mapping from names to numbers, per rollout.",
+    "Write train_examples(), eval_examples() and score(rollouts), or play(example, policy). Each example is a mapping "
+    "with a column `prompt`. score "
+    "returns one number, or one mapping from names to numbers, per rollout; play returns one.",
     _check_runs,
 )
 EXAMPLES: tuple[Promise[EnvironmentTrial], ...] = (

@@ -28,6 +28,8 @@ def _check_score_order(environment: EnvironmentTrial) -> str:
 
 
 def _check_rollouts_unchanged(environment: EnvironmentTrial) -> str:
+    if environment.environment.plays:
+        raise NotApplicable("it plays, and gets no rollouts")
     rollouts = [attempt.rollout() for attempt in environment.attempts]
     try:
         with on_trial(str(environment.component), rollouts, LIMIT_S, may_write=WRITTEN_BY_SCORE):
@@ -85,14 +87,15 @@ SCORES: tuple[Promise[EnvironmentTrial], ...] = (
         "deterministic",
         "a completion always has the same score",
         "The policy learns from noise in the reward as if it were signal, and no run can be repeated.",
-        "Do not draw random numbers or keep anything from earlier scores. Call a judge at temperature 0.",
+        "Do not draw random numbers or keep anything from earlier scores or plays. Call a judge at temperature 0.",
         _check_deterministic,
     ),
     Promise(
         "score_alone",
         "the score of a rollout does not depend on the rollouts scored with it",
         "How many rollouts are scored at once depends on the number of ranks. Comparing rollouts is the advantage's job.",
-        "Score each rollout by its completion and its example. Compare within a group in an advantage.",
+        "Score each rollout by its completion and its example. Compare within a group in an advantage. Plays go on at once: "
+        "keep what belongs to one in local variables, not in self.",
         _check_score_alone,
         after=("deterministic",),
     ),

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers.utils.chat_template_utils import get_json_schema
-
 from plugrad.contracts.turns import ToolCall
 from plugrad.errors import ContractError
 from plugrad.shown import text_of
@@ -32,6 +30,11 @@ class Tools:
         Raises:
             ContractError: a function has no docstring, or an argument no annotation or description.
         """
+        if not functions:
+            return cls({}, [])
+        # Transformers is large, and the host works without it.
+        from transformers.utils.chat_template_utils import get_json_schema
+
         schemas = []
         for function in functions:
             try:
