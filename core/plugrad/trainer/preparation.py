@@ -215,9 +215,7 @@ def _samplers(
     return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
 
 
-def _limits(checked: CheckedRun, loaded: LoadedModel) -> PlayLimits | None:
-    if not checked.environment.plays:
-        return None
+def _limits(checked: CheckedRun, loaded: LoadedModel) -> PlayLimits:
     table = checked.run_file.rollout
     budget = checked.run_file.tokens_per_micro_batch // num_passes(checked.selection.losses)
     longest = min(length for length in (budget, context_of(loaded.model).length) if length is not None)

@@ -69,12 +69,12 @@ class Sampler:
     room_for_prompt: int | None
     """The most tokens of a prompt; None where the model states no context length."""
     limits: PlayLimits | None = None
-    """Of a play, for an environment that plays with the policy."""
+    """Of a play, where an environment plays with the policy. Held-out sets may have others."""
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def sample(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
         """Sample and score `num_completions` rollouts of each example."""
-        if self.limits is not None:
+        if self.limits is not None and self.environment.plays:
             with self.one_at_a_time:
                 return Playing(self.engine, self.environment, self.texts, self.limits).sample(examples, sampling)
         prompts = self.prompts(examples)
