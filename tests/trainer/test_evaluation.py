@@ -101,6 +101,21 @@ class Other:
         self.scored = state["scored"]
 
 
+class Playing:
+    def train_examples(self):
+        return [{"prompt": "1+1="}]
+
+    def eval_examples(self):
+        return []
+
+    async def play(self, example, policy):
+        chat = policy.chat(example["prompt"])
+        for _ in range(2):
+            reply = await chat.reply(max_new_tokens=1)
+            chat.add("user", "+" * len(reply.text))
+        return 0.5
+
+
 @metric(needs={"old_logprobs"})
 def moved(inputs):
     return {}
@@ -255,6 +270,16 @@ def test_a_run_without_held_out_examples_may_have_those_of_its_sets(checked):
     ):
         with pytest.raises(RunFileError, match=f"has no held-out examples, and .*{reason}"):
             checked(environment=nothing, **tables)
+
+
+@pytest.mark.parametrize("own", ["own.py:Other", "own.py:Playing"])
+def test_a_set_may_play_where_the_run_does_not_and_the_other_way_round(run, evaluated, own):
+    sets = {name: {"environment": {"name": f"own.py:{name}"}} for name in ("Other", "Playing")}
+    tables = evaluated(environment={"name": own}, max_steps=1, metric=[], checkpoint={}, tokens_per_micro_batch=64)
+    tables["evaluation"] |= {"sets": sets, "rollouts_per_example": 1}
+    first = run(**tables).records[0]
+    assert (first["eval/Playing/reward"], first["eval/Playing/environment/turns"]) == (0.5, 2.0)
+    assert first["eval/Other/environment/scored"] >= 1.0
 
 
 def test_models_say_something_of_completions_only_where_a_metric_reads_it(run):
