@@ -30,6 +30,9 @@ class Environment(Protocol):
 
     An example is a mapping with a column `prompt` (a string, or chat messages). A column `reference` (a string) holds the
     known answer, or the completion to replay. Other columns are up to the environment.
+
+    Every epoch takes the training examples in another order. Where the attribute `in_order` is True, it takes them in
+    theirs, such as from easy to hard.
     """
 
     def train_examples(self) -> Sequence[Example]:
