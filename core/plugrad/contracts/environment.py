@@ -33,6 +33,9 @@ class Environment(Protocol):
 
     An environment of several turns has `async def play(self, example, policy)` in place of `score`, with a `plugrad.Player`
     as the policy. It plays one rollout and returns its score.
+
+    Every epoch takes the training examples in another order. Where the attribute `in_order` is True, it takes them in
+    theirs, such as from easy to hard.
     """
 
     def train_examples(self) -> Sequence[Example]:

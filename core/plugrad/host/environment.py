@@ -78,6 +78,11 @@ class BoundEnvironment:
         """Whether it plays with the policy, and does not score single completions."""
         return callable(getattr(self.environment, "play", None))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether steps take the training examples in their order, and do not shuffle them: its attribute `in_order`."""
+        return getattr(self.environment, "in_order", False) is True
+
     async def play(self, example: Example, policy: Player) -> object:
         """Let the environment play once, with a copy of the example.
 

@@ -262,9 +262,9 @@ def _rollouts(
     checked: CheckedRun, examples: Sequence[Example], ranks: Ranks, sampler: Sampler, greedy: Sampler, start: Start
 ) -> Rollouts:
     run_file, first = checked.run_file, start.place.step
-    size = run_file.rollout.prompts_per_step
-    kept = restored(start.ahead, batches_of(examples, size, run_file.seed, first), ranks)
-    batches = batches_of(examples, size, run_file.seed, first + len(kept))
+    size, seed = run_file.rollout.prompts_per_step, None if checked.environment.in_order else run_file.seed
+    kept = restored(start.ahead, batches_of(examples, size, seed, first), ranks)
+    batches = batches_of(examples, size, seed, first + len(kept))
     drawing = Drawing(
         batches=(ranks.share_of(batch) for batch in batches),
         sampler=sampler,

@@ -139,6 +139,23 @@ def test_files_that_cannot_be_read_are_named(sums, written, tmp_path):
         made([sums, Path(written("c.csv", "a"))])
 
 
+def test_a_schema_may_have_a_file_of_its_own(sums, written, completed):
+    pytest.importorskip("jsonschema")
+    options = {"reward": "json_schema", "schema_file": Path(written("schema.json", '{\n  "type": "array"\n}\n'))}
+    environment = made(sums, **options)
+    rollouts = [completed(environment.train_examples()[0], text) for text in ("[1]", "{}")]
+    assert environment.score(rollouts) == [1, 0]
+    with pytest.raises(OptionError, match=r"is for the reward 'json_schema', and this run has exact_match"):
+        made(sums, **{**options, "reward": "exact_match"})
+    with pytest.raises(OptionError, match=r"schema_file and reward_kwargs.json_schema.schema are both set"):
+        made(sums, **options, reward_kwargs={"json_schema": {"schema": {}}})
+    for text, said in (("[", "JSONDecodeError"), ("[1]", "A JSON schema is a table")):
+        with pytest.raises(OptionError, match=said):
+            made(sums, reward="json_schema", schema_file=Path(written("other.json", text)))
+    with pytest.raises(OptionError, match=r"nothing.json' cannot be read: FileNotFoundError"):
+        made(sums, reward="json_schema", schema_file=Path("nothing.json"))
+
+
 def test_pictures_are_refused(tmp_path):
     import datasets
 

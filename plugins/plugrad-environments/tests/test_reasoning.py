@@ -43,7 +43,28 @@ def test_what_a_scorer_cannot_read_is_worth_0_and_counted(completed):
     environment = ReasoningGym("prime_factorization", size=1, num_eval=0)
     rollout = completed(environment.train_examples()[0], "what?")
     assert environment.score([rollout]) == [0]
-    assert rollout["metrics"] == {"unreadable_answers": 1}
+    assert rollout["metrics"] == {"unreadable_answers": 1, "scorer_timeouts": 0}
+
+
+def test_answers_that_a_scorer_evaluates_end_at_most_its_own_process(completed):
+    # Sympy evaluates what it reads.
+    environment = ReasoningGym("countdown", size=1, num_eval=0, timeout_s=0.5)
+    rollouts = [completed(environment.train_examples()[0], text) for text in ("__import__('os')._exit(0)", "9**9**9**9**9")]
+    assert environment.score(rollouts) == [0, 0]
+    assert [rollout["metrics"]["scorer_timeouts"] for rollout in rollouts] == [1, 1]
+
+
+def test_levels_come_in_their_order_and_are_reported(completed):
+    environment = ReasoningGym("chain_sum", levels=[0, 3], size=6, num_eval=2)
+    examples = environment.train_examples()
+    assert environment.in_order
+    assert [example["level"] for example in examples] == [0, 0, 0, 3, 3, 3]
+    assert [example["level"] for example in environment.eval_examples()] == [0, 3]
+    assert max(len(example["prompt"]) for example in examples[:3]) < max(len(example["prompt"]) for example in examples[3:])
+    rollout = completed(examples[0], examples[0]["reference"])
+    assert environment.score([rollout]) == [1]
+    assert (rollout["metrics"]["level_0"], rollout["metrics"]["level_3"]) == (1, None)
+    assert not ReasoningGym("chain_sum", size=1, num_eval=0).in_order
 
 
 def test_no_held_out_problem_is_trained_on():
@@ -87,6 +108,12 @@ REFUSED = {
     "weight": ({"tasks": {"leg_counting": 0.0}}, "A weight is a number above 0"),
     "configs": ({"tasks": {"leg_counting": 1.0}, "configs": {"chain_sum": {}}}, "tasks has leg_counting"),
     "config of several": ({"tasks": {"leg_counting": 1.0}, "config": {"x": 1}}, "config is for one task"),
+    "level": ({"task": "chain_sum", "levels": [11]}, "no level 11: its levels are 0 to 10"),
+    "no curriculum": ({"tasks": {"chain_sum": 1.0, "acre": 1.0}, "levels": [0]}, "'acre', and reasoning-gym has none"),
+    "option of a level": (
+        {"task": "chain_sum", "config": {"min_terms": 2}, "levels": [0]},
+        "'min_terms' of the task 'chain_sum' is set by its level",
+    ),
     "prompt": ({"task": "leg_counting", "prompt": "Hello"}, "has to contain \\{question\\}"),
 }
 

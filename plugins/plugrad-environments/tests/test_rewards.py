@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -43,21 +44,26 @@ def test_math_verify(scores):
         scores("math_verify", {"reference": ""}, [])
 
 
-def test_math_verify_goes_on_after_an_answer_that_takes_too_long(completed, monkeypatch):
-    from plugrad_environments.rewards import math_answers
+def test_it_goes_on_after_a_process_that_never_answers_again(completed):
+    from plugrad_environments.rewards.patterns import TEXTS
 
-    pytest.importorskip("math_verify")
-    example = {"reference": "3"}
-    reward = math_answers.MathVerify(timeout_s=1)
-    assert reward.scores([completed(example, "3")]) == [1]
-    process = math_answers.WORKER._process
-    rollout = completed(example, "3")
-    # A worker that never answers again.
-    process.send_signal(__import__("signal").SIGSTOP)
-    assert reward.scores([rollout]) == [0]
-    assert rollout["metrics"] == {"math_verify_timeouts": 1.0}
+    (named,) = rewards_named(["regex"], None, {"regex": {"pattern": "b", "timeout_s": 0.2}})
+    rollouts = [completed({}, "b"), completed({}, "b")]
+    assert TEXTS.ask(("occurs", "b", "b", False), 60) is True
+    process = TEXTS._process
+    process.send_signal(signal.SIGSTOP)
+    assert scores_of([named], rollouts) == [0, 1]
+    assert [rollout["metrics"] for rollout in rollouts] == [{"regex_timeouts": 1.0}, {"regex_timeouts": 0.0}]
     assert process.poll() is not None
-    assert reward.scores([completed(example, "3")]) == [1]
+
+
+def test_a_pattern_that_takes_for_ever_is_ended(completed):
+    options = {"pattern": "(a|aa)+$", "timeout_s": 0.3}
+    for name in ("regex", "exact_match"):
+        (named,) = rewards_named([name], None, {name: options})
+        rollout = completed({"reference": "a"}, "a" * 60 + "b")
+        assert scores_of([named], [rollout]) == [0]
+        assert rollout["metrics"] == {f"{name}_timeouts": 1.0}
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -71,6 +77,10 @@ def test_json_schema(scores):
     assert scores("json_schema", {"schema": {"type": "string", "minLength": None}}, ['"x"', "1"], column="schema") == [1, 0]
     with pytest.raises(DataError, match=r"the JSON schema is none: 'objec' is not valid .*at type"):
         scores("json_schema", {}, [], schema={"type": "objec"})
+    with pytest.raises(DataError, match=r"refers to 'https://example.com/x', which is no part of it"):
+        scores("json_schema", {}, [], schema={"properties": {"a": {"$ref": "https://example.com/x"}}})
+    deep = {"type": "array", "items": {"$ref": "#"}}
+    assert scores("json_schema", {}, ["[[], [[]]]", "[1]"], schema=deep) == [1, 0]
     with pytest.raises(OptionError, match=r"one of schema .* and column"):
         scores("json_schema", {}, [])
 
@@ -94,19 +104,45 @@ def test_code_tests(scores):
     assert scores("code_tests", example, ["def f(x): return 0", "def f(x): return 2 * x"]) == [0, 1]
 
 
+PROGRAMS = {
+    "print(sum(map(int, input().split())))": 1,
+    "import sys\nif __name__ == '__main__':\n    print(sum(map(int, sys.stdin.read().split())), '\\n')\n    sys.exit()": 1,
+    "print(3)": 0.5,
+    "print(sum(map(int, input().split()))); raise SystemExit(1)": 0,
+    "import sys; sys.stdout.write('3' * 10**7)": 0,
+    "input(); input()": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        [{"input": "1 2\n", "output": "3\n"}, {"input": "2 2", "output": "4"}],
+        '{"inputs": ["1 2", "2 2"], "outputs": ["3", "4"]}',
+    ],
+)
+def test_programs_are_tested_by_what_they_print(scores, tests):
+    completions = PROGRAMS if isinstance(tests, list) else list(PROGRAMS)[:1]
+    expected = [PROGRAMS[code] for code in completions]
+    assert scores("code_tests", {"tests": tests}, list(completions), partial=True, output_kb=4) == expected
+
+
 def test_code_that_does_not_end_is_ended_with_what_it_started(scores, tmp_path):
     late = tmp_path / "late"
     code = f"import os, time\nif os.fork() == 0:\n    time.sleep(2)\n    open({str(late)!r}, 'w')\nwhile True: pass"
     assert scores("code_tests", {"tests": "pass"}, [code], timeout_s=0.5) == [0]
-    time.sleep(2.5)
+    time.sleep(2)
     assert not late.exists()
 
 
 def test_tests_that_are_none_are_refused(scores):
     with pytest.raises(DataError, match=r"are no Python code"):
         scores("code_tests", {"tests": ["assert ("]}, [])
-    with pytest.raises(DataError, match=r"Tests are Python code"):
-        scores("code_tests", {"tests": 3}, [])
+    for none in (3, [], "", [{"input": 1, "output": "2"}], {"inputs": ["1"], "outputs": []}):
+        with pytest.raises(DataError, match=r"Tests are Python code"):
+            scores("code_tests", {"tests": none}, [])
+    with pytest.raises(DataError, match=r"calls of the function 'add', which is not supported"):
+        scores("code_tests", {"tests": {"fn_name": "add", "inputs": [], "outputs": []}}, [])
 
 
 FUNCTIONS = """

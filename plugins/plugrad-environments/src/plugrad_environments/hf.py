@@ -12,6 +12,7 @@ from pydantic import Field
 from plugrad import CallableReference, DataError, OptionError, Rollout
 from plugrad_environments.dataset_rows import DatasetSource, Rows
 from plugrad_environments.rewards.named import no_reward, rewards_named, scores_of
+from plugrad_environments.rewards.schema_file import with_schema
 from plugrad_environments.row_prompts import PromptForm, ReferenceForm, check_columns, check_pattern
 
 Example = Mapping[str, Any]
@@ -30,6 +31,7 @@ class HuggingFace:
             or `module:function`, or a list of these. None is for replayed references alone.
         weights: the weights of several rewards, in order; 1 each by default.
         reward_kwargs: the options of named rewards, a table for each: `{ regex = { pattern = "^[0-9]+$" } }`.
+        schema_file: a file with the schema of the reward `json_schema`, instead of its option `schema`.
         system: a system message. With it, prompts are chat messages.
         split: the split to train on, also a part of one: `"train[:1000]"`. A file is the split `train`.
         held_out: what is held out: a share (0.05), a number of rows, or the name of another split.
@@ -50,6 +52,7 @@ class HuggingFace:
         reward: CallableReference | list[CallableReference] | None = None,
         weights: list[float] | None = None,
         reward_kwargs: dict[str, dict[str, Any]] | None = None,
+        schema_file: Path | None = None,
         system: str | None = None,
         split: str = "train",
         held_out: float | int | str = 0,
@@ -66,7 +69,7 @@ class HuggingFace:
         if reference_pattern is not None:
             check_pattern("reference_pattern", reference_pattern)
         named = [] if reward is None else [reward] if isinstance(reward, str) else reward
-        self._rewards = rewards_named(named, weights, reward_kwargs or {})
+        self._rewards = rewards_named(named, weights, with_schema(named, reward_kwargs or {}, schema_file))
         if streaming and limit is None:
             raise OptionError(
                 "streaming = true reads a dataset without an end in sight. Set limit, the number of rows to read."

@@ -6,17 +6,21 @@ import logging
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from plugrad import DataError, OptionError, Rollout
-from plugrad_environments.generated_tasks import NOT_STABLE, checked_config, generator, reasoning_gym
+from plugrad_environments.generated_tasks import NOT_STABLE, checked_config, reasoning_gym
+from plugrad_environments.problems import Problem, Stage, problems_of, stages_of
 from plugrad_environments.row_prompts import PromptForm
-from plugrad_environments.wording import among, cut, listed, reason
+from plugrad_environments.side.side_process import NoAnswer, SideProcess
+from plugrad_environments.wording import among, cut, listed
 
 logger = logging.getLogger("plugrad")
+
+SCORERS = SideProcess("plugrad_environments.side.task_worker", "the environment 'reasoning_gym'")
 
 
 class ReasoningGym:
@@ -35,6 +39,9 @@ class ReasoningGym:
             `"DeepSeekZero"`, `"simple"` or `"direct"`.
         answer_tag: the answer is what the last `<tag>...</tag>` of the completion holds: `"answer"`, as reasoning-gym's own
             system messages ask for. Default: the whole completion is the answer.
+        levels: the levels of the task's curriculum, in the order in which the run has them: `[0, 1, 2]`. The first problems
+            of `size` are of the first level, and so on. Steps take the problems in order.
+        timeout_s: the limit of seconds for scoring one answer. One that takes longer is worth 0.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class ReasoningGym:
         prompt: str = "{question}",
         system: str | None = None,
         answer_tag: Annotated[str, Field(min_length=1)] | None = None,
+        levels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None,
+        timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0,
     ) -> None:
         weights = _weights(task, tasks)
         options = _options(task, weights, config, configs)
@@ -63,16 +72,17 @@ class ReasoningGym:
 
         self._tag = answer_tag
         self._form = _form(prompt, SYSTEM_PROMPTS.get(system, system) if system else system)
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._generator = generator(weights, checked, seed, size)
+        self._timeout_s, self.in_order = timeout_s, levels is not None
+        self._problems: dict[str, Problem] = {}
+        stages = [Stage(weights, checked)] if levels is None else stages_of(weights, checked, levels)
+        self._levels = sorted({stage.level for stage in stages if stage.level is not None})
         name = next(iter(weights)) if len(weights) == 1 else "mixture"
         # reasoning-gym's problem i of seed s is problem 0 of seed s + i, so a seed near by would give the same problems.
         held_out_seed = random.Random(f"held out from {seed}").getrandbits(31)
-        other = generator(weights, checked, held_out_seed, num_eval) if num_eval else []
-        self._eval = self._examples(other, num_eval, f"{name}:held out:{seed}")
-        known = {self._entries[example["example_id"]]["question"] for example in self._eval}
-        train = self._examples(self._generator, size, f"{name}:{seed}")
-        self._train = [e for e in train if self._entries[e["example_id"]]["question"] not in known]
+        self._eval = self._examples(problems_of(stages, held_out_seed, num_eval), f"{name}:held out:{seed}")
+        known = {self._problems[example["example_id"]].entry["question"] for example in self._eval}
+        train = self._examples(problems_of(stages, seed, size), f"{name}:{seed}")
+        self._train = [e for e in train if self._problems[e["example_id"]].entry["question"] not in known]
         _tell_of_left_out(name, len(train), len(self._train), num_eval)
 
     def train_examples(self) -> Sequence[dict[str, Any]]:
@@ -90,34 +100,30 @@ class ReasoningGym:
     def _score(self, rollout: Rollout) -> float:
         from reasoning_gym.utils import extract_answer
 
-        completion = rollout["completion"]
+        completion, problem = rollout["completion"], self._problems[rollout["example"]["example_id"]]
         answer = completion.strip() if self._tag is None else extract_answer(completion, tag_name=self._tag)
-        rollout["metrics"]["unreadable_answers"] = 0.0
-        if answer is None:
-            return 0.0
-        try:
-            score = float(self._generator.score_answer(answer, self._entries[rollout["example"]["example_id"]]))
-        except Exception:
-            # Several scorers raise on text in a form that they do not expect.
-            score = math.nan
-        if not math.isfinite(score):
-            rollout["metrics"]["unreadable_answers"] = 1.0
-            return 0.0
+        rollout["metrics"] |= {"unreadable_answers": 0.0, "scorer_timeouts": 0.0}
+        score: float | None = 0.0
+        if answer is not None:
+            try:
+                score = SCORERS.ask((problem.task, problem.config, answer, problem.entry), self._timeout_s)
+            except NoAnswer:
+                score, rollout["metrics"]["scorer_timeouts"] = 0.0, 1.0
+        if score is None:
+            score, rollout["metrics"]["unreadable_answers"] = 0.0, 1.0
+        for level in self._levels:
+            rollout["metrics"][f"level_{level}"] = score if level == problem.level else None
         return score
 
-    def _examples(self, problems: Any, number: int, name: str) -> list[dict[str, Any]]:
+    def _examples(self, problems: Iterable[Problem], name: str) -> list[dict[str, Any]]:
         examples = []
-        for index in range(number):
-            where = f"{name}:{index}"
-            try:
-                entry = problems[index]
-            except Exception as error:
-                raise DataError(f"reasoning-gym cannot make problem {index} of {name}: {reason(error)}.") from error
-            self._entries[where] = entry
+        for index, problem in enumerate(problems):
+            where, entry = f"{name}:{index}", problem.entry
+            self._problems[where] = problem
             prompt = self._form.prompt(entry, where)
             known = {} if entry["answer"] is None else {"reference": str(entry["answer"])}
-            task = entry["metadata"].get("source_dataset", name.partition(":")[0])
-            examples.append({"example_id": where, "prompt": prompt, "task": task, **known})
+            level = {} if problem.level is None else {"level": problem.level}
+            examples.append({"example_id": where, "prompt": prompt, "task": problem.task, **level, **known})
         return examples
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from plugrad import DataError, Rollout
+from plugrad_environments.rewards.patterns import last_match, within_time
 from plugrad_environments.row_prompts import check_pattern
 
 
@@ -19,10 +20,12 @@ class ExactMatch:
     Args:
         pattern: a regular expression: the first group of its last match in the completion, or the whole match, is compared.
         ignore_case: whether capitals do not count.
+        timeout_s: the limit of seconds for the pattern. A completion that takes longer is worth 0.
     """
 
     pattern: str | None = None
     ignore_case: bool = False
+    timeout_s: float = Field(default=5.0, gt=0, le=600)
 
     def check(self, examples: Sequence[Mapping[str, Any]]) -> None:
         """Check the pattern and that there is a reference."""
@@ -31,47 +34,20 @@ class ExactMatch:
         check_references("exact_match", examples)
 
     def scores(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Return 1 or 0 for each rollout."""
-        return [float(self._is_same(r["completion"], r["example"]["reference"])) for r in rollouts]
+        """Return 1 or 0 for each rollout. With a pattern, `exact_match_timeouts` is reported."""
+        if self.pattern is None:
+            return [self._worth(r["completion"], r) for r in rollouts]
+        return [within_time("exact_match", rollout, self._score) for rollout in rollouts]
 
-    def _is_same(self, completion: str, reference: str) -> bool:
-        given = completion if self.pattern is None else last_match(self.pattern, completion)
-        if given is None:
-            return False
-        return self._plain(given) == self._plain(reference)
+    def _score(self, rollout: Rollout) -> float:
+        assert self.pattern is not None
+        return self._worth(last_match(self.pattern, rollout["completion"], self.timeout_s), rollout)
+
+    def _worth(self, given: str | None, rollout: Rollout) -> float:
+        return float(given is not None and self._plain(given) == self._plain(rollout["example"]["reference"]))
 
     def _plain(self, text: str) -> str:
         return text.strip().casefold() if self.ignore_case else text.strip()
-
-
-@dataclass(frozen=True, config={"extra": "forbid"})
-class Pattern:
-    """The reward `regex`: 1 if the pattern occurs in the completion, else 0.
-
-    Args:
-        pattern: the regular expression.
-        whole: whether it must match the whole completion.
-    """
-
-    pattern: str
-    whole: bool = False
-
-    def check(self, examples: Sequence[Mapping[str, Any]]) -> None:
-        """Check the pattern."""
-        check_pattern("regex.pattern", self.pattern)
-
-    def scores(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Return 1 or 0 for each rollout."""
-        matches = re.fullmatch if self.whole else re.search
-        return [float(bool(matches(self.pattern, r["completion"], flags=re.DOTALL))) for r in rollouts]
-
-
-def last_match(pattern: str, text: str) -> str | None:
-    """Return the first group of the last match, or the whole match where there is no group."""
-    found = None
-    for found in re.finditer(pattern, text, flags=re.DOTALL):  # noqa: B007 - the last one is used
-        pass
-    return None if found is None else found[1 if found.re.groups else 0]
 
 
 def check_references(name: str, examples: Sequence[Mapping[str, Any]]) -> None:

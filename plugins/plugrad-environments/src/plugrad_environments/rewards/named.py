@@ -11,10 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from plugrad import DataError, OptionError, Rollout
 from plugrad_compat.trl.environment import with_unscorable
 from plugrad_environments.rewards.code_tests import CodeTests
-from plugrad_environments.rewards.exact_match import ExactMatch, Pattern
+from plugrad_environments.rewards.exact_match import ExactMatch
 from plugrad_environments.rewards.json_schema import JsonSchema
 from plugrad_environments.rewards.math_answers import MathVerify
 from plugrad_environments.rewards.own_functions import own_reward
+from plugrad_environments.rewards.patterns import Pattern
 from plugrad_environments.rewards.reward import Reward
 from plugrad_environments.wording import among, cut, listed
 

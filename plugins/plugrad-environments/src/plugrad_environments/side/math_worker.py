@@ -1,25 +1,22 @@
-"""Compares answers with math-verify in a process of its own: started by `math_verify`, one JSON line in, one out."""
+"""The process of the reward `math_verify`: compares answers with the package math-verify."""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from typing import Any
+
+from plugrad_environments.side.side_loop import serve
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer whether a reference and a completion are the same; None where no answer is found in the reference."""
     import math_verify
 
     logging.disable(logging.CRITICAL)
-    for line in sys.stdin:
-        reference, completion, timeout_s = json.loads(line)
-        print(json.dumps(_is_same(math_verify, reference, completion, timeout_s)), flush=True)  # noqa: T201 - the answer
+    serve(lambda question: _is_same(math_verify, *question))
 
 
 def _is_same(math_verify: Any, reference: str, completion: str, timeout_s: int) -> bool | None:
-    """Return whether the answers are the same; None where no answer is found in the reference."""
     # Sympy recurses as deep as an answer is nested, and math-verify lets some errors through.
     try:
         wanted = _parsed(math_verify, reference, timeout_s)
