@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scenario import three_steps
+from scenario import accelerator_of, three_steps
 
 from plugrad.trainer.ranks.accelerate_config import make_accelerator
 from plugrad.trainer.ranks.rank_exit import run_as_rank
@@ -18,9 +18,8 @@ from plugrad.trainer.ranks.ranks import Ranks, leave
 
 def main(scenarios, out):
     torch.set_num_threads(1)
-    accelerator = make_accelerator()
-    ranks = Ranks.of(accelerator)
-    results = {name: three_steps(scenario, accelerator, ranks) for name, scenario in scenarios.items()}
+    ranks = Ranks.of(make_accelerator())
+    results = {name: three_steps(scenario, accelerator_of(scenario), ranks) for name, scenario in scenarios.items()}
     (out / f"{ranks.index}.pickle").write_bytes(pickle.dumps((os.getpid(), ranks.count, results)))
     leave()
 

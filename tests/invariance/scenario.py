@@ -3,13 +3,13 @@
 import itertools
 import random
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from held_out import HeldOutNumbers
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForImageTextToText
@@ -25,7 +25,7 @@ from plugrad.host.loss import BoundLoss
 from plugrad.host.metric import BoundMetric
 from plugrad.host.plugin_state import keeps_state
 from plugrad.host.stateful_parts import StatefulPart
-from plugrad.policy.loading import LoadedModel
+from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.lora import add_adapter
 from plugrad.policy.micro_batches import Layout
 from plugrad.policy.policy import Policy
@@ -38,6 +38,7 @@ from plugrad.trainer.checkpoints.checkpoint_folder import newest_whole
 from plugrad.trainer.checkpoints.resuming import put_back
 from plugrad.trainer.checkpoints.snapshot import Contents, Place
 from plugrad.trainer.checkpoints.writing import Checkpoints
+from plugrad.trainer.ranks.accelerate_config import SHARDED_PRECISION, make_accelerator
 from plugrad.trainer.ranks.ranks import Ranks
 from plugrad.trainer.record.step_record import Cost, make_record
 from plugrad.trainer.update.frozen_models import load_frozen_models
@@ -57,6 +58,7 @@ SEVERAL = (
     ("cross_entropy", 0.2, "sequence_sum"),
 )
 ALL_AT_ONCE = 10_000
+FULL = MixedPrecisionPolicy()
 scan = cache(scan_anew)
 STEPS = 3
 
@@ -109,6 +111,10 @@ class Scenario:
     """Where the trained model is left, as a run would leave it."""
     model: tuple[tuple[str, object], ...] = ()
     """Fields of its configuration."""
+    dtypes: tuple[tuple[str, str], ...] = (("dtype", "float64"),)
+    """What is stored and computed in: keys of `[model]`."""
+    base: str | None = None
+    """A folder with the model, for what only a model that is loaded can be."""
     lora: tuple[tuple[str, object], ...] | None = None
     """Keys of `[model.lora]`: an adapter is trained, and not the model."""
     sees: bool = False
@@ -240,7 +246,11 @@ def run_file(scenario):
     return RunFile(
         max_steps=STEPS,
         updates_per_batch=scenario.updates_per_batch,
-        model={"from_scratch": {"model_type": "qwen3"}, "lora": None if scenario.lora is None else dict(scenario.lora)},
+        model={
+            **({"name": scenario.base} if scenario.base else {"from_scratch": {"model_type": "qwen3"}}),
+            "lora": None if scenario.lora is None else dict(scenario.lora),
+            **dict(scenario.dtypes),
+        },
         environment={"name": "arithmetic"},
         rollout={"prompts_per_step": 4},
         optimizer={"lr": 1e-2, "max_grad_norm": 0.05, "schedule": "linear", **dict(scenario.optimizer)},
@@ -249,19 +259,36 @@ def run_file(scenario):
     )
 
 
-def learner_of(scenario, bound, accelerator, ranks):
-    model = with_eyes() if scenario.sees else tiny_model(dtype="float64", **dict(scenario.model))
-    # The eager kind computes its softmax in float32.
-    assert model.config._attn_implementation == "sdpa"
+def accelerator_of(scenario):
+    """Return this process's, in the precision that the scenario computes in."""
+    return make_accelerator(run_file(scenario).model)
+
+
+def loaded_model(scenario, file):
+    torch.manual_seed(1)
+    if scenario.base:
+        return load_model(file.model, [])
+    model = with_eyes() if scenario.sees else tiny_model(dtype=file.model.dtype, **dict(scenario.model))
+    if file.model.compute_dtype:
+        # They begin at numbers that bfloat16 has, so that two ways to compute in it can be compared to the bit.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16().to(parameter.dtype)
     if scenario.checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
-    file = run_file(scenario)
     torch.manual_seed(1)
     adapter = None if file.model.lora is None else add_adapter(model, file.model.lora, "the/base")
-    loaded = LoadedModel(model, tiny_tokenizer(), adapter=adapter)
+    return LoadedModel(model, tiny_tokenizer(), adapter=adapter)
+
+
+def learner_of(scenario, bound, accelerator, ranks):
+    file = run_file(scenario)
+    loaded = loaded_model(scenario, file)
+    # The eager kind computes its softmax in float32.
+    assert loaded.model.config._attn_implementation == "sdpa"
     needs = frozenset({"entropy"}).union(*(loss.needs for loss in bound))
     frozen = load_frozen_models(file, loaded, needs, accelerator.device)
-    wrap = shard if scenario.sharded else None
+    mixed = accelerator.mixed_precision == "bf16"
+    wrap = partial(shard, precision=SHARDED_PRECISION if mixed else FULL) if scenario.sharded else None
     first = frozenset({"values"} if scenario.critic else ())
     teachers = teachers_of(scenario)
     return make_learner(
@@ -296,18 +323,18 @@ def more_to_read(example):
     return [1, 2 + example["example_id"], *[3] * 5]
 
 
-def shard(policy, optimizer):
+def shard(policy, optimizer, precision=FULL):
     """Shard as Accelerate does where there is an accelerator: every layer, then the rest. On a CPU it would not."""
     places = {id(parameter): place for place, parameter in enumerate(policy.parameters())}
     chosen = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     layers = getattr(policy.model.model, "language_model", policy.model.model).layers
     for layer in layers:
-        fully_shard(layer)
+        fully_shard(layer, mp_policy=precision)
     if policy.critic is not None:
-        fully_shard(policy.critic.head)
+        fully_shard(policy.critic.head, mp_policy=precision)
     for of_loss in policy.trained.values():
-        fully_shard(of_loss)
-    fully_shard(policy)
+        fully_shard(of_loss, mp_policy=precision)
+    fully_shard(policy, mp_policy=precision)
     sharded = list(policy.parameters())
     for group, own in zip(optimizer.param_groups, chosen, strict=True):
         group["params"] = [sharded[place] for place in own]
@@ -317,9 +344,9 @@ def shard(policy, optimizer):
 class Cuts:
     """Cuts as a run does, then pads what was cut, and remembers how many micro-batches an update had at most."""
 
-    def __init__(self, scenario, bound):
+    def __init__(self, scenario, bound, dtype):
         # Where padding is said to cost nothing, the batch is cut for the budget alone.
-        layout = Layout(scenario.budget, 0, torch.float64, packed=scenario.budget == ALL_AT_ONCE)
+        layout = Layout(scenario.budget, 0, dtype, packed=scenario.budget == ALL_AT_ONCE)
         wheres = {loss.label: loss.where for loss in bound if loss.where}
         self.cutting = Cutting(scenario.updates_per_batch, 16, layout, wheres=wheres)
         if any(name.endswith("!") for name in scenario.teachers):
@@ -345,7 +372,7 @@ def three_steps(scenario, accelerator, ranks=None):
         load_component("extension", "timing", {}, scan(), []),
     )
     hooks = Hooks(Host(BoundAdvantage(advantage, advantage.create()), metrics()), [(extension, gradients)])
-    cuts, cost = Cuts(scenario, bound), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
+    cuts, cost = Cuts(scenario, bound, learner.dtype), Cost(seconds=1.0, rollouts_s=0.5, memory_gib=1.0)
     records = []
     held_out = HeldOutNumbers(METRICS, learner, cuts.cutting) if scenario.evaluates else None
     first = put_back_from(scenario, learner, bound)

@@ -29,6 +29,12 @@ def test_on_a_cpu_there_is_nothing_to_move(run, key):
     [
         (["offload_optimizer"], on(kind=DistributedType.FSDP), {}, "FSDP2 shards this run: PyTorch keeps"),
         (["offload_activations"], on(kind=DistributedType.FSDP), {}, "Use model.gradient_checkpointing instead"),
+        (
+            [],
+            on(kind=DistributedType.FSDP),
+            {"model": {"name": "a", "lora": {}, "quantization": "nf4"}},
+            r"packed weights of 4 bits are not cut along their rows.*Train without sharding \(distributed_type: MULTI_GPU\)",
+        ),
         (["offload_reference"], on(), {}, "no component of this run needs a reference"),
         (
             ["offload_reference"],

@@ -58,6 +58,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.sum_as_loaded: str | None = None  # Of a frozen model whose weights have been rounded since.
         run_experts_in_float64(model)
         self.head = find_head(model)
         self.outputs = Outputs(model, self.head, temperature)

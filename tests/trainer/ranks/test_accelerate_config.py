@@ -15,6 +15,9 @@ REFUSED = {
     "ACCELERATE_USE_MEGATRON_LM=true": "a training loop of its own",
     "ACCELERATE_USE_FSDP=true": "FSDP_VERSION is 1.*deprecated.*fsdp_version: 2",
     "ACCELERATE_USE_FSDP=true FSDP_VERSION=1": "FSDP_VERSION is 1.*deprecated",
+    "ACCELERATE_USE_FSDP=true FSDP_VERSION=2 FSDP_OFFLOAD_PARAMS=true": "would be on the CPU.*fsdp_offload_params: false",
+    "ACCELERATE_USE_FSDP=1 FSDP_VERSION=2 FSDP_ACTIVATION_CHECKPOINTING=true": "know layers by their names.*"
+    "model.gradient_checkpointing = true",
     "PARALLELISM_CONFIG_TP_SIZE=2": "tensor parallelism is not tested",
     "PARALLELISM_CONFIG_CP_SIZE=2": "context parallelism is not tested.*count its tokens twice",
     "PARALLELISM_CONFIG_SP_SIZE=4": "sequence parallelism is not tested",
@@ -27,6 +30,7 @@ TAKEN = [
     "ACCELERATE_USE_DEEPSPEED=false",
     "ACCELERATE_MIXED_PRECISION=bf16",
     "ACCELERATE_MIXED_PRECISION=no FSDP_VERSION=1",
+    "FSDP_OFFLOAD_PARAMS=true FSDP_ACTIVATION_CHECKPOINTING=true",
     "PARALLELISM_CONFIG_TP_SIZE=1 PARALLELISM_CONFIG_DP_SHARD_SIZE=8",
 ]
 

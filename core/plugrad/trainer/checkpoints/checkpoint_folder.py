@@ -73,6 +73,27 @@ def sums_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
+def check_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    """Check that files in `folder` have the bytes that were written: a number that has flipped would be read as any other.
+
+    Args:
+        folder: where the files lie.
+        sums: by the file's place in it, as `sums_of` returned them.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is missing or has other bytes.
+    """
+    missing = [name for name in sums if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(lambda name: sha256_of(folder / name), sums)
+        wrong = [name for name, total in zip(sums, found, strict=True) if total != sums[name]]
+    if wrong:
+        raise ValueError(f"{wrong[0]} has changed since it was written, or was cut off: its sum does not match")
+
+
 def publish(unfinished: Path, folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the manifest and give the checkpoint its name: from now on it counts.
 
@@ -188,12 +209,5 @@ def _whole(folder: Path) -> Checkpoint:
         raise ValueError(f"its {MANIFEST} is not that of a checkpoint")
     if facts.get("format") != FORMAT:
         raise ValueError(f"it has format {json.dumps(facts.get('format'))}, and this plugrad reads format {FORMAT}")
-    missing = [name for name in facts["sums"] if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing")
-    with ThreadPoolExecutor() as threads:
-        found = dict(zip(facts["sums"], threads.map(lambda name: sha256_of(folder / name), facts["sums"]), strict=True))
-    wrong = [name for name, total in facts["sums"].items() if found[name] != total]
-    if wrong:
-        raise ValueError(f"{wrong[0]} has changed since it was written, or was cut off: its sum does not match")
+    check_sums(folder, facts["sums"])
     return Checkpoint(folder, facts)

@@ -15,6 +15,6 @@ def origin_of(learner: Learner, environment: BoundEnvironment) -> dict[str, str]
         models |= {f"the teacher {name!r}": policy for name, policy in learner.teachers.models.items() if policy is not None}
     return {
         EXAMPLES: sum_of_examples(environment),
-        **{name: sum_of_weights(policy.model.state_dict()) for name, policy in models.items()},
+        **{name: policy.sum_as_loaded or sum_of_weights(policy.model.state_dict()) for name, policy in models.items()},
         **({} if learner.adapter is None else learner.adapter.sums()),
     }

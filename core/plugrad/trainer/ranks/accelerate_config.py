@@ -38,10 +38,16 @@ def _is_true(value: str) -> bool:
     return value.strip().lower() in {"1", "true", "yes", "on"}
 
 
+def _is_asked_of_fsdp(value: str) -> bool:
+    return _is_true(value) and _is_true(os.environ.get("ACCELERATE_USE_FSDP", ""))
+
+
 def _more_than_one(value: str) -> bool:
     return value.strip() not in {"", "0", "1"}
 
 
+SHARDED_PRECISION = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+"""Of a sharded policy that computes in bfloat16. Accelerate's own would reduce gradients, and return log-probs, in it."""
 ACCELERATES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_")
 SHARDING = "Shard with FSDP2 (fsdp_version: 2), or train without sharding."
 REFUSALS = (
@@ -64,6 +70,18 @@ REFUSALS = (
         "FSDP1 flattens parameters and is deprecated in PyTorch",
         SHARDING,
         unset="1",
+    ),
+    _Refusal(
+        "FSDP_OFFLOAD_PARAMS",
+        _is_asked_of_fsdp,
+        "its weights, gradients and updates would be on the CPU, where plugrad has not been tried with shards",
+        "Set fsdp_offload_params: false. More ranks, [model.lora] or model.gradient_checkpointing leave less to each.",
+    ),
+    _Refusal(
+        "FSDP_ACTIVATION_CHECKPOINTING",
+        _is_asked_of_fsdp,
+        "it puts modules around the layers, and adapters and checkpoints know layers by their names",
+        "Set fsdp_activation_checkpointing: false, and model.gradient_checkpointing = true in the run file.",
     ),
     *(
         _Refusal(
@@ -97,9 +115,7 @@ def make_accelerator(model: ModelTable | None = None) -> Accelerator:
     check_accelerate_config()
     accelerator = _made(None if model is None else _precision(model))
     if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
-        # Accelerate would reduce gradients, and return log-probs, in bfloat16.
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+        accelerator.state.fsdp_plugin.mixed_precision_policy = SHARDED_PRECISION
     return accelerator
 
 

@@ -32,7 +32,7 @@ def with_fixed_logprobs(learner: Learner, micro_batch: MicroBatch) -> MicroBatch
 def fixed_logprobs(learner: Learner, on_device: MicroBatch, field: str) -> Tensor:
     """Return one field of the losses' inputs `[batch, seq]`; every rank calls it."""
     # The policy's precision: otherwise a copy of the policy would differ from it.
-    with learner.accelerator.autocast():
+    with learner.autocast():
         if field == "teacher_logprobs":
             assert learner.teachers is not None
             return learner.teachers.logprobs(on_device, learner.policy).to(learner.dtype)
@@ -45,7 +45,7 @@ def fixed_logprobs(learner: Learner, on_device: MicroBatch, field: str) -> Tenso
 def teacher_states(learner: Learner, on_device: MicroBatch) -> list[TeacherStates]:
     """Return what the divergences from the teachers follow from; every rank calls it."""
     assert learner.teachers is not None
-    with learner.accelerator.autocast():
+    with learner.autocast():
         return learner.teachers.states(on_device, learner.policy, learner.own)
 
 
@@ -53,5 +53,5 @@ def teacher_states(learner: Learner, on_device: MicroBatch) -> list[TeacherState
 def teacher_logits(learner: Learner, on_device: MicroBatch) -> Tensor:
     """Return the teachers' logits over the temperature `[batch, seq, vocab]`; every rank calls it."""
     assert learner.teachers is not None
-    with learner.accelerator.autocast():
+    with learner.autocast():
         return learner.teachers.logits(on_device, learner.policy, vocab_size(learner.model))

@@ -26,6 +26,7 @@ from plugrad.policy.loading import LoadedModel
 from plugrad.policy.lora import Adapter
 from plugrad.policy.offloading import offloaded_activations
 from plugrad.policy.policy import Policy
+from plugrad.policy.rounded_weights import round_weights
 from plugrad.policy.routers import busiest_expert
 from plugrad.policy.scored import Scored, Wanted
 from plugrad.trainer.ranks.ranks import Ranks
@@ -122,6 +123,11 @@ class Learner:
         """Whether each rank holds only a part of every weight."""
         return any(isinstance(parameter, DTensor) for parameter in self.policy.parameters())
 
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return a context in which frozen models compute as the policy does: otherwise a copy of it would differ."""
+        # FSDP2 rounds the weights of a sharded policy instead, and those of frozen models are rounded.
+        return nullcontext() if self.is_sharded else self.accelerator.autocast()
+
     def router_balance(self) -> dict[str, float]:
         """Return the busiest expert's load in the passes since the last call, over all ranks; nothing without routers.
 
@@ -207,7 +213,11 @@ def make_learner(
     """
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
     check_trains_here(policy, wanted, num_passes(losses), accelerator, run_file.optimizer)
-    _sum_up_base(loaded, ranks, is_sharded=wrap is not None or accelerator.distributed_type == DistributedType.FSDP)
+    is_sharded = wrap is not None or accelerator.distributed_type == DistributedType.FSDP
+    _sum_up_base(loaded, ranks, is_sharded=is_sharded)
+    if is_sharded and accelerator.mixed_precision == "bf16":
+        beside = [*frozen.values(), *(teachers.models.values() if teachers else ())]
+        round_weights([model for model in beside if model is not None], keeps_sums=ranks.is_main)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
