@@ -16,6 +16,7 @@ from plugrad.trainer.update.policy_weights import PolicyWeights
 
 from .conftest import make_model, prompts_of
 from .test_in_process import vllm_engine
+from .test_runs import ROLLOUT
 
 SAMPLING = Sampling(num_completions=3, max_new_tokens=16, temperature=0.7, seed=1)
 TOLERANCE = 1e-5
@@ -66,14 +67,7 @@ def test_a_server_samples_from_the_policy_with_its_adapter(servers, open_engine)
 def test_a_run_agrees_with_its_engine_after_every_update(run):
     result = run(
         model={"from_scratch": {"model_type": "qwen3", "hidden_size": 64, "head_dim": 32}, "lora": {"r": 4}},
-        rollout={
-            "engine": "vllm",
-            "prompts_per_step": 4,
-            "rollouts_per_example": 4,
-            "max_new_tokens": 6,
-            "parity_every_steps": 1,
-            "vllm": {"kv_cache_gib": 0.25},
-        },
+        rollout=ROLLOUT,
         loss=[{"name": "importance_sampling"}, {"name": "kl_to_reference", "weight": 0.1}],
         optimizer={"lr": 5e-2},
         max_steps=3,
