@@ -1,12 +1,17 @@
 """Plays wait for one another, and the engine answers them together."""
 
 import asyncio
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
 from plugrad.rollout.engine import Completion
+from plugrad.rollout.turns.blocked_plays import PlayTimeout
 from plugrad.rollout.turns.lockstep import LockStep
-from plugrad.rollout.turns.seats import PlayTimeout, Table
+from plugrad.rollout.turns.seats import Table
 
 
 class Engine:
@@ -70,6 +75,47 @@ def test_a_play_that_hangs_is_ended_and_the_others_go_on():
     found, _ = run(hangs, counts_to(2), time_limit_s=0.05)
     assert isinstance(found[0], PlayTimeout)
     assert found[1] == [0, 1, 2]
+
+
+def test_a_play_that_blocks_the_others_is_ended():
+    async def blocks(ask):
+        await ask([1], 4)
+        time.sleep(3600)
+
+    async def blocks_in_another_task(ask):
+        await asyncio.gather(ask([1], 4), blocks(ask))
+
+    async def blocks_in_a_process(ask):
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(3600)"], check=True)
+
+    found, _ = run(blocks, blocks_in_another_task, blocks_in_a_process, counts_to(2), time_limit_s=0.2)
+    assert [type(each) for each in found[:3]] == [PlayTimeout] * 3
+    assert found[3] == [0, 1, 2]
+
+
+def test_a_thread_that_hangs_ends_its_play_and_holds_nothing_up():
+    free = threading.Event()
+
+    async def hangs(ask):
+        await asyncio.to_thread(free.wait)
+
+    found, _ = run(hangs, counts_to(2), time_limit_s=0.05)
+    assert isinstance(found[0], PlayTimeout)
+    assert found[1] == [0, 1, 2]
+    [thread] = [each for each in threading.enumerate() if each.name == "plugrad play"]
+    assert thread.daemon
+    free.set()
+    thread.join()
+
+
+def test_more_threads_than_any_pool_has_wait_for_one_another():
+    barrier = threading.Barrier(100)
+
+    async def waits(ask):
+        return await asyncio.to_thread(barrier.wait, 60)
+
+    found, _ = run(*[waits] * 100)
+    assert sorted(found) == list(range(100))
 
 
 def test_an_error_of_the_engine_ends_all():

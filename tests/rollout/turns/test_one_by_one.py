@@ -7,8 +7,9 @@ import pytest
 
 from plugrad.errors import EngineError
 from plugrad.rollout.engine import Completion
+from plugrad.rollout.turns.blocked_plays import PlayTimeout
 from plugrad.rollout.turns.one_by_one import OneByOne
-from plugrad.rollout.turns.seats import PlayTimeout, Table
+from plugrad.rollout.turns.seats import Table
 
 
 class Engine:

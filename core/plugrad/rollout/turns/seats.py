@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from plugrad.rollout.engine import Completion
-
-SPARE_THREADS = 8
+from plugrad.rollout.turns.blocked_plays import PlayTimeout, blocked_plays_end
+from plugrad.rollout.turns.play_threads import PlayThreads
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,6 @@ class Asked:
 Ask = Callable[[list[int], int], Awaitable[Completion]]
 """Continues tokens by at most so many."""
 Play = Callable[[Ask], Coroutine[Any, Any, Any]]
-
-
-class PlayTimeout(Exception):
-    """The environment's part of a play took longer than it may."""
 
 
 @dataclass
@@ -73,6 +68,13 @@ class Seat:
             self.time_left = max(0.0, self._watch.when() - asyncio.get_running_loop().time())
             self._watch = None
 
+    def gets_back(self, seconds: float) -> None:
+        """Add to the time that is left, if it runs."""
+        if self._watch is not None:
+            self.stop_clock()
+            self.time_left += seconds
+            self.start_clock()
+
     def outcome(self) -> Any:
         """Return what the play returned, or the exception that ended it."""
         if self.task.cancelled():
@@ -109,15 +111,20 @@ class Table:
         Raises:
             Exception: what `until_done` raised. All plays are cancelled.
         """
-        # Of `asyncio.to_thread`: with fewer threads than plays, those that have one would wait for those that have none.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(plays) + SPARE_THREADS))
+        asyncio.get_running_loop().set_default_executor(PlayThreads())
         seats = [Seat(number, self.time_limit_s) for number in range(len(plays))]
         for seat, play in zip(seats, plays, strict=True):
             seat.task = asyncio.create_task(play(asks(seat)), name=f"play {seat.number}")
             seat.task.add_done_callback(lambda _, seat=seat: seat.stop_clock())
             seat.start_clock()
+
+        def give_back(seconds: float) -> None:
+            for seat in seats:
+                seat.gets_back(seconds)
+
         try:
-            await until_done(seats)
+            with blocked_plays_end(self.time_limit_s, give_back):
+                await until_done(seats)
         finally:
             await self._end(seats)
         return [seat.outcome() for seat in seats]

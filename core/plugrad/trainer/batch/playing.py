@@ -18,8 +18,9 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.rollout.endpoint.endpoint import Endpoint
 from plugrad.rollout.engine import RolloutEngine, Sampling
 from plugrad.rollout.texts import Texts
+from plugrad.rollout.turns.blocked_plays import PlayTimeout
 from plugrad.rollout.turns.player import PlayLimits, PolicyPlayer
-from plugrad.rollout.turns.seats import Ask, PlayTimeout, Table
+from plugrad.rollout.turns.seats import Ask, Table
 from plugrad.shown import shown
 from plugrad.trainer.batch.answered_plays import run_plays
 
