@@ -32,6 +32,8 @@ VERL_IMPORTS = [
 """Only what verl's registries import. The rest of its requirements is for its trainers."""
 NO_BYTE_CODE = "--no-compile"
 """Byte code takes pip longer than the rest of an installation, and is worth it where many processes import it."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""As tests/conftest.py has it for the others: tensors are tiny, and threads that wait for each other keep cores busy."""
 
 
 def group(name: str) -> list[str]:
@@ -124,7 +126,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation; `nox -s docs -- --serve` shows it while you write."""
     install(session, NO_BYTE_CODE, *editable(".", *PACKAGES), *group("docs"))
     command = ["serve"] if "--serve" in session.posargs else ["build", "--strict"]
-    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1", **ONE_THREAD})
 
 
 @nox.session
@@ -140,7 +142,7 @@ def plugins(session: nox.Session) -> None:
     extras = {"plugins/plugrad-environments": "[hf,json-schema,math,reasoning-gym]"}
     install(session, ".", *(f"./{folder}{extras.get(folder, '')}" for folder in PACKAGES), "pytest")
     for folder in PACKAGES:
-        session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs)
+        session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -167,7 +169,8 @@ def compat(session: nox.Session) -> None:
     session.run("pytest", "tests/compat", "tests/docs/test_coming_from.py", *session.posargs)
     # The rest of the package's tests needs neither, and runs with those of the others.
     folder = "plugins/plugrad-compat"
-    session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", "-k", "trl or environment", *session.posargs)
+    chosen = ["-c", f"{folder}/pyproject.toml", "-k", "trl or environment"]
+    session.run("pytest", f"{folder}/tests", *chosen, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(reuse_venv=False)

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -186,6 +187,12 @@ def ranks(tmp_path_factory):
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)], folder
 
 
+@cache
+def alone(name):
+    """What one rank does: what two do is compared with it, whole and sharded."""
+    return three_steps(replace(SCENARIOS[name], shares=(1,)), Accelerator(cpu=True))
+
+
 def test_there_were_two_processes_that_knew_each_other(ranks):
     (first, of_first, _), (second, of_second, _) = ranks[0]
     assert len({os.getpid(), first, second}) == 3
@@ -195,9 +202,8 @@ def test_there_were_two_processes_that_knew_each_other(ranks):
 @pytest.mark.parametrize("how", ["", ", sharded"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_ranks_do_what_one_does(ranks, name, how):
-    alone = three_steps(replace(SCENARIOS[name], shares=(1,)), Accelerator(cpu=True))
     for _, _, results in ranks[0]:
-        assert_same(results[name + how], alone)
+        assert_same(results[name + how], alone(name))
 
 
 def of_one(scenario, **changes):
@@ -292,5 +298,4 @@ def test_sharded_parameters_of_losses_are_saved_whole_by_their_own_names(ranks, 
 
 def test_every_rank_had_work_to_share(ranks):
     (_, _, results), _ = ranks[0]
-    alone = three_steps(replace(SCENARIOS["several losses"], shares=(1,)), Accelerator(cpu=True))
-    assert 1 < results["several losses"].num_micro_batches < alone.num_micro_batches
+    assert 1 < results["several losses"].num_micro_batches < alone("several losses").num_micro_batches
