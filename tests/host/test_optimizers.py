@@ -139,6 +139,26 @@ def test_those_of_pytorch_can_be_saved(bound, name):
     try_optimizer(bound(name), 60.0)
 
 
+def test_adam_with_moments_of_8_bits_can_be_saved(bound):
+    pytest.importorskip("bitsandbytes")
+    adam = bound("bitsandbytes:AdamW8bit")
+    try_optimizer(adam, 60.0)
+    matrix = torch.ones(64, 64).requires_grad_()
+    made = adam.create([matrix], 0.1)
+    matrix.grad = torch.ones(64, 64)
+    made.step()
+    assert torch.allclose(matrix, torch.full((64, 64), 0.9), atol=1e-3), "Adam's first step is lr"
+    assert made.state[matrix]["state1"].dtype == torch.uint8
+
+
+def test_torchaos_adamw_can_be_saved_and_its_states_of_8_bits_cannot(bound):
+    pytest.importorskip("torchao.optim")
+    compiled_s = 600.0
+    try_optimizer(bound("torchao:_AdamW", kwargs={"bf16_stochastic_round": True}), compiled_s)
+    with pytest.raises(ContractError, match=r"keeps 'exp_avg' as torchao.*OptimState8bit, and checkpoints hold tensors"):
+        try_optimizer(bound("torchao:AdamW8bit"), compiled_s)
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
