@@ -127,6 +127,10 @@ SCENARIOS = {
         lora=(("init", "orthogonal"), ("r", 4), ("dora", True)),
         **IN_FILE,
     ),
+    "several turns, in segments": Scenario(
+        seed=5, terms=(*SEVERAL, *CRITIC[1:]), budget=60, updates_per_batch=2, critic=True, turns=True, **IN_FILE
+    ),
+    "several turns, none on the first": Scenario(seed=5, terms=SEVERAL, budget=60, shares=(0, 1), turns=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}
@@ -204,3 +208,13 @@ def test_every_rank_had_work_to_share(ranks):
     (_, _, results), _ = ranks[0]
     alone = three_steps(replace(SCENARIOS["several losses"], shares=(1,)), Accelerator(cpu=True))
     assert 1 < results["several losses"].num_micro_batches < alone.num_micro_batches
+
+
+def test_failed_plays_are_counted_over_all_ranks(ranks):
+    """Three plays on each: all of the first rank's are half of them, and one more ends the run on both."""
+    of_ranks = [pickle.loads((ranks[1] / f"{rank}.failures.pickle").read_bytes()) for rank in range(2)]
+    for on_the_border, too_many, all_failed, none in of_ranks:
+        assert on_the_border == [[0.0] * 3, [1.0] * 3]
+        assert "5 plays of 6 failed, most often so: " in too_many
+        assert "6 plays of 6 failed" in all_failed
+        assert none == [[1.0] * 3, [1.0] * 3]
