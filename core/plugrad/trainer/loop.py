@@ -11,6 +11,7 @@ from plugrad.host.ranges import step_range
 from plugrad.rollout.engine import RolloutEngine
 from plugrad.run import Run
 from plugrad.trainer.batch.cut import Cutting
+from plugrad.trainer.batch.failed_plays import check_failures
 from plugrad.trainer.batch.prefetch import Rollouts
 from plugrad.trainer.batch.sampler import with_advantages
 from plugrad.trainer.capture.captures import Captures
@@ -86,6 +87,7 @@ def train_loop(training: Training) -> int:
         started = time.perf_counter()
         with step_range("rollouts"):
             sampled = training.rollouts.take(step)
+            check_failures(sampled.groups, training.environment, ranks)
         rollouts_s = time.perf_counter() - started
         watch, progress = training.captures.watch(step + 1), Progress(step, max_steps, version)
         with training.captures.of_failures(step + 1, watch):

@@ -4,6 +4,7 @@ import asyncio
 import math
 
 import pytest
+from accelerate import Accelerator
 
 from plugrad import ContractError, DataError
 from plugrad.host.environment import BoundEnvironment
@@ -12,7 +13,9 @@ from plugrad.rollout.texts import Texts
 from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.rollout.turns.player import PlayLimits
 from plugrad.testing import tiny_model, tiny_tokenizer
+from plugrad.trainer.batch.failed_plays import check_failures
 from plugrad.trainer.batch.playing import Playing
+from plugrad.trainer.ranks.ranks import Ranks
 
 EXAMPLES = [{"example_id": 0, "prompt": "1+1="}, {"example_id": 1, "prompt": "23+2="}]
 SAMPLING = Sampling(num_completions=4, max_new_tokens=3, temperature=1.0, seed=0)
@@ -35,7 +38,9 @@ def played():
         playing = Playing(
             ENGINE, BoundEnvironment("the environment", Environment(play)), Texts(tiny_tokenizer()), PlayLimits(**bound)
         )
-        return playing.sample(EXAMPLES, SAMPLING)
+        groups = playing.sample(EXAMPLES, SAMPLING)
+        check_failures(groups, playing.environment, Ranks.of(Accelerator(cpu=True)))
+        return groups
 
     return make
 

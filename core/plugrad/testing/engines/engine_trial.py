@@ -102,7 +102,7 @@ def largest_mismatch_of_turns(rollouts: Sequence[Rollout], model: PreTrainedMode
 
 @torch.no_grad()
 def _mismatch(policy: Policy, row: Sequence[int], sampled: Sequence[bool], theirs: Sequence[float]) -> float:
-    device = policy.model.device
+    device = next(policy.parameters()).device
     ids, counted = torch.tensor([row], device=device), torch.tensor([sampled], device=device)
     ours = policy(ids, torch.ones_like(ids, dtype=torch.bool), counted).logprobs
     return float((ours - torch.tensor([theirs], device=device))[counted].abs().max())

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout
 from plugrad.contracts.turns import PlayEnded
-from plugrad.errors import ContractError, counted
+from plugrad.errors import ContractError
 from plugrad.host.calling import raised_by
 from plugrad.host.environment import BoundEnvironment
 from plugrad.rollout.endpoint.endpoint import Endpoint
@@ -23,10 +21,7 @@ from plugrad.rollout.turns.player import PlayLimits, PolicyPlayer
 from plugrad.rollout.turns.seats import Ask, Table
 from plugrad.shown import shown
 from plugrad.trainer.batch.answered_plays import run_plays
-
-logger = logging.getLogger("plugrad")
-
-FAILED = "failed"
+from plugrad.trainer.batch.failed_plays import FAILED, neutralize
 
 
 @dataclass(frozen=True)
@@ -39,11 +34,7 @@ class Playing:
     limits: PlayLimits
 
     def sample(self, examples: Sequence[Example], sampling: Sampling) -> list[list[Rollout]]:
-        """Play `num_completions` times with each example, and score what was played.
-
-        Raises:
-            ContractError: more than half of the plays failed.
-        """
+        """Play `num_completions` times with each example, and score what was played. Plays may have failed."""
         endpoint = Endpoint()
         plays = [_Play(self, example, endpoint) for example in examples for _ in range(sampling.num_completions)]
         runs = [play.run for play in plays]
@@ -51,20 +42,9 @@ class Playing:
         rollouts = [play.scored(outcome) for play, outcome in zip(plays, found, strict=True)]
         n = sampling.num_completions
         groups = [rollouts[start : start + n] for start in range(0, len(rollouts), n)]
-        self._tell_failures(rollouts)
         for group in groups:
-            _neutralize(group)
+            neutralize(group)
         return groups
-
-    def _tell_failures(self, rollouts: Sequence[Rollout]) -> None:
-        failures = [str(rollout["info"][FAILED]) for rollout in rollouts if FAILED in rollout.get("info", {})]
-        if not failures:
-            return
-        most = max(set(failures), key=failures.count)
-        told = f"{counted(len(failures), 'play')} of {len(rollouts)} failed, most often so: {most}"
-        if 2 * len(failures) > len(rollouts):
-            raise ContractError(f"{self.environment.component}: {told}")
-        logger.warning("%s: %s. These rollouts are not trained on.", self.environment.component, told)
 
 
 class _Play:
@@ -110,15 +90,3 @@ class _Play:
         rollout = nothing.rollout(self._example)
         rollout["reward"], rollout["metrics"], rollout["info"] = 0.0, {"failed": 1.0}, {FAILED: why}
         return rollout
-
-
-def _neutralize(group: list[Rollout]) -> None:
-    """Give failed plays the mean reward of the others: what they would have had is not known."""
-    whole = [rollout["reward"] for rollout in group if not _has_failed(rollout)]
-    for rollout in group:
-        if whole and _has_failed(rollout):
-            rollout["reward"] = fmean(whole)
-
-
-def _has_failed(rollout: Rollout) -> bool:
-    return FAILED in rollout.get("info", {})
