@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plugrad.errors import ContractError
+from plugrad.host.alarms import ALARMS
 
 logger = logging.getLogger("plugrad")
 
@@ -36,23 +37,23 @@ def time_limit(seconds: float, owner: str, remedy: str) -> Iterator[None]:
     def expire() -> None:
         expired.set()
         _interrupt_main_thread()
+        threading.Thread(target=tell, daemon=True).start()
+
+    def tell() -> None:
         if not ended.wait(PATIENCE_S):
             logger.warning(
                 "%s did not return within %g s and cannot be interrupted. Kill this process to stop it.", owner, seconds
             )
 
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
     try:
         with _sigint_raises():
-            timer.start()
+            ALARMS.set(ended, seconds, expire)
             try:
                 yield
             finally:
-                # No interrupt can arrive once the timer's thread has ended.
+                # No interrupt can arrive after it.
                 ended.set()
-                timer.cancel()
-                timer.join()
+                ALARMS.drop(ended)
     except KeyboardInterrupt as interrupt:
         if not expired.is_set():
             raise
