@@ -111,8 +111,9 @@ class ReasoningGym:
                 rollout["metrics"]["scorer_timeouts"] = 1.0
         rollout["metrics"]["unreadable_answers"] = float(found is None)
         score = found or 0.0
+        metrics: dict[str, Any] = rollout["metrics"]
         for level in self._levels:
-            rollout["metrics"][f"level_{level}"] = score if level == problem.level else None
+            metrics[f"level_{level}"] = score if level == problem.level else None
         return score
 
     def _examples(self, problems: Iterable[Problem], name: str) -> list[dict[str, Any]]:
