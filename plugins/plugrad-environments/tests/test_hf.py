@@ -116,8 +116,8 @@ REFUSED = {
         "patern.*Did you mean 'pattern'",
     ),
     "options of no reward": ({"reward_kwargs": {"regex": {"pattern": "x"}}}, "no named reward of this run"),
-    "weights are too many": ({"reward": "exact_match", "weights": [1.0, 2.0]}, "1 rewards and 2 weights"),
-    "a reward needs a pattern": ({"reward": "regex"}, "pattern is wrong: Field required"),
+    "weights are too many": ({"reward": "exact_match", "weights": [1.0, 2.0]}, "rewards: exact_match; weights: 1.0, 2.0"),
+    "a reward needs a pattern": ({"reward": "regex"}, "set pattern, which has no default. It takes pattern, whole"),
     "there are no tests": ({"reward": "code_tests"}, "names the column 'tests'"),
 }
 

@@ -108,7 +108,7 @@ REFUSED = {
     "weight": ({"tasks": {"leg_counting": 0.0}}, "A weight is a number above 0"),
     "configs": ({"tasks": {"leg_counting": 1.0}, "configs": {"chain_sum": {}}}, "tasks has leg_counting"),
     "config of several": ({"tasks": {"leg_counting": 1.0}, "config": {"x": 1}}, "config is for one task"),
-    "level": ({"task": "chain_sum", "levels": [11]}, "no level 11: its levels are 0 to 10"),
+    "level": ({"task": "chain_sum", "levels": [-1]}, "no level -1: its levels are 0 to 10"),
     "no curriculum": ({"tasks": {"chain_sum": 1.0, "acre": 1.0}, "levels": [0]}, "'acre', and reasoning-gym has none"),
     "option of a level": (
         {"task": "chain_sum", "config": {"min_terms": 2}, "levels": [0]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from typing import Any
 
@@ -83,6 +84,16 @@ def test_json_schema(scores):
     assert scores("json_schema", {}, ["[[], [[]]]", "[1]"], schema=deep) == [1, 0]
     with pytest.raises(OptionError, match=r"one of schema .* and column"):
         scores("json_schema", {}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("math_verify", "math_verify", "math"), ("json_schema", "jsonschema", "json-schema")]
+)
+def test_a_missing_package_is_named_with_its_command(scores, monkeypatch, name, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    options = {"schema": {"title": "of this test"}} if name == "json_schema" else {}
+    with pytest.raises(PluginError, match=rf"^the reward '{name}' needs .*'plugrad-environments\[{extra}\]'"):
+        scores(name, {"reference": "1"}, [], **options)
 
 
 def test_code_tests(scores):

@@ -71,7 +71,7 @@ def _at(task: str, config: Mapping[str, Any], level: int) -> dict[str, Any]:
         raise OptionError(f"levels = ... asks for the curriculum of the task {task!r}, and reasoning-gym has none for it.")
     curriculum = CURRICULA[task]()
     highest = max(len(attribute.levels) for attribute in curriculum.attributes.values()) - 1
-    if level > highest:
+    if not 0 <= level <= highest:
         raise OptionError(f"the task {task!r} has no level {level}: its levels are 0 to {highest}.")
     curriculum.set_global_level(level)
     try:

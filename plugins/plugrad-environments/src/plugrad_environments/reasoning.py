@@ -56,7 +56,7 @@ class ReasoningGym:
         prompt: str = "{question}",
         system: str | None = None,
         answer_tag: Annotated[str, Field(min_length=1)] | None = None,
-        levels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None,
+        levels: Annotated[list[int], Field(min_length=1)] | None = None,
         timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0,
     ) -> None:
         weights = _weights(task, tasks)
@@ -102,17 +102,18 @@ class ReasoningGym:
 
         completion, problem = rollout["completion"], self._problems[rollout["example"]["example_id"]]
         answer = completion.strip() if self._tag is None else extract_answer(completion, tag_name=self._tag)
-        rollout["metrics"] |= {"unreadable_answers": 0.0, "scorer_timeouts": 0.0}
-        score: float | None = 0.0
+        rollout["metrics"]["scorer_timeouts"] = 0.0
+        found: float | None = 0.0
         if answer is not None:
             try:
-                score = SCORERS.ask((problem.task, problem.config, answer, problem.entry), self._timeout_s)
+                found = SCORERS.ask((problem.task, problem.config, answer, problem.entry), self._timeout_s)
             except NoAnswer:
-                score, rollout["metrics"]["scorer_timeouts"] = 0.0, 1.0
-        if score is None:
-            score, rollout["metrics"]["unreadable_answers"] = 0.0, 1.0
+                rollout["metrics"]["scorer_timeouts"] = 1.0
+        rollout["metrics"]["unreadable_answers"] = float(found is None)
+        score = found or 0.0
+        metrics: dict[str, Any] = rollout["metrics"]
         for level in self._levels:
-            rollout["metrics"][f"level_{level}"] = score if level == problem.level else None
+            metrics[f"level_{level}"] = score if level == problem.level else None
         return score
 
     def _examples(self, problems: Iterable[Problem], name: str) -> list[dict[str, Any]]:

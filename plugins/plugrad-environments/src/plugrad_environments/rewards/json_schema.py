@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from plugrad import DataError, OptionError, Rollout
+from plugrad import DataError, OptionError, PluginError, Rollout
 from plugrad_environments.extras import needed
 from plugrad_environments.rewards.patterns import TEXTS, within_time
 from plugrad_environments.side.text_worker import ALLOWED, NO_JSON, OTHER_JSON
@@ -50,6 +50,8 @@ class JsonSchema:
                 raise DataError(f"json_schema.column names the column {self.column!r}. There is {listed(example)}.")
             try:
                 check_schema(self._schema_of(example))
+            except PluginError:
+                raise
             except ValueError as error:
                 which = f"of example {example.get('example_id')!r} " if self.column else ""
                 raise DataError(f"the JSON schema {which}is none: {error}.") from error

@@ -47,8 +47,16 @@ def rewards_named(
         OptionError: a name, an option or the number of weights is wrong.
         PluginError: a function is not found.
     """
+    for name in names:
+        if ":" not in name and name not in KNOWN:
+            raise OptionError(
+                f"no reward is called {cut(name)}.{among(name, KNOWN)} There are {listed(KNOWN)}, and functions of your "
+                "own: `file.py:function` or `module:function`."
+            )
     if weights is not None and len(weights) != len(names):
-        raise OptionError(f"there are {len(names)} rewards and {len(weights)} weights. Give one weight each, in order.")
+        raise OptionError(
+            f"rewards: {listed(names)}; weights: {listed(weights)}. Give each reward one weight, in order, or drop weights."
+        )
     for name in options:
         if name not in names or name not in KNOWN:
             raise OptionError(
@@ -91,22 +99,21 @@ def scores_of(rewards: Sequence[Weighted], rollouts: Sequence[Rollout]) -> list[
 
 
 def _known(name: str, options: Mapping[str, Any]) -> Reward:
-    kind = KNOWN.get(name)
-    if kind is None:
-        raise OptionError(
-            f"no reward is called {cut(name)}.{among(name, KNOWN)} There are {listed(KNOWN)}, and functions of your own: "
-            "`file.py:function` or `module:function`."
-        )
+    kind = KNOWN[name]
+    fields = [field for field in kind.__dataclass_fields__ if not field.startswith("_")]
+    for option in options:
+        if option not in fields:
+            raise OptionError(
+                f"reward_kwargs.{name} has no option {cut(option)}.{among(option, fields)} It takes {listed(fields)}."
+            )
     try:
         reward: Reward = TypeAdapter(kind).validate_python(dict(options), strict=False)
     except ValidationError as error:
-        fields = [field for field in kind.__dataclass_fields__ if not field.startswith("_")]
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        near = "" if place in fields else among(place, fields)
-        raise OptionError(
-            f"reward_kwargs.{name}: {place or 'it'} is wrong: {first['msg']}.{near} It takes {listed(fields)}."
-        ) from error
+        missing = f"set {place}, which has no default" if first["type"] == "missing" else ""
+        wrong = missing or f"{place or 'it'} = {cut(first['input'])} is wrong: {first['msg']}"
+        raise OptionError(f"reward_kwargs.{name}: {wrong}. It takes {listed(fields)}.") from error
     return reward
 
 

@@ -75,12 +75,12 @@ class SideProcess:
     def _start(self) -> None:
         self._end()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module],
+            [sys.executable, "-P", "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"OMP_NUM_THREADS": "1"},
-            # Ctrl-C is the trainer's.
+            # -P: nothing is imported from the working directory. Ctrl-C is the trainer's.
             start_new_session=True,
         )
         if json.loads(self._line(START_S) or "null") != "ready":
@@ -90,7 +90,7 @@ class SideProcess:
             self._end()
             raise ContractError(
                 f"the process of {self._owner} does not start: {said[-1] if said else f'no word within {START_S:g} s'}. "
-                f"Try `python -m {self._module}`."
+                f"Try `python -P -m {self._module}`."
             )
 
     def _write(self, packed: bytes) -> None:

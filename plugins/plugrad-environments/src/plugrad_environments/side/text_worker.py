@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ ALLOWED, OTHER_JSON, NO_JSON = "allowed", "other JSON", "no JSON"
 
 def main() -> None:
     """Answer questions of three kinds."""
-    kinds = {"occurs": _occurs, "last_match": _last_match, "json": _json}
+    kinds: dict[str, Callable[..., Any]] = {"occurs": _occurs, "last_match": _last_match, "json": _json}
     serve(lambda question: kinds[question[0]](*question[1:]))
 
 
