@@ -108,6 +108,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     for folder in PACKAGES:
         session.run("mypy", "-p", Path(folder).name.replace("-", "_"))
+    session.run("mypy", "-p", "plugrad_chat")
     session.run("mypy", "tests/benchmarks")
     session.run("mypy", "docs/reference.py", "docs/check_directory.py")
 
@@ -160,7 +161,7 @@ def triton(session: nox.Session) -> None:
 
 @nox.session
 def compat(session: nox.Session) -> None:
-    """Test plugrad-compat against the real TRL and verl."""
+    """Test plugrad-compat against the real TRL and verl, and plugrad-environments against the real verifiers."""
     install(session, *editable(".", *PACKAGES), f"trl=={TRL_VERSION}", "datasets", "pytest")
     # verl asks for an older Transformers than TRL; what is tested here does not use it.
     install(session, "--no-deps", f"verl=={VERL_VERSION}", *VERL_IMPORTS)
@@ -168,6 +169,10 @@ def compat(session: nox.Session) -> None:
     # The rest of the package's tests needs neither, and runs with those of the others.
     folder = "plugins/plugrad-compat"
     session.run("pytest", f"{folder}/tests", "-c", f"{folder}/pyproject.toml", "-k", "trl or environment", *session.posargs)
+    # verifiers asks for an openai before 3 and for one version of mcp: it stays out of the environment of the other tests.
+    install(session, *editable("./plugins/plugrad-environments[verifiers]"))
+    folder = "plugins/plugrad-environments"
+    session.run("pytest", f"{folder}/tests/test_verifiers.py", "-c", f"{folder}/pyproject.toml", *session.posargs)
 
 
 @nox.session(reuse_venv=False)
