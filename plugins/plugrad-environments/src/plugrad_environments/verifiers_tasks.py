@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from plugrad import DataError, OptionError, Rollout
+from plugrad import DataError, OptionError
 from plugrad.contracts.turns import PlayEnded, Player
 from plugrad_environments.episodes import Episodes
 from plugrad_environments.verifiers_config import environment_of, merged, taskset_id, verifiers
@@ -67,10 +67,6 @@ class Verifiers:
     def eval_examples(self) -> Sequence[dict[str, Any]]:
         """Return the held-out tasks."""
         return self._eval
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Any]:
-        """Refuse: a task judges what its agents did, and no completions."""
-        raise DataError("the environment 'verifiers' scores its own episodes, and no completions.")
 
     async def play(self, example: Mapping[str, Any], policy: Player) -> dict[str, float]:
         """Run an episode; return its reward, and its rewards and metrics by name."""
