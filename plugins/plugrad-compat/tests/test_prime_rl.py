@@ -100,6 +100,42 @@ def test_rollouts_have_the_keys_of_verifiers():
     assert "answer" not in rollout
 
 
+def test_every_reply_is_a_step_with_the_tokens_that_it_followed():
+    ((rollout,),) = rollouts([[1.5]])
+    # Row 0: prompt 1 2, reply 3 4, the environment's 5, reply 6. Row 1, begun anew: prompt 7, reply 8 9.
+    rollout.update(
+        prompt="go", prompt_ids=[1, 2], completion_ids=[3, 4, 6, 8, 9], truncated=True,
+        inference_logprobs=[-0.1, -0.2, -0.3, -0.4, -0.5],
+        segments=[
+            {"ids": [1, 2, 3, 4, 5, 6], "sampled": [False, False, True, True, False, True]},
+            {"ids": [7, 8, 9], "sampled": [False, True, True]},
+        ],
+        turns=[
+            {"role": "assistant", "text": "a", "start": 0, "stop": 2, "reward": 0.5},
+            {"role": "user", "text": "u", "start": 2, "stop": 2, "reward": None},
+            {"role": "assistant", "text": "b", "start": 2, "stop": 3, "reward": None},
+            {"role": "tool", "text": "t", "start": 3, "stop": 3, "reward": None},
+            {"role": "assistant", "text": "c", "start": 3, "stop": 5, "reward": 1.0},
+        ],
+    )  # fmt: skip
+    steps = verifiers_rollout(rollout)["trajectory"]
+    tokens = [step["tokens"] for step in steps]
+    assert [each["prompt_ids"] for each in tokens] == [[1, 2], [1, 2, 3, 4, 5], [7]]
+    assert [each["completion_ids"] for each in tokens] == [[3, 4], [6], [8, 9]]
+    assert [each["completion_logprobs"] for each in tokens] == [[-0.1, -0.2], [-0.3], [-0.4, -0.5]]
+    assert [(each["prompt_mask"], each["completion_mask"]) for each in tokens][1] == ([0] * 5, [1])
+    assert [each["is_truncated"] for each in tokens] == [False, False, True]
+    assert [(step["prompt"], step["completion"]) for step in steps] == [("go", "a"), ("go\na\nu", "b"), ("t", "c")]
+    assert [(step["reward"], step["trajectory_id"]) for step in steps] == [(0.5, "0"), (None, "0"), (1.0, "1")]
+
+
+def test_a_play_without_a_reply_has_the_one_step():
+    ((rollout,),) = rollouts([[0.0]])
+    rollout.update(turns=[{"role": "user", "text": "u", "start": 0, "stop": 0, "reward": None}], completion_ids=[])
+    (step,) = verifiers_rollout(rollout)["trajectory"]
+    assert step["tokens"]["completion_ids"] == []
+
+
 def test_what_an_environment_supplied_stays():
     ((rollout,),) = rollouts([[1.0]])
     rollout.update(trajectory=[{"turn": 1}, {"turn": 2}], info={"seed": 3}, metrics={"tidy": 0.25})

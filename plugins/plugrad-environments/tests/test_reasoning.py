@@ -142,8 +142,8 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
 
 def test_importing_the_package_imports_none_of_the_others():
     code = (
-        "import sys, plugrad_environments.hf, plugrad_environments.reasoning\n"
-        "print({'datasets', 'reasoning_gym', 'math_verify', 'jsonschema'} & set(sys.modules))"
+        "import sys, plugrad_environments.hf, plugrad_environments.reasoning, plugrad_environments.verifiers_tasks\n"
+        "print({'datasets', 'reasoning_gym', 'math_verify', 'jsonschema', 'verifiers'} & set(sys.modules))"
     )
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ)

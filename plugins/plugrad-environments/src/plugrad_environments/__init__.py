@@ -1,1 +1,1 @@
-"""Environments for tasks that exist already: datasets with rewards by name, and the tasks of reasoning-gym."""
+"""Environments for tasks that exist already: datasets with rewards by name, and those of reasoning-gym and verifiers."""

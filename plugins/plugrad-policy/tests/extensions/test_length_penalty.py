@@ -51,6 +51,15 @@ def test_it_is_prime_rls(inside: Callable) -> None:
     torch.testing.assert_close(found, [PEERS[key]], rtol=1e-6, atol=1e-6)
 
 
+def test_replies_are_turns(inside: Callable) -> None:
+    hooks = inside("length_penalty", num_output_tokens_weight=0.0, num_input_tokens_weight=0.0, num_turns_weight=0.5).hooks
+    roles = ("assistant", "tool", "assistant")
+    turns = [{"role": role, "text": "", "start": 0, "stop": 0, "reward": None} for role in roles]
+    prepared = hooks.prepare_advantages(groups([Rollout(**{**rollout(1.0, 3), "turns": turns}), rollout(1.0, 3)]))
+    # Two replies pay the whole weight, one pays half of it.
+    torch.testing.assert_close(prepared.rewards.tolist(), [[0.5, 0.75]])
+
+
 def test_equal_lengths_change_no_advantage(inside: Callable) -> None:
     inputs = groups([rollout(1.0, 7), rollout(0.0, 7), rollout(0.25, 7)])
     torch.testing.assert_close(

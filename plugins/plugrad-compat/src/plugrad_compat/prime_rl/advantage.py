@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from plugrad import AdvantageInputs, AdvantageOutputs, CallableReference, ContractError, Rollout, advantage, resolve_callable
+from plugrad_compat.prime_rl.trajectory import trajectory_of
 
 
 @advantage()
@@ -37,31 +38,14 @@ class PrimeRlAdvantage:
 def verifiers_rollout(rollout: Rollout) -> Rollout:
     """Return a rollout with every key of `verifiers`, either supplied by the environment or derived.
 
-    A single-turn rollout's trajectory is that one turn: a `TrajectoryStep` of `verifiers/types.py` with the known
-    fields.
+    Its trajectory has a `TrajectoryStep` of `verifiers/types.py` for each reply, with the known fields.
     """
-    turn = {
-        "prompt": rollout["prompt"],
-        "completion": rollout["completion"],
-        "reward": rollout["reward"],
-        "advantage": None,
-        "is_truncated": rollout["truncated"],
-        "extras": {},
-        "tokens": {
-            "prompt_ids": rollout["prompt_ids"],
-            "prompt_mask": [0] * len(rollout["prompt_ids"]),
-            "completion_ids": rollout["completion_ids"],
-            "completion_mask": [1] * len(rollout["completion_ids"]),
-            "completion_logprobs": rollout["inference_logprobs"],
-            "is_truncated": rollout["truncated"],
-        },
-    }
     supplied = {name: rollout.get(name) for name in ("trajectory", "info")}
     more = {
         "example_id": rollout["example"].get("example_id"),
         "answer": rollout["example"].get("reference"),
         "is_truncated": rollout["truncated"],
-        "trajectory": supplied["trajectory"] or [turn],
+        "trajectory": supplied["trajectory"] or trajectory_of(rollout),
         "info": supplied["info"] or {},
         "metrics": {**rollout["reward_components"], **rollout["metrics"]},
     }

@@ -19,9 +19,9 @@ class LengthPenalty:
     """r_ij <- r_ij - max(mean_j r_ij, 0) (w_out L_ij / max_j L_ij + w_in P_ij / max_j P_ij + w_turns T_ij / max_j T_ij).
 
     L counts the tokens of the completion, P those of the prompt, and T the turns: the steps of the rollout's
-    `trajectory`, or 1. The group's mean reward is its success rate, so length is cheap where few rollouts succeed.
-    This is prime-rl's linear penalty. If all rollouts of an example share the prompt and take one turn, those two
-    terms are equal. An advantage that subtracts the group's mean then cancels them.
+    `trajectory`, or the policy's replies, or 1. The group's mean reward is its success rate, so length is cheap where few
+    rollouts succeed. This is prime-rl's linear penalty. If all rollouts of an example share the prompt and take one turn,
+    those two terms are equal. An advantage that subtracts the group's mean then cancels them.
 
     A group whose mean is below 0 pays nothing. prime-rl would reward it for length. An advantage that reads reward
     components, such as `gdpo`, gets the penalty as a component of its own, `extensions`.
@@ -79,4 +79,5 @@ def _of_greatest(counts: Tensor) -> Tensor:
 
 
 def _num_turns(rollout: Rollout) -> int:
-    return len(rollout.get("trajectory", [])) or 1
+    replies = [turn for turn in rollout.get("turns", []) if turn["role"] == "assistant"]
+    return len(rollout.get("trajectory", [])) or len(replies) or 1
