@@ -55,8 +55,8 @@ def test_made_up_replies_are_read_as_calls(folder):
         from calculator import calculations, multiply
         from transformers import AutoTokenizer
 
+        from plugrad.host.tools import Tools
         from plugrad.rollout.turns.tool_formats import calls_in
-        from plugrad.rollout.turns.tools import Tools
     finally:
         sys.path.remove(str(folder))
     tokenizer, tools = AutoTokenizer.from_pretrained(folder / "runs" / "untrained"), Tools.of([multiply])

@@ -55,4 +55,4 @@ ALARMS = Alarms()
 
 if hasattr(os, "register_at_fork"):
     # A child has no threads but its own, and perhaps a lock that nobody gives back.
-    os.register_at_fork(after_in_child=ALARMS.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=ALARMS.__init__)
