@@ -23,9 +23,8 @@ TEMPLATE = (
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer of the conversations, in which each digit is a token."""
-    texts = [
-        text for row in Conversations(500, 500).train_examples() for text in [row["reference"], *contents(row["prompt"])]
-    ]
+    rows = Conversations(500, 500).train_examples()
+    texts = [text for row in rows for text in [row["reference"], *(each["content"] for each in row["prompt"])]]
     made = Tokenizer(BPE(unk_token="<unk>"))
     made.pre_tokenizer = Split(Regex(r"\d|</?tool_call>"), behavior="isolated")
     made.decoder = Fuse()

@@ -9,7 +9,7 @@ import pytest
 from plugrad import RunFile, train
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs"
-SMALL = ["max_steps=2", "evaluation={every_steps=0}", "tokens_per_micro_batch=4096"]
+SMALL = ["max_steps=2", "evaluation={every_steps=0}", "updates_per_batch=1"]
 
 
 @pytest.fixture(scope="module")
