@@ -21,7 +21,7 @@ from plugrad.rollout import packages
 from plugrad.rollout.engine_implementation import EngineImplementation
 from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.trainer import preparation
-from plugrad.trainer.engines import check_sampling_when_sharded
+from plugrad.trainer.engines import check_plays, check_sampling_when_sharded
 
 
 @pytest.fixture
@@ -169,3 +169,22 @@ def test_what_generates_with_a_sharded_policy_is_refused(run_file, engine, every
 def test_engines_with_their_own_weights_sample_for_a_sharded_policy(run_file, engine):
     check_sampling_when_sharded(run_file(rollout={"engine": engine}, evaluation={"every_steps": 1}), samples_greedily=True)
     check_sampling_when_sharded(run_file(rollout={"engine": "dataset"}), samples_greedily=False)
+
+
+def environment_that(plays):
+    return SimpleNamespace(plays=plays, component="the environment 'game'")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "told"),
+    [
+        ({"engine": "dataset"}, "replays completions, and the environment 'game' plays with the policy"),
+        ({"engine": "vllm", "vllm": {"tensor_parallel_size": 2}}, r"tensor_parallel_size is 2, .* 'game' plays"),
+    ],
+)
+def test_engines_that_cannot_answer_plays_are_refused(run_file, rollout, told):
+    file = run_file(rollout=rollout)
+    with pytest.raises(RunFileError, match=told):
+        check_plays(file, environment_that(plays=True), {})
+    check_plays(file, environment_that(plays=False), {})
+    check_plays(run_file(), environment_that(plays=True), {"other": environment_that(plays=True)})

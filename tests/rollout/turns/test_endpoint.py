@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import httpx
 import openai
@@ -132,6 +134,51 @@ def test_many_agents_at_once_do_not_hear_each_other(playing):
         name = rollout["prompt"].split("user\n")[1][:8]
         assert rollout["reward"] == int.from_bytes(name.encode(), "big") % 1009
     assert len({rollout["prompt"] for rollout in group}) == 64
+
+
+KILLED = """
+import sys, openai
+with openai.OpenAI(base_url=sys.argv[1], api_key="unused") as client:
+    client.chat.completions.create(model="policy", messages=[{"role": "user", "content": sys.argv[2]}])
+    print("one reply", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_among_64_agents_one_is_killed_one_sends_garbage_and_one_streams(playing):
+    places = iter(range(64))
+
+    def act(base_url):
+        place = next(places)
+        messages = [{"role": "user", "content": f"agent {place:02d}"}]
+        if place == 0:
+            command = [sys.executable, "-c", KILLED, base_url, messages[0]["content"]]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as agent:
+                assert agent.stdout.readline() == "one reply\n"
+                agent.kill()
+            raise RuntimeError(f"the agent ended with {agent.returncode}")
+        if place == 1:
+            assert httpx.post(base_url + "/chat/completions", content=b"\xff{" * 1000, timeout=60).status_code == 400
+        with openai.OpenAI(base_url=base_url, api_key="unused") as client:
+            for _ in range(2):
+                found = client.chat.completions.create(model="policy", messages=messages, stream=place == 2)
+                said = "".join(part.choices[0].delta.content or "" for part in found) if place == 2 else None
+                answer = {"role": "assistant", "content": said} if place == 2 else found.choices[0].message
+                messages += [answer, {"role": "user", "content": f"still {place:02d}"}]
+        return float(place)
+
+    group = playing(act, num=64)
+    failed = [rollout for rollout in group if rollout["metrics"]["failed"]]
+    assert len(failed) == 1
+    assert "the agent ended with -9" in failed[0]["info"]["failed"]
+    whole = [rollout for rollout in group if not rollout["metrics"]["failed"]]
+    assert sorted(rollout["reward"] for rollout in whole) == list(range(1, 64))
+    for rollout in whole:
+        [segment] = rollout["segments"]
+        place = f"{rollout['reward']:02.0f}"
+        shown = playing.texts.visible([id for id, own in zip(segment["ids"], segment["sampled"], strict=True) if not own])
+        assert (f"agent {place}" in shown, f"still {place}" in shown) == (True, True)
+        assert len(replies_of(rollout)) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from plugrad.rollout.texts import Texts
 from plugrad.rollout.transformers_engine import TransformersEngine
 from plugrad.rollout.turns.player import PlayLimits
 from plugrad.testing import tiny_model, tiny_tokenizer
+from plugrad.testing.engines.engine_trial import largest_mismatch_of_turns
 from plugrad.trainer.batch.failed_plays import check_failures
 from plugrad.trainer.batch.playing import Playing
 from plugrad.trainer.ranks.ranks import Ranks
@@ -76,6 +77,11 @@ def test_a_rollout_holds_what_was_sampled_and_where_it_stands(played):
             assert rollout["reward"] == 0.75
             assert rollout["reward_components"] == {"right": 0.5, "turns": 0.25}
             assert rollout["example"] == example
+
+
+def test_every_reply_has_the_trainers_log_probs(played):
+    rollouts = [rollout for group in played(two_turns) for rollout in group]
+    assert largest_mismatch_of_turns(rollouts, tiny_model(), SAMPLING.temperature) < 1e-5
 
 
 def test_the_same_seed_plays_the_same(played):
