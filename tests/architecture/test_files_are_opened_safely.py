@@ -42,7 +42,10 @@ PARSES = {
     "testing/portable.py": "what its own child wrote",
     "trainer/ranks/failure_watch.py": "what another rank of the run wrote",
 }
-PLUGINS_OPEN = {"plugrad_environments/rewards/schema_file.py": "looks first whether it is a regular file"}
+PLUGINS_OPEN = {
+    "plugrad_environments/rewards/schema_file.py": "looks first whether it is a regular file",
+    "plugrad_environments/side/side_loop.py": "os.devnull",
+}
 PLUGINS_PARSE = {
     "plugrad_environments/rewards/code_runner.py": "what its own parent wrote",
     "plugrad_environments/rewards/json_schema.py": "a schema in a dataset, with errors of its own",
