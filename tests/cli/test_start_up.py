@@ -78,6 +78,7 @@ def modules_after(site):
         ["--help"],
         ["--version"],
         ["train", "--help"],
+        ["fit", "--help"],
         ["compare", "--help"],
         ["report", "--help"],
         ["quickstart", "--help"],

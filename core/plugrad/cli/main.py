@@ -11,6 +11,7 @@ from plugrad.cli.check import check
 from plugrad.cli.compare import compare
 from plugrad.cli.diagnose import diagnose
 from plugrad.cli.export import export
+from plugrad.cli.fit import fit
 from plugrad.cli.new import new
 from plugrad.cli.output import drop_unwritten, ignore_impossible_widths, open_what_is_closed, print_whatever_the_encoding
 from plugrad.cli.plugins import plugins_app
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(fit)
 app.command()(serve)
 app.command()(compare)
 app.command()(diagnose)

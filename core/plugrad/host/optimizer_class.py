@@ -31,7 +31,8 @@ OF_TORCH = tuple(
 
 def of_torch_alone(cls: type[Optimizer]) -> bool:
     """Return whether a class is PyTorch's own: all of those update each parameter by itself."""
-    return cls.__module__.startswith("torch.optim.")
+    # Muon says "torch.optim" alone.
+    return f"{cls.__module__}.".startswith("torch.optim.")
 
 
 def find_optimizer(name: str, folders: Sequence[Path]) -> tuple[Source, type[Optimizer]]:

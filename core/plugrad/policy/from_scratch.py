@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from plugrad.errors import ModelError, did_you_mean
 from plugrad.policy.character_tokenizer import character_tokenizer
 from plugrad.policy.config_values import check_values
+from plugrad.policy.described_model import without_storage
 from plugrad.policy.experts import run_experts_in_float64
 from plugrad.policy.lm_head import evaluating
 from plugrad.policy.model_folder import cause_of, check_counts
@@ -95,17 +95,28 @@ def build(
         ModelError: the fields do not fit together, or the texts have more characters than `vocab_size`.
     """
     tokenizer = character_tokenizer(texts)
-    values = with_small_defaults(fields)
-    model_type = values.pop("model_type")
-    with _building(model_type, fields):
-        config = AutoConfig.for_model(model_type, **_vocabulary(model_type, tokenizer, values))
-        _check_vocabulary(config, tokenizer)
+    config = configured(fields, tokenizer)
+    with _building(config.model_type, fields):
         _check_size(config, dtype)
         adjust(config)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
         run_experts_in_float64(model)
         _check_runs(model)
     return model, tokenizer
+
+
+def configured(fields: Mapping[str, Any], tokenizer: Tokenizer) -> PreTrainedConfig:
+    """Return the configuration of the model.
+
+    Raises:
+        ModelError: the fields do not fit together, or the texts have more characters than `vocab_size`.
+    """
+    values = with_small_defaults(fields)
+    model_type = values.pop("model_type")
+    with _building(model_type, fields):
+        config = AutoConfig.for_model(model_type, **_vocabulary(model_type, tokenizer, values))
+        _check_vocabulary(config, tokenizer)
+    return config
 
 
 def _vocabulary(model_type: str, tokenizer: Tokenizer, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,13 +181,9 @@ def _check_size(config: PreTrainedConfig, dtype: torch.dtype | str) -> None:
 
 def _num_weights(config: PreTrainedConfig) -> int:
     """Return how many weights a model has, or 0 where it computes while it is built, which needs storage."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    except Exception:
-        # What is wrong with the fields shows when it is built.
-        return 0
-    return sum(parameter.numel() for parameter in model.parameters())
+    model = without_storage(config)
+    # What is wrong with the fields shows when it is built.
+    return 0 if model is None else sum(parameter.numel() for parameter in model.parameters())
 
 
 def _check_runs(model: PreTrainedModel) -> None:

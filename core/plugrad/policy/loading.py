@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -24,26 +20,27 @@ from transformers.utils import logging as transformers_logging
 from plugrad.config.tables.model_table import ModelTable
 from plugrad.errors import ModelError
 from plugrad.policy.character_tokenizer import character_tokenizer
-from plugrad.policy.config_values import check_quantisation, check_values
+from plugrad.policy.described_model import (
+    SAVE_AGAIN,
+    Described,
+    Source,
+    described,
+    read_config,
+    source_of,
+    torch_dtype,
+    without_dropout,
+)
 from plugrad.policy.from_scratch import build
 from plugrad.policy.lora import Adapter, add_adapter
 from plugrad.policy.model_folder import (
-    check_counts,
-    check_files,
-    check_name,
     check_tokenizer_files,
-    is_folder,
-    read_json,
     reading,
-    tell_of_similar_folder,
-    where_looked,
 )
-from plugrad.policy.quantised import quantisation_of, quantising
+from plugrad.policy.quantised import quantising
 from plugrad.policy.vocabulary import check_stops, fit_embeddings, num_rows
 from plugrad.policy.weight_files import integers_in, num_numbers, stored_weights
 from plugrad.policy.weights_check import check_finite, check_loaded, check_size, check_stored_types, check_trainable_dtype
 
-SAVE_AGAIN = "Copy or download it again, or save the model again with save_pretrained."
 ADD_TOKENIZER = "Save one next to the model with tokenizer.savepretrained(folder)."
 
 
@@ -59,25 +56,9 @@ class LoadedModel:
     """What is trained of it, if not all."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a model comes from, and how it is read."""
-
-    name: str
-    """A folder or a hub id."""
-    dtype: str
-    attn_implementation: str | None
-    trusts_code: bool
-    """Whether Python code in its folder may run."""
-    table: str = "model"
-    """The table of the run file that names it."""
-    folders: Sequence[Path] = ()
-    """Where a relative name was looked up."""
-    quantisation: Any = None
-    """How Transformers quantises its matrices, if it does."""
-
-
-def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = ()) -> LoadedModel:
+def load_model(
+    table: ModelTable, texts: Iterable[str], folders: Sequence[Path] = (), known: Described | None = None
+) -> LoadedModel:
     """Load the policy, or build it from scratch with a character tokenizer made from `texts`.
 
     Dropout is off: the policy in training must be the policy that sampled.
@@ -86,15 +67,16 @@ def load_model(table: ModelTable, texts: Iterable[str], folders: Sequence[Path] 
         table: the run file's.
         texts: the prompts and references of the run.
         folders: where a relative name was looked up, for messages.
+        known: its configuration, if it has been read.
 
     Raises:
         ModelError: the model does not exist, or its configuration, weights or tokenizer cannot be used.
     """
     if table.from_scratch is not None:
-        dtype = _dtype(table.dtype)
-        loaded = LoadedModel(*build(table.from_scratch, texts, dtype, table.attn_implementation, _without_dropout))
+        dtype = torch_dtype(table.dtype)
+        loaded = LoadedModel(*build(table.from_scratch, texts, dtype, table.attn_implementation, without_dropout))
     else:
-        loaded = _load_policy(table, texts, folders)
+        loaded = _load_policy(table, texts, folders, known)
     # Engines rebuild the model from its configuration, which lacks the architecture if it was built here.
     loaded.model.config.architectures = [type(loaded.model).__name__]
     if table.gradient_checkpointing:
@@ -117,8 +99,8 @@ def load_tokenizer(
         tokenizer: PreTrainedTokenizerBase = character_tokenizer(texts)
         stated: object = (table.from_scratch or {}).get("vocab_size")
     else:
-        source = _source(table, folders)
-        config, _ = _config(source)
+        source = source_of(table, folders)
+        config, _ = read_config(source)
         tokenizer, stated = read_tokenizer(source), getattr(config.get_text_config(), "vocab_size", None)
     return tokenizer, max(len(tokenizer), stated if isinstance(stated, int) else 0)
 
@@ -139,21 +121,9 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _source(table: ModelTable, folders: Sequence[Path]) -> Source:
-    assert table.name is not None
-    return Source(
-        table.name,
-        table.dtype,
-        table.attn_implementation,
-        table.trust_remote_code,
-        folders=folders,
-        quantisation=quantisation_of(table),
-    )
-
-
-def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path]) -> LoadedModel:
-    source = _source(table, folders)
-    model = pretrained(source)
+def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path], known: Described | None) -> LoadedModel:
+    source = source_of(table, folders)
+    model = pretrained(source, known)
     check_trainable_dtype(source.name, model)
     tokenizer = read_tokenizer(source)
     rows = num_rows(model)
@@ -162,19 +132,18 @@ def _load_policy(table: ModelTable, texts: Iterable[str], folders: Sequence[Path
     return LoadedModel(model, tokenizer, has_grown=num_rows(model) > rows)
 
 
-def pretrained(source: Source) -> PreTrainedModel:
-    """Read configuration, weights and generation configuration.
+def pretrained(source: Source, known: Described | None = None) -> PreTrainedModel:
+    """Read configuration, unless it is known, weights and generation configuration.
 
     Raises:
         ModelError: one of them cannot be used.
     """
-    name, dtype = source.name, _dtype(source.dtype)
-    config, plain = _config(source)
+    name, dtype = source.name, torch_dtype(source.dtype)
+    config, plain, empty = known or described(source)
     stored = stored_weights(name, plain)
-    described = _without_storage(config, dtype, source)
-    if described is not None and stored is not None:
-        check_size(name, described, num_numbers(stored))
-    what = f"config.json of the model {name!r}" if described is None else f"the model {name!r}"
+    if empty is not None and stored is not None:
+        check_size(name, empty, num_numbers(stored))
+    what = f"config.json of the model {name!r}" if empty is None else f"the model {name!r}"
     with reading(what, SAVE_AGAIN, source.table), _without_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
@@ -191,51 +160,6 @@ def pretrained(source: Source) -> PreTrainedModel:
     check_loaded(name, model, info)
     check_stored_types(name, model, integers_in(stored or {}))
     check_finite(name, model)
-    return cast(PreTrainedModel, model)
-
-
-def _config(source: Source) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """Return the configuration, and what its file holds if it is local."""
-    name = source.name
-    check_name(name, source.folders, source.table)
-    check_files(name, source.table)
-    is_local = is_folder(name)
-    plain = read_json(Path(name) / "config.json", name) if is_local else {}
-    check_counts(plain, f"config.json of the model {name!r}:")
-    check_values(plain, f"config.json of the model {name!r}:")
-    if not is_local:
-        tell_of_similar_folder(name, source.folders)
-    absent = f"There is no folder of that name{where_looked(name, source.folders)}"
-    what = f"config.json of the model {name!r}" if is_local else f"the model {name!r}"
-    with reading(what, SAVE_AGAIN if is_local else absent, source.table):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=source.trusts_code)
-        _without_dropout(config)
-    check_quantisation(plain, name)
-    has_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if type(config) not in AutoModelForCausalLM._model_mapping and not has_code:
-        raise ModelError(
-            f"the model {name!r} is a {config.model_type}, which has no causal LM in Transformers, so it cannot write text "
-            "token by token. Choose a causal LM."
-        )
-    return config, plain
-
-
-def described(table: ModelTable, folders: Sequence[Path]) -> PreTrainedModel | None:
-    """Return the policy as its folder's configuration describes it, without storage; None where that is not known."""
-    if table.name is None:
-        return None
-    source = _source(table, folders)
-    return _without_storage(_config(source)[0], _dtype(source.dtype), source)
-
-
-def _without_storage(config: PreTrainedConfig, dtype: torch.dtype | str, source: Source) -> PreTrainedModel | None:
-    """Return the model that the configuration describes, without storage, or None where it cannot be built so."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=source.trusts_code)
-    except Exception:
-        # Loading it says what is wrong. A few models compute while they are built, which needs storage.
-        return None
     return cast(PreTrainedModel, model)
 
 
@@ -265,18 +189,6 @@ def read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     if special["pad_token"] is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(PreTrainedTokenizerBase, tokenizer)
-
-
-def _without_dropout(config: Any) -> None:
-    for name, value in vars(config).items():
-        if isinstance(value, PreTrainedConfig):
-            _without_dropout(value)
-        if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
-            setattr(config, name, 0.0)
-
-
-def _dtype(name: str) -> torch.dtype | str:
-    return name if name == "auto" else cast(torch.dtype, getattr(torch, name))
 
 
 @contextmanager

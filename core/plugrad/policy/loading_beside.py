@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plugrad.config.tables.critic_table import CriticTable
 from plugrad.config.tables.model_table import FrozenModelTable, ModelTable
 from plugrad.errors import ModelError
-from plugrad.policy.loading import Source, checkpoint_activations, pretrained, read_tokenizer
+from plugrad.policy.described_model import Source
+from plugrad.policy.loading import checkpoint_activations, pretrained, read_tokenizer
 from plugrad.policy.vocabulary import fit_embeddings
 
 

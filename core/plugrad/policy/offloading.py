@@ -21,10 +21,10 @@ def offloaded_activations(model: nn.Module) -> AbstractContextManager[Any]:
     `torch.autograd.graph.save_on_cpu` would also copy the weights, once for each use.
     """
     # Whatever shards a model gives it other storages, and so they are asked for anew.
-    own = {_storage(parameter) for parameter in model.parameters()}
+    own = {storage_of(parameter) for parameter in model.parameters()}
 
     def pack(tensor: Tensor) -> tuple[torch.device, Tensor]:
-        stays = tensor.numel() < FEWEST or tensor.layout != torch.strided or _storage(tensor) in own
+        stays = tensor.numel() < FEWEST or tensor.layout != torch.strided or storage_of(tensor) in own
         return tensor.device, tensor if stays else _to_cpu(tensor)
 
     def unpack(packed: tuple[torch.device, Tensor]) -> Tensor:
@@ -34,8 +34,10 @@ def offloaded_activations(model: nn.Module) -> AbstractContextManager[Any]:
     return saved_tensors_hooks(pack, unpack)
 
 
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def storage_of(tensor: Tensor) -> int:
+    """Return the identity of what holds a tensor's values, as long as it lives: views share one."""
+    # Not its address: those without memory, on the meta device, all have the address 0.
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:

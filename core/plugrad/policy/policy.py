@@ -99,6 +99,11 @@ class Policy(nn.Module):
             self.temperature, self.outputs = before
 
     @property
+    def drops_out(self) -> bool:
+        """Whether passes with gradient drop activations out, which makes their log-probs others than those of scoring."""
+        return bool(self._dropouts)
+
+    @property
     def is_compiled(self) -> bool:
         """Whether `torch.compile` has its layers."""
         return self._layers is not None

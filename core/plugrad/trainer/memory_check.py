@@ -1,19 +1,24 @@
-"""Refuse, before a model loads, what `[memory]` and quantisation cannot do here, with the reason."""
+"""Say, before a model loads, what `[memory]` and quantisation cannot do here, and what training will take."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from plugrad.config.run_file import RunFile
-from plugrad.errors import RunFileError
+from plugrad.errors import ModelError, RunFileError
+from plugrad.host.environment import BoundEnvironment
 from plugrad.host.optimizer_class import of_torch_alone
-from plugrad.host.select import Selection
-from plugrad.policy.loading import described
-from plugrad.trainer.memory_estimate import tell
+from plugrad.host.select import Selection, select
+from plugrad.policy.described_model import Described
+from plugrad.policy.loading import quiet_transformers
+from plugrad.rollout.prompts import strings_of
+from plugrad.trainer.memory_estimate import GIB, estimate, tell
+from plugrad.trainer.run_models import Texts, described_policy, run_models
 
 logger = logging.getLogger("plugrad")
 
@@ -76,17 +81,46 @@ def _why_no_reference(run_file: RunFile, selection: Selection) -> str:
     return ""
 
 
-def tell_memory(run_file: RunFile, selection: Selection, accelerator: Accelerator) -> None:
-    """Log, before the model loads, what training will take of a GPU's memory, and how it would fit if it does not."""
+def tell_memory(
+    run_file: RunFile, selection: Selection, accelerator: Accelerator, known: Described | None, texts: Texts
+) -> None:
+    """Log, before the model loads, what training will take of a GPU's memory, and how it would fit if it does not.
+
+    Args:
+        run_file, selection, accelerator: the run's.
+        known: what the policy's configuration describes, unless it is built from scratch.
+        texts: gives what the tokenizer of a model from scratch covers.
+    """
     if accelerator.device.type != "cuda" or not accelerator.is_main_process:
         return
-    model = described(run_file.model, run_file.folders)
-    if model is None:
-        return
-    _, size = torch.cuda.mem_get_info(accelerator.device)
     is_sharded = accelerator.distributed_type == DistributedType.FSDP
-    facts = {
-        "has_reference": "ref_logprobs" in selection.needs | selection.scores_first,
-        "num_shards": accelerator.num_processes if is_sharded else 1,
-    }
-    logger.info("%s", tell(run_file, model, size, **facts))
+    policy = (known or described_policy(run_file.model, texts, run_file.folders)).model
+    models = run_models(run_file, selection, policy, accelerator.num_processes if is_sharded else 1)
+    if models is not None:
+        _, size = torch.cuda.mem_get_info(accelerator.device)
+        logger.info("%s", tell(run_file, models, size)[0])
+
+
+def would_fit(run_file: RunFile, gib: float | None, *, num_shards: int = 1) -> tuple[str, bool]:
+    """Return a line that says what a run takes of a GPU with so many GiB, and how it would fit; and whether it fits.
+
+    Raises:
+        PlugradError: a plugin, an option or a configuration cannot be used, or a model is not known before it is loaded.
+    """
+    quiet_transformers()
+    selection = select(run_file)
+    policy = described_policy(run_file.model, lambda: _texts(selection), run_file.folders).model
+    models = run_models(run_file, selection, policy, num_shards)
+    if models is None:
+        raise ModelError(
+            "what this run takes cannot be estimated: one of its models computes while it is built, so it is not known "
+            "before it is loaded. Start the run, and look at memory_gib in metrics.jsonl."
+        )
+    if gib is None:
+        return f"Memory, estimated: {estimate(run_file, models)}.", True
+    return tell(run_file, models, gib * GIB)
+
+
+def _texts(selection: Selection) -> Iterator[str]:
+    environment = BoundEnvironment.create(selection.environment)
+    return strings_of([*environment.train_examples(), *environment.eval_examples()])

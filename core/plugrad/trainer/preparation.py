@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from plugrad.host.optimizer_trial import check_shards
 from plugrad.host.select import Selection
 from plugrad.host.stateful_parts import StatefulPart, stateful_parts
 from plugrad.policy.context import Context, context_of
+from plugrad.policy.described_model import described, source_of
 from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.micro_batches import Layout
 from plugrad.registry.bind import Component
@@ -83,9 +85,13 @@ def prepare(
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
     train_examples, eval_examples = environment.train_examples(), every_held_out(environment, checked.of_sets)
+    texts_of = partial(strings_of, [*train_examples, *eval_examples])
     _check_fits_here(checked, accelerator)
+    # Read once: for the estimate, and to load it.
+    known = described(source_of(run_file.model, run_file.folders)) if run_file.model.name else None
+    tell_memory(run_file, selection, accelerator, known, texts_of)
     set_seed(run_file.seed)
-    loaded = load_model(run_file.model, strings_of([*train_examples, *eval_examples]), run_file.folders)
+    loaded = load_model(run_file.model, texts_of(), run_file.folders, known)
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     examples, room = _that_fit(train_examples, eval_examples, texts, checked, context_of(loaded.model))
     if ranks.is_main:
@@ -163,7 +169,6 @@ def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenize
 
 def _check_fits_here(checked: CheckedRun, accelerator: Accelerator) -> None:
     check_memory(checked.run_file, checked.selection, accelerator)
-    tell_memory(checked.run_file, checked.selection, accelerator)
     if accelerator.distributed_type == DistributedType.FSDP:
         check_sampling_when_sharded(checked.run_file, samples_greedily=_compares_with_greedy(checked.selection))
         check_shards(checked.selection.optimizer)

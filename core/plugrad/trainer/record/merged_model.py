@@ -10,7 +10,8 @@ from plugrad.config.reading import read_tables
 from plugrad.config.tables.lora_table import LoraTable
 from plugrad.errors import ModelError, RunFileError
 from plugrad.policy.adapter_layers import base_tensors, merged_weights
-from plugrad.policy.loading import Source, pretrained, quiet_transformers, read_tokenizer
+from plugrad.policy.described_model import Source
+from plugrad.policy.loading import pretrained, quiet_transformers, read_tokenizer
 from plugrad.policy.lora import add_adapter
 from plugrad.policy.lora_config import CONFIG
 from plugrad.policy.model_folder import TOKENIZER_FILES, read_json, reading

@@ -69,7 +69,7 @@ class Learner:
     scores_first: frozenset[str]
     """What is computed of all rollouts before their advantages, by field of `AdvantageInputs`."""
     keeps_old: bool
-    """Whether a separate forward pass computes the policy's log-probs before the first of several updates."""
+    """Whether a separate forward pass computes the policy's log-probs before the first update, for those after it."""
     keeps_teacher: bool
     """Whether a forward pass computes the teacher's log-probs of the sampled tokens."""
     seed: int

@@ -26,12 +26,16 @@ def run_updates(
 ) -> list[StepOutcome]:
     """Update the policy once for each optimizer batch; every rank calls it with its share.
 
-    Log-probs of the old policy and of frozen models are computed for the whole batch before the first update.
+    Log-probs of frozen models are computed for the whole batch before the first update, and so are those of the old policy
+    for the others.
     """
     watch = watch or Watch()
     if watch.keeps_all:
         learner = _with_entropies(learner)
-    parts = [_with_fixed_logprobs(learner, part) for part in cutting.cut(batch, learner.ranks)]
+    cut = cutting.cut(batch, learner.ranks)
+    # In the first update the policy has not moved: its own log-probs are the old ones, unless dropout makes them others.
+    first = learner if learner.own.drops_out else replace(learner, keeps_old=False)
+    parts = [_with_fixed_logprobs(learner if number else first, part) for number, part in enumerate(cut)]
     learner.put_away()
     outcomes = []
     for part in parts:
