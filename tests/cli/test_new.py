@@ -36,6 +36,7 @@ def test_an_author(plugrad, folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("loss", "my_idea", "--turns"), "--turns is for an environment"),
         (("los", "my_idea"), "there is no kind 'los'. Did you mean 'loss'?"),
         (("loss", "My-Idea"), "Write 'my_idea'."),
         (("loss", "ppo_clip"), "core names cannot be shadowed"),

@@ -259,6 +259,14 @@ def test_a_solved_task_is_healthy(made_up):
     assert found_in(made_up(with_parity(numbers), run_file)) == []
 
 
+@pytest.mark.parametrize(("share", "names"), [(0.1, {"failed_plays"}), (0.01, set())])
+def test_plays_that_fail_are_found(made_up, share, names):
+    rise = [min(1.0, step / 10) for step in range(40)]
+    found = {each.name: each for each in found_in(made_up({"reward": rise, "environment/failed": [share] * 40}))}
+    assert names == found.keys() & {"failed_plays"}
+    assert not names or found["failed_plays"].title.startswith("10% of the plays failed")
+
+
 @pytest.mark.parametrize(("lr", "findings"), [(1e-5, set()), (1.0, {"learning_rate_too_large"})])
 def test_a_task_that_is_solved_from_the_start_has_no_disease_of_one_that_is_not(made_up, lr, findings):
     """Only a learning rate that breaks the policy is told beside it."""

@@ -13,6 +13,7 @@ ROUNDS = [
         "advantage": ("mean(dim=1, keepdim=True)", "mean()"),
         "metric": ('["reward"] >= threshold', '["reward"] > threshold'),
         "environment": ("str(n)[::-1]", "str(n)"),
+        "turns": ("1 - turn / self._turns", "1.0"),
         "extension": ("prepared.rewards - penalty", "prepared.rewards + penalty"),
     },
     {
@@ -20,11 +21,13 @@ ROUNDS = [
         "advantage": (".clamp(-limit, limit)", ""),
         "metric": ("count=len(rollouts)", "count=1"),
         "environment": ("return right / len(reference)", "return float(right > 0)"),
+        "turns": ('"<" if guess > secret else ">"', '">" if guess > secret else "<"'),
         "extension": ("replace(prepared, rewards=prepared.rewards - penalty)", "prepared"),
     },
     {
         "loss": ("inputs.inference_logprobs).detach())", "inputs.inference_logprobs))"),
         "environment": ("examples[:num_eval], examples[num_eval:]", "examples, examples"),
+        "turns": ("examples[:num_eval], examples[num_eval:]", "examples, examples"),
         "extension": ("completion_lengths", "completion_lengths.float().mean()"),
     },
     {
@@ -34,6 +37,9 @@ ROUNDS = [
 ]
 """What is broken together, since each package has its own tests: what stands in the component, and what is put there."""
 
+SAMPLES = {**{kind: [kind] for kind in KINDS}, "turns": ["environment", "--turns"]}
+"""What `plugrad new` is told, for each sample."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -41,9 +47,9 @@ pytestmark = pytest.mark.slow
 def packages(environment, tmp_path_factory):
     """A new package of each kind, installed: their folders by kind."""
     folder = tmp_path_factory.mktemp("new")
-    for kind in KINDS:
-        environment.succeed("-m", "plugrad", "new", kind, f"my_{kind}", cwd=folder)
-    made = {kind: folder / f"plugrad-my-{kind}" for kind in KINDS}
+    for sample, words in SAMPLES.items():
+        environment.succeed("-m", "plugrad", "new", words[0], f"my_{sample}", *words[1:], cwd=folder)
+    made = {sample: folder / f"plugrad-my-{sample}" for sample in SAMPLES}
     environment.install(*made.values())
     return made
 
@@ -58,7 +64,7 @@ def module_of(environment, kind):
     return environment.site / f"plugrad_my_{kind}" / f"my_{kind}.py"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_its_tests_pass(environment, packages, kind):
     code, printed = run_tests(environment, packages[kind])
     assert code == 0, printed
@@ -110,10 +116,10 @@ def test_their_tests_fail_without_the_entry_point(environment, packages):
     environment.install(*packages.values())
     assert exit_code != 0
     for kind in packages:
-        assert f"no {kind} is called 'plugrad-my-{kind}/my_{kind}'" in printed
+        assert f"no {SAMPLES[kind][0]} is called 'plugrad-my-{kind}/my_{kind}'" in printed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_the_readmes_run_file_trains(environment, packages, kind, tmp_path):
     readme = (packages[kind] / "README.md").read_text(encoding="utf-8")
     (run_file,) = re.findall(r"^```toml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)

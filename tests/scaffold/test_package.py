@@ -21,9 +21,13 @@ from plugrad.scaffold.package import NewPackage, core_range
 ROOT = Path(__file__).parents[2]
 # The shortest and the longest: what fits on a line depends on them.
 NAMES = ["q", "my_idea", "x" * (LONGEST // 2) + "_" + "y" * (LONGEST - LONGEST // 2 - 1)]
+SAMPLES = [*KINDS, "turns"]
+"""The samples, by the folder of their templates."""
 
 
 def new(kind="loss", name="my_idea", author=None):
+    if kind == "turns":
+        return NewPackage(Names("environment", name), author, sample="turns")
     return NewPackage(Names(kind, name), author)
 
 
@@ -32,7 +36,7 @@ def tool(*command, cwd):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_nothing_is_left_to_fill_in(kind):
     for path, text in new(kind).contents.items():
         left = text.replace("${{ matrix.python }}", "")
@@ -40,14 +44,14 @@ def test_nothing_is_left_to_fill_in(kind):
         assert not [word for word in ("{name}", "{kind}", "{module}") if word in left + path], path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_pyproject_names_the_component_and_where_it_is(kind):
     written = new(kind, author='Ada "A." Lovelace')
     project = tomllib.loads(written.contents["pyproject.toml"])["project"]
     assert project["name"] == "plugrad-my-idea"
     assert project["authors"] == [{"name": 'Ada "A." Lovelace'}]
     (group,) = project["entry-points"]
-    assert GROUPS[group] == kind
+    assert GROUPS[group] == written.names.kind
     module, _, attribute = project["entry-points"][group]["my_idea"].partition(":")
     code = written.contents[f"src/{module.replace('.', '/')}.py"]
     assert f"def {attribute}(" in code or f"class {attribute}:" in code
@@ -96,7 +100,7 @@ def test_the_workflows_test_every_supported_python_and_publish_without_a_token()
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_the_code_is_in_plugrads_own_style(kind, name, tmp_path):
     folder = new(kind, name).write(tmp_path)
     style = ["--config", str(ROOT / "pyproject.toml"), "--config", "src = ['src']"]
@@ -104,7 +108,7 @@ def test_the_code_is_in_plugrads_own_style(kind, name, tmp_path):
     tool("ruff", "format", "--check", *style, ".", cwd=folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_the_code_is_as_ruff_would_have_it_without_being_told(kind, tmp_path):
     folder = new(kind).write(tmp_path)
     tool("ruff", "check", "--isolated", ".", cwd=folder)
@@ -114,7 +118,7 @@ def test_the_code_is_as_ruff_would_have_it_without_being_told(kind, tmp_path):
 @pytest.mark.slow
 def test_the_types_are_right(tmp_path, monkeypatch):
     """In one call: mypy reads torch once. In a cache of its own: another mypy may be reading the code beside these tests."""
-    folders = [new(kind, f"my_{kind}").write(tmp_path) for kind in KINDS]
+    folders = [new(kind, f"my_{kind}").write(tmp_path) for kind in SAMPLES]
     monkeypatch.setenv("MYPYPATH", ":".join(str(folder / "src") for folder in folders))
     tool(
         "mypy",

@@ -1,9 +1,12 @@
 """The kit for environments with turns: each broken one is found by the check that is made for it, a correct one passes."""
 
+import asyncio
+
 import playing_environments
 import pytest
 
-from plugrad.testing import Outcome, environment_checks, run_checks
+from plugrad import PlayEnded
+from plugrad.testing import Outcome, environment_checks, run_checks, scripted_policy
 from plugrad.testing.environments import environment_trial
 
 PORTABLE = {"import_effects", "pickles", "options_from_toml"}
@@ -41,6 +44,15 @@ def test_a_correct_one_passes():
 def test_they_do_not_apply_to_one_that_scores():
     found = results("arithmetic")
     assert {found[name].outcome for name in OF_PLAYS} == {Outcome.NOT_APPLICABLE}
+
+
+def test_a_scripted_policy_writes_what_a_test_says():
+    policy = scripted_policy("4", "2", "3")
+    [example, *_] = playing_environments.Doubles().train_examples()
+    assert asyncio.run(playing_environments.Doubles().play(example, policy)) == {"right": 1.0, "quick": 0.0}
+    assert policy.said == [("assistant", "4"), ("user", "no"), ("assistant", "2")]
+    with pytest.raises(PlayEnded):
+        asyncio.run(scripted_policy().chat("again").reply())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from plugrad.cli.reporting import reporting
 from plugrad.cli.shared_options import TRACEBACK, columns_of, option_values
-from plugrad.errors import OptionError, PluginError
+from plugrad.errors import OptionError, PluginError, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,8 @@ EXAMPLE = typer.Option(
     help="""With --from: columns of examples that it reads, for the tests, as in --example '{"difficulty": 1}'.""",
 )
 
+TURNS = typer.Option("--turns", help="The sample of an environment is a game of several turns, with a method play.")
+
 
 def new(
     kind: Annotated[
@@ -62,6 +64,7 @@ def new(
     reference: Annotated[str | None, FROM] = None,
     sets: Annotated[list[str] | None, SETS] = None,
     example: Annotated[str | None, EXAMPLE] = None,
+    turns: Annotated[bool, TURNS] = False,
     output_dir: Annotated[Path, typer.Option(help="Where to create the package's folder.")] = Path(),
     author: Annotated[str | None, typer.Option(help="The author, for the package's metadata.", show_default=False)] = None,
     show_traceback: Annotated[bool, TRACEBACK] = False,
@@ -76,9 +79,12 @@ def new(
     """
     with reporting(show_traceback=show_traceback) as console:
         if reference is None:
-            package = _sample(kind, name, author, is_own=bool(sets or example))
+            package = _sample(kind, name, author, is_own=bool(sets or example), turns=turns)
         else:
             from plugrad.cli.new_from import kind_and_name, package_from
+
+            if turns:
+                raise PluginError(f"--turns is for a sample, and --from {reference} is your own. Leave out one of the two.")
 
             known, called = kind_and_name((kind, name))
             package = package_from(
@@ -88,7 +94,7 @@ def new(
         _print_package(package, folder, console)
 
 
-def _sample(kind: str | None, name: str | None, author: str | None, *, is_own: bool) -> NewPackage:
+def _sample(kind: str | None, name: str | None, author: str | None, *, is_own: bool, turns: bool) -> NewPackage:
     # Imported only now, so that --help stays fast.
     from plugrad.registry.scan import scan
     from plugrad.scaffold.names import Names
@@ -101,7 +107,10 @@ def _sample(kind: str | None, name: str | None, author: str | None, *, is_own: b
             "plugrad new needs a kind and a name, or a file of yours. Write: plugrad new loss my_idea, or: plugrad new "
             "--from ./my_loss.py:my_loss."
         )
-    return NewPackage(Names.checked(kind, name, scan()), author)
+    names = Names.checked(kind, name, scan())
+    if turns and names.kind != "environment":
+        raise PluginError(f"--turns is for an environment, and {name!r} is {with_article(names.kind)}. Leave it out.")
+    return NewPackage(names, author, sample="turns" if turns else None)
 
 
 def _print_package(package: NewPackage, folder: Path, console: Console) -> None:

@@ -30,6 +30,7 @@ FINDERS: tuple[Finder, ...] = (
     of_policy.engine_mismatch,
     of_policy.stale_samples,
     of_policy.dropped_rollouts,
+    of_completions.failed_plays,
     of_completions.truncated,
     of_completions.length_drift,
     of_completions.repetition,

@@ -14,6 +14,8 @@ FEWEST_WORDS = 12
 """Of a completion in which repetition is looked for."""
 FEWEST_SAMPLES = 4
 FEWEST_STEPS = 8
+FAILED_SHARE = 0.05
+"""Of plays, from which on failures are worth a look."""
 COLD = 0.5
 """A temperature below it may leave nothing to explore."""
 SHARP_NATS = 0.1
@@ -126,3 +128,18 @@ def _repeated_share(sample: Mapping[str, Any]) -> float | None:
         return None
     grams = [tuple(words[start : start + GRAM]) for start in range(len(words) - GRAM + 1)]
     return 1 - len(set(grams)) / len(grams)
+
+
+def failed_plays(records: RunRecords) -> Iterator[Finding]:
+    """Plays of an environment with turns fail: their rollouts are not trained on."""
+    failed = records.series("environment/failed").trained()
+    if not len(failed) or failed.values.mean() < FAILED_SHARE:
+        return
+    yield Finding(
+        "failed_plays",
+        "problem",
+        f"{failed.values.mean():.0%} of the plays failed, so their rollouts were not trained on",
+        f"{around('environment/failed', failed)}; see docs/write/turns.md.",
+        "Read the reasons in the log, or in `failed` of samples.jsonl. `plugrad check` plays with odd replies; "
+        "rollout.play_seconds limits the environment's time.",
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from plugrad.contracts.environment import finite_number
-from plugrad.errors import ContractError
+from plugrad.errors import ContractError, DataError
 from plugrad.shown import shown
 
 REPLY = "assistant"
@@ -26,6 +29,23 @@ def check_added(role: object, content: object) -> None:
             f"chat.add({REPLY!r}, ...): only the policy writes as the {REPLY}, in chat.reply(). Earlier messages "
             "belong into policy.chat(...)."
         )
+
+
+def check_text(messages: Iterable[Any], owner: str) -> None:
+    """Check that messages are text: content as a list has parts, which may be images.
+
+    Raises:
+        DataError: one of them is an image, a sound or the like.
+    """
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        parts = content if isinstance(content, list | tuple) else ()
+        other = next((part for part in parts if not isinstance(part, Mapping) or part.get("type", "text") != "text"), None)
+        if other is not None:
+            raise DataError(
+                f"{owner} has a message with the part {shown(other)}: plugrad trains on text alone. Images, sounds and "
+                "videos are not supported. Describe them in text, or leave the example out."
+            )
 
 
 def check_waits(*, is_answered: bool) -> None:

@@ -69,9 +69,15 @@ class BoundEnvironment:
         scores = "play" if callable(getattr(environment, "play", None)) else "score"
         missing = [m for m in ("train_examples", "eval_examples", scores) if not callable(getattr(environment, m, None))]
         if missing:
-            raise ContractError(f"{component} has no method {missing[0]}(): see plugrad.Environment.")
+            nor = ", and no play() for several turns either" if missing[0] == "score" else ""
+            raise ContractError(f"{component} has no method {missing[0]}(){nor}: see plugrad.Environment.")
         _warn_of_other_methods(component, environment)
         return cls(component, environment)
+
+    @property
+    def scores(self) -> bool:
+        """Whether it scores completions that it did not ask for."""
+        return callable(getattr(self.environment, "score", None))
 
     @property
     def plays(self) -> bool:

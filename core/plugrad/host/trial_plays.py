@@ -10,7 +10,7 @@ from typing import Any
 from plugrad.contracts.rollout import Rollout
 from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.host.calling import call_plugin
-from plugrad.host.chat_rules import REPLY, check_added, check_waits, checked_reward
+from plugrad.host.chat_rules import REPLY, check_added, check_text, check_waits, checked_reward
 from plugrad.host.environment import BoundEnvironment
 from plugrad.host.tools import Tools
 
@@ -39,10 +39,14 @@ class MadeUpPolicy:
     text: str
     calls: Sequence[ToolCall] = ()
     """What it calls, in conversations with tools. A call without name or error is of the first tool."""
+    script: Sequence[str] | None = None
+    """What it writes instead, one after another. Then the play ends."""
     num_replies: int = 0
     of_turns: float = 0.0
     is_served: bool = False
     """Whether the environment asked for its address. It has none: what needs one is not tried."""
+    said: list[tuple[str, str]] = field(default_factory=list)
+    """Role and content of every message after the prompts."""
     tools: list[str] = field(default_factory=list)
     """The tools that it was given."""
 
@@ -52,8 +56,21 @@ class MadeUpPolicy:
         self.is_served = True
         raise _NotServedError
 
+    def next_text(self) -> str:
+        """Return what it writes next.
+
+        Raises:
+            PlayEnded: it has written enough.
+        """
+        most = MOST_REPLIES if self.script is None else len(self.script)
+        if self.num_replies >= most:
+            raise PlayEnded
+        self.num_replies += 1
+        return self.text if self.script is None else self.script[self.num_replies - 1]
+
     def chat(self, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Callable[..., Any]] = ()) -> MadeUpChat:
         """Begin a conversation."""
+        check_text(() if isinstance(prompt, str) else prompt, "policy.chat(...)")
         described = Tools.of(tools)
         self.tools += described.functions
         return MadeUpChat(self, prompt, described)
@@ -105,13 +122,15 @@ class MadeUpChat:
         check_waits(is_answered=self._is_answered)
         # So that plays that go on at once take turns, as in a run.
         await asyncio.sleep(0)
-        if policy.num_replies >= MOST_REPLIES:
-            raise PlayEnded
-        policy.num_replies += 1
-        truncated = len(policy.text) >= LONG
+        text = policy.next_text()
+        truncated = len(text) >= LONG
         self._has_reply, self._is_answered = True, not truncated
-        self._messages.append({"role": REPLY, "content": policy.text})
-        return Reply(policy.text, truncated, 1 + len(policy.text), self._calls())
+        self._take(REPLY, text)
+        return Reply(text, truncated, 1 + len(text), self._calls())
+
+    def _take(self, role: str, content: str, **fields: Any) -> None:
+        self._messages.append({"role": role, "content": content, **fields})
+        self._policy.said.append((role, content))
 
     def _calls(self) -> list[ToolCall]:
         first = next(iter(self._tools.functions), None)
@@ -128,7 +147,7 @@ class MadeUpChat:
     def add(self, role: str, content: str, **fields: Any) -> None:
         """Take a message."""
         check_added(role, content)
-        self._messages.append({"role": role, "content": content, **fields})
+        self._take(role, content, **fields)
         self._is_answered = False
 
     def reward(self, value: float) -> None:

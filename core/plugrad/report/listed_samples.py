@@ -33,7 +33,7 @@ def _shown(run: int, sample: Mapping[str, Any]) -> dict[str, Any]:
         "phase": _text(sample.get("phase")),
         "set": _text(sample.get("set")),
         "prompt": _text(sample.get("prompt")),
-        "completion": _text(sample.get("completion")),
+        "completion": _text(f"play failed: {sample['failed']}" if sample.get("failed") else sample.get("completion")),
         "reference": "" if reference is None else _text(reference),
         "truncated": sample.get("truncated") is True,
         "rewards": {_text(name): _number(value) for name, value in rewards.items()} if isinstance(rewards, dict) else {},

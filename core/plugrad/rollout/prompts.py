@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from plugrad.contracts.environment import Example
 from plugrad.errors import DataError, ModelError
+from plugrad.host.chat_rules import check_text
 from plugrad.rollout.chat import TurnEnd, render
 from plugrad.rollout.engine import Prompt
 from plugrad.rollout.special_tokens import PromptTokens
@@ -166,6 +167,7 @@ def _check_messages(example: Example, prompt: Any) -> None:
             f"the prompt of example {shown(example.get('example_id'))} is {shown(prompt)}: it must be a string or chat "
             "messages (a list of {role, content})."
         )
+    check_text(prompt, f"the prompt of example {shown(example.get('example_id'))}")
     if not prompt:
         raise DataError(
             f"the prompt of example {shown(example.get('example_id'))} has no messages. Give every example a prompt."

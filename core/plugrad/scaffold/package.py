@@ -49,6 +49,8 @@ class NewPackage:
     author: str | None = None
     own: OwnComponent | None = None
     """What the user has written already. It takes the place of the sample."""
+    sample: str | None = None
+    """The folder of the sample's templates, if it is not that of its kind."""
 
     @cached_property
     def contents(self) -> dict[str, str]:
@@ -59,7 +61,12 @@ class NewPackage:
             if self.own is None
             else {p: t for p, t in (FILES | {ITS_TESTS: "own/test_component.py"}).items() if p != COMPONENT}
         )
-        return {path.format(**words): self._filled(template.format(**words)) for path, template in files.items()}
+        of_sample = {**words, "kind": self._folder}
+        return {path.format(**words): self._filled(template.format(**of_sample)) for path, template in files.items()}
+
+    @property
+    def _folder(self) -> str:
+        return "own" if self.own else self.sample or self.names.kind
 
     @cached_property
     def copied(self) -> dict[str, bytes]:
@@ -79,7 +86,7 @@ class NewPackage:
     @cached_property
     def identifiers(self) -> set[str]:
         """Every name that the generated code uses besides the component's: modules, functions and variables."""
-        other = NewPackage(Names(self.names.kind, "a_name_that_nothing_else_has"))
+        other = NewPackage(Names(self.names.kind, "a_name_that_nothing_else_has"), sample=self.sample)
         nodes = (node for path, text in other.contents.items() if path.endswith(".py") for node in ast.walk(ast.parse(text)))
         return {name for node in nodes for name in _names_in(node)} - {other.names.attribute, "self"}
 
@@ -119,8 +126,7 @@ class NewPackage:
         words = {**self.names.words, **self._project, **(self.own.words if self.own else OF_A_SAMPLE)}
         words["about_tests"] = Template(ABOUT_OWN_TESTS if self.own else ABOUT_TESTS).substitute(words)
         snippets = {"formula": "formula.md", "run_file": "run.toml"}
-        folder = "own" if self.own else self.names.kind
-        filled = {word: Template(_template(f"{folder}/{name}")).substitute(words) for word, name in snippets.items()}
+        filled = {word: Template(_template(f"{self._folder}/{name}")).substitute(words) for word, name in snippets.items()}
         return {**words, **{word: text.rstrip("\n") for word, text in filled.items()}}
 
     @property

@@ -23,3 +23,4 @@ from plugrad.testing.losses import loss_checks as loss_checks
 from plugrad.testing.metrics import metric_checks as metric_checks
 from plugrad.testing.models import tiny_model as tiny_model
 from plugrad.testing.models import tiny_tokenizer as tiny_tokenizer
+from plugrad.testing.scripted import scripted_policy as scripted_policy

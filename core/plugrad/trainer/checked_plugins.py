@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from plugrad.config.engine_kinds import engines_where
 from plugrad.config.run_file import RunFile
+from plugrad.errors import DataError, RunFileError
 from plugrad.host.environment import BoundEnvironment, of_set
 from plugrad.host.evaluation_metrics import chosen_metrics
 from plugrad.host.optimizer_trial import try_optimizer
@@ -13,7 +15,7 @@ from plugrad.host.read_examples import check_read_examples
 from plugrad.host.select import Selection, select
 from plugrad.host.trial_rollouts import try_environment
 from plugrad.registry.bind import Component
-from plugrad.rollout.prompts import reference_texts
+from plugrad.rollout.prompts import TEACHER_PROMPT, has_teacher_prompt, reference_texts
 from plugrad.trainer.batch.amounts import check_amounts
 from plugrad.trainer.checkpoints.best import check_best
 from plugrad.trainer.chosen_examples import check_chosen_examples
@@ -48,8 +50,10 @@ def check_plugins(
     check_taught_examples(selection, run_file.model, environment)
     check_read_examples(selection.losses, environment.train_examples())
     if not run_file.rollout.engine_kind.samples:
+        _check_scores(run_file, environment)
         for example in environment.train_examples():
             reference_texts(example, run_file.rollout.rollouts_per_example)
+    _check_teachers_read_turns(environment)
     of_sets = _environments_of_sets(selection)
     held_out_of(run_file, environment, of_sets)
     texts = trial_texts(run_file, environment, of_sets)
@@ -61,6 +65,24 @@ def check_plugins(
     # After the pre-flight, which sees what each metric reads.
     chosen_metrics(selection, run_file)
     return selection, environment, of_sets
+
+
+def _check_scores(run_file: RunFile, environment: BoundEnvironment) -> None:
+    if not environment.scores:
+        raise RunFileError(
+            f'rollout.engine = "{run_file.rollout.engine}" replays completions, and {environment.component} only plays: '
+            f"what it would reply to them is not known. Give it a method score(rollouts) for them, or set rollout.engine = "
+            f"{engines_where(lambda kind: kind.samples)}."
+        )
+
+
+def _check_teachers_read_turns(environment: BoundEnvironment) -> None:
+    if environment.plays and any(has_teacher_prompt(example) for example in environment.train_examples()):
+        raise DataError(
+            f"examples of {environment.component} have the column '{TEACHER_PROMPT}', and it plays: each row of a play "
+            "has a prompt of its own, so that no single one can take its place. Leave the column out, or score completions "
+            "in place of playing."
+        )
 
 
 def _environments_of_sets(selection: Selection) -> dict[str, BoundEnvironment]:

@@ -214,10 +214,14 @@ def _samplers(
     """Open the engine of the rollouts, and what completes greedily; return what samples with each."""
     run_file = checked.run_file
     engine = open_engine(run_file, loaded, ranks, accelerator.autocast)
+    limits = limits_of_plays(checked, loaded.model)
+    replays = not run_file.rollout.engine_kind.samples
     sampler = Sampler(
-        engine, checked.environment, texts_for_sampling(run_file, texts), room, limits=limits_of_plays(checked, loaded.model)
+        engine, checked.environment, texts_for_sampling(run_file, texts), room, limits=None if replays else limits
     )
-    return sampler, replace(sampler, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast))
+    return sampler, replace(
+        sampler, limits=limits, engine=open_sampling_engine(engine, run_file, loaded, ranks, accelerator.autocast)
+    )
 
 
 def _cutting(run_file: RunFile, learner: Learner, sampler: Sampler) -> Cutting:

@@ -34,6 +34,11 @@ RUNS = {
     "stateful plugins": STATEFUL,
     "a critic": {"advantage": {"name": "gae"}, "loss": [{"name": "ppo_clip"}, {"name": "value_clip"}], "critic": {}},
     "a loss with parameters": {"loss": [{"name": "ppo_clip"}, {"name": "plugins.py:Own"}]},
+    "turns, evaluated": {
+        "environment": {"name": "plugins.py:TwoTurns"},
+        "rollout": {"prompts_per_step": 4, "rollouts_per_example": 2, "max_new_tokens": 3, "max_turns": 2},
+        "evaluation": {"every_steps": 3},
+    },
     "replayed": {**DATASET, "loss": {"name": "cross_entropy"}},
     "float32 masters of bfloat16 weights": {
         "model": {"from_scratch": {"model_type": "qwen3"}, "dtype": "bfloat16"},
@@ -49,6 +54,20 @@ class Own:
 
     def __call__(self, inputs: BatchLossInputs) -> LossOutputs:
         return LossOutputs(inputs.trainer_logprobs**2 * inputs.parameters["weight"].square().sum())
+
+
+class TwoTurns:
+    def train_examples(self):
+        return [{"prompt": f"{a}+1=", "reference": str(a + 1)} for a in range(8)]
+
+    def eval_examples(self):
+        return self.train_examples()[:2]
+
+    async def play(self, example, policy):
+        chat = policy.chat(example["prompt"])
+        first = await chat.reply()
+        chat.add("user", "+2=")
+        return len({*first.text, *(await chat.reply()).text}) / 6
 """
 
 

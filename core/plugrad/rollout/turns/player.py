@@ -12,7 +12,7 @@ from plugrad.contracts.environment import Example
 from plugrad.contracts.rollout import Rollout, Turn
 from plugrad.contracts.turns import PlayEnded, Reply, ToolCall
 from plugrad.errors import ContractError
-from plugrad.host.chat_rules import REPLY, check_added, checked_reward
+from plugrad.host.chat_rules import REPLY, check_added, check_text, checked_reward
 from plugrad.host.tools import Tool, Tools
 from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
@@ -95,6 +95,7 @@ class PolicyPlayer:
         schemas: Sequence[Mapping[str, Any]] = (),
     ) -> PolicyChat:
         """Begin a conversation. `schemas` are of tools that somebody else calls."""
+        check_text(() if isinstance(prompt, str) else prompt, "policy.chat(...)")
         described = Tools.of(tools) if tools else Tools({}, [dict(schema) for schema in schemas])
         begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas), described)
         self._chats.append(begun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from plugrad.contracts.rollout import Rollout
 from plugrad.json_text import plain
@@ -25,7 +25,12 @@ class Sample(TypedDict):
     """The number of weight updates behind the oldest token. None for a completion without a token."""
     prompt: str
     completion: str
-    """Like the prompt, with all special tokens in it."""
+    """Like the prompt, with all special tokens in it. Of several turns: all that follows the prompt, what the environment
+    wrote included; a row that does not go on with the one before begins with a line feed and its own prompt."""
+    turns: NotRequired[list[dict[str, Any]]]
+    """Of a rollout with turns: role, text and reward of each message after the prompt."""
+    failed: NotRequired[str]
+    """Why a play failed. Such a rollout has no tokens."""
     reference: Any
     """The example's column `reference`, or `references`; None without one."""
     reward: float
@@ -63,13 +68,13 @@ def make_sample(
         advantages: one per completion token.
     """
     example = rollout["example"]
-    return Sample(
+    made = Sample(
         step=step,
         phase=phase,
         set=of_set,
         policy_version=min(rollout["policy_versions"], default=None),
         prompt=visible(rollout["prompt_ids"]),
-        completion=visible(rollout["completion_ids"]),
+        completion=_completion(rollout, visible),
         reference=_as_json(example.get("reference", example.get("references"))),
         reward=rollout["reward"],
         rewards=dict(rollout["reward_components"]),
@@ -78,6 +83,19 @@ def make_sample(
         truncated=rollout["truncated"],
         group=group,
     )
+    if "turns" in rollout:
+        made["turns"] = [{name: turn[name] for name in ("role", "text", "reward")} for turn in rollout["turns"]]
+        if (why := rollout.get("info", {}).get("failed")) is not None:
+            made["failed"] = text_of(why)
+    return made
+
+
+def _completion(rollout: Rollout, visible: Callable[[Sequence[int]], str]) -> str:
+    segments = rollout.get("segments")
+    if not segments:
+        return visible(rollout["completion_ids"])
+    [first, *others] = (segment["ids"] for segment in segments)
+    return "\n".join([visible(first[len(rollout["prompt_ids"]) :]), *map(visible, others)])
 
 
 def _as_json(value: Any) -> Any:

@@ -73,7 +73,7 @@ def _row(name: str, sample: Mapping[str, Any]) -> list[Text]:
         f"{sample['reward']:.3g}",
         f"{sample['length']}{', cut off' if sample['truncated'] else ''}",
         one_line(sample["prompt"], PROMPT),
-        one_line(sample["completion"], COMPLETION),
+        one_line(f"play failed: {sample['failed']}" if "failed" in sample else sample["completion"], COMPLETION),
         "" if reference is None else one_line(text_of(reference), REFERENCE),
     )
     # A Text: rich reads markup in a str.
