@@ -47,6 +47,7 @@ PLUGINS_OPEN = {
     "plugrad_environments/side/side_loop.py": "os.devnull",
 }
 PLUGINS_PARSE = {
+    "plugrad_chat/conversation.py": "arguments that a model wrote, with an answer to the model",
     "plugrad_environments/rewards/code_runner.py": "what its own parent wrote",
     "plugrad_environments/rewards/json_schema.py": "a schema in a dataset, with errors of its own",
     "plugrad_environments/rewards/schema_file.py": "a schema, with errors of its own",

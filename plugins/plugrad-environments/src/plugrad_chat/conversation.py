@@ -114,7 +114,7 @@ class _Tools:
             return f"error: there is no tool {name!r}. There are {', '.join(self._places) or 'none'}."
         try:
             arguments = json.loads(call["arguments"] or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"error: the arguments are no JSON: {error}"
         if not isinstance(arguments, dict):
             return "error: the arguments are no JSON object."
