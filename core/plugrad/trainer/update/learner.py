@@ -213,9 +213,7 @@ def make_learner(
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
     check_trains_here(policy, wanted, num_passes(losses), accelerator, run_file.optimizer)
     if wrap is not None or accelerator.distributed_type == DistributedType.FSDP:
-        _know_before_sharding(
-            loaded, [*frozen.values(), *(teachers.models.values() if teachers else ())], accelerator, ranks
-        )
+        _know_before_sharding(loaded, [*frozen.values(), *_models_of(teachers)], accelerator, ranks)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
@@ -238,6 +236,10 @@ def make_learner(
         adapter=loaded.adapter,
         memory=run_file.memory,
     )
+
+
+def _models_of(teachers: Teachers | None) -> list[Policy | None]:
+    return [] if teachers is None else list(teachers.models.values())
 
 
 def _know_before_sharding(
