@@ -85,13 +85,7 @@ def prepare(
     """
     run_file, selection, environment = checked.run_file, checked.selection, checked.environment
     train_examples, eval_examples = environment.train_examples(), every_held_out(environment, checked.of_sets)
-    texts_of = partial(strings_of, [*train_examples, *eval_examples])
-    _check_fits_here(checked, accelerator)
-    # Read once: for the estimate, and to load it.
-    known = described(source_of(run_file.model, run_file.folders)) if run_file.model.name else None
-    tell_memory(run_file, selection, accelerator, known, texts_of)
-    set_seed(run_file.seed)
-    loaded = load_model(run_file.model, texts_of(), run_file.folders, known)
+    loaded = _loaded(checked, accelerator, [*train_examples, *eval_examples])
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     examples, room = _that_fit(train_examples, eval_examples, texts, checked, context_of(loaded.model))
     if ranks.is_main:
@@ -128,6 +122,18 @@ def prepare(
         devices=utilisation_of(accelerator.device, ranks.count, num_that_count(learner.policy)),
         num_dropped_prompts=examples.num_dropped,
     )
+
+
+def _loaded(checked: CheckedRun, accelerator: Accelerator, examples: Sequence[Example]) -> LoadedModel:
+    """Load the policy, once everything says that it fits here."""
+    run_file = checked.run_file
+    _check_fits_here(checked, accelerator)
+    # Read once: for the estimate, and to load it.
+    known = described(source_of(run_file.model, run_file.folders)) if run_file.model.name else None
+    texts_of = partial(strings_of, examples)
+    tell_memory(run_file, checked.selection, accelerator, known, texts_of)
+    set_seed(run_file.seed)
+    return load_model(run_file.model, texts_of(), run_file.folders, known)
 
 
 def _checkpoints(run: Run, contents: Contents, environment: BoundEnvironment) -> Checkpoints:

@@ -208,16 +208,12 @@ def make_learner(
         losses: in the order of the run file.
         needs: the optional fields that any loss or metric reads.
         scores_first: what is computed of all rollouts before their advantages, by field of `AdvantageInputs`.
-        accelerator, ranks: of this process.
-        wrap: distributes policy and optimizer; `accelerator.prepare` unless given.
+        accelerator, ranks, wrap: of this process; `wrap` distributes, `accelerator.prepare` unless given.
     """
     policy, wanted = _make_policy(run_file, loaded, losses), wanted_by(losses, needs)
     check_trains_here(policy, wanted, num_passes(losses), accelerator, run_file.optimizer)
-    is_sharded = wrap is not None or accelerator.distributed_type == DistributedType.FSDP
-    _sum_up_base(loaded, ranks, is_sharded=is_sharded)
-    if is_sharded and accelerator.mixed_precision == "bf16":
-        beside = [*frozen.values(), *(teachers.models.values() if teachers else ())]
-        round_weights([model for model in beside if model is not None], keeps_sums=ranks.is_main)
+    if wrap is not None or accelerator.distributed_type == DistributedType.FSDP:
+        _know_before_sharding(loaded, [*frozen.values(), *_models_of(teachers)], accelerator, ranks)
     policy, optimizer, scheduler = _prepared(policy, losses, run_file, wrap or accelerator.prepare)
     keeps_old = "old_logprobs" in needs and run_file.updates_per_batch > 1
     return Learner(
@@ -242,10 +238,22 @@ def make_learner(
     )
 
 
-def _sum_up_base(loaded: LoadedModel, ranks: Ranks, *, is_sharded: bool) -> None:
-    """Know an adapter's base by its sum before it is sharded: no rank has the whole of it later."""
-    if loaded.adapter is not None and ranks.is_main and is_sharded:
+def _models_of(teachers: Teachers | None) -> list[Policy | None]:
+    return [] if teachers is None else list(teachers.models.values())
+
+
+def _know_before_sharding(
+    loaded: LoadedModel,
+    frozen: Mapping[str, Policy | None],
+    teachers: Teachers | None,
+    accelerator: Accelerator,
+    ranks: Ranks,
+) -> None:
+    """Know an adapter's base by its sum: no rank has the whole of it later. Let frozen models compute as the policy will."""
+    if loaded.adapter is not None and ranks.is_main:
         loaded.adapter.sums()
+    if accelerator.mixed_precision == "bf16":
+        round_weights([model for model in beside if model is not None], keeps_sums=ranks.is_main)
 
 
 def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
