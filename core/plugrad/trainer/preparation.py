@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
-from transformers import PreTrainedTokenizerBase
 
 from plugrad.config.run_file import RunFile
 from plugrad.contracts.environment import Example
@@ -28,8 +26,6 @@ from plugrad.policy.described_model import described, source_of
 from plugrad.policy.loading import LoadedModel, load_model
 from plugrad.policy.micro_batches import Layout
 from plugrad.registry.bind import Component
-from plugrad.rollout.chat import unread_options
-from plugrad.rollout.lacking import lacking
 from plugrad.rollout.prompts import strings_of
 from plugrad.rollout.stops import stop_ids
 from plugrad.rollout.texts import Texts
@@ -61,6 +57,7 @@ from plugrad.trainer.evaluation_plan import EvaluationPlan
 from plugrad.trainer.held_out_sets import every_held_out
 from plugrad.trainer.loop import Training
 from plugrad.trainer.memory_check import check_memory, tell_memory
+from plugrad.trainer.not_used import say_what_is_not_used
 from plugrad.trainer.profiling import Profiling
 from plugrad.trainer.ranks.interrupts import StopRequest
 from plugrad.trainer.ranks.ranks import Ranks
@@ -70,8 +67,6 @@ from plugrad.trainer.record.utilisation import num_that_count, utilisation_of
 from plugrad.trainer.samples.samples import samples_of
 from plugrad.trainer.update.frozen_models import load_frozen_models, load_teachers
 from plugrad.trainer.update.learner import Learner, make_learner
-
-logger = logging.getLogger("plugrad")
 
 
 def prepare(
@@ -89,7 +84,7 @@ def prepare(
     texts = Texts.of(run_file.rollout, loaded.tokenizer, stop_ids(loaded.model, loaded.tokenizer))
     examples, room = _that_fit(train_examples, eval_examples, texts, checked, context_of(loaded.model))
     if ranks.is_main:
-        _say_what_is_not_used(examples, run_file, loaded.tokenizer)
+        say_what_is_not_used(examples, run_file, loaded.tokenizer)
     learner = _make_learner(run_file, selection, loaded, accelerator, ranks)
     _check_teachers(learner, examples, texts, run_file)
     extensions = [(component, component.create()) for component in selection.extensions]
@@ -149,28 +144,6 @@ def _that_fit(
     with _explaining(context):
         passes = num_passes(checked.selection.losses)
         return fitting_examples(train, held_out, texts, run_file, room, passes), room
-
-
-def _say_what_is_not_used(examples: FittingExamples, run_file: RunFile, tokenizer: PreTrainedTokenizerBase) -> None:
-    if examples.num_dropped:
-        logger.warning(
-            f"{examples.num_dropped} prompts are left out, because they are too long (rollout.drop_long_prompts): "
-            f"{len(examples.train)} are left to train on, and {len(examples.held_out)} held out."
-        )
-    for key, steps in (("profile", run_file.profile.steps), ("capture", run_file.capture.steps)):
-        if later := [step for step in steps if step > run_file.max_steps]:
-            logger.warning(
-                "%s.steps has %s, but the run ends after %d.", key, ", ".join(map(str, later)), run_file.max_steps
-            )
-    if lost := lacking([*examples.train, *examples.held_out], tokenizer):
-        logger.warning("%s", lost)
-    unread, read = unread_options(tokenizer, run_file.rollout.chat_template_kwargs)
-    if unread:
-        logger.warning(
-            "rollout.chat_template_kwargs: the chat template does not read %s. It reads %s.",
-            ", ".join(map(repr, unread)),
-            ", ".join(map(repr, read)) or "no variable",
-        )
 
 
 def _check_fits_here(checked: CheckedRun, accelerator: Accelerator) -> None:

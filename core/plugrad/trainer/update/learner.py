@@ -243,17 +243,13 @@ def _models_of(teachers: Teachers | None) -> list[Policy | None]:
 
 
 def _know_before_sharding(
-    loaded: LoadedModel,
-    frozen: Mapping[str, Policy | None],
-    teachers: Teachers | None,
-    accelerator: Accelerator,
-    ranks: Ranks,
+    loaded: LoadedModel, frozen: Sequence[Policy | None], accelerator: Accelerator, ranks: Ranks
 ) -> None:
     """Know an adapter's base by its sum: no rank has the whole of it later. Let frozen models compute as the policy will."""
     if loaded.adapter is not None and ranks.is_main:
         loaded.adapter.sums()
     if accelerator.mixed_precision == "bf16":
-        round_weights([model for model in beside if model is not None], keeps_sums=ranks.is_main)
+        round_weights([model for model in frozen if model is not None], keeps_sums=ranks.is_main)
 
 
 def _make_policy(run_file: RunFile, loaded: LoadedModel, losses: Sequence[BoundLoss]) -> Policy:
