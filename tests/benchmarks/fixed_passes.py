@@ -10,19 +10,22 @@ import json
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from measuring import new_table, show
+from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from plugrad import RunFile, train
+from plugrad.policy.micro_batches import MicroBatch
 from plugrad.policy.outputs import Outputs
 from plugrad.trainer import loop
 from plugrad.trainer.record.display import Silent
 from plugrad.trainer.update import fixed_scores
+from plugrad.trainer.update.learner import Learner
 
 LENGTHS = (20, 60, 120, 200)
 """Characters of the completions."""
@@ -32,7 +35,7 @@ class Clock:
     """Seconds of processor time by name, of calls that are replaced by ones that are timed."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.inside: str | None = None
         """What layers and head are part of; None outside of the passes before the updates."""
 
@@ -82,10 +85,10 @@ def main() -> None:
     clock.timed(loop, "run_updates", lambda *args, **kwargs: "updates")
     real = fixed_scores.fixed_logprobs
 
-    def noted(*args: Any) -> Any:
+    def noted(learner: Learner, batch: MicroBatch, field: str) -> Tensor:
         clock.inside = "layers and head"
         try:
-            return real(*args)
+            return real(learner, batch, field)
         finally:
             clock.inside = None
 

@@ -86,26 +86,9 @@ def plain(model: PreTrainedModel) -> LogProbs:
     return logprobs
 
 
-def trl(model: PreTrainedModel) -> LogProbs:
-    """Return the log-probs and entropy that TRL's GRPOTrainer takes."""
-    from trl.trainer.utils import add_fused_lm_head
-
-    model.train()
-    add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
-
-    def logprobs(batch: Batch) -> Tensor:
-        labels = batch.input_ids.masked_fill(~batch.loss_mask, -100)
-        outputs = model(batch.input_ids, attention_mask=batch.attention_mask, labels=labels, fused_lm_head=True)
-        found: Tensor = outputs.log_probs[batch.loss_mask[:, 1:]]
-        return found
-
-    return logprobs
-
-
 WAYS: dict[str, Callable[[PreTrainedModel], LogProbs]] = {
     "fused": fused,
     "plain": plain,
-    "TRL": trl,
     "compiled": lambda model: fused(model, compiled=True),
 }
 
@@ -117,7 +100,7 @@ def make_step(shape: Shape, way: str, rows: int, tokens: int, device: torch.devi
     checkpoint_activations(model)
     if adapts:
         add_adapter(model, LoraTable(), None)
-    logprobs, batch = WAYS[way](model), _batch(shape, rows, tokens, device)
+    logprobs, batch = WAYS[way](model), new_batch(shape, rows, tokens, device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = AdamW(trained, lr=1e-6, fused=device.type == "cuda")
 
@@ -128,7 +111,7 @@ def make_step(shape: Shape, way: str, rows: int, tokens: int, device: torch.devi
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    flops = _flops(shape, num_parameters, rows, tokens, adapts=adapts)
+    flops = step_flops(shape, num_parameters, rows, tokens, adapts=adapts)
     return Step(run, num_parameters, rows * tokens, flops)
 
 
@@ -151,17 +134,22 @@ def new_model(shape: Shape, device: torch.device, **options: Any) -> PreTrainedM
     return model  # type: ignore[no-any-return]
 
 
-def _batch(shape: Shape, rows: int, tokens: int, device: torch.device) -> Batch:
+def completion_start(tokens: int) -> int:
+    """Return where the completion of a row begins."""
+    return tokens // PROMPT_SHARE
+
+
+def new_batch(shape: Shape, rows: int, tokens: int, device: torch.device) -> Batch:
     size = (rows, tokens)
     return Batch(
         input_ids=torch.randint(shape.vocab, size, device=device),
         attention_mask=torch.ones(size, dtype=torch.bool, device=device),
-        loss_mask=(torch.arange(tokens, device=device) >= tokens // PROMPT_SHARE).expand(size),
+        loss_mask=(torch.arange(tokens, device=device) >= completion_start(tokens)).expand(size),
         advantages=torch.randn(rows, 1, device=device).expand(size),
     )
 
 
-def _flops(shape: Shape, num_parameters: int, rows: int, tokens: int, *, adapts: bool) -> float:
+def step_flops(shape: Shape, num_parameters: int, rows: int, tokens: int, *, adapts: bool) -> float:
     """6 N for each token, and causal attention: 12 * layers * its width * (tokens / 2) for each token.
 
     N counts the tied embedding once: as the head. Where the head runs only on counted tokens it does less than this. Frozen

@@ -19,7 +19,7 @@ if find_spec("plugrad") is None:
 import torch
 from gpu_heads import head_call
 from gpu_runs import update_on_uneven_lengths, whole_run
-from gpu_steps import SHAPES, TOY, make_step
+from gpu_steps import SHAPES, TOY, Shape, make_step, new_batch, new_model, step_flops
 
 from plugrad.policy import compiled
 
@@ -38,9 +38,30 @@ def measure(name: str, device: torch.device, *, toy: bool) -> dict[str, Any]:
         call, num_tokens = update_on_uneven_lengths(device, packed="packed" in words, toy=toy)
         return timed(call, 2 if toy else 3, device) | {"tokens": num_tokens}
     rows, tokens = (2, 32) if toy else (4, 4096)
-    step = make_step(TOY if toy else SHAPES[words[0]], words[1], rows, tokens, device, adapts="lora" in words)
+    shape, adapts = TOY if toy else SHAPES[words[0]], "lora" in words
+    if words[1] == "TRL":
+        return step_of_trl(shape, rows, tokens, device, rounds, adapts=adapts)
+    step = make_step(shape, words[1], rows, tokens, device, adapts=adapts)
     found = timed(step.run, rounds, device)
     return found | {"tokens": step.num_tokens, "flops": step.flops, "parameters": step.num_parameters}
+
+
+def step_of_trl(shape: Shape, rows: int, tokens: int, device: torch.device, rounds: int, *, adapts: bool) -> dict[str, Any]:
+    """Return the figures of TRL's own step, where it is installed."""
+    from gpu_trl import median_step
+
+    model = new_model(shape, device)
+    num_parameters = model.num_parameters()
+    batch = new_batch(shape, rows, tokens, device)
+    seconds = median_step(model, batch, rounds, lambda: wait(device), adapts=adapts)
+    flops = step_flops(shape, num_parameters, rows, tokens, adapts=adapts)
+    return {
+        "seconds": seconds,
+        "gib": peak_gib(device),
+        "tokens": rows * tokens,
+        "flops": flops,
+        "parameters": num_parameters,
+    }
 
 
 def timed(call: Callable[[], object], rounds: int, device: torch.device) -> dict[str, Any]:
@@ -58,7 +79,12 @@ def timed(call: Callable[[], object], rounds: int, device: torch.device) -> dict
         call()
         wait(device)
         seconds.append(perf_counter() - started)
-    return {"seconds": median(seconds), "gib": torch.cuda.max_memory_allocated() / GIB if on_gpu else None}
+    return {"seconds": median(seconds), "gib": peak_gib(device)}
+
+
+def peak_gib(device: torch.device) -> float | None:
+    """Return the peak of the memory allocated on a GPU since it was reset."""
+    return torch.cuda.max_memory_allocated() / GIB if device.type == "cuda" else None
 
 
 def wait(device: torch.device) -> None:

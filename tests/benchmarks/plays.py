@@ -21,7 +21,7 @@ from plugrad.trainer.batch.playing import Playing
 TURNS, PROMPT, GIVEN, REPLY = 4, 100, 20, 32
 EXAMPLES, COPIES, REPEATS = 4, 4, 5
 SAMPLING = Sampling(num_completions=COPIES, max_new_tokens=REPLY, temperature=1.0, seed=0)
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "hidden size 64, 2 layers": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
     "hidden size 256, 4 layers": {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4},
 }
