@@ -85,10 +85,10 @@ def main() -> None:
     clock.timed(loop, "run_updates", lambda *args, **kwargs: "updates")
     real = fixed_scores.fixed_logprobs
 
-    def noted(learner: Learner, batch: MicroBatch, field: str) -> Tensor:
+    def noted(learner: Learner, on_device: MicroBatch, field: str) -> Tensor:
         clock.inside = "layers and head"
         try:
-            return real(learner, batch, field)
+            return real(learner, on_device, field)
         finally:
             clock.inside = None
 
