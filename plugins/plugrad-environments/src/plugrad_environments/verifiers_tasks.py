@@ -97,7 +97,7 @@ def _prompt(data: Any, example_id: str) -> list[dict[str, str]]:
     if isinstance(data.prompt, str):
         return [*system, {"role": "user", "content": data.prompt}]
     messages = [{"role": message.role, "content": _text(message.content, example_id)} for message in data.prompt or ()]
-    if [*system, *messages][:-1] or messages:
+    if messages:
         return [*system, *messages]
     return [*system, {"role": "user", "content": data.description or data.name or example_id}]
 
