@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("verifiers.v1")
 
 import plugrad
-from plugrad import ContractError, DataError, OptionError
+from plugrad import DataError, OptionError
 from plugrad.host.environment import BoundEnvironment
 from plugrad.rollout.engine import Completion, Sampling
 from plugrad.rollout.texts import Texts
@@ -137,14 +137,14 @@ def test_an_episode_that_fails_costs_its_rollout(played):
     assert [rollout["metrics"]["failed"] for rollout in (whole, failed, other)] == [0.0, 1.0, 0.0]
     assert "the board is on fire" in failed["info"]["failed"]
     broken = Verifiers(TASKSETS / "plugrad_game.py", args={"rounds": 200, "timeout": {"episode": 0.01}}, size=1)
-    with pytest.raises(ContractError, match=r"exceeded its 0.01s deadline"):
-        played(broken, "x", max_turns=500)
+    [[failed]] = played(broken, "x", max_turns=500)
+    assert "exceeded its 0.01s deadline" in failed["info"]["failed"]
 
 
 def test_an_episode_that_hangs_costs_its_rollout(played):
     environment = Verifiers(TASKSETS / "plugrad_game.py", args={"hangs": True}, size=1)
-    with pytest.raises(ContractError, match=r"took more than 0.5 s of its own"):
-        played(environment, "x", seconds=0.5)
+    [[failed]] = played(environment, "x", seconds=0.5)
+    assert "took more than 0.5 s of its own" in failed["info"]["failed"]
 
 
 def test_a_taskset_brings_its_own_harness(played):
@@ -169,8 +169,8 @@ def test_an_agent_that_is_not_trained_needs_a_model_of_its_own(played):
     environment = Verifiers(
         TASKSETS / "plugrad_sums.py", args={"id": "user-sim", "user": {"harness": {"id": "plugrad_chat"}}}
     )
-    with pytest.raises(ContractError, match=r"the agent 'user', which is not to be trained, asked the policy"):
-        played(environment, "hello")
+    [[failed]] = played(environment, "hello")
+    assert "the agent 'user', which is not to be trained, asked the policy" in failed["info"]["failed"]
 
 
 REFUSED = {
