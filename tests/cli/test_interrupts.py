@@ -133,6 +133,8 @@ def test_a_terminal_that_is_closed_lets_the_step_finish_and_the_model_be_saved(f
     ours, theirs = os.openpty()
 
     def in_the_terminal():
+        # These tests may themselves run under nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         # The first terminal that the leader of a session opens is the session's.
         os.setsid()
         terminal = os.open(os.ttyname(theirs), os.O_RDWR)
