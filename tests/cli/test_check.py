@@ -32,7 +32,7 @@ def test_a_broken_promise_is_explained_and_the_exit_code_is_1(plugrad, broken):
     assert "fix A loss is minimised" in text
     assert "one_rank_equals_two ok" in text
     assert "1 failed" in text
-    assert "conformance kit 5" in text
+    assert "conformance kit 6" in text
 
 
 def test_a_declared_failure_is_none_and_one_that_passes_is(plugrad, broken):

@@ -85,8 +85,8 @@ def test_a_malformed_override_shows_how_to_write_one(read, override):
 
 
 def test_an_override_is_checked_like_the_file(read):
-    with pytest.raises(RunFileError, match=r"\[rollout\] has no key 'max_tokens'\."):
-        read("", "rollout.max_tokens=3")
+    with pytest.raises(RunFileError, match=r"\[rollout\] has no key 'num_tokens'\."):
+        read("", "rollout.num_tokens=3")
     with pytest.raises(RunFileError, match=r"max_steps: .* It is 'many'\."):
         read("", "max_steps=many")
 

@@ -158,8 +158,8 @@ TO_THE_BIT = {
 }
 COMPUTED_SHARDED = replace(TO_THE_BIT["computed"], sharded=True)
 SPREAD = {
-    "all weights": Scenario(seed=8, terms=SEVERAL, budget=40, dtypes=COMPUTED, optimizer=KEPT),
-    "an adapter": Scenario(seed=8, terms=SEVERAL, budget=40, dtypes=COMPUTED, optimizer=KEPT, lora=()),
+    "spread, all weights": Scenario(seed=8, terms=SEVERAL, budget=40, dtypes=COMPUTED, optimizer=KEPT),
+    "spread, an adapter": Scenario(seed=8, terms=SEVERAL, budget=40, dtypes=COMPUTED, optimizer=KEPT, lora=()),
 }
 TWO = {name: replace(s, shares=s.shares if len(s.shares) == 2 else (1, 1)) for name, s in SCENARIOS.items()}
 

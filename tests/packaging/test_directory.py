@@ -79,5 +79,5 @@ def test_a_package_that_cannot_be_installed_is_said_to_be_so(environment, tmp_pa
     (tmp_path / "plugins.toml").write_text(entry)
     code, printed = run(environment, tmp_path)
     assert code == 1
-    assert "pip install plugrad-a @ file://" in printed
+    assert "pip install 'plugrad-a @ file://" in printed
     assert "failed" in printed

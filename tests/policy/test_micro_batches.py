@@ -12,7 +12,9 @@ from plugrad.policy.reductions import Counts
 
 def sequence(length, counted, row=0):
     mask = [False] * (length - counted) + [True] * counted
-    return TrainingSequence([row + 1] * length, mask, [1.0] * length, [-1.0] * length, 0.5, row // 2, 0, {"example_id": row})
+    return TrainingSequence(
+        [row + 1] * length, mask, [1.0] * length, [-1.0] * length, 0.5, row // 2, row % 2, {"example_id": row}
+    )
 
 
 def cut_all(sequences, budget):
