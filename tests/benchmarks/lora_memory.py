@@ -22,7 +22,8 @@ MIB = 2**20
 def most_allocated(trace: Path) -> float:
     """Return how much memory tensors took at most, in MiB, of a recording of PyTorch's profiler."""
     events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    return max(each["args"]["Total Allocated"] for each in events if each.get("name") == "[memory]") / MIB
+    most: float = max(each["args"]["Total Allocated"] for each in events if each.get("name") == "[memory]")
+    return most / MIB
 
 
 def measure(folder: Path, *, adapts: bool, refers: bool, layers: int) -> dict[str, float]:
