@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import IO, Any
 from plugrad.contracts.environment import finite_number
 from plugrad.errors import ContractError, OptionError
 from plugrad.json_text import parse_json, plain
-from plugrad.processes import environment, how_it_ended
+from plugrad.processes import PYTHON, environment, how_it_ended
 from plugrad.shown import printable, shown
 
 MOST_BYTES = 64 * 2**10
@@ -138,7 +137,7 @@ class _Tail:
 
 def _search_path() -> str:
     """Return PATH with this Python's folder first: `python` is then the one that has the run's packages."""
-    return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    return os.pathsep.join([os.path.dirname(PYTHON[0]), os.environ.get("PATH", os.defpath)])
 
 
 def _end_of(errors: _Tail) -> str:
