@@ -53,6 +53,12 @@ def test_the_last_line_is_the_reward(tmp_path, script, reward):
     assert reward_of(script, tmp_path) == reward
 
 
+def test_a_program_is_looked_for_where_it_runs(tmp_path):
+    (tmp_path / "agent.sh").write_text("#!/bin/sh\necho 0.25\n")
+    (tmp_path / "agent.sh").chmod(0o755)
+    assert asyncio.run(AgentCommand.of(["./agent.sh"], tmp_path).reward({}, "http://x")) == 0.25
+
+
 def test_it_gets_the_example_and_an_address_for_this_rollout_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a real key")
     monkeypatch.setenv("NO_PROXY", "example.org")
