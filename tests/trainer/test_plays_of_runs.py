@@ -34,8 +34,28 @@ class Pictures(Game):
         return [{"prompt": [{"role": "user", "content": [part]}]}]
 
 
+class FailsGreedily(Game):
+    # After the 16 plays of the first step come the 8 greedy ones.
+    num = 0
+
+    async def play(self, example, policy):
+        number = self.num
+        self.num += policy.__class__.__name__ == "PolicyPlayer"
+        reply = await policy.chat(example["prompt"]).reply()
+        if number >= 16 and example["reference"] in "35":
+            raise ValueError("no board is left")
+        return reply.num_tokens + number % 2
+
+
 class Taught(Game):
     teacher = {"teacher_prompt": "1+1="}
+"""
+BASELINE = """
+from plugrad import AdvantageOutputs, advantage
+
+@advantage(needs={"greedy_rewards"})
+def greedy_baseline(inputs):
+    return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.unsqueeze(1))
 """
 ROLLOUT = {"prompts_per_step": 8, "rollouts_per_example": 2, "max_new_tokens": 3}
 
@@ -65,6 +85,22 @@ def test_samples_show_what_the_environment_wrote_and_why_a_play_failed(run, game
         assert (first["role"], first["reward"], said["role"], said["text"]) == ("assistant", 0.25, "user", "+2=")
         assert sample["completion"].startswith(first["text"])
         assert f"+2={second['text']}" in sample["completion"]
+
+
+def test_a_greedy_play_that_fails_is_counted_and_no_baseline_of_zero(run, game, write, caplog):
+    write("baseline.py", BASELINE)
+    result = run(**game("FailsGreedily", advantage={"name": "baseline.py:greedy_baseline"}, samples={"num": 16}))
+    [record] = result.records
+    assert (record["failed_greedy_plays"], record["environment/failed"]) == (2, 0)
+    assert "2 plays of 24 failed, most often so" in caplog.text
+    assert "no board is left" in caplog.text
+    samples = [json.loads(line) for line in (result.folder / "samples.jsonl").read_text().splitlines()]
+    for prompt in ("3+1=", "5+1="):
+        of_example = [sample for sample in samples if sample["prompt"] == prompt]
+        rewards = [sample["reward"] for sample in of_example]
+        expected = [reward - sum(rewards) / 2 for reward in rewards]
+        assert [sample["advantage"] for sample in of_example] == pytest.approx(expected)
+        assert min(rewards) > 0
 
 
 def test_an_engine_that_replays_needs_a_score(run, game):

@@ -25,6 +25,7 @@ ROLLOUT = {
     "parity_every_steps": 1,
     "vllm": {"kv_cache_gib": 0.25},
 }
+PLAYS = {"name": f"{Path(__file__).parent / 'played_sums.py'}:PlayedSums"}
 
 
 @pytest.fixture
@@ -46,10 +47,20 @@ def test_engine_and_trainer_agree_through_a_run(vllm_run, tied):
     assert all(record["staleness/max"] == 0 for record in result.records)
 
 
-def test_a_run_can_be_repeated(vllm_run):
-    first, again = vllm_run(max_steps=3).records, vllm_run(max_steps=3).records
+def test_a_run_of_plays_trains_on_what_was_sampled_and_can_be_repeated(vllm_run):
+    """That a run of single replies can be repeated, the next test says, too."""
+    played = {"max_steps": 3, "environment": PLAYS, "samples": {"num": 16}}
+    result = vllm_run(**played)
+    first, samples = result.records, (result.folder / "samples.jsonl").read_text()
+    assert [record["step"] for record in first] == [1, 2, 3]
+    assert [(record["environment/turns"], record["environment/failed"]) for record in first] == [(2, 0)] * 3
+    assert all(record["inference_mismatch/parity_max"] < 1e-5 for record in first)
+    assert all(abs(record["inference_mismatch/max_ratio"] - 1) < 1e-4 for record in first)
+    assert all(record["staleness/max"] == 0 for record in first)
+    result = vllm_run(**played)
+    assert (result.folder / "samples.jsonl").read_text() == samples
     timed = {"seconds", "rollouts_s", "tokens_per_s", "memory_gib"}
-    for one, two in zip(first, again, strict=True):
+    for one, two in zip(first, result.records, strict=True):
         same = {name for name in one if one[name] == two[name] or math.isnan(one[name])}
         assert one.keys() - same <= timed
 
@@ -89,9 +100,10 @@ def test_weights_of_which_a_tied_head_is_left_out_end_the_run(vllm_run, monkeypa
         vllm_run()
 
 
-@pytest.mark.parametrize("max_staleness", [1, 2])
-def test_batches_that_are_sampled_ahead_are_stale_by_as_much_and_no_more(vllm_run, max_staleness):
-    result = vllm_run({"max_staleness": max_staleness}, max_steps=6, optimizer={"lr": 1e-2})
+@pytest.mark.parametrize(("max_staleness", "what"), [(1, {"environment": PLAYS}), (2, {})])
+def test_batches_that_are_sampled_ahead_are_stale_by_as_much_and_no_more(vllm_run, max_staleness, what):
+    result = vllm_run({"max_staleness": max_staleness}, max_steps=6, optimizer={"lr": 1e-2}, **what)
+    assert {record.get("environment/turns") for record in result.records} == ({2} if what else {None})
     staleness = [record["staleness/max"] for record in result.records]
     assert staleness[0] == 0
     assert 0 < max(staleness) <= max_staleness

@@ -1,6 +1,7 @@
 """Plays with the real vLLM, in this process and on servers: every sampled token has the trainer's log-prob."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier, Event
@@ -22,6 +23,7 @@ from plugrad.testing.engines.engine_trial import largest_mismatch_of_turns
 from plugrad.trainer.batch.playing import Playing
 
 from .conftest import make_model, weights_of
+from .test_runs import PLAYS
 
 EXAMPLES = [{"example_id": number, "prompt": f"{number}+" + "1+" * 70} for number in range(3)]
 """So long that vLLM keeps a block of them, which has 128 tokens on a CPU."""
@@ -168,3 +170,27 @@ def test_on_servers_each_play_goes_on_by_itself_and_takes_new_weights_in_the_mid
         assert set(rollout["policy_versions"][first:]) == {1}
     assert mismatch([of_version(rollout, 0) for rollout in rollouts], model) < 1e-5
     assert mismatch([of_version(rollout, 1) for rollout in rollouts], changed) < 1e-5
+
+
+def test_a_run_plays_with_servers(servers, run):
+    make_model().save_pretrained(servers[0].folder)
+    addresses = [server.address for server in servers[:2]]
+    rollout = {
+        "engine": "vllm-server",
+        "prompts_per_step": 4,
+        "rollouts_per_example": NUM,
+        "max_new_tokens": 6,
+        "parity_every_steps": 1,
+        "server": {"addresses": addresses, "concurrency": 8},
+    }
+    # The servers take rows of 512 tokens.
+    tables = {"rollout": rollout, "samples": {"num": 16, "every_steps": 1}, "tokens_per_micro_batch": 512}
+    result = run(model={"name": servers[0].folder}, environment=PLAYS, **tables)
+    assert [record["step"] for record in result.records] == [1, 2, 3]
+    for record in result.records:
+        assert (record["environment/turns"], record["environment/failed"], record["staleness/max"]) == (2, 0, 0)
+        assert record["inference_mismatch/parity_max"] < 1e-5
+        assert abs(record["inference_mismatch/max_ratio"] - 1) < 1e-4
+    samples = [json.loads(line) for line in (result.folder / "samples.jsonl").read_text().splitlines()]
+    assert [sum(sample["step"] == step for sample in samples) for step in (1, 2, 3)] == [16] * 3, "nothing is lost"
+    assert {len(sample["turns"]) for sample in samples} == {3}

@@ -87,7 +87,13 @@ def train_loop(training: Training) -> int:
         started = time.perf_counter()
         with step_range("rollouts"):
             sampled = training.rollouts.take(step)
-            check_failures(sampled.groups, training.environment, ranks)
+            check_failures(
+                sampled.groups,
+                training.environment,
+                ranks,
+                num_greedy=len(sampled.greedy_rewards or ()),
+                greedy_failures=sampled.greedy_failures,
+            )
         rollouts_s = time.perf_counter() - started
         watch, progress = training.captures.watch(step + 1), Progress(step, max_steps, version)
         with training.captures.of_failures(step + 1, watch):

@@ -17,8 +17,22 @@ logger = logging.getLogger("plugrad")
 FAILED = "failed"
 
 
-def check_failures(groups: Sequence[Sequence[Rollout]], environment: BoundEnvironment, ranks: Ranks) -> None:
+def check_failures(
+    groups: Sequence[Sequence[Rollout]],
+    environment: BoundEnvironment,
+    ranks: Ranks,
+    *,
+    num_greedy: int = 0,
+    greedy_failures: Sequence[str] = (),
+) -> None:
     """Count the failed plays of a batch over all ranks, and tell of them. Every rank calls it.
+
+    Args:
+        groups: the rollouts.
+        environment: that played.
+        ranks: of the run.
+        num_greedy: how many plays there were beside them, for a baseline.
+        greedy_failures: why some of those failed.
 
     Raises:
         ContractError: more than half have failed.
@@ -26,7 +40,8 @@ def check_failures(groups: Sequence[Sequence[Rollout]], environment: BoundEnviro
     if not environment.plays:
         return
     rollouts = [rollout for group in groups for rollout in group]
-    shares = ranks.gather((len(rollouts), [why for rollout in rollouts if (why := _failure(rollout)) is not None]))
+    failed = [*failures_of(rollouts), *greedy_failures]
+    shares = ranks.gather((len(rollouts) + num_greedy, failed))
     num, failures = sum(share for share, _ in shares), [why for _, share in shares for why in share]
     if failures:
         ranks.on_main(lambda: _tell(environment.component, num, failures))
@@ -38,6 +53,22 @@ def neutralize(group: Sequence[Rollout]) -> None:
     for rollout in group:
         if whole and _failure(rollout) is not None:
             rollout["reward"] = fmean(whole)
+
+
+def failures_of(rollouts: Sequence[Rollout]) -> list[str]:
+    """Return why plays failed."""
+    return [why for rollout in rollouts if (why := _failure(rollout)) is not None]
+
+
+def baselines(greedy: Sequence[Rollout], groups: Sequence[Sequence[Rollout]]) -> list[float]:
+    """Return the rewards of greedy rollouts; where the play failed, the mean reward of the example's others.
+
+    A reward of zero would favour or punish them all for a fault of the environment.
+    """
+    return [
+        rollout["reward"] if _failure(rollout) is None else fmean(other["reward"] for other in group)
+        for rollout, group in zip(greedy, groups, strict=True)
+    ]
 
 
 def _failure(rollout: Rollout) -> str | None:

@@ -19,6 +19,7 @@ from plugrad.errors import EngineError
 from plugrad.rollout.engine import Sampling
 from plugrad.rollout.texts import Texts
 from plugrad.trainer.batch.background_thread import Worker
+from plugrad.trainer.batch.failed_plays import baselines, failures_of
 from plugrad.trainer.batch.sampler import RolloutBatch, Sampler
 
 ATTEMPTS = 3
@@ -48,8 +49,11 @@ class Drawing:
         examples, sampling = next(self.batches), self.sampling(step)
         groups = self.sampler.sample(examples, sampling)
         num_dropped = self._replace_old(groups, examples, sampling, oldest)
-        greedy = None if self.greedy is None else self.greedy.sample_greedy_rewards(examples, sampling)
-        return RolloutBatch(groups, greedy_rewards=greedy, num_dropped=num_dropped)
+        if self.greedy is None:
+            return RolloutBatch(groups, num_dropped=num_dropped)
+        greedy = self.greedy.sample_greedy(examples, sampling)
+        rewards, failures = baselines(greedy, groups), failures_of(greedy)
+        return RolloutBatch(groups, greedy_rewards=rewards, greedy_failures=failures, num_dropped=num_dropped)
 
     def _replace_old(self, groups: list[list[Rollout]], examples: Sequence[Example], sampling: Sampling, oldest: int) -> int:
         """Replace old rollouts with fresh ones; return how many were replaced."""

@@ -36,6 +36,8 @@ class RolloutBatch:
     _: KW_ONLY
     greedy_rewards: list[float] | None = None
     """Of one greedy completion of each example, for an advantage that compares with it."""
+    greedy_failures: Sequence[str] = ()
+    """Why plays failed that would have given such rewards."""
     num_dropped: int = 0
     """Rollouts that were sampled again because the policy that sampled them was too old."""
     first_group: int = 0
@@ -100,10 +102,10 @@ class Sampler:
         with self.one_at_a_time:
             return self.texts.teacher_prompt(example)
 
-    def sample_greedy_rewards(self, examples: Sequence[Example], sampling: Sampling) -> list[float]:
-        """Sample one greedy completion of each example; return its reward."""
+    def sample_greedy(self, examples: Sequence[Example], sampling: Sampling) -> list[Rollout]:
+        """Sample and score one greedy completion of each example."""
         greedy = replace(sampling, num_completions=1, temperature=0.0)
-        return [group[0]["reward"] for group in self.sample(examples, greedy)]
+        return [rollout for [rollout] in self.sample(examples, greedy)]
 
     def _rollout(self, prompt: Prompt, completion: Completion) -> Rollout:
         return Rollout(

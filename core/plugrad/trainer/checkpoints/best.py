@@ -16,9 +16,9 @@ from plugrad.trainer.checkpoints.checkpoint_folder import best_in
 from plugrad.trainer.ranks.ranks import Ranks
 
 OF_THE_TRAINER = (
-    "step", "reward", "loss", "grad_norm", "lr", "skipped_updates", "dropped_rollouts", "dropped_prompts", "seconds",
-    "rollouts_s", "tokens_per_s", "num_tokens", "tokens_per_s_per_device", "mfu", "memory_gib", "inference_mismatch/parity",
-    "inference_mismatch/parity_max", "router/busiest_expert",
+    "step", "reward", "loss", "grad_norm", "lr", "skipped_updates", "dropped_rollouts", "failed_greedy_plays",
+    "dropped_prompts", "seconds", "rollouts_s", "tokens_per_s", "num_tokens", "tokens_per_s_per_device", "mfu", "memory_gib",
+    "inference_mismatch/parity", "inference_mismatch/parity_max", "router/busiest_expert",
 )  # fmt: skip
 """The numbers of a step that no component names."""
 

@@ -17,7 +17,12 @@ def kept(batch: RolloutBatch) -> dict[str, Any]:
     groups = [
         [{key: value for key, value in rollout.items() if key != "example"} for rollout in group] for group in batch.groups
     ]
-    return {"groups": groups, "greedy_rewards": batch.greedy_rewards, "num_dropped": batch.num_dropped}
+    return {
+        "groups": groups,
+        "greedy_rewards": batch.greedy_rewards,
+        "greedy_failures": list(batch.greedy_failures),
+        "num_dropped": batch.num_dropped,
+    }
 
 
 def restored(
@@ -42,7 +47,10 @@ def _share(parts: Sequence[dict[str, Any]], examples: Sequence[Example], ranks: 
     greedy = [reward for part in parts for reward in part["greedy_rewards"] or []]
     dropped = sum(part["num_dropped"] for part in parts)
     batch = RolloutBatch(list(ranks.share_of(whole)), num_dropped=dropped if ranks.is_main else 0)
-    return replace(batch, greedy_rewards=list(ranks.share_of(greedy))) if greedy else batch
+    if not greedy:
+        return batch
+    failures = [why for part in parts for why in part["greedy_failures"]]
+    return replace(batch, greedy_rewards=list(ranks.share_of(greedy)), greedy_failures=list(ranks.share_of(failures)))
 
 
 def _with_example(rollout: dict[str, Any], example: Example) -> Rollout:

@@ -86,10 +86,12 @@ def _warn_of_nan(metrics: Measures, step: int) -> None:
 
 
 def _rollouts(batch: RolloutBatch) -> Measures:
-    """Return the rewards, the environment's own numbers, and how many rollouts were dropped."""
+    """Return the rewards, the environment's own numbers, and how many rollouts were dropped and greedy plays failed."""
     measures = Measures({"reward": Mean.of(rollout["reward"] for rollout in batch.rollouts)})
     for rollout in batch.rollouts:
         measures.update({f"environment/{name}": Mean(float(value), 1.0) for name, value in rollout["metrics"].items()})
+    if batch.greedy_failures:
+        measures.add("failed_greedy_plays", Sum(len(batch.greedy_failures)))
     if batch.num_dropped:
         measures.add("dropped_rollouts", Sum(batch.num_dropped))
     return measures
