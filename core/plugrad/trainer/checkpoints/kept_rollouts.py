@@ -49,7 +49,8 @@ def _share(parts: Sequence[dict[str, Any]], examples: Sequence[Example], ranks: 
     batch = RolloutBatch(list(ranks.share_of(whole)), num_dropped=dropped if ranks.is_main else 0)
     if not greedy:
         return batch
-    failures = [why for part in parts for why in part["greedy_failures"]]
+    # A checkpoint of an earlier version has none.
+    failures = [why for part in parts for why in part.get("greedy_failures", ())]
     return replace(batch, greedy_rewards=list(ranks.share_of(greedy)), greedy_failures=list(ranks.share_of(failures)))
 
 
