@@ -16,7 +16,8 @@ from plugrad.compare.picture import COLUMNS, as_svg, draw_panel, in_page_colours
 
 REWARDS = ("eval/reward_components/solved", "eval/reward")
 """What is drawn: the share of solved games, where a game's reward counts more than that."""
-TURNS, FAILED = "eval/environment/turns", "eval/environment/failed_tool_calls"
+OTHERS = {"turns": "turns", "tool calls": "tool_calls", "failed ones": "failed_tool_calls"}
+"""What else the table has, by column: numbers of a rollout that the environment reports."""
 Run = list[dict[str, Any]]
 
 
@@ -36,13 +37,13 @@ def row(name: str, runs: list[Run]) -> str:
     """Return a table's row: rewards per seed, and means of what else changed."""
 
     def change(key: str) -> str:
-        if not all(key in record for run in runs for record in (run[0], run[-1])):
+        if not all(f"eval/environment/{key}" in record for run in runs for record in run):
             return "-"
-        first, last = (fmean(run[at][key] for run in runs) for at in (0, -1))
+        first, last = (fmean(run[at][f"eval/environment/{key}"] for run in runs) for at in (0, -1))
         return f"{first:.2f} -> {last:.2f}"
 
     starts, ends = (", ".join(f"{reward_of(run[at]):.2f}" for run in runs) for at in (0, -1))
-    return f"| {name} | {starts} | {ends} | {change(TURNS)} | {change(FAILED)} |"
+    return " | ".join([f"| {name}", starts, ends, *map(change, OTHERS.values())]) + " |"
 
 
 def draw(found: dict[str, list[Run]], path: Path) -> None:
@@ -62,7 +63,8 @@ def draw(found: dict[str, list[Run]], path: Path) -> None:
 def main(picture: str, *names: str) -> None:
     """Draw the picture, and print the table."""
     found = {name: runs_of(name) for name in names}
-    rows = ["| run file | before | after | turns | failed tool calls |", "| --- | --- | --- | --- | --- |"]
+    columns = ["run file", "before", "after", *OTHERS]
+    rows = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
     sys.stdout.write("\n".join([*rows, *(row(name, runs) for name, runs in found.items())]) + "\n")
     draw(found, Path(picture))
 

@@ -35,8 +35,8 @@ def test_the_table_has_each_seed_and_the_picture_each_run_file(curves, tmp_path,
     curves.main("found.svg", "game", "word")
     rows = capsys.readouterr().out.splitlines()
     assert rows[2:] == [
-        "| game | 0.40, 0.40 | 0.70, 0.90 | 2.50 -> 2.50 | - |",
-        "| word | 0.25, 0.25 | 0.70, 0.90 | - | - |",
+        "| game | 0.40, 0.40 | 0.70, 0.90 | 2.50 -> 2.50 | - | - |",
+        "| word | 0.25, 0.25 | 0.70, 0.90 | - | - | - |",
     ]
     svg = (tmp_path / "found.svg").read_text()
     assert svg.count(">game<") == svg.count(">word<") == 1
