@@ -6,6 +6,8 @@ from typing import Any
 
 HIGHEST, MOST_GUESSES = 7, 3
 """Whoever halves what is left finds each of seven numbers within three guesses."""
+HEEDED = 0.3
+"""How often the player of made-up games heeds what was said."""
 QUESTION = [{"role": "user", "content": f"Guess a number from 1 to {HIGHEST}."}]
 
 
@@ -50,14 +52,16 @@ class Guessing:
 
 
 def games(draw: random.Random, number: int) -> Iterator[dict[str, Any]]:
-    """Yield the guesses of a player who does not heed what is said, each with what came before."""
+    """Yield the guesses of a player who seldom heeds what is said, each with what came before."""
     while number > 0:
-        secret, messages = draw.randint(1, HIGHEST), list(QUESTION)
+        secret, messages, low, high = draw.randint(1, HIGHEST), list(QUESTION), 1, HIGHEST
         for _ in range(MOST_GUESSES):
-            guess = draw.randint(1, HIGHEST)
+            heeds = draw.random() < HEEDED
+            guess = draw.randint(low, high) if heeds else draw.randint(1, HIGHEST)
             yield {"prompt": list(messages), "reference": str(guess)}
             number -= 1
             if guess == secret:
                 break
             told = {"role": "user", "content": feedback(str(guess), secret)}
             messages += [{"role": "assistant", "content": str(guess)}, told]
+            low, high = (max(low, guess + 1), high) if guess < secret else (low, min(high, guess - 1))

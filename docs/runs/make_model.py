@@ -54,6 +54,7 @@ def main(folder: str) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
+        initializer_range=0.1,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         eos_token_id=texts.eos_token_id,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from textwrap import wrap
@@ -82,19 +83,15 @@ def band(curve: Curve) -> tuple[list[float], list[float], list[float], list[floa
 
 
 def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str) -> None:
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     order = [arm.name for arm in summary.arms]
     num_rows = -(-len(panels) // COLUMNS)
-    # Keep text as text: it can be searched, and the file is small.
-    text: Any = {"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
-    colours: Any = {**dict.fromkeys(COLOURED, INK), "axes.facecolor": "none"}
-    with rc_context(text | colours):
-        figure = Figure(figsize=(6.4, 2.2 * num_rows + 0.7), layout="constrained", facecolor=PAPER)
+    with in_page_colours() as paper:
+        figure = Figure(figsize=(6.4, 2.2 * num_rows + 0.7), layout="constrained", facecolor=paper)
         all_axes = figure.subplots(num_rows, COLUMNS, squeeze=False).flatten()
         for panel, axes in zip(panels, all_axes, strict=False):
-            _draw_panel(panel, axes, order)
+            draw_panel(panel, axes, order)
         all_axes[1].sharey(all_axes[0])
         for axes in all_axes[len(panels) :]:
             axes.set_axis_off()
@@ -102,20 +99,33 @@ def _draw_svg(summary: Summary, panels: Sequence[Panel], path: Path, title: str)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         below = "\n".join(wrap(caption(summary), CAPTION_WIDTH))
         figure.supxlabel(below, x=0.01, ha="left", fontsize=9, alpha=0.75)
-        written = StringIO()
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(written, format="svg", metadata=metadata)
-    write_text(path, _adapted(written.getvalue()))
+        write_text(path, as_svg(figure))
 
 
-def _adapted(svg: str) -> str:
-    """Return the SVG in its page's colours, without invisible digits and line breaks."""
+@contextmanager
+def in_page_colours() -> Iterator[str]:
+    """Draw with text and axes in the page's colours, and give the colour that stands for the page."""
+    from matplotlib import rc_context
+
+    # Keep text as text: it can be searched, and the file is small.
+    text: Any = {"svg.fonttype": "none", "svg.hashsalt": "plugrad", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
+    colours: Any = {**dict.fromkeys(COLOURED, INK), "axes.facecolor": "none"}
+    with rc_context(text | colours):
+        yield PAPER
+
+
+def as_svg(figure: Any) -> str:
+    """Return a figure made `in_page_colours` as SVG: without invisible digits and line breaks, and in light or dark."""
+    written = StringIO()
+    figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = written.getvalue()
     shorter = OUTLINE.sub(lambda outline: GAPS.sub(lambda gap: gap[1] or " ", DECIMALS.sub(r"\1", outline[0])), svg)
     on_paper = shorter.replace(f'style="fill: {PAPER}"', 'class="paper"').replace(INK, "currentColor")
     return on_paper.replace("</style>", f"{STYLE}</style>", 1)
 
 
-def _draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
+def draw_panel(panel: Panel, axes: Any, order: Sequence[str]) -> None:
+    """Draw each arm's mean in a band of its seeds' range, in the colours of `order`."""
     for curve in panel.curves:
         colour, dashes = _style(order.index(curve.arm))
         xs, means, least, greatest = band(curve)
