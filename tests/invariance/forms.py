@@ -20,6 +20,12 @@ def by_batch(inputs: BatchLossInputs) -> LossOutputs:
     return LossOutputs(per_token, {"ratio": Mean.over(ratio, inputs.loss_mask), "length": inputs.loss_mask.sum(1).double()})
 
 
+@loss(needs={"old_logprobs", "entropy"}, whole_batch=True)
+def by_whole_batch(inputs: BatchLossInputs) -> LossOutputs:
+    """The same of all rows at once, though it mixes none."""
+    return by_batch(inputs)
+
+
 def gaps_by_sequence(inputs: LossInputs) -> LossOutputs:
     """Reports the length of sequences with an even one: the others have none."""
     length = int(inputs.loss_mask.sum())

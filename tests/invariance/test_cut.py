@@ -81,6 +81,16 @@ def test_rollouts_of_several_turns_and_segments(reduction, num_micro_batches):
     assert_same(cut(replace(scenario, budget=budget_for(scenario, num_micro_batches))), whole(scenario))
 
 
+def test_segments_in_a_loss_of_the_whole_batch():
+    at_once, by_rows = (
+        Scenario(seed=5, terms=((f"forms.py:{form}", 1.0, "token"),), folder=HERE, turns=True)
+        for form in ("by_whole_batch", "by_batch")
+    )
+    found, expected = cut(replace(at_once, budget=budget_for(at_once, 7))), whole(by_rows)
+    for ours, theirs in zip(found.gradients[0], expected.gradients[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("num_micro_batches", [2, 7])
 def test_an_adapter(num_micro_batches):
     scenario = Scenario(seed=8, terms=(*SEVERAL, ("forms.py:contrasts", 0.7, "group")), folder=HERE, lora=(("r", 4),))

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -176,8 +177,11 @@ def ranks(tmp_path_factory):
     spread = {name: replace(scenario, shares=(1, 1), sharded=True) for name, scenario in SPREAD.items()}
     tiny_model().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")
-    bfloat16 = {**TO_THE_BIT, QLORA: of_4_bits(folder), "computed, sharded": COMPUTED_SHARDED, **spread}
-    (folder / "scenarios.pickle").write_bytes(pickle.dumps({**TWO, **sharded, **saved, **bfloat16}))
+    of_bfloat16 = {QLORA: of_4_bits(folder), "computed, sharded": COMPUTED_SHARDED}
+    kinds = (TWO, {**sharded, **saved}, TO_THE_BIT, of_bfloat16, spread)
+    names = Counter(name for kind in kinds for name in kind)
+    assert not (twice := [name for name, num in names.items() if num > 1]), f"scenarios of one name: {twice}"
+    (folder / "scenarios.pickle").write_bytes(pickle.dumps({name: each for kind in kinds for name, each in kind.items()}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, str(HERE / "rank_worker.py"), str(folder / "scenarios.pickle"), str(folder)],

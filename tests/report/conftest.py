@@ -89,11 +89,11 @@ def token_table():
                 "title": "second",
                 "step": 2,
                 "reward": 0.0,
-                "tokens": ["Q", "A"],
+                "tokens": ["Q", "E", "A"],
                 "prompt_length": 1,
-                "counted": [False, True],
-                "values": {"advantage": [None, -0.5], "gradient: ppo_clip": [None, 0.5]},
-                "marks": {},
+                "counted": [False, False, True],
+                "values": {"advantage": [None, None, -0.5], "gradient: ppo_clip": [None, None, 0.5]},
+                "marks": {"given": [False, True, False]},
             },
         ]
     }
@@ -127,6 +127,28 @@ def runs(tmp_path_factory):
     (second / "samples.jsonl").unlink()
     (first / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return [first, second]
+
+
+@pytest.fixture(scope="session")
+def played(runs, tmp_path_factory):
+    """The folder of a run whose samples have turns: one with tool calls and two segments, and a play that failed."""
+    folder = Path(
+        shutil.copytree(runs[1], tmp_path_factory.mktemp("played") / "run", ignore=shutil.ignore_patterns("model"))
+    )
+    calls = [
+        {"name": "multiply", "arguments": {"a": 2, "b": "4"}, "error": None},
+        {"name": "", "arguments": {}, "error": "not JSON"},
+    ]
+    turns = [
+        {"role": "assistant", "text": "a call in play 0", "reward": 0.25, "length": 5, "segment": 0, "tool_calls": calls},
+        {"role": "tool", "text": ESCAPE, "reward": None, "length": 0},
+        {"role": "assistant", "text": "8", "reward": -0.5, "length": 1, "segment": 1},
+    ]
+    whole = sample(1, 1, turns=turns, segments=["the first prompt", "the second prompt"])
+    said = [{"role": "assistant", "text": "hm", "reward": 1.0, "length": 0}]
+    failed = sample(1, 2, completion="", turns=said, failed="the board broke")
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (whole, failed)))
+    return folder
 
 
 @pytest.fixture

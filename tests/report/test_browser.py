@@ -10,16 +10,17 @@ from plugrad.report.token_view import token_view_html
 
 
 @pytest.fixture(scope="module")
-def pages(runs, token_table, tmp_path_factory):
-    """The addresses of a report on two runs and of a token view."""
+def pages(runs, played, token_table, tmp_path_factory):
+    """The addresses of a report on two runs, of one on a run with turns, and of a token view."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "report.html").write_text(report_html(runs))
     (folder / "tokens.html").write_text(token_view_html(token_table, title="Step <b>2</b>"))
+    (folder / "played.html").write_text(report_html([played]))
     return {path.stem: path.as_uri() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["report", "tokens"])
+@pytest.mark.parametrize("name", ["report", "played", "tokens"])
 def test_a_page_asks_nobody_for_anything_and_fits(browser, pages, name, width):
     browser.open(pages[name], width=width)
     browser.js("scrollTo(0, document.body.scrollHeight)")
@@ -62,6 +63,39 @@ def test_samples_are_searched_and_filtered(browser, pages):
     ]
     browser.one("#clear-filters").click()
     assert browser.text("#num-shown") == "41 of 41 samples"
+
+
+def test_a_rollout_of_several_turns_is_a_conversation(browser, pages, escape):
+    browser.open(pages["played"])
+    browser.fill("#find-sample", "in play 0")
+    assert browser.texts(".turn .facts") == [
+        "assistant\n5 tokens, trained on\nsegment 1 of 2\nreward +0.25",
+        "tool",
+        "assistant\n1 token, trained on\nsegment 2 of 2\nreward -0.5",
+    ]
+    assert browser.texts(".turn .words") == ["a call in play 0", escape, "8"]
+    assert browser.texts(".turn .call") == ['calls multiply(a=2, b="4")', "a call that cannot be read: not JSON"]
+    is_reply = "[...document.querySelectorAll('.turn')].map((each) => each.classList.contains('reply'))"
+    assert browser.js(is_reply) == [True, False, True]
+    browser.one(".row-prompt summary").click()
+    assert browser.texts(".row-prompt pre") == ["the second prompt"]
+    assert "reward 0.1\n" in browser.text(".sample .facts")
+    assert "replies 2\nof replies -0.25" in browser.text(".sample .facts")
+    assert browser.texts(".sample .completion") == []
+    browser.one("#clear-filters").click()
+    browser.one("#only-failed").click()
+    assert browser.text("#num-shown") == "1 of 2 samples"
+    assert browser.texts(".turn .facts") == ["assistant\nreward +1"]
+    assert browser.texts("dd.failed") == ["the board broke"]
+
+
+def test_what_the_environment_wrote_is_told_from_what_is_not_counted(browser, pages):
+    browser.open(pages["tokens"])
+    browser.set("#sequence-0", "1")
+    browser.one("#token-0-1").click()
+    assert browser.one("#token-0-1").get_attribute("class").split() == ["token", "given", "current"]
+    assert browser.texts(".numbers .chip") == ["given"]
+    assert "given by the environment" in browser.text(".keys")
 
 
 def test_curves_are_found_hovered_and_smoothed(browser, pages):
@@ -143,11 +177,11 @@ def test_tokens_are_coloured_told_and_walked_through(browser, pages):
     text.send_keys(Keys.HOME)
     assert "token 1 of 11" in browser.text(".numbers")
     text.send_keys(Keys.END)
-    assert "token 2 of 2" in browser.text(".numbers")
+    assert "token 3 of 3" in browser.text(".numbers")
     browser.set("#value-0", "mismatch")
     assert browser.text(".scale") == "every value is 0"
     browser.set("#value-0", "ratio")
     assert "more likely" in browser.text(".scale")
     browser.set("#sequence-0", "1")
-    assert browser.texts(".token[id]") == ["Q", "A"]
+    assert browser.texts(".token[id]") == ["Q", "E", "A"]
     assert browser.texts(".whose") == []

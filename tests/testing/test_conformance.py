@@ -75,7 +75,11 @@ def test_the_kind_is_seen_from_the_marker_the_first_parameter_or_the_methods():
     class ByMethods:
         train_examples = eval_examples = score = None
 
-    assert [kind_of(given) for given in (by_parameter, by_marker, ByMethods)] == ["advantage", "loss", "environment"]
+    class ByPlaying:
+        train_examples = eval_examples = play = None
+
+    assert [kind_of(given) for given in (by_parameter, by_marker)] == ["advantage", "loss"]
+    assert [kind_of(given) for given in (ByMethods, ByPlaying)] == ["environment"] * 2
     assert [kind_of(name) for name in ("ppo_clip", "group_mean", "arithmetic", "nan_guard")] == [
         "loss",
         "advantage",

@@ -5,7 +5,11 @@ import json
 import pytest
 
 from plugrad import DataError, RunFileError
-from plugrad.report.listed_samples import _shown
+from plugrad.replay.chosen_losses import chosen_losses
+from plugrad.replay.replay_outcome import replayed
+from plugrad.testing.checks import Outcome, run_checks
+from plugrad.testing.losses.on_capture import checks_on_capture
+from plugrad.trainer.capture.capture_files import read_capture
 
 GAME = """
 class Game:
@@ -26,6 +30,16 @@ class Game:
         if example["reference"] == "3" and policy.__class__.__name__ == "PolicyPlayer":
             raise ValueError("the board broke")
         return reply.num_tokens / 4
+
+
+class Twice(Game):
+    def train_examples(self):
+        return super().train_examples()[:2]
+
+    async def play(self, example, policy):
+        of_first = await super().play(example, policy)
+        await policy.chat("7+" + example["reference"]).reply()
+        return of_first
 
 
 class Pictures(Game):
@@ -57,6 +71,17 @@ from plugrad import AdvantageOutputs, advantage
 def greedy_baseline(inputs):
     return AdvantageOutputs(inputs.rewards - inputs.greedy_rewards.unsqueeze(1))
 """
+LOSSES = """
+import plugrad
+
+@plugrad.loss(whole_batch=True)
+def at_once(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    return in_parts(inputs)
+
+@plugrad.loss
+def in_parts(inputs: plugrad.BatchLossInputs) -> plugrad.LossOutputs:
+    return plugrad.LossOutputs(-inputs.advantages * inputs.trainer_logprobs * inputs.loss_mask)
+"""
 ROLLOUT = {"prompts_per_step": 8, "rollouts_per_example": 2, "max_new_tokens": 3}
 
 
@@ -79,10 +104,14 @@ def test_samples_show_what_the_environment_wrote_and_why_a_play_failed(run, game
     failed = [sample for sample in samples if "failed" in sample]
     assert len(failed) == 2
     assert all("Game" in sample["failed"] and "the board broke" in sample["failed"] for sample in failed)
-    assert _shown(0, failed[0])["completion"].startswith("play failed: ")
+    assert [turn["role"] for turn in failed[0]["turns"]] == ["assistant", "user", "assistant"]
+    assert not any(turn["length"] for turn in failed[0]["turns"])
     for sample in (sample for sample in samples if "failed" not in sample):
         first, said, second = sample["turns"]
         assert (first["role"], first["reward"], said["role"], said["text"]) == ("assistant", 0.25, "user", "+2=")
+        assert (first["length"] + second["length"], said["length"]) == (sample["length"], 0)
+        assert "segment" not in said
+        assert "segments" not in sample
         assert sample["completion"].startswith(first["text"])
         assert f"+2={second['text']}" in sample["completion"]
 
@@ -101,6 +130,31 @@ def test_a_greedy_play_that_fails_is_counted_and_no_baseline_of_zero(run, game, 
         expected = [reward - sum(rewards) / 2 for reward in rewards]
         assert [sample["advantage"] for sample in of_example] == pytest.approx(expected)
         assert min(rewards) > 0
+
+
+def test_a_capture_tells_segments_replies_and_what_the_environment_wrote_apart(run, game, write):
+    write("own_losses.py", LOSSES)
+    losses = [{"name": f"own_losses.py:{name}"} for name in ("at_once", "in_parts")]
+    settings = {"capture": {"steps": [1]}, "rollout": {**ROLLOUT, "prompts_per_step": 2, "rollouts_per_example": 4}}
+    result = run(**game("Twice", loss=losses, tokens_per_micro_batch=32, samples={"num": 8}, **settings))
+    capture = read_capture(result.folder / "captures" / "step_000001")
+    sequences = replayed(capture, chosen_losses(capture)).table.sequences
+    assert [each.segment for each in sequences] == [0, 1] * 8
+    assert sequences[1].title.startswith("group 0, rollout 0, segment 2 of 2: ")
+    pushed = 0.0
+    for each in sequences:
+        assert each.prompt_length == (4, 3)[each.segment]
+        assert sum(each.marks.get("given", ())) == 3 * (each.segment == 0)
+        assert not any(each.marks["masked"])
+        at_once, in_parts = (each.values[f"gradient: {name}"] for name in ("at_once", "in_parts"))
+        assert at_once == pytest.approx(in_parts)
+        pushed = max(pushed, *(abs(value) for value in at_once if value))
+    assert pushed > 0
+    checks = run_checks(list(checks_on_capture(capture.facts["losses"][0]["reference"], capture)))
+    assert {check.outcome for check in checks} <= {Outcome.KEPT, Outcome.NOT_APPLICABLE}
+    samples = [json.loads(line) for line in (result.folder / "samples.jsonl").read_text().splitlines()]
+    assert {tuple(turn.get("segment") for turn in sample["turns"]) for sample in samples} == {(0, None, 0, 1)}
+    assert {sample["segments"][1][-2:] for sample in samples} == {"+0", "+1"}
 
 
 def test_an_engine_that_replays_needs_a_score(run, game):

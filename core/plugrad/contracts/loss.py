@@ -99,7 +99,8 @@ class BatchLossInputs:
     """A micro-batch. The fields mean what they mean in `LossInputs`; each row is a whole sequence, padded on the right.
 
     The cut into micro-batches is arbitrary, so a loss that mixes rows states `@loss(whole_batch=True)`. It gets the rows of
-    all micro-batches and ranks at once, ordered by their prompt and place in its group.
+    all micro-batches and ranks at once, ordered by their prompt and place in its group. A rollout in several segments has
+    several rows, the longest first.
     """
 
     trainer_logprobs: Float[Tensor, "batch seq"]

@@ -19,6 +19,8 @@ class Turn(TypedDict):
     """The place after its last token. An environment's message has no token there: it was not sampled."""
     reward: float | None
     """What the environment gave for a reply alone."""
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    """What a reply asks tools for, if it does: `name`, `arguments` and `error` of each call, as in `ToolCall`."""
 
 
 class Segment(TypedDict):

@@ -146,14 +146,13 @@ def _of_micro_batches(hooks: Hooks, loss: BoundLoss, update: CapturedUpdate, led
 def _of_whole_batch(hooks: Hooks, loss: BoundLoss, update: CapturedUpdate, ledger: Ledger) -> list[Gradient]:
     first = update.pieces[0]
     pieces = [Piece(_columns(piece), piece.inputs.metadata, piece.row_counts) for piece in update.pieces]
-    rows, place = joined_rows(pieces, first.inputs, list(first.divergences), first.counts)
+    rows, places = joined_rows(pieces, first.inputs, list(first.divergences), first.counts)
     slopes = slopes_of(hooks, loss, rows, ledger)
-    return [_rows_of(slopes, place, piece) for piece in update.pieces]
+    return [_rows_of(slopes, of_piece, piece) for of_piece, piece in zip(places, update.pieces, strict=True)]
 
 
-def _rows_of(slopes: Gradient, place: Mapping[tuple[int, int], int], piece: Rows) -> Gradient:
-    keys = zip(*(getattr(piece.inputs, name).tolist() for name in ("group_ids", "member")), strict=True)
-    rows, width = torch.tensor([place[key] for key in keys]), piece.inputs.loss_mask.shape[1]
+def _rows_of(slopes: Gradient, places: Sequence[int], piece: Rows) -> Gradient:
+    rows, width = torch.tensor(places), piece.inputs.loss_mask.shape[1]
     return {name: joined([slope[rows]], name, width) for name, slope in slopes.items() if is_sensed(name)}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from plugrad.json_text import plain
+from plugrad.replay.captured_rows import CapturedRow, RowsOfRollouts
 from plugrad.replay.clipped_tokens import clipped_tokens
 from plugrad.replay.replaying import ReplayedLoss
 from plugrad.shown import escaped
@@ -22,7 +23,7 @@ LENGTH_OF_TITLE = 60
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One rollout. Every list has one entry a token, prompt first."""
+    """One rollout, or one segment of it. Every list has one entry a token, prompt first."""
 
     title: str
     step: int
@@ -38,7 +39,9 @@ class TokenSequence:
     values: Mapping[str, Sequence[float | None]]
     """By name: `advantage`, `ratio`, `entropy`, `mismatch`, and `gradient: LABEL` of each loss. None where there is none."""
     marks: Mapping[str, Sequence[bool]]
-    """By name: `masked`, and `clipped: LABEL` of each loss."""
+    """By name: `masked`, `given` where the environment wrote between replies, and `clipped: LABEL` of each loss."""
+    segment: int | None = None
+    """Of a rollout in several segments: which one it is, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ def token_table(capture: Capture, replayed: Sequence[ReplayedLoss]) -> TokenTabl
 
     Where it is negative, the update raises the log-prob of the token.
     """
+    rows_of = RowsOfRollouts(capture.facts["rollouts"])
     clipped = {each.label: clipped_tokens(capture, each) for each in replayed}
     sequences = [
-        _sequence(capture, piece, number, row, effects)
+        _sequence(capture, rows_of, piece, number, row, effects)
         for number, update in enumerate(capture.updates)
         for place, piece in enumerate(update.pieces)
         for effects in [
@@ -73,7 +77,7 @@ def token_table(capture: Capture, replayed: Sequence[ReplayedLoss]) -> TokenTabl
         ]
         for row in range(len(piece.inputs.loss_mask))
     ]
-    return TokenTable(sorted(sequences, key=lambda sequence: (sequence.update, sequence.group, sequence.member)))
+    return TokenTable(sorted(sequences, key=lambda s: (s.update, s.group, s.member, s.segment or 0)))
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,12 @@ def _around(sequence: TokenSequence, place: int, num: int = 8) -> tuple[str, str
 
 
 def _sequence(
-    capture: Capture, piece: Rows, number: int, row: int, effects: Mapping[str, tuple[Tensor, Tensor]]
+    capture: Capture,
+    rows_of: RowsOfRollouts,
+    piece: Rows,
+    number: int,
+    row: int,
+    effects: Mapping[str, tuple[Tensor, Tensor]],
 ) -> TokenSequence:
     inputs = piece.inputs
     assert inputs.group_ids is not None
@@ -124,26 +133,36 @@ def _sequence(
     counted = inputs.loss_mask[row]
     length = int(counted.nonzero().max()) + 1
     counted = counted[:length]
-    prompt_length = int(rollout.get("prompt_length", int(counted.nonzero().min())))
+    ids = inputs.input_ids[row, :length].tolist()
+    of_rollout = rows_of.next((number, group, member), ids, int(counted.nonzero().min()))
     values = {name: _numbers(number_of[row, :length], counted) for name, number_of in _numbers_of(inputs)}
-    marks = {"masked": [place >= prompt_length and not counts for place, counts in enumerate(counted.tolist())]}
+    marks = _marks(of_rollout, counted.tolist())
     for label, (gradient, clipped) in effects.items():
         values[f"gradient: {label}"] = _numbers(gradient[row, :length], counted)
         marks[f"clipped: {label}"] = clipped[row, :length].tolist()
     start = " ".join(str(rollout.get("prompt", "")).split())
+    which = f", segment {of_rollout.number + 1} of {of_rollout.count}" if of_rollout.count > 1 else ""
     return TokenSequence(
-        title=escaped(f"group {group}, rollout {member}" + f": {start[:LENGTH_OF_TITLE]}" * bool(start)),
+        title=escaped(f"group {group}, rollout {member}{which}" + f": {start[:LENGTH_OF_TITLE]}" * bool(start)),
         step=int(capture.facts["step"]),
         update=number,
         group=group,
         member=member,
         reward=None if inputs.reward is None else float(inputs.reward[row]),
-        tokens=[escaped(capture.text_of(token)) for token in inputs.input_ids[row, :length].tolist()],
-        prompt_length=prompt_length,
+        tokens=[escaped(capture.text_of(token)) for token in ids],
+        prompt_length=of_rollout.prompt_length,
         counted=counted.tolist(),
         values=values,
         marks=marks,
+        segment=of_rollout.number if which else None,
     )
+
+
+def _marks(of_rollout: CapturedRow, counted: Sequence[bool]) -> dict[str, list[bool]]:
+    given = [of_rollout.is_given(place) for place in range(len(counted))]
+    left = [place >= of_rollout.prompt_length and not counts for place, counts in enumerate(counted)]
+    masked = [is_left and not is_given for is_left, is_given in zip(left, given, strict=True)]
+    return {"masked": masked, **({"given": given} if any(given) else {})}
 
 
 def _numbers_of(inputs: Any) -> Iterator[tuple[str, Tensor]]:

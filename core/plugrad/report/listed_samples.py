@@ -33,12 +33,37 @@ def _shown(run: int, sample: Mapping[str, Any]) -> dict[str, Any]:
         "phase": _text(sample.get("phase")),
         "set": _text(sample.get("set")),
         "prompt": _text(sample.get("prompt")),
-        "completion": _text(f"play failed: {sample['failed']}" if sample.get("failed") else sample.get("completion")),
+        "completion": _text(sample.get("completion")),
+        "failed": _text(sample.get("failed")),
+        "turns": [_turn(turn) for turn in _listed(sample.get("turns")) if isinstance(turn, dict)],
+        "rows": [_text(row) for row in _listed(sample.get("segments"))],
         "reference": "" if reference is None else _text(reference),
         "truncated": sample.get("truncated") is True,
         "rewards": {_text(name): _number(value) for name, value in rewards.items()} if isinstance(rewards, dict) else {},
         **{name: _number(sample.get(name)) for name in NUMBERS},
     }
+
+
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "role": _text(turn.get("role")),
+        "text": _text(turn.get("text")),
+        "calls": [_call(call) for call in _listed(turn.get("tool_calls")) if isinstance(call, dict)],
+        **{name: _number(turn.get(name)) for name in ("reward", "length", "segment")},
+    }
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, str]:
+    """Return a tool call as Python would write it, and why it cannot be read, if so."""
+    arguments = call.get("arguments")
+    given = arguments.items() if isinstance(arguments, dict) else ()
+    written = ", ".join(f"{name}={json.dumps(plain(value), ensure_ascii=False)}" for name, value in given)
+    name = call.get("name")
+    return {"call": _text(f"{name}({written})") if name else "", "error": _text(call.get("error"))}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str:

@@ -77,6 +77,7 @@ def report_of(folders: Sequence[Path], *, version: str | None = None) -> Report:
         is_timed=is_timed(runs),
         num_numbers=len({name for run in runs for name in run.curves}),
         num_samples=data["total"],
+        has_failed=any(sample["failed"] for sample in data["samples"]),
         has_tokens=bool(tokens),
         is_watched=version is not None,
         plugrad_version=__version__,

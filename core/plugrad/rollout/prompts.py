@@ -144,34 +144,48 @@ def prompt_text(
     prompt: Any = example["prompt"]
     if isinstance(prompt, str):
         return prompt
-    _check_messages(example, prompt)
+    return messages_text(prompt, tokenizer, chat_template_kwargs, whose=f"example {shown(example.get('example_id'))}")
+
+
+def messages_text(
+    messages: Any, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any], *, whose: str
+) -> str:
+    """Return chat messages as text.
+
+    Args:
+        messages: a list of them, or what was given instead.
+        tokenizer: with a chat template.
+        chat_template_kwargs: options of the chat template.
+        whose: what the messages are the prompt of, for errors.
+
+    Raises:
+        DataError: they are no messages, or the chat template rejects them.
+        ModelError: the tokenizer has no chat template.
+    """
+    _check_messages(messages, whose)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"the prompt of example {shown(example.get('example_id'))} is a list of chat messages, but the model's "
-            "tokenizer has no chat template. Use an instruction-tuned model, or string prompts."
+            f"the prompt of {whose} is a list of chat messages, but the model's tokenizer has no chat template. Use an "
+            "instruction-tuned model, or string prompts."
         )
     try:
-        return render(prompt, tokenizer, chat_template_kwargs)
+        return render(messages, tokenizer, chat_template_kwargs)
     except Exception as error:
         raise DataError(
-            f"the chat template rejects the messages of example {shown(example.get('example_id'))}: {printable(error)} "
-            f"({shown(prompt)})"
+            f"the chat template rejects the messages of {whose}: {printable(error)} ({shown(messages)})"
         ) from error
 
 
-def _check_messages(example: Example, prompt: Any) -> None:
+def _check_messages(prompt: Any, whose: str) -> None:
     if not isinstance(prompt, Sequence) or not all(
         isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in prompt
     ):
         raise DataError(
-            f"the prompt of example {shown(example.get('example_id'))} is {shown(prompt)}: it must be a string or chat "
-            "messages (a list of {role, content})."
+            f"the prompt of {whose} is {shown(prompt)}: it must be a string or chat messages (a list of {{role, content}})."
         )
-    check_text(prompt, f"the prompt of example {shown(example.get('example_id'))}")
+    check_text(prompt, f"the prompt of {whose}")
     if not prompt:
-        raise DataError(
-            f"the prompt of example {shown(example.get('example_id'))} has no messages. Give every example a prompt."
-        )
+        raise DataError(f"the prompt of {whose} has no messages. Give every example a prompt.")
 
 
 def _check_length(example: Example, its_ids: list[int], room: int | None) -> None:

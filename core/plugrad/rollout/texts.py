@@ -18,6 +18,7 @@ from plugrad.rollout.engine import Completion, Prompt
 from plugrad.rollout.prompts import (
     as_teacher_reads,
     has_teacher_prompt,
+    messages_text,
     prompt_text,
     reference_texts,
     tokenize_completion,
@@ -64,10 +65,10 @@ class Texts:
         """Return the text of the example's prompt: see `prompt_text`."""
         return prompt_text(example, self.tokenizer, self.chat_template_kwargs)
 
-    def rendered(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """Return chat messages as the text that the model continues: see `prompt_text`."""
+    def rendered(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = (), *, whose: str) -> str:
+        """Return chat messages as the text that the model continues: see `messages_text`."""
         options = {**self.chat_template_kwargs, "tools": list(tools)} if tools else self.chat_template_kwargs
-        return prompt_text({"prompt": messages}, self.tokenizer, options)
+        return messages_text(messages, self.tokenizer, options, whose=whose)
 
     def tokens(self, text: str) -> list[int]:
         """Return the tokens of a text in the middle of a conversation: none is added at its ends."""

@@ -95,7 +95,8 @@ def _kind_of_signature(target: Any) -> Kind | None:
 
 
 def _kind_of_class(target: Any) -> Kind | None:
-    if all(hasattr(target, method) for method in ("train_examples", "eval_examples", "score")):
+    has_examples = all(hasattr(target, method) for method in ("train_examples", "eval_examples"))
+    if has_examples and any(hasattr(target, method) for method in ("score", "play")):
         return "environment"
     members = inspect.getmembers_static(target) if inspect.isclass(target) else []
     return "extension" if any(hasattr(member, "plugrad_impl") for _, member in members) else None

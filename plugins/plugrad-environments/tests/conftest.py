@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from plugrad.testing import Outcome, checks_of, run_checks
+
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +58,18 @@ def completed() -> Callable[..., Any]:
         return {**given, "completion": completion, "example": example, "metrics": {}, "truncated": False, **fields}
 
     return complete
+
+
+@pytest.fixture
+def tried() -> Callable[..., tuple[set[str], set[str]]]:
+    """Run the whole conformance kit on an environment; return the checks that it passed, and those that do not apply."""
+
+    def run(name: str, options: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+        checks = checks_of(f"plugrad-environments/{name}", kind="environment", options=options)
+        # That one starts a process, which takes seconds; nox -s directory runs it.
+        results = run_checks([check for check in checks if check.name != "import_effects"])
+        names = {outcome: {each.check.name for each in results if each.outcome is outcome} for outcome in Outcome}
+        assert not [(each.check.name, each.seen, each.fix) for each in results if each.is_bad]
+        return names[Outcome.KEPT], names[Outcome.NOT_APPLICABLE] | names[Outcome.NOT_RUN]
+
+    return run

@@ -16,7 +16,7 @@ from plugrad.host.environment import BoundEnvironment
 from plugrad.rollout.engine import Completion, Sampling
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.player import PlayLimits
-from plugrad.testing import checks_of, tiny_model
+from plugrad.testing import tiny_model
 from plugrad.trainer.batch.playing import Playing
 from plugrad_environments.verifiers_tasks import Verifiers
 
@@ -196,15 +196,12 @@ def test_a_file_with_the_name_of_another_module_is_refused(tmp_path, monkeypatch
         Verifiers(tmp_path / "json.py")
 
 
-def test_it_keeps_the_promises_of_an_environment():
+def test_it_keeps_the_promises_of_an_environment(tried):
     options = {"id": TASKSETS / "plugrad_sums.py", "num_eval": 2}
-    for check in checks_of("plugrad-environments/verifiers", kind="environment", options=options):
-        # It starts a process, which takes seconds; nox -s directory runs it.
-        if check.name != "import_effects":
-            try:
-                check()
-            except pytest.skip.Exception:
-                continue
+    passed, skipped = tried("verifiers", options)
+    assert passed >= {"runs", "examples_stable", "example_ids", "held_out", "options_from_toml", "pickles"}
+    # It reaches the policy at its address, and nothing is served in a check.
+    assert skipped >= {"rollouts_unchanged", "asks", "tool_calls", "resumes"}
 
 
 def test_two_steps_of_training(tmp_path, tokenizer):

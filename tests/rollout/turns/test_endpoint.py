@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import httpx
 import openai
@@ -46,7 +47,7 @@ def playing(byte_tokenizer):
     texts = Texts(tokenizer, frozenset({tokenizer.eos_token_id}))
     engine = TransformersEngine(model, tokenizer, 64)
 
-    def play(act, *, num=3, **limits):
+    def play(act, *, num=3, texts=texts, **limits):
         bound = {"max_new_tokens": 5, "max_turns": 8, "longest_row": 512, "seconds": 60.0} | limits
         environment = BoundEnvironment("the environment", Agents(act))
         sampling = Sampling(num_completions=num, max_new_tokens=5, temperature=1.0, seed=0)
@@ -210,6 +211,19 @@ def test_garbage_is_refused_and_the_play_goes_on(playing, path, content, status,
         return 1.0
 
     assert [len(replies_of(rollout)) for rollout in playing(act, num=1)] == [1]
+
+
+def test_messages_without_a_chat_template_are_told_to_be_of_the_request(playing, byte_tokenizer):
+    told = r"the prompt of a request to policy.base_url is a list of chat messages, but .* has no chat template"
+
+    def act(base_url):
+        with openai.OpenAI(base_url=base_url, api_key="unused") as client:
+            with pytest.raises(openai.BadRequestError, match=told):
+                client.chat.completions.create(model="policy", messages=[QUESTION])
+            return float(bool(client.completions.create(model="policy", prompt="2+2?")))
+
+    [rollout] = playing(act, num=1, texts=replace(playing.texts, tokenizer=byte_tokenizer()))
+    assert rollout["reward"] == 1
 
 
 def test_nobody_reaches_the_policy_when_the_play_is_over(playing):

@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
+from counting_plays import answer, counts_to
 
-from plugrad.rollout.engine import Completion
 from plugrad.rollout.turns.blocked_plays import PlayTimeout
 from plugrad.rollout.turns.lockstep import LockStep
 from plugrad.rollout.turns.seats import Table
@@ -22,18 +22,7 @@ class Engine:
 
     def __call__(self, asked):
         self.calls.append([(each.play, each.number) for each in asked])
-        return [Completion([each.ids[-1] + 1], [0.0], False, [0]) for each in asked]
-
-
-def counts_to(goal, pause=0.0):
-    async def play(ask):
-        ids = [0]
-        while ids[-1] < goal:
-            await asyncio.sleep(pause)
-            ids += (await ask(ids, 4)).ids
-        return ids
-
-    return play
+        return [answer(each) for each in asked]
 
 
 def run(*plays, time_limit_s=60.0):
@@ -54,27 +43,6 @@ def test_several_replies_of_one_play_are_answered_at_once():
     found, calls = run(play)
     assert found == [[[2], [6]]]
     assert calls == [[(0, 0), (0, 1)]]
-
-
-def test_an_error_ends_its_play_alone():
-    async def fails(ask):
-        await ask([1], 4)
-        raise ValueError("broken")
-
-    found, calls = run(fails, counts_to(2))
-    assert isinstance(found[0], ValueError)
-    assert found[1] == [0, 1, 2]
-    assert len(calls) == 2
-
-
-def test_a_play_that_hangs_is_ended_and_the_others_go_on():
-    async def hangs(ask):
-        await ask([1], 4)
-        await asyncio.Event().wait()
-
-    found, _ = run(hangs, counts_to(2), time_limit_s=0.05)
-    assert isinstance(found[0], PlayTimeout)
-    assert found[1] == [0, 1, 2]
 
 
 def test_a_play_that_blocks_the_others_is_ended():
@@ -133,7 +101,3 @@ def test_an_error_of_the_engine_ends_all():
     with pytest.raises(RuntimeError, match="no engine"):
         LockStep(generate, Table(60.0)).run([play, play])
     assert ended == [True, True]
-
-
-def test_no_play_needs_no_engine():
-    assert run() == ([], [])

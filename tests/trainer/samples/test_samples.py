@@ -6,7 +6,7 @@ import pytest
 
 from plugrad.trainer.samples.sample import Sample
 
-OF_PLAYS = ("turns", "failed")
+OF_PLAYS = ("turns", "segments", "failed")
 
 
 def samples_of(result):

@@ -20,6 +20,10 @@ def sample(reward, completion="1", phase="evaluation", length=1):
     }  # fmt: skip
 
 
+def turn(role, text, reward=None):
+    return {"role": role, "text": text, "reward": reward, "length": 1}
+
+
 def printed(samples, num=3, **console):
     file = io.StringIO()
     print_samples(samples, Console(file=file, width=200, **console), num)
@@ -31,6 +35,24 @@ def test_the_best_a_typical_one_and_the_worst_are_shown():
     assert lines[0].strip() == "Held-out examples, step 7"
     assert [line.split()[0] for line in lines[2:]] == ["best", "typical", "worst"]
     assert [line.split()[4] for line in lines[2:]] == ["good", "middle", "bad"]
+
+
+def test_turns_are_told_apart_with_their_rewards():
+    said = [turn("assistant", "up", 0.5), turn("user", "no"), turn("assistant", "down")]
+    lines = [line.split() for line in printed([{**sample(1), "turns": said}]).splitlines()[2:]]
+    assert lines == [["1", "1", "1+1=", "assistant", "(+0.5):", "up", "2"], ["user:", "no"], ["assistant:", "down"]]
+
+
+def test_of_many_turns_the_first_and_the_last_are_shown():
+    text = printed([{**sample(1), "turns": [turn("assistant", f"no {number}") for number in range(10)]}])
+    assert [f"no {number}" in text for number in range(10)] == [True] * 3 + [False] * 4 + [True] * 3
+    assert "... 4 more ..." in text
+
+
+def test_a_play_that_failed_says_why_and_what_was_said():
+    text = printed([{**sample(0, ""), "turns": [turn("assistant", HOSTILE)], "failed": "the board broke"}])
+    assert "play failed: the board broke" in text
+    assert r"assistant: \x1b[2J" in text
 
 
 def test_where_all_have_one_reward_none_is_the_best():

@@ -50,13 +50,15 @@
     const numbers = element("div", { class: "numbers", "aria-live": "polite" });
     let spans = [], current = 0;
 
+    // What the environment wrote between the replies: like a prompt, it was not sampled.
+    const isGiven = (each, at) => Boolean(each.marks.given?.[at]);
     const marksAt = (each, at) => Object.entries(each.marks).filter(([, marked]) => marked[at]).map(([name]) => name);
 
     function tell({ each, at }) {
       const shown = (name, value) => element("span", {}, `${name} `, element("b", {}, numberText(value)));
       const facts = names.map((name) => shown(name, each.values[name]?.[at] ?? null));
       const marks = marksAt(each, at);
-      if (at < each.prompt_length) marks.push("prompt"); else if (!each.counted[at]) marks.push("not counted");
+      if (at < each.prompt_length) marks.push("prompt"); else if (!each.counted[at] && !isGiven(each, at)) marks.push("not counted");
       const place = element("span", { class: "dim" }, `token ${at + 1} of ${each.tokens.length}`);
       const chips = marks.map((mark) => element("span", { class: "chip" }, mark));
       numbers.replaceChildren(element("span", { class: "of-token" }, visibleToken(each.tokens[at])), place, ...chips, ...facts);
@@ -74,7 +76,7 @@
 
     function tokenOf(each, at, name, most) {
       const marks = marksAt(each, at), classes = ["token"];
-      if (at < each.prompt_length) classes.push("of-prompt"); else if (!each.counted[at] || marks.includes("masked")) classes.push("uncounted");
+      if (at < each.prompt_length) classes.push("of-prompt"); else if (isGiven(each, at)) classes.push("given"); else if (!each.counted[at] || marks.includes("masked")) classes.push("uncounted");
       if (marks.some((mark) => mark.startsWith("clipped"))) classes.push("clipped");
       const id = `token-${number}-${spans.length}`;
       const span = element("span", { class: classes.join(" "), id, role: "option", "aria-selected": "false", "data-at": spans.length }, visibleToken(each.tokens[at]));
@@ -103,8 +105,9 @@
       const key = (kind, told) => element("span", {}, element("span", { class: `token ${kind}` }, "token"), ` ${told}`);
       const has = (is) => shown.some((each) => each.tokens.some((_, at) => is(each, at)));
       const found = [key("of-prompt", "prompt")];
+      if (has(isGiven)) found.push(key("given", "given by the environment"));
       if (has((each, at) => marksAt(each, at).some((mark) => mark.startsWith("clipped")))) found.push(key("clipped", "no gradient: clipped, or masked by the loss"));
-      if (has((each, at) => at >= each.prompt_length && (!each.counted[at] || marksAt(each, at).includes("masked")))) found.push(key("uncounted", "not counted: outside the loss mask"));
+      if (has((each, at) => at >= each.prompt_length && !isGiven(each, at) && (!each.counted[at] || marksAt(each, at).includes("masked")))) found.push(key("uncounted", "not counted: outside the loss mask"));
       keys.replaceChildren(...found);
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from plugrad.rollout.turns.player import PolicyChat, PolicyPlayer
 
 REPLY = "assistant"
+REQUEST = "a request to policy.base_url"
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Conversations:
                 if all(message["role"] != REPLY for message in new):
                     self._add(known, new)
                     return known
-        known = _Known(self._player.chat(list(messages), schemas=tools), tools, list(messages))
+        known = _Known(self._player.chat(list(messages), schemas=tools, whose=REQUEST), tools, list(messages))
         self._known.append(known)
         return known
 

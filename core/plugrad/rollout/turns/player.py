@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -18,7 +18,7 @@ from plugrad.rollout.engine import Completion
 from plugrad.rollout.texts import Texts
 from plugrad.rollout.turns.seats import Ask
 from plugrad.rollout.turns.tool_formats import calls_in
-from plugrad.rollout.turns.transcript import Row, Transcript
+from plugrad.rollout.turns.transcript import CHAT, Row, Transcript
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class _Said:
     place: int = 0
     """Of a reply: how many of the row come before it."""
     reward: float | None = None
+    calls: Sequence[ToolCall] = ()
 
 
 class PolicyPlayer:
@@ -93,11 +94,12 @@ class PolicyPlayer:
         prompt: str | Sequence[Mapping[str, Any]],
         tools: Sequence[Tool] = (),
         schemas: Sequence[Mapping[str, Any]] = (),
+        whose: str = CHAT,
     ) -> PolicyChat:
-        """Begin a conversation. `schemas` are of tools that somebody else calls."""
-        check_text(() if isinstance(prompt, str) else prompt, "policy.chat(...)")
+        """Begin a conversation. `schemas` are of tools that somebody else calls, and `whose` is for errors."""
+        check_text(() if isinstance(prompt, str) else prompt, whose)
         described = Tools.of(tools) if tools else Tools({}, [dict(schema) for schema in schemas])
-        begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas), described)
+        begun = PolicyChat(self, Transcript(self.texts, prompt, described.schemas, whose), described)
         self._chats.append(begun)
         return begun
 
@@ -186,7 +188,10 @@ class PolicyPlayer:
                 start = starts[id(said.row)] + sum(len(reply.ids) for reply in said.row.replies[: said.place])
                 stop = start + len(said.row.replies[said.place].ids)
                 following = start
-            turns.append(Turn(role=said.role, text=said.text, start=start, stop=stop, reward=said.reward))
+            turn = Turn(role=said.role, text=said.text, start=start, stop=stop, reward=said.reward)
+            if said.calls:
+                turn["tool_calls"] = [asdict(call) for call in said.calls]
+            turns.append(turn)
         return turns[::-1]
 
 
@@ -235,8 +240,9 @@ class PolicyChat:
         text = self.transcript.close(completion)
         row = self.transcript.rows[-1]
         self._last = _Said(REPLY, text, row, len(row.replies) - 1)
+        self._last.calls = self._calls(completion)
         player.said.append(self._last)
-        return Reply(text, completion.truncated, len(completion.ids), self._calls(completion))
+        return Reply(text, completion.truncated, len(completion.ids), self._last.calls)
 
     async def use_tools(self, reply: Reply) -> int:
         """Call the tools that a reply asks for, and add what each returns."""

@@ -14,6 +14,7 @@ from plugrad.rollout.special_tokens import PromptTokens
 from plugrad.rollout.texts import Texts
 
 Message = dict[str, Any]
+CHAT = "policy.chat(...)"
 
 
 @dataclass
@@ -46,7 +47,11 @@ class Transcript:
     """
 
     def __init__(
-        self, texts: Texts, prompt: str | Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        texts: Texts,
+        prompt: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        whose: str = CHAT,
     ) -> None:
         """Begin with a prompt.
 
@@ -54,10 +59,11 @@ class Transcript:
             texts: of the run.
             prompt: text, or chat messages.
             tools: schemas, for the chat template.
+            whose: what the messages are of, for errors.
         """
         self.rows: list[Row] = []
         self.messages: list[Message] = [] if isinstance(prompt, str) else [dict(message) for message in prompt]
-        self._texts, self._tools = texts, [dict(tool) for tool in tools]
+        self._texts, self._tools, self._whose = texts, [dict(tool) for tool in tools], whose
         self._is_plain = isinstance(prompt, str)
         # What the row says: its text so far, and what was added to a conversation of plain text since.
         self._text, self._added = "", prompt if isinstance(prompt, str) else ""
@@ -105,7 +111,7 @@ class Transcript:
         self._added = ""
 
     def _open_chat(self) -> None:
-        text = self._texts.rendered(self.messages, self._tools)
+        text = self._texts.rendered(self.messages, self._tools, whose=self._whose)
         if self.rows and text.startswith(self._text):
             self.rows[-1].add(self._texts.tokens(text[len(self._text) :]), sampled=False)
         else:

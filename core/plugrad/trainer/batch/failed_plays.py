@@ -14,7 +14,8 @@ from plugrad.trainer.ranks.ranks import Ranks
 
 logger = logging.getLogger("plugrad")
 
-FAILED = "failed"
+FAILED, SAID_BEFORE = "failed", "said_before"
+"""What `info` of a failed play's rollout holds: why it failed, and its turns until then."""
 
 
 def check_failures(

@@ -21,7 +21,7 @@ from plugrad.rollout.turns.player import PlayLimits, PolicyPlayer
 from plugrad.rollout.turns.seats import Ask, Table
 from plugrad.shown import shown
 from plugrad.trainer.batch.answered_plays import run_plays
-from plugrad.trainer.batch.failed_plays import FAILED, neutralize
+from plugrad.trainer.batch.failed_plays import FAILED, SAID_BEFORE, neutralize
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,6 @@ class _Play:
         assert self._player is not None
         nothing = PolicyPlayer(self._player.ask, self._player.texts, self._player.limits)
         rollout = nothing.rollout(self._example)
-        rollout["reward"], rollout["metrics"], rollout["info"] = 0.0, {"failed": 1.0}, {FAILED: why}
+        rollout["reward"], rollout["metrics"] = 0.0, {"failed": 1.0}
+        rollout["info"] = {FAILED: why, SAID_BEFORE: self._player.rollout(self._example)["turns"]}
         return rollout

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor
 
 from plugrad.contracts.loss import BatchLossInputs
+from plugrad.contracts.rollout import Segment
 from plugrad.host.loss import BoundLoss
 from plugrad.policy.reductions import RowCounts
 from plugrad.trainer.capture.capture_files import CapturedUpdate
@@ -42,10 +44,22 @@ def rollouts_of(watch: Watch) -> list[dict[str, Any]]:
             "member": member,
             "prompt_length": len(rollout["prompt_ids"]),
             **{name: dict(rollout)[name] for name in kept if name in rollout},
+            **({"segments": [_described(segment) for segment in rollout["segments"]]} if "segments" in rollout else {}),
         }
         for place, group in enumerate(watch.groups)
         for member, rollout in enumerate(group)
     ]
+
+
+def _described(segment: Segment) -> dict[str, Any]:
+    """Return a row of a rollout: its tokens, and the stretches of them that were sampled."""
+    stretches, start = [], 0
+    for sampled, tokens in groupby(segment["sampled"]):
+        stop = start + len(list(tokens))
+        if sampled:
+            stretches.append([start, stop])
+        start = stop
+    return {"ids": segment["ids"], "sampled": stretches}
 
 
 def described(loss: BoundLoss) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from plugrad.contracts.rollout import Rollout
-from plugrad.json_text import plain
 from plugrad.shown import text_of
+from plugrad.trainer.batch.failed_plays import FAILED, SAID_BEFORE
+from plugrad.trainer.samples.sample_turns import SampleTurn, as_json, prompts_of, said_before, turns_of
 
 Phase = Literal["training", "evaluation"]
 
@@ -27,8 +27,10 @@ class Sample(TypedDict):
     completion: str
     """Like the prompt, with all special tokens in it. Of several turns: all that follows the prompt, what the environment
     wrote included; a row that does not go on with the one before begins with a line feed and its own prompt."""
-    turns: NotRequired[list[dict[str, Any]]]
-    """Of a rollout with turns: role, text and reward of each message after the prompt."""
+    turns: NotRequired[list[SampleTurn]]
+    """Of a rollout with turns: each message after the prompt. Of a play that failed: until then."""
+    segments: NotRequired[list[str]]
+    """Of a rollout with several rows: what each has before its first reply."""
     failed: NotRequired[str]
     """Why a play failed. Such a rollout has no tokens."""
     reference: Any
@@ -75,7 +77,7 @@ def make_sample(
         policy_version=min(rollout["policy_versions"], default=None),
         prompt=visible(rollout["prompt_ids"]),
         completion=_completion(rollout, visible),
-        reference=_as_json(example.get("reference", example.get("references"))),
+        reference=as_json(example.get("reference", example.get("references"))),
         reward=rollout["reward"],
         rewards=dict(rollout["reward_components"]),
         advantage=sum(advantages) / len(advantages) if advantages else None,
@@ -84,9 +86,12 @@ def make_sample(
         group=group,
     )
     if "turns" in rollout:
-        made["turns"] = [{name: turn[name] for name in ("role", "text", "reward")} for turn in rollout["turns"]]
-        if (why := rollout.get("info", {}).get("failed")) is not None:
-            made["failed"] = text_of(why)
+        info = rollout.get("info", {})
+        made["turns"] = turns_of(rollout)
+        if len(segments := rollout.get("segments", [])) > 1:
+            made["segments"] = prompts_of(segments, visible)
+        if (why := info.get(FAILED)) is not None:
+            made["failed"], made["turns"] = text_of(why), said_before(info.get(SAID_BEFORE, []))
     return made
 
 
@@ -96,13 +101,3 @@ def _completion(rollout: Rollout, visible: Callable[[Sequence[int]], str]) -> st
         return visible(rollout["completion_ids"])
     [first, *others] = (segment["ids"] for segment in segments)
     return "\n".join([visible(first[len(rollout["prompt_ids"]) :]), *map(visible, others)])
-
-
-def _as_json(value: Any) -> Any:
-    """Return a value as JSON has it. What JSON does not know, an environment may use all the same: it becomes its text."""
-    try:
-        found = plain(value)
-        json.dumps(found)
-    except (TypeError, ValueError, RecursionError):
-        return text_of(value)
-    return found

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from plugrad.host.chat_rules import REPLY
 from plugrad.shown import escaped, text_of
 
 NUM_SHOWN = 3
-PROMPT, COMPLETION, REFERENCE = 120, 240, 60
+PROMPT, COMPLETION, REFERENCE, TURN = 120, 240, 60, 100
 """The most characters of each."""
+TURNS_SHOWN = 6
+"""Of a rollout with more, the first and the last ones are shown."""
 
 
 def num_shown(console: Console, asked: int | None) -> int:
@@ -68,13 +71,33 @@ def _name(place: int, num: int) -> str:
 
 def _row(name: str, sample: Mapping[str, Any]) -> list[Text]:
     reference = sample["reference"]
-    cells = (
-        name,
-        f"{sample['reward']:.3g}",
-        f"{sample['length']}{', cut off' if sample['truncated'] else ''}",
-        one_line(sample["prompt"], PROMPT),
-        one_line(f"play failed: {sample['failed']}" if "failed" in sample else sample["completion"], COMPLETION),
-        "" if reference is None else one_line(text_of(reference), REFERENCE),
-    )
     # A Text: rich reads markup in a str.
-    return [Text(cell) for cell in cells]
+    return [
+        Text(name),
+        Text(f"{sample['reward']:.3g}"),
+        Text(f"{sample['length']}{', cut off' if sample['truncated'] else ''}"),
+        Text(one_line(sample["prompt"], PROMPT)),
+        _said(sample),
+        Text("" if reference is None else one_line(text_of(reference), REFERENCE)),
+    ]
+
+
+def _said(sample: Mapping[str, Any]) -> Text:
+    """Return what follows the prompt: a line for each turn, if there are several or the play failed."""
+    turns = sample.get("turns", ())
+    if "failed" not in sample and len(turns) < 2:
+        return Text(one_line(sample["completion"], COMPLETION))
+    lines = [_turn(turn) for turn in turns]
+    if len(lines) > TURNS_SHOWN:
+        half = TURNS_SHOWN // 2
+        lines[half:-half] = [Text(f"... {len(lines) - TURNS_SHOWN} more ...", style="dim")]
+    if "failed" in sample:
+        lines.append(Text(one_line(f"play failed: {sample['failed']}", COMPLETION), style="red"))
+    return Text("\n").join(lines)
+
+
+def _turn(turn: Mapping[str, Any]) -> Text:
+    reward = "" if turn["reward"] is None else f" ({turn['reward']:+.3g})"
+    role = one_line(str(turn["role"]), REFERENCE)
+    style = "bold" if turn["role"] == REPLY else "dim"
+    return Text.assemble((f"{role}{reward}: ", style), one_line(turn["text"], TURN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -44,8 +45,10 @@ class Piece(NamedTuple):
 
 def joined_rows(
     pieces: Sequence[Piece], like: BatchLossInputs, divergences: Sequence[TeacherDivergence], counts: Counts
-) -> tuple[Rows, dict[tuple[int, int], int]]:
-    """Return the rows of micro-batches in the order of their groups, and the place of each by group and member.
+) -> tuple[Rows, list[list[int]]]:
+    """Return the rows of micro-batches in the order of their groups, and the places there of each piece's rows.
+
+    A rollout in several segments has several rows of one group and member, which stay in the order of the pieces.
 
     Args:
         pieces: one or more, with the same columns.
@@ -67,7 +70,10 @@ def joined_rows(
         torch.cat([getattr(piece.row_counts, name) for piece in pieces])[order] for name in ("tokens", "group_tokens")
     ]
     rows = Rows(inputs, RowCounts(*of_rows), counts, all_count=True, divergences=own)
-    return rows, {keys[row]: place for place, row in enumerate(order)}
+    places = {row: place for place, row in enumerate(order)}
+    sizes = [len(piece.columns["loss_mask"]) for piece in pieces]
+    firsts = accumulate(sizes[:-1], initial=0)
+    return rows, [[places[first + row] for row in range(size)] for first, size in zip(firsts, sizes, strict=True)]
 
 
 def joined(parts: Sequence[Tensor], name: Output, width: int) -> Tensor:

@@ -49,7 +49,7 @@ def slopes_of_mixing_losses(
     if not losses:
         return [{} for _ in micro_batches]
     own = _score(learner, micro_batches, progress, losses)
-    rows, place = _everyones(learner, own, micro_batches)
+    rows, places = _everyones(learner, own, micro_batches)
     total: dict[Output, Tensor] = {}
     with watch.passing(rows, is_micro_batch=False):
         for loss in losses:
@@ -62,7 +62,7 @@ def slopes_of_mixing_losses(
                 total[name] = total[name] + slope if name in total else slope
     others = [name for name in total if isinstance(name, str) and name not in POLICY_OUTPUTS]
     of_parameters: dict[Output, Tensor] = {name: total.pop(name) for name in others}
-    slopes = [_of_micro_batch(total, place, micro_batch) for micro_batch in micro_batches]
+    slopes = [_of_micro_batch(total, of_own, m) for of_own, m in zip(places, micro_batches, strict=True)]
     if learner.ranks.is_main:
         # They belong to no row, and what every rank and micro-batch adds is summed: one of them adds all.
         slopes[0] = {**slopes[0], **of_parameters}
@@ -80,17 +80,20 @@ def _score(
 
 def _everyones(
     learner: Learner, own: Sequence[Forwarded], micro_batches: Sequence[MicroBatch]
-) -> tuple[Rows, dict[tuple[int, int], int]]:
-    """Return the rows of all ranks in the order of their groups, and the place of each by group and member."""
+) -> tuple[Rows, list[list[int]]]:
+    """Return the rows of all ranks in the order of their groups, and the places there of each own micro-batch's rows."""
     pieces = [
         Piece(_tensors(given), given.inputs.metadata, micro_batch.row_counts)
         for given, micro_batch in zip(own, micro_batches, strict=True)
         if micro_batch.rows
     ]
-    shared = [piece for share in learner.ranks.gather(pieces) for piece in share]
+    shares = learner.ranks.gather(pieces)
+    shared = [piece for share in shares for piece in share]
     if not shared:
-        return _no_rows(own[0], micro_batches[0]), {}
-    return joined_rows(shared, own[0].inputs, list(own[0].divergences), micro_batches[0].counts)
+        return _no_rows(own[0], micro_batches[0]), [[] for _ in micro_batches]
+    rows, places = joined_rows(shared, own[0].inputs, list(own[0].divergences), micro_batches[0].counts)
+    following = iter(places[sum(map(len, shares[: learner.ranks.index])) :])
+    return rows, [next(following) if micro_batch.rows else [] for micro_batch in micro_batches]
 
 
 def _no_rows(own: Forwarded, micro_batch: MicroBatch) -> Rows:
@@ -103,10 +106,9 @@ def _tensors(given: Forwarded) -> dict[Output, Tensor]:
     return {name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _of_micro_batch(slopes: Slopes, place: Mapping[tuple[int, int], int], micro_batch: MicroBatch) -> Slopes:
+def _of_micro_batch(slopes: Slopes, places: Sequence[int], micro_batch: MicroBatch) -> Slopes:
     if not micro_batch.rows:
         return {}
-    keys = zip(micro_batch.group_ids.tolist(), micro_batch.member.tolist(), strict=True)
-    rows = torch.tensor([place[key] for key in keys], device=micro_batch.loss_mask.device)
+    rows = torch.tensor(places, device=micro_batch.loss_mask.device)
     width = micro_batch.loss_mask.shape[1]
     return {name: joined([slope[rows]], name, width) for name, slope in slopes.items()}
