@@ -26,7 +26,7 @@ from plugrad.registry.signature import FACTS
 
 PACKAGES = (CORE, "plugrad-policy")
 OBJECTIVES = "plugrad-objectives"
-SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL", "verl")
+SYSTEMS = ("ms-swift", "NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "Trinity-RFT", "TRL", "verl")
 NAMES_A_SYSTEM = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, SYSTEMS))})(?![\w-])")
 SENTENCE_END = re.compile(rf"(?<=[.?])\s+(?=[A-Z`]|{'|'.join(map(re.escape, SYSTEMS))})")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")

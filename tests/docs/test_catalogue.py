@@ -22,6 +22,7 @@ PACKAGES = (CORE, "plugrad-policy")
 PAGES = {"loss": "losses.md", "advantage": "advantages.md"}
 ENTRIES = [entry for kind in PAGES for entry in scan().of_kind(kind) if entry.package in PACKAGES]
 TERMS = {"cross_entropy", "entropy_bonus", "entropy_quantile_bonus", "kl_to_reference", "kl_penalty", "reference_kl"}
+TERMS |= {"a_star_po", "dft", "iw_opd", "positive_nll", "raft", "real", "sdar"}
 
 
 @cache

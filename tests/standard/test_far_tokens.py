@@ -76,9 +76,8 @@ def batch(differences, advantages, *, dtype=torch.float32, garbage=(0.0,), **fie
         filler = garbage[place % len(garbage)]
         made[key] = torch.where(mask, values.double(), filler).to(dtype).requires_grad_(key in LEAVES)
     rows = len(differences)
-    return BatchLossInputs(
-        **made, loss_mask=mask, reward=torch.ones(rows, dtype=dtype), input_ids=torch.ones(rows, 4, dtype=torch.long)
-    )
+    of_rows = {"reward": torch.ones(rows, dtype=dtype), "group_ids": torch.arange(rows)}
+    return BatchLossInputs(**made, **of_rows, loss_mask=mask, input_ids=torch.ones(rows, 4, dtype=torch.long))
 
 
 def every_difference(dtype, garbage=(0.0,)):
