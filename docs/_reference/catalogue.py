@@ -205,7 +205,8 @@ def _example(found: Described) -> str:
     group = [_rollout(reward, length) for reward, length in zip(REWARDS, LENGTHS, strict=True)]
     inputs = AdvantageInputs(rollouts=[group], greedy_rewards=torch.zeros(1, dtype=torch.double))
     made = load_component("advantage", found.reference, {}, scan(), []).create()
-    return ", ".join(f"{value:.3g}".replace("-", "&minus;") for value in made(inputs).advantages[0].tolist())
+    values = [float(torch.as_tensor(of_rollout).mean()) for of_rollout in made(inputs).advantages[0]]
+    return ", ".join(f"{value:.3g}".replace("-", "&minus;") for value in values)
 
 
 def _rollout(reward: float, length: int) -> Rollout:

@@ -133,7 +133,7 @@ def test_a_sequence_of_garbage_is_as_clean(name, options):
     dirty = batch([0.3], [1.0], garbage=GARBAGE)
     names = [*OF_LOGPROBS, "advantages", "entropy"]
     row = {key: getattr(dirty, key)[0].detach().requires_grad_(key == "trainer_logprobs") for key in names}
-    inputs = LossInputs(**row, loss_mask=dirty.loss_mask[0])
+    inputs = LossInputs(**row, loss_mask=dirty.loss_mask[0], reward=torch.tensor(1.0))
     value = loss(inputs).loss
     assert value.isfinite()
     if value.requires_grad:

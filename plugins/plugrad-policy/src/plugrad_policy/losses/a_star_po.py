@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, at_least_float32, loss
+from plugrad_policy.losses.outcomes import same_group
 from plugrad_policy.losses.ratios import sequence_sum
 
 Positive = Annotated[float, Field(gt=0)]
@@ -60,9 +61,8 @@ def optimal_values(
 ) -> tuple[Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
     """Return V* of each sequence's prompt, and which examples lack the column."""
     assert inputs.reward is not None
-    assert inputs.group_ids is not None
     found = [example.get(column) for example in inputs.metadata or [{}] * len(inputs.reward)]
-    of_group = [inputs.reward[inputs.group_ids == group] for group in inputs.group_ids]
+    of_group = [inputs.reward[members] for members in same_group(inputs)]
     rewards = [of_group[i] if given is None else inputs.reward.new_tensor(given) for i, given in enumerate(found)]
     values = [beta * ((each / beta).logsumexp(0) - torch.tensor(len(each)).log()) for each in rewards]
     lacking = torch.tensor([given is None for given in found], device=inputs.reward.device)

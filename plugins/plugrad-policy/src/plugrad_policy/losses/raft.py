@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, finite_exp, loss
-from plugrad_policy.losses.outcomes import correct
+from plugrad_policy.losses.outcomes import correct, same_group
 from plugrad_policy.losses.surrogate import ClipRange, clipped_surrogate
 
 
@@ -53,7 +53,5 @@ def raft(inputs: BatchLossInputs, clip_range: ClipRange | None = None, above: fl
 def best(inputs: BatchLossInputs) -> Bool[Tensor, "batch 1"]:
     """Return the sequences whose reward is the greatest of their group."""
     assert inputs.reward is not None
-    assert inputs.group_ids is not None
-    same = inputs.group_ids.unsqueeze(0) == inputs.group_ids.unsqueeze(1)
-    greatest = torch.where(same, inputs.reward.unsqueeze(0), -torch.inf).amax(dim=1)
+    greatest = torch.where(same_group(inputs), inputs.reward.unsqueeze(0), -torch.inf).amax(dim=1)
     return (inputs.reward == greatest).unsqueeze(1)

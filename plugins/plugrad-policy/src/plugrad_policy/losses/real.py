@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from plugrad import BatchLossInputs, LossOutputs, Mean, at_least_float32, loss
-from plugrad_policy.losses.outcomes import correct
+from plugrad_policy.losses.outcomes import correct, same_group
 from plugrad_policy.losses.ratios import sequence_mean
 
 
@@ -36,21 +36,15 @@ def real(inputs: BatchLossInputs, tau: Annotated[float, Field(gt=0)] = 0.5, abov
     assert inputs.old_logprobs is not None
     counted, label = inputs.loss_mask, correct(inputs, above)
     logit = sequence_mean(at_least_float32(inputs.trainer_logprobs) - inputs.old_logprobs, counted)
-    told = counted.any(dim=1)
+    told, same = counted.any(dim=1), same_group(inputs)
     exponent = (torch.where(label, -logit, logit) / tau).squeeze(1)
-    term = sum(softplus_sum(exponent, same_label(inputs, label.squeeze(1) == value) & told) for value in (True, False))
+    term = sum(softplus_sum(exponent, same & (label.squeeze(1) == value) & told) for value in (True, False))
     metrics = {
         "accuracy": Mean.over((exponent < 0) & told, told),
         "is_correct": Mean.over(label.squeeze(1), told),
     }
     assert isinstance(term, Tensor)
     return LossOutputs(term.unsqueeze(1).expand(counted.shape), metrics)
-
-
-def same_label(inputs: BatchLossInputs, labelled: Bool[Tensor, "batch"]) -> Bool[Tensor, "batch batch"]:
-    """Return for each row which rows of its group are labelled."""
-    assert inputs.group_ids is not None
-    return (inputs.group_ids.unsqueeze(0) == inputs.group_ids.unsqueeze(1)) & labelled
 
 
 def softplus_sum(exponents: Float[Tensor, "batch"], chosen: Bool[Tensor, "batch batch"]) -> Float[Tensor, "batch"]:
