@@ -36,9 +36,8 @@ def fipo(
     A < 0 and r is above `safety`, f is kept between 0.8 and 1, so that such a token is not punished more. Where A < 0 the
     loss is at most ceiling f |A|, as in `dual_clip`. With the first update of a batch F is 0 and f is 1.
 
-    d counts the tokens of the row, also those of an environment between two replies; these add nothing.
-
-    The authors' code also drops a sequence in which that ceiling decides more than one token, and calls this rare. Neither
+    d counts the tokens of the row, also an environment's between two replies, which add nothing. The authors'
+    code also drops a sequence in which that ceiling decides more than one token, and calls this rare. Neither
     ms-swift's `fipo` nor this loss does. ms-swift has no ceiling by default, and a `safety` of 4.
 
     Args:
@@ -61,18 +60,15 @@ def fipo(
     advantages, counted = inputs.advantages, inputs.loss_mask
     log_ratio = inputs.trainer_logprobs - inputs.old_logprobs
     ratio = finite_exp(log_ratio)
-    far = log_ratio.detach() > math.log(ceiling)
-    future = discounted_future(torch.where(counted & ~far, log_ratio.detach().to(ratio), 0.0), half_life)
+    counts = counted & (log_ratio.detach() <= math.log(ceiling))
+    future = discounted_future(torch.where(counts, log_ratio.detach().to(ratio), 0.0), half_life)
     weight = finite_exp(future).clamp(1.0 if high_only else 1 - weight_range, 1 + weight_range)
     weight = torch.where((advantages < 0) & (ratio.detach() > safety), weight.clamp(MILDEST, 1.0), weight)
     weighted = weight * advantages
     surrogate = clipped_surrogate(ratio, weighted, low=clip_low, high=clip_high)
-    metrics = {
-        "future_kl": Mean.over(future, counted),
-        "weight": Mean.over(weight, counted),
-        "clip_fraction": Mean.over(is_clipped(ratio, advantages, low=clip_low, high=clip_high), counted),
-        "ratio": Mean.over(ratio, counted),
-    }
+    clipped = is_clipped(ratio, advantages, low=clip_low, high=clip_high)
+    reported = {"future_kl": future, "weight": weight, "clip_fraction": clipped, "ratio": ratio}
+    metrics = {name: Mean.over(values, counted) for name, values in reported.items()}
     return LossOutputs(torch.where(weighted < 0, surrogate.minimum(-ceiling * weighted), surrogate), metrics)
 
 
