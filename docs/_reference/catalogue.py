@@ -26,7 +26,7 @@ from plugrad.registry.signature import FACTS
 
 PACKAGES = (CORE, "plugrad-policy")
 OBJECTIVES = "plugrad-objectives"
-SYSTEMS = ("NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "TRL", "verl")
+SYSTEMS = ("ms-swift", "NeMo RL", "OpenRLHF", "prime-rl", "SkyRL", "slime", "Tinker", "Trinity-RFT", "TRL", "verl")
 NAMES_A_SYSTEM = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, SYSTEMS))})(?![\w-])")
 SENTENCE_END = re.compile(rf"(?<=[.?])\s+(?=[A-Z`]|{'|'.join(map(re.escape, SYSTEMS))})")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
@@ -205,7 +205,8 @@ def _example(found: Described) -> str:
     group = [_rollout(reward, length) for reward, length in zip(REWARDS, LENGTHS, strict=True)]
     inputs = AdvantageInputs(rollouts=[group], greedy_rewards=torch.zeros(1, dtype=torch.double))
     made = load_component("advantage", found.reference, {}, scan(), []).create()
-    return ", ".join(f"{value:.3g}".replace("-", "&minus;") for value in made(inputs).advantages[0].tolist())
+    values = [float(torch.as_tensor(of_rollout).mean()) for of_rollout in made(inputs).advantages[0]]
+    return ", ".join(f"{value:.3g}".replace("-", "&minus;") for value in values)
 
 
 def _rollout(reward: float, length: int) -> Rollout:

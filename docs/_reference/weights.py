@@ -85,6 +85,7 @@ def _weights(loss: LoadedLoss, ratio: Tensor, advantage: float) -> Tensor:
         entropy=torch.ones_like(ratio).requires_grad_(),
         input_ids=torch.zeros_like(ratio, dtype=torch.long),
         reward=torch.zeros_like(ratio[:, 0]),
+        group_ids=torch.arange(len(ratio)),
     )
     (gradient,) = torch.autograd.grad(loss(inputs).loss.sum(), policy, allow_unused=True, materialize_grads=True)
     return -gradient / abs(advantage)

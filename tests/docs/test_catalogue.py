@@ -22,6 +22,7 @@ PACKAGES = (CORE, "plugrad-policy")
 PAGES = {"loss": "losses.md", "advantage": "advantages.md"}
 ENTRIES = [entry for kind in PAGES for entry in scan().of_kind(kind) if entry.package in PACKAGES]
 TERMS = {"cross_entropy", "entropy_bonus", "entropy_quantile_bonus", "kl_to_reference", "kl_penalty", "reference_kl"}
+TERMS |= {"a_star_po", "dft", "iw_opd", "positive_nll", "raft", "real", "sdar"}
 
 
 @cache
@@ -104,6 +105,11 @@ def test_losses_have_a_picture_and_terms_have_none(entry):
         (0.5, "opsm", 0.5, 0.0),
         (0.5, "reinforce", 1.0, -1.0),
         (2.0, "importance_sampling", 2.0, -2.0),
+        (1.0, "asymre", 1.1, -0.9),
+        (1.0, "opmd", 0.5, -0.5),
+        (0.5, "topr", 1.0, -0.5),
+        (1.2, "m2po", 1.2, -1.2),
+        (1.3, "m2po", 0.0, -1.3),
     ],
 )
 def test_the_curves_are_the_weights_by_hand(ratio, name, up, down):
@@ -118,8 +124,8 @@ def test_an_option_moves_the_edge():
 
 @pytest.mark.parametrize(
     "entry",
-    # kl_cov's penalty is an absolute value: at 1 it has no derivative.
-    [e for e in ENTRIES if e.kind == "loss" and e.name not in TERMS | {"kl_cov"}],
+    # kl_cov's penalty is an absolute value: at 1 it has no derivative. asymre shifts the advantage, and opmd scales it.
+    [e for e in ENTRIES if e.kind == "loss" and e.name not in TERMS | {"kl_cov", "asymre", "opmd"}],
     ids=lambda entry: entry.name,
 )
 def test_where_the_policy_has_not_moved_every_policy_gradient_pushes_alike(entry):

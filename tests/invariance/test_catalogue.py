@@ -18,10 +18,15 @@ MIXING = {
     "kl_cov": {"fraction": 0.3},
     "top_entropy_quantile": {"quantile": 0.3},
     "entropy_quantile_bonus": {"quantile": 0.6},
+    "m2po": {"threshold": 1e-3},
+    "real": {},
+    "raft": {},
+    "a_star_po": {"beta2": 0.1},
+    "positive_nll": {},
 }
-"""Losses that choose tokens of the whole batch, with options by which they choose a good part of them."""
+"""Losses that compare tokens or sequences of the whole batch, with options by which they choose a good part of them."""
 
-
+TAUGHT = {name for name, loss in LOSSES.items() if "teacher_logprobs" in loss.bound.component.needs}
 BESIDE = ("importance_sampling", 0.1, "token")
 """Takes the policy away from the reference, where the divergence between them has no gradient."""
 
@@ -29,7 +34,8 @@ BESIDE = ("importance_sampling", 0.1, "token")
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_cut_changes_nothing(name):
     reduction = LOSSES[name].reduction
-    scenario = Scenario(seed=11, terms=((f"{PACKAGE}/{name}", 1.0, reduction), BESIDE), updates_per_batch=2)
+    terms, teachers = ((f"{PACKAGE}/{name}", 1.0, reduction), BESIDE), ("one",) if name in TAUGHT else ()
+    scenario = Scenario(seed=11, terms=terms, updates_per_batch=2, teachers=teachers)
     found, whole = (three_steps(replace(scenario, budget=budget), Accelerator(cpu=True)) for budget in (30, ALL_AT_ONCE))
     assert found.num_micro_batches > whole.num_micro_batches == 1
     assert whole.records[-1][f"{name}/{reduction}/loss"] != 0

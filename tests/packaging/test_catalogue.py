@@ -1,6 +1,7 @@
 """plugrad-policy in real runs: every loss, advantage, metric and extension that it offers, selected by name."""
 
 import inspect
+import json
 import math
 import re
 import tomllib
@@ -53,10 +54,13 @@ def test_what_is_installed_is_what_is_here(group, kind):
     assert names(kind) == sorted(written.get(group, {}))
 
 
-def test_every_loss_in_one_run(run, environment):
-    """Two updates a batch: in the second, the policy is no longer the old one."""
+def test_every_loss_in_one_run(run, run_file, environment, write):
+    """Two updates a batch: in the second, the policy is no longer the old one. It is its own teacher, who knows the sum."""
+    model = {"from_scratch": run_file().model.from_scratch, "teacher": {"policy": True}}
+    lines = [{"prompt": f"{i}+{j}=", "teacher_prompt": f"{i + j}={i}+{j}="} for i in range(6) for j in range(6)]
+    write("sums.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     losses = [{"name": f"{PACKAGE}/{name}", "weight": 0.05} for name in names("loss")]
-    result = run(loss=losses, environment=environment, max_steps=2, updates_per_batch=2)
+    result = run(model=model, loss=losses, environment=environment, max_steps=2, updates_per_batch=2)
     assert len(result.records) == 2
     for record in result.records:
         assert {f"{name}/loss" for name in names("loss")} | {"loss", "grad_norm"} <= finite(record)

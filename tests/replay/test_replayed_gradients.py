@@ -132,7 +132,12 @@ def losses_of_the_papers():
 def made_in(folder):
     """A run with every loss of plugrad-policy, each with a weight of its own, one for some examples, and one of pairs."""
     lines = [
-        {"prompt": f"{i}+{j}=", "reference": str(i + j), "task": "even" if i % 2 else "odd"}
+        {
+            "prompt": f"{i}+{j}=",
+            "reference": str(i + j),
+            "task": "even" if i % 2 else "odd",
+            "teacher_prompt": f"{i + j}={i}+{j}=",
+        }
         for i in range(4)
         for j in range(4)
     ]
@@ -148,7 +153,7 @@ def made_in(folder):
         output_dir=str(folder / "run"),
         search_paths=[str(folder)],
         max_steps=2,
-        model={"from_scratch": TINY, "dtype": "float64"},
+        model={"from_scratch": TINY, "dtype": "float64", "teacher": {"policy": True}},
         environment={"name": "jsonl", "kwargs": {"path": "sums.jsonl", "reward": "rewards.py:few"}},
         rollout={"prompts_per_step": 4, "rollouts_per_example": 3, "max_new_tokens": 5},
         tokens_per_micro_batch=32,

@@ -38,7 +38,7 @@ def test_constant_does_not_look_at_rewards():
 EPS = torch.finfo(torch.float32).eps
 OF_OTHER_SYSTEMS = {"skyrl", "verl", "prime_rl"}
 """They run a function of another system's, whose numerics are its own."""
-WITHOUT_A_BASELINE_OF_THE_GROUP = {"constant", "gae", "opd", "rae"}
+WITHOUT_A_BASELINE_OF_THE_GROUP = {"constant", "discounted_returns", "gae", "opd", "rae"}
 VARIANTS = [
     ("grpo", {"leave_one_out": True}),
     ("grpo", {"unbiased": False}),

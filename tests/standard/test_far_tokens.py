@@ -76,9 +76,8 @@ def batch(differences, advantages, *, dtype=torch.float32, garbage=(0.0,), **fie
         filler = garbage[place % len(garbage)]
         made[key] = torch.where(mask, values.double(), filler).to(dtype).requires_grad_(key in LEAVES)
     rows = len(differences)
-    return BatchLossInputs(
-        **made, loss_mask=mask, reward=torch.ones(rows, dtype=dtype), input_ids=torch.ones(rows, 4, dtype=torch.long)
-    )
+    of_rows = {"reward": torch.ones(rows, dtype=dtype), "group_ids": torch.arange(rows)}
+    return BatchLossInputs(**made, **of_rows, loss_mask=mask, input_ids=torch.ones(rows, 4, dtype=torch.long))
 
 
 def every_difference(dtype, garbage=(0.0,)):
@@ -134,7 +133,7 @@ def test_a_sequence_of_garbage_is_as_clean(name, options):
     dirty = batch([0.3], [1.0], garbage=GARBAGE)
     names = [*OF_LOGPROBS, "advantages", "entropy"]
     row = {key: getattr(dirty, key)[0].detach().requires_grad_(key == "trainer_logprobs") for key in names}
-    inputs = LossInputs(**row, loss_mask=dirty.loss_mask[0])
+    inputs = LossInputs(**row, loss_mask=dirty.loss_mask[0], reward=torch.tensor(1.0))
     value = loss(inputs).loss
     assert value.isfinite()
     if value.requires_grad:

@@ -42,6 +42,8 @@ def build_rows(
         "old_logprobs": other,
         "ref_logprobs": other,
         "entropy": torch.ones(mask.shape, dtype=dtype, requires_grad=True),
+        "reward": torch.ones(len(ratios), dtype=dtype),
+        "group_ids": torch.arange(len(ratios)),
     }
     policy = (other + padded(ratios, 1.0).log()).requires_grad_()
     return BatchLossInputs(
@@ -69,6 +71,8 @@ def draw_batch(*, dtype: torch.dtype = torch.float64, on_policy: bool = False) -
         old_logprobs=policy + moved * drawn(-0.6, 0.6),
         ref_logprobs=drawn(-3, -0.1),
         entropy=drawn(0, 2).requires_grad_(),
+        reward=torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=dtype),
+        group_ids=torch.tensor([0, 0, 1, 1]),
     )
 
 

@@ -16,7 +16,7 @@ NAMES = sorted(
     for path in Path(str(import_module("plugrad_policy.losses").__file__)).parent.glob("*.py")
     if not path.stem.startswith("_")
 )
-HELPERS = {"covariance", "mismatch", "probability", "ratios", "surrogate", "ties"}
+HELPERS = {"covariance", "mismatch", "outcomes", "probability", "ratios", "surrogate", "ties"}
 OF_ENTROPY = {"entropy_quantile_bonus"}
 VARIANTS = {
     **{name: (name, {}) for name in NAMES if name not in HELPERS},
@@ -25,6 +25,10 @@ VARIANTS = {
     "reference_kl of the teacher": ("reference_kl", {"towards": "teacher"}),
     "kl_cov of a half": ("kl_cov", {"fraction": 0.5}),
     "clip_cov of half": ("clip_cov", {"fraction": 0.5, "cov_low": -10.0, "cov_high": 10.0}),
+    "dro by token": ("dro", {"level": "token"}),
+    "topr by token": ("topr", {"level": "token"}),
+    "raft with a ratio": ("raft", {"clip_range": 0.2}),
+    "fipo both ways": ("fipo", {"high_only": False, "half_life": 2.0}),
     "opsm of much": ("opsm", {"delta": 0.1}),
     **{f"kl_penalty {name}": ("kl_penalty", {"estimator": name}) for name in ("k1", "k2", "abs")},
     "kl_penalty by token": ("kl_penalty", {"score_function": "token"}),
@@ -111,8 +115,9 @@ def test_every_metric_is_described(variant, drawn):
 
 @every_loss
 def test_the_reduction_is_that_of_its_paper(variant):
-    by_sequence = dict.fromkeys(("gspo", "gspo_token", "gmpo", "sapo"), "sequence")
-    expected = {"dr_grpo": "constant", "luspo": "sequence_sum", **by_sequence}
+    by_sequence = dict.fromkeys(("gspo", "gspo_token", "gmpo", "sapo", "raft"), "sequence")
+    by_sum = dict.fromkeys(("luspo", "dro", "topr", "a_star_po"), "sequence_sum")
+    expected = {"dr_grpo": "constant", "real": "group", **by_sum, **by_sequence}
     assert load(variant).reduction == expected.get(VARIANTS[variant][0], "token")
 
 
@@ -126,6 +131,10 @@ def test_the_package_offers_each_of_them():
     ("name", "options"),
     [
         ("dapo", {"clip_high": -0.1}),
+        ("dro", {"beta": -1.0}),
+        ("m2po", {"threshold": 0.0}),
+        ("real", {"tau": 0.0}),
+        ("fipo", {"weight_range": 1.0}),
         ("dual_clip", {"ceiling": 1.0}),
         ("cispo", {"clip_low": 1.5}),
         ("sapo", {"tau_neg": 0.0}),

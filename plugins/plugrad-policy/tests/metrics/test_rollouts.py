@@ -81,12 +81,13 @@ def test_completions_too_short_to_repeat_report_nothing(rollout: Build, batch: B
 
 
 def test_truncated_by_hand(rollout: Build, batch: Batch, values: Values) -> None:
-    inputs = batch([rollout(0.0, truncated=True), rollout(1.0)], [rollout(0.5, truncated=True), rollout(0.0)])
-    assert values(truncated, inputs) == {"share": 0.5, "reward": 0.25, "complete_reward": 0.5}
+    groups = [rollout(0.0, truncated=True), rollout(1.0, ids=[1])], [rollout(0.5, truncated=True), rollout(0.0, ids=[1] * 4)]
+    found = values(truncated, batch(*groups))
+    assert found == {"share": 0.5, "reward": 0.25, "complete_reward": 0.5, "complete_length": 2.5}
 
 
 def test_nothing_is_said_of_what_there_is_none(rollout: Build, batch: Batch, values: Values) -> None:
-    assert values(truncated, batch([rollout(1.0)])) == {"share": 0.0, "complete_reward": 1.0}
+    assert values(truncated, batch([rollout(1.0)])) == {"share": 0.0, "complete_reward": 1.0, "complete_length": 2.0}
     assert values(truncated, batch([rollout(1.0, truncated=True)])) == {"share": 1.0, "reward": 1.0}
 
 
