@@ -36,9 +36,8 @@ def fipo(
     A < 0 and r is above `safety`, f is kept between 0.8 and 1, so that such a token is not punished more. Where A < 0 the
     loss is at most ceiling f |A|, as in `dual_clip`. With the first update of a batch F is 0 and f is 1.
 
-    d counts the tokens of the row, also an environment's between two replies, which add nothing. The authors' code also
-    drops a sequence in which the ceiling decides several tokens. Neither ms-swift's `fipo` nor this loss does. ms-swift has
-    no ceiling by default, and a `safety` of 4.
+    d counts an environment's tokens between two replies too; they add nothing. The authors' code also drops a sequence in
+    which the ceiling decides several tokens. ms-swift's does not, nor has it a ceiling by default; its `safety` is 4.
 
     Args:
         half_life: after how many tokens the influence of log r is halved; the value of the authors' script and of ms-swift.
