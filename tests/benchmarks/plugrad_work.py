@@ -25,16 +25,16 @@ class Reporting(Silent):
         self._turns.step_done({name: record[column] for name, column in named.items()})
 
 
-def plugrad_work(experiment: Experiment, turns: Turns) -> None:
-    """Train on the experiment's batches."""
-    train(run_file(experiment), display=Reporting(turns))
+def plugrad_work(experiment: Experiment, turns: Turns, run: str = "run") -> None:
+    """Train on the experiment's batches, in a run folder of that name."""
+    train(run_file(experiment, run), display=Reporting(turns))
 
 
-def run_file(experiment: Experiment) -> RunFile:
+def run_file(experiment: Experiment, run: str = "run") -> RunFile:
     """Return the experiment as a run file."""
     parts = _replaying(experiment) if experiment.is_recorded else _sampling(experiment)
     tables: dict[str, Any] = {
-        "output_dir": str(experiment.folder / "run"),
+        "output_dir": str(experiment.folder / run),
         "max_steps": experiment.num_steps,
         "tokens_per_micro_batch": experiment.token_budget,
         "model": {"name": str(experiment.model)},

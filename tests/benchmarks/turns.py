@@ -3,12 +3,13 @@
 import ctypes
 import multiprocessing
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 Figures = dict[str, float]
@@ -23,27 +24,29 @@ class Turns:
         self._begin()
 
     def step_done(self, figures: Mapping[str, float]) -> None:
-        """Report the step that just ended with its seconds and its memory, and wait."""
-        seconds = perf_counter() - self._started
+        """Report the step that just ended with its seconds, its processor time and its memory, and wait."""
+        seconds = {"seconds": perf_counter() - self._started, "cpu_seconds": process_time() - self._worked}
         memory = {"peak_mib": _resident("VmHWM") - self._resident}
-        self._pipe.send({**figures, "seconds": seconds, **memory})
+        self._pipe.send({**figures, **seconds, **memory})
         self._pipe.recv()
         self._begin()
 
     def _begin(self) -> None:
         self._resident = _forget_peak()
-        self._started = perf_counter()
+        self._started, self._worked = perf_counter(), process_time()
 
 
 Work = Callable[[Turns], None]
 
 
-def in_turn(workers: Mapping[str, Work], *, rounds: int, warm_up: int) -> dict[str, list[Figures]]:
+def in_turn(
+    workers: Mapping[str, Work], *, rounds: int, warm_up: int, imports: Mapping[str, Path]
+) -> dict[str, list[Figures]]:
     """Start a fresh process for each worker, and return the figures of its steps but the first `warm_up`.
 
-    A worker does exactly `warm_up + rounds` steps.
+    A worker does exactly `warm_up + rounds` steps. One that is named in `imports` looks there first for its packages.
     """
-    with _started(workers) as pipes:
+    with _started(workers, imports) as pipes:
         steps = [{name: _step(pipe) for name, pipe in pipes.items()} for _ in range(warm_up + rounds)]
         for pipe in pipes.values():
             pipe.send("go")
@@ -51,19 +54,31 @@ def in_turn(workers: Mapping[str, Work], *, rounds: int, warm_up: int) -> dict[s
 
 
 @contextmanager
-def _started(workers: Mapping[str, Work]) -> Iterator[dict[str, Connection]]:
+def _started(workers: Mapping[str, Work], imports: Mapping[str, Path]) -> Iterator[dict[str, Connection]]:
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     processes: list[BaseProcess] = []
     for name, work in workers.items():
         pipes[name], theirs = context.Pipe()
         processes.append(context.Process(target=_run, args=(work, theirs), name=name, daemon=True))
-        processes[-1].start()
+        with _importing_from(imports.get(name)):
+            processes[-1].start()
         # Only the worker may hold its end: if it dies, reading from ours fails instead of waiting for ever.
         theirs.close()
     yield pipes
     for process in processes:
         process.join()
+
+
+@contextmanager
+def _importing_from(folder: Path | None) -> Iterator[None]:
+    """Until the block ends, put a folder first where processes that start look for packages."""
+    if folder is None:
+        yield
+        return
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
 
 
 def _run(work: Work, pipe: Connection) -> None:

@@ -108,10 +108,10 @@ PROBE = {"name": "plugins.py:Probe"}
 
 
 @pytest.fixture
-def trains(write, run):
-    def train_it(*losses, **tables):
+def trains(write, run, tmp_path):
+    def train_it(*losses, output_dir="run", **tables):
         write("plugins.py", PLUGINS)
-        return run(loss=[{"name": "importance_sampling"}, *losses], **tables)
+        return run(loss=[{"name": "importance_sampling"}, *losses], output_dir=str(tmp_path / output_dir), **tables)
 
     return train_it
 

@@ -39,8 +39,9 @@ def metric_inputs(batch: OptimizerBatch, scored: ScoredRows, progress: Progress)
     The segments of a rollout are behind one another in its row.
     """
     layout = _Layout.of(batch)
+    moves = [layout.move(sequences, inputs.trainer_logprobs) for sequences, inputs in scored]
     replayed = any(sequence.inference_logprobs is None for sequence in batch.sequences)
-    columns: dict[str, Any] = {name: layout.in_order(name, scored) for name in COLUMNS}
+    columns: dict[str, Any] = {name: layout.in_order(name, scored, moves) for name in COLUMNS}
     if replayed:
         columns["inference_logprobs"] = None
     advantages = columns["advantages"]
@@ -83,15 +84,32 @@ class _Layout:
         ends = (start + length for (_, start), length in zip(self.places, self.lengths, strict=True))
         return len(self.rollouts), max(ends)
 
-    def in_order(self, name: str, scored: ScoredRows) -> Tensor | None:
+    def move(self, sequences: list[int], like: Tensor) -> _Move:
+        """Plan where the tokens of a micro-batch go. Once for all its fields: a step has many fields and many short rows."""
+        places, width = [self.places[number] for number in sequences], self.shape[1]
+        firsts = torch.tensor([row * width + start for row, start in places], dtype=torch.long)
+        lengths = torch.tensor([self.lengths[number] for number in sequences], dtype=torch.long)
+        columns = torch.arange(like.shape[1])
+        inside = columns < lengths[:, None]
+        rows = torch.arange(len(sequences)) * like.shape[1]
+        source, target = ((starts[:, None] + columns)[inside].to(like.device) for starts in (rows, firsts))
+        return _Move(source, target)
+
+    def in_order(self, name: str, scored: ScoredRows, moves: Sequence[_Move]) -> Tensor | None:
         """Gather one field of the losses' inputs. Rows that are in no micro-batch are zero."""
         whole: Tensor | None = None
-        for sequences, inputs in scored:
+        for (_, inputs), move in zip(scored, moves, strict=True):
             values: Tensor | None = getattr(inputs, name)
             if values is None:
                 return None
             whole = values.new_zeros(self.shape) if whole is None else whole
-            for number, found in zip(sequences, values, strict=False):
-                (row, start), length = self.places[number], self.lengths[number]
-                whole[row, start : start + length] = found[:length]
+            whole.view(-1)[move.target] = values.reshape(-1)[move.source]
         return whole
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What a micro-batch's tokens are in its rows and in those of the batch, both read as one long row."""
+
+    source: Tensor
+    target: Tensor
