@@ -82,8 +82,9 @@ def on_one_thread(plugrad_process):
 def accelerate(module_process):
     """Run plugrad through Accelerate's launcher, with a configuration."""
 
-    def call(config, *arguments):
-        launcher = ("accelerate.commands.launch", "--config_file", str(config), "-m", "plugrad")
+    def call(config, *arguments, looks_every_s=0.1):
+        options = ("--config_file", str(config), "--monitor_interval", str(looks_every_s))
+        launcher = ("accelerate.commands.launch", *options, "-m", "plugrad")
         return module_process(*launcher, *arguments, timeout=180, OMP_NUM_THREADS="1")
 
     return call
@@ -217,7 +218,8 @@ def test_under_another_launcher_the_other_ranks_name_it(plugins, accelerate, mon
     (plugins / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(plugins / "temporary"))
     leaves = "extension=[{name='on_ranks.py:RankOneLeaves', kwargs={status=3}}]"
-    done = accelerate(plugins / "accelerate.yaml", "train", "run.toml", "--set", leaves)
+    # The launcher ends the others as soon as it sees that one has ended. They get the time to say so first.
+    done = accelerate(plugins / "accelerate.yaml", "train", "run.toml", "--set", leaves, looks_every_s=5)
     assert done.returncode == 1
     called = r"in a call of the extension 'RankOneLeaves' \(.*on_ranks.py\)"
     assert re.search(rf"TrainingError: rank 1 of 2 \(process \d+\) has ended {called}", done.stderr), done.stderr

@@ -324,7 +324,8 @@ def test_the_tokens_that_are_raised_have_advantages(capture):
 def test_options_are_set_for_all_losses_that_have_them_or_for_one(capture):
     by_label = {loss.label: loss for loss in chosen_losses(capture, ["cispo", "dual_clip"], {"cispo.clip_high": 0.5})}
     assert by_label["cispo"].component.options["clip_high"] == 0.5
-    assert by_label["cispo"].weight == capture.facts["losses"][0]["weight"]
+    [its] = [each for each in capture.facts["losses"] if each["label"] == "cispo"]
+    assert by_label["cispo"].weight == its["weight"]
     with pytest.raises(OptionError, match=r"none of the losses cispo has such an option\. Did you mean 'clip_high'"):
         chosen_losses(capture, ["cispo"], {"clip_hihg": 0.5})
 

@@ -10,6 +10,7 @@ LEARNING = {
     "lr": "Learning rate of the update.",
     "skipped_updates": "Number of updates that an extension skipped.",
     "dropped_rollouts": "Rollouts that had become too old and were sampled again.",
+    "failed_greedy_plays": "Plays of a greedy baseline that failed.",
     "dropped_prompts": "Prompts that the run leaves out because they are too long.",
 }
 SPEEDS = {
